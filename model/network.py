@@ -1,0 +1,269 @@
+"""The Quantized Spike-driven Transformer in PyTorch, with the published state-dict names.
+
+Qiu et al., ICLR 2025; https://github.com/bollossom/QSD-Transformer, ``Spiking_vit_MetaFormer``.
+Only the time axis is missing: IE-LIF has no state, so T repeats of an image give T equal logits.
+The unused ``*.act.*`` entries of a published checkpoint have no counterpart here.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn, Tensor
+from torch.nn import functional as F
+
+from model.lsq import LsqConv1d, LsqConv2d, LsqLinear
+from model.neuron import IeLif
+from model.spec import QsdtSpec, STAGES
+
+
+ATTENTION_SCALE = 0.25
+"""Factor on Q(K^T V), a constant in the published code whatever the head size."""
+
+
+class Downsample(nn.Module):
+    """[IE-LIF ->] convolution -> BN: (B, cin, H, W) -> the next stage's membrane."""
+
+    def __init__(
+        self, cin: int, cout: int, *, kernel: int, stride: int, first: bool, spec: QsdtSpec
+    ) -> None:
+        super().__init__()
+        self.encode_lif = None if first else IeLif(spec.levels)
+        self.encode_conv = LsqConv2d(
+            cin,
+            cout,
+            kernel,
+            stride=stride,
+            padding=kernel // 2,
+            bias=True,
+            bits=spec.weight_bits,
+        )
+        self.encode_bn = nn.BatchNorm2d(cout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x if self.encode_lif is None else self.encode_lif(x)
+        return self.encode_bn(self.encode_conv(x))
+
+
+class SepConv(nn.Module):
+    """SN -> 1x1 -> BN -> SN -> depthwise 7x7 -> 1x1 -> BN, shape (B, C, H, W) kept.
+
+    The last 1x1 sees the real output of the depthwise convolution, not spikes.
+    """
+
+    def __init__(self, channels: int, *, spec: QsdtSpec) -> None:
+        super().__init__()
+        hidden, bits = channels * spec.sep_expansion, spec.weight_bits
+        self.lif1 = IeLif(spec.levels)
+        self.pwconv1 = LsqConv2d(channels, hidden, 1, bits=bits)
+        self.bn1 = nn.BatchNorm2d(hidden)
+        self.lif2 = IeLif(spec.levels)
+        self.dwconv = LsqConv2d(hidden, hidden, 7, padding=3, groups=hidden, bits=bits)
+        self.pwconv2 = LsqConv2d(hidden, channels, 1, bits=bits)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.lif2(self.bn1(self.pwconv1(self.lif1(x))))
+        return self.bn2(self.pwconv2(self.dwconv(x)))
+
+
+class ConvBlock(nn.Module):
+    """Two residual steps on the membrane (B, C, H, W): SepConv, then 3x3 -> SN -> 3x3."""
+
+    def __init__(self, channels: int, *, expansion: int, spec: QsdtSpec) -> None:
+        super().__init__()
+        hidden, bits = channels * expansion, spec.weight_bits
+        self.Conv = SepConv(channels, spec=spec)
+        self.lif1 = IeLif(spec.levels)
+        self.conv1 = LsqConv2d(channels, hidden, 3, padding=1, bits=bits)
+        self.bn1 = nn.BatchNorm2d(hidden)
+        self.lif2 = IeLif(spec.levels)
+        self.conv2 = LsqConv2d(hidden, channels, 3, padding=1, bits=bits)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, u: Tensor) -> Tensor:
+        u = u + self.Conv(u)
+        return u + self.bn2(self.conv2(self.lif2(self.bn1(self.conv1(self.lif1(u))))))
+
+
+class BnAndPad(nn.Module):
+    """BN, then a border of one pixel that holds the BN image of 0: (B, C, H, W) -> +2 each way.
+
+    The border comes from the running statistics, in training too, and carries no gradient.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, bn = self.bn(x), self.bn
+        border = bn.bias - bn.running_mean * bn.weight / torch.sqrt(bn.running_var + bn.eps)
+        border = border.detach().view(1, -1, 1, 1)
+        return F.pad(x - border, (1, 1, 1, 1)) + border
+
+
+class RepConv(nn.Module):
+    """1x1 -> BN with border -> depthwise 3x3 -> 1x1 -> BN, all linear, (B, C, H, W) kept."""
+
+    def __init__(self, channels: int, *, bits: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            LsqConv2d(channels, channels, 1, bits=bits),
+            BnAndPad(channels),
+            nn.Sequential(
+                LsqConv2d(channels, channels, 3, groups=channels, bits=bits),
+                LsqConv2d(channels, channels, 1, bits=bits),
+                nn.BatchNorm2d(channels),
+            ),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+class Attention(nn.Module):
+    """Q-SDSA (Eq. 6) on (B, C, H, W): RepConv_proj(SN_att(0.25 * Q (K^T V))), no softmax.
+
+    Head h owns channels h*d .. h*d+d-1; K^T V sums over all H*W tokens.
+    """
+
+    def __init__(self, channels: int, *, spec: QsdtSpec) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.head_lif = IeLif(spec.levels)
+        self.q_conv, self.k_conv, self.v_conv, self.proj_conv = (
+            nn.Sequential(RepConv(channels, bits=spec.weight_bits), nn.BatchNorm2d(channels))
+            for _ in range(4)
+        )
+        self.q_lif, self.k_lif, self.v_lif = (IeLif(spec.levels) for _ in range(3))
+        self.attn_lif = IeLif(spec.levels, gain=2)
+
+    def forward(self, u: Tensor) -> Tensor:
+        s = self.head_lif(u)
+        q, k, v = (
+            self._split(lif(conv(s)))
+            for lif, conv in (
+                (self.q_lif, self.q_conv),
+                (self.k_lif, self.k_conv),
+                (self.v_lif, self.v_conv),
+            )
+        )
+        x = q @ (k.transpose(-2, -1) @ v) * ATTENTION_SCALE
+        batch, channels, height, width = u.shape
+        x = x.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        return self.proj_conv(self.attn_lif(x))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, heads, tokens, d); float32, where both products are exact."""
+        batch, channels, height, width = x.shape
+        x = x.permute(0, 2, 3, 1).reshape(batch, height * width, self.heads, -1)
+        return x.float().transpose(1, 2) if x.dtype == torch.bfloat16 else x.transpose(1, 2)
+
+
+class Mlp(nn.Module):
+    """SN -> fc1 -> BN -> SN -> fc2 -> BN on every token of (B, C, H, W)."""
+
+    def __init__(self, channels: int, *, spec: QsdtSpec) -> None:
+        super().__init__()
+        hidden = channels * spec.mlp_ratio
+        self.fc1_lif = IeLif(spec.levels)
+        self.fc1_conv = LsqConv1d(channels, hidden, bits=spec.weight_bits)
+        self.fc1_bn = nn.BatchNorm2d(hidden)  # keys and result of BatchNorm1d over tokens
+        self.fc2_lif = IeLif(spec.levels)
+        self.fc2_conv = LsqConv1d(hidden, channels, bits=spec.weight_bits)
+        self.fc2_bn = nn.BatchNorm2d(channels)
+
+    def forward(self, u: Tensor) -> Tensor:
+        x = self.fc1_bn(self.fc1_conv(self.fc1_lif(u)))
+        return self.fc2_bn(self.fc2_conv(self.fc2_lif(x)))
+
+
+class TransformerBlock(nn.Module):
+    """Two residual steps on the membrane (B, C, H, W): attention, then MLP, each scaled."""
+
+    def __init__(self, channels: int, *, spec: QsdtSpec) -> None:
+        super().__init__()
+        self.attn = Attention(channels, spec=spec)
+        self.mlp = Mlp(channels, spec=spec)
+        self.layer_scale1 = nn.Parameter(torch.full((channels,), spec.layer_scale_init))
+        self.layer_scale2 = nn.Parameter(torch.full((channels,), spec.layer_scale_init))
+
+    def forward(self, u: Tensor) -> Tensor:
+        u = u + self.layer_scale1.view(-1, 1, 1) * self.attn(u)
+        return u + self.layer_scale2.view(-1, 1, 1) * self.mlp(u)
+
+
+class QsdTransformer(nn.Module):
+    """The whole network of `spec`: images (B, in_channels, H, W) -> logits (B, classes).
+
+    H and W need not be the spec's image_size; any multiple of its reduction works. An image is
+    image_q/48 with image_q from `model.data.to_image_q`. Works in float32 and float64.
+    """
+
+    def __init__(self, spec: QsdtSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        channels = spec.in_channels
+        for stage, dim in enumerate(spec.dims):
+            module = Downsample(
+                channels,
+                dim,
+                kernel=spec.stem_kernel if stage == 0 else 3,
+                stride=spec.strides[stage],
+                first=stage == 0,
+                spec=spec,
+            )
+            self.add_module(f"downsample{STAGES[stage]}", module)
+            channels = dim
+        for name, stage in spec.conv_blocks:
+            block = ConvBlock(spec.dims[stage], expansion=spec.conv_expansion[stage], spec=spec)
+            self._append(name, block)
+        for name, stage in spec.transformer_blocks:
+            self._append(name, TransformerBlock(spec.dims[stage], spec=spec))
+        self.lif = IeLif(spec.levels)
+        self.head = LsqLinear(spec.dims[-1], spec.classes, bits=spec.weight_bits)
+
+    def _append(self, name: str, block: nn.Module) -> None:
+        group = name.partition(".")[0]
+        if not hasattr(self, group):
+            self.add_module(group, nn.ModuleList())
+        getattr(self, group).append(block)
+
+    def forward(self, x: Tensor) -> Tensor:
+        blocks = (*self.spec.conv_blocks, *self.spec.transformer_blocks)
+        for stage, name in enumerate(STAGES):
+            x = self.get_submodule(f"downsample{name}")(x)
+            for block, owner in blocks:
+                if owner == stage:
+                    x = self.get_submodule(block)(x)
+        # Same as x.mean((2, 3)), whose gradient would fall out of the channels-last layout.
+        x = F.avg_pool2d(x, x.shape[2:]).flatten(1)
+        return self.head(self.lif(x))
+
+
+@contextmanager
+def capture_levels(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Record the levels of every IE-LIF in forward passes made inside the ``with`` block.
+
+    The dictionary maps the published module name, in execution order, to a uint8 tensor of the
+    last pass: (B, C, H, W), for the final ``lif`` (B, C).
+    """
+    levels: dict[str, Tensor] = {}
+
+    def hook(name: str):
+        def record(module: IeLif, args: tuple[Tensor, ...], output: Tensor) -> None:
+            levels[name] = module.level(args[0].detach())
+
+        return record
+
+    handles = [
+        module.register_forward_hook(hook(name))
+        for name, module in model.named_modules()
+        if isinstance(module, IeLif)
+    ]
+    try:
+        yield levels
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,271 @@
+"""Shapes of the Quantized Spike-driven Transformers this project knows; no torch here.
+
+Network: Qiu et al., "Quantized Spike-driven Transformer", ICLR 2025, and its published code
+(https://github.com/bollossom/QSD-Transformer, class ``Spiking_vit_MetaFormer``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+
+
+STAGES = ("1_1", "1_2", "2", "3", "4")
+"""Names of the five stages, in order; stage ``s`` begins with the module ``downsample{s}``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QsdtSpec:
+    """Everything that fixes the graph of one network; immutable and JSON-able.
+
+    Parameters
+    ----------
+    name
+        Key in `MODELS`, or any other text for a network of one's own.
+    in_channels, image_size, classes
+        Images are ``(in_channels, image_size, image_size)``; logits are ``(classes,)``.
+    dims
+        Membrane channels of stages 1_1, 1_2, 2, 3 and 4.
+    strides
+        Stride, 1 or 2, of the convolution that begins each of the five stages.
+    depths
+        Blocks in each stage: convolution blocks in the first three, transformer blocks in the
+        last two.
+    stem_kernel
+        Odd kernel width of the first convolution; the other four downsamplings use 3.
+    sep_expansion, conv_expansion, mlp_ratio
+        Hidden channels over membrane channels in SepConv, in the two 3x3 convolutions (one
+        number for each convolution stage) and in the MLP.
+    heads
+        Attention heads; must divide the last two dims.
+    weight_bits
+        LSQ bits of every weight: 2, 3 or 4.
+    levels
+        Highest level D that an IE-LIF fires (virtual time steps); levels are 0..D.
+    layer_scale_init
+        Initial value of both per-channel layer scales of a transformer block.
+    norm_mean, norm_std
+        Per-channel statistics on the 0..1 scale that normalise an image.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range or two of them do not fit together.
+    """
+
+    name: str
+    in_channels: int = 3
+    image_size: int = 224
+    classes: int = 1000
+    dims: tuple[int, ...]
+    strides: tuple[int, ...] = (2, 2, 2, 2, 1)
+    depths: tuple[int, ...] = (1, 1, 2, 6, 2)
+    stem_kernel: int = 7
+    sep_expansion: int = 2
+    conv_expansion: tuple[int, ...] = (4, 4, 4)
+    mlp_ratio: int = 4
+    heads: int = 8
+    weight_bits: int = 4
+    levels: int = 4
+    layer_scale_init: float = 1e-6
+    norm_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    norm_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        for field in ("dims", "strides", "depths", "conv_expansion", "norm_mean", "norm_std"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))  # JSON gives lists
+        for field in (
+            *("in_channels", "image_size", "classes", "stem_kernel", "sep_expansion"),
+            *("mlp_ratio", "heads", "levels"),
+        ):
+            if not _is_positive_int(getattr(self, field)):
+                raise ValueError(f"{field} must be a positive integer, not {getattr(self, field)}")
+        for field, count in (("dims", 5), ("strides", 5), ("depths", 5), ("conv_expansion", 3)):
+            value = getattr(self, field)
+            if len(value) != count or not all(map(_is_positive_int, value)):
+                raise ValueError(f"{field} must be {count} positive integers, not {value}")
+        if not set(self.strides) <= {1, 2}:
+            raise ValueError(f"strides must be 1 or 2, not {self.strides}")
+        if self.stem_kernel % 2 == 0:
+            raise ValueError(f"stem_kernel must be odd, not {self.stem_kernel}")
+        if self.weight_bits not in (2, 3, 4):
+            raise ValueError(f"weight_bits must be 2, 3 or 4, not {self.weight_bits}")
+        if self.dims[3] % self.heads or self.dims[4] % self.heads:
+            raise ValueError(f"heads must divide the dims {self.dims[3:]}, not be {self.heads}")
+        if self.image_size % self.reduction:
+            raise ValueError(
+                f"image_size must be a multiple of {self.reduction} (the product of strides), "
+                f"not {self.image_size}"
+            )
+        for field in ("norm_mean", "norm_std"):
+            if len(getattr(self, field)) != self.in_channels:
+                raise ValueError(
+                    f"{field} must have one value for each of {self.in_channels} channels, "
+                    f"not {getattr(self, field)}"
+                )
+        if not all(std > 0 for std in self.norm_std):
+            raise ValueError(f"norm_std must be positive, not {self.norm_std}")
+
+    @property
+    def reduction(self) -> int:
+        """Image side over the side of the last membrane."""
+        product = 1
+        for stride in self.strides:
+            product *= stride
+        return product
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Height and width of the membrane of each stage, in pixels."""
+        sizes, size = [], self.image_size
+        for stride in self.strides:
+            size //= stride
+            sizes.append(size)
+        return tuple(sizes)
+
+    @property
+    def conv_blocks(self) -> tuple[tuple[str, int], ...]:
+        """Published module name and stage index (0..2) of every convolution block, in order.
+
+        The published code gives stages 1_1 and 1_2 one list each, and every block of stage 2 a
+        list of its own: ``ConvBlock2_1.0``, ``ConvBlock2_2.0``.
+        """
+        names = [(f"ConvBlock{STAGES[s]}.{i}", s) for s in (0, 1) for i in range(self.depths[s])]
+        return (*names, *((f"ConvBlock2_{i + 1}.0", 2) for i in range(self.depths[2])))
+
+    @property
+    def transformer_blocks(self) -> tuple[tuple[str, int], ...]:
+        """Published module name and stage index (3 or 4) of every transformer block, in order."""
+        return tuple((f"block{STAGES[s]}.{i}", s) for s in (3, 4) for i in range(self.depths[s]))
+
+    @property
+    def weight_count(self) -> int:
+        """Number of quantised weights (biases, steps and batch norms not counted)."""
+        total, channels = 0, self.in_channels
+        for stage, dim in enumerate(self.dims):
+            total += channels * dim * (self.stem_kernel if stage == 0 else 3) ** 2
+            channels = dim
+        for _, stage in self.conv_blocks:
+            dim, hidden = self.dims[stage], self.dims[stage] * self.sep_expansion
+            total += 2 * dim * hidden + 49 * hidden
+            total += 2 * 9 * dim * dim * self.conv_expansion[stage]
+        for _, stage in self.transformer_blocks:
+            dim = self.dims[stage]
+            total += 4 * (2 * dim * dim + 9 * dim) + 2 * dim * dim * self.mlp_ratio
+        return total + self.dims[-1] * self.classes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, texts and lists; `from_dict` gives an equal object back."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "QsdtSpec":
+        """Build a spec from `to_dict`'s result. Raises ValueError on a missing or unknown key."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"a spec must have the keys of QsdtSpec: {error}") from None
+
+
+def _is_positive_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+_QSDT_T = QsdtSpec(name="qsdt_t", dims=(32, 64, 128, 256, 360))
+
+MODELS: dict[str, QsdtSpec] = {
+    model.name: model
+    for model in (
+        _QSDT_T,
+        replace(_QSDT_T, name="qsdt_m", dims=(48, 96, 192, 384, 480)),
+        replace(_QSDT_T, name="qsdt_l", dims=(64, 128, 256, 512, 640)),
+        QsdtSpec(
+            name="qsdt_nano",
+            in_channels=1,
+            image_size=28,
+            classes=10,
+            # 60 channels in 4 heads: a head size, 15, that is no power of two, is exercised too.
+            dims=(32, 32, 32, 64, 60),
+            strides=(2, 1, 2, 1, 1),
+            depths=(1, 1, 1, 1, 1),
+            conv_expansion=(2, 2, 1),
+            mlp_ratio=1,
+            heads=4,
+            layer_scale_init=0.1,  # 1e-6 is made for 300 epochs; this start is faster
+            norm_mean=(0.2860,),
+            norm_std=(0.3530,),
+        ),
+    )
+}
+"""Every known network by name: the three published ones and the small one for small boards."""
+
+
+def spec(name: str) -> QsdtSpec:
+    """Return the registered spec `name`. Raises ValueError listing the known names."""
+    if name not in MODELS:
+        raise ValueError(f"model must be one of {', '.join(MODELS)}, not {name}")
+    return MODELS[name]
+
+
+class _Shaped(Protocol):
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+def infer_spec(
+    state_dict: Mapping[str, _Shaped],
+    *,
+    heads: int = 8,
+    name: str = "inferred",
+    image_size: int = 224,
+    strides: tuple[int, ...] = (2, 2, 2, 2, 1),
+    weight_bits: int = 4,
+    norm_mean: tuple[float, ...] | None = None,
+    norm_std: tuple[float, ...] | None = None,
+) -> QsdtSpec:
+    """Read dims, depths, ratios and classes off the shapes of a state dict with published keys.
+
+    What shapes cannot tell is an argument; the defaults are the published ones. Normalisation
+    defaults to ImageNet's for three channels, else to none. Raises ValueError if a key is missing.
+    """
+
+    def shape(key: str) -> tuple[int, ...]:
+        if key not in state_dict:
+            raise ValueError(f"state dict must have the key {key}")
+        return tuple(state_dict[key].shape)
+
+    def count(pattern: str, first: int = 0) -> int:
+        last = first
+        while pattern.format(last) in state_dict:
+            last += 1
+        return last - first
+
+    stems = [shape(f"downsample{stage}.encode_conv.weight") for stage in STAGES]
+    convs = [f"ConvBlock{stage}.0" for stage in ("1_1", "1_2", "2_1")]
+    dims, channels = tuple(stem[0] for stem in stems), stems[0][1]
+    if norm_mean is None:
+        norm_mean = _QSDT_T.norm_mean if channels == 3 else (0.0,) * channels
+    if norm_std is None:
+        norm_std = _QSDT_T.norm_std if channels == 3 else (1.0,) * channels
+    return QsdtSpec(
+        name=name,
+        in_channels=channels,
+        image_size=image_size,
+        classes=shape("head.weight")[0],
+        dims=dims,
+        strides=strides,
+        depths=(
+            count("ConvBlock1_1.{}.conv1.weight"),
+            count("ConvBlock1_2.{}.conv1.weight"),
+            count("ConvBlock2_{}.0.conv1.weight", first=1),
+            count("block3.{}.layer_scale1"),
+            count("block4.{}.layer_scale1"),
+        ),
+        stem_kernel=stems[0][2],
+        sep_expansion=shape(f"{convs[0]}.Conv.pwconv1.weight")[0] // dims[0],
+        conv_expansion=tuple(shape(f"{convs[s]}.conv1.weight")[0] // dims[s] for s in range(3)),
+        mlp_ratio=shape("block3.0.mlp.fc1_conv.weight")[0] // dims[3],
+        heads=heads,
+        weight_bits=weight_bits,
+        norm_mean=norm_mean,
+        norm_std=norm_std,
+    )
