@@ -1,0 +1,167 @@
+"""Fashion-MNIST, and the int8 images the network is trained on and the hardware receives.
+
+NumPy only. The data set (Xiao, Rasul, Vollgraf, arXiv 1708.07747; MIT licence) comes from the
+Debian package ``dataset-fashion-mnist``; no image of it is kept in this repository.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+import gzip
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.spec import QsdtSpec
+
+
+DEBIAN_PACKAGE = "dataset-fashion-mnist"
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+IMAGE_SCALE = 48
+"""Steps of the int8 image per unit of the normalised one."""
+SPLIT_SEED = 2024
+VALIDATION_COUNT = 5_000
+
+# Of the decompressed bytes: Debian's gzip headers differ from upstream's, the content does not.
+_SHA256 = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Images (N, H, W) uint8 and their labels (N,) int64."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A training, a validation (for every choice) and a test split (to be used once)."""
+
+    train: Split
+    val: Split
+    test: Split
+
+
+def fashion_mnist(data_dir: Path | None = None) -> Dataset:
+    """Read Fashion-MNIST: 55,000 / 5,000 / 10,000 images (28, 28), 10 classes.
+
+    `data_dir` holds the four IDX files, as ``.gz`` or unpacked; the default is where the Debian
+    package puts them. The validation images are drawn from the training ones with a fixed seed.
+    Raises FileNotFoundError naming the package, and ValueError if a file's content is not the
+    published one.
+    """
+    folder = DEBIAN_FOLDER if data_dir is None else Path(data_dir)
+    images, labels = _read(folder, "train-images-idx3-ubyte"), _read_labels(folder, "train")
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
+    train, val = order[VALIDATION_COUNT:], order[:VALIDATION_COUNT]
+    return Dataset(
+        train=Split(images=images[train], labels=labels[train]),
+        val=Split(images=images[val], labels=labels[val]),
+        test=Split(
+            images=_read(folder, "t10k-images-idx3-ubyte"), labels=_read_labels(folder, "t10k")
+        ),
+    )
+
+
+DATASETS = {"fashion_mnist": fashion_mnist}
+"""Every known data set by name: a function of the folder that returns a `Dataset`."""
+
+
+def parse_idx(content: bytes) -> NDArray[np.uint8]:
+    """Decode an IDX file of unsigned bytes. Raises ValueError if `content` is not one."""
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise ValueError(f"IDX file must begin with bytes 0 0 8, not {list(content[:3])}")
+    ndim = content[3]
+    shape = tuple(int.from_bytes(content[4 + 4 * i : 8 + 4 * i]) for i in range(ndim))
+    data = np.frombuffer(content, np.uint8, offset=4 + 4 * ndim)
+    if data.size != np.prod(shape):
+        raise ValueError(f"IDX file must have {np.prod(shape)} bytes of data, not {data.size}")
+    return data.reshape(shape)
+
+
+def _read(folder: Path, name: str) -> NDArray[np.uint8]:
+    packed, plain = folder / f"{name}.gz", folder / name
+    if packed.is_file():
+        content = gzip.decompress(packed.read_bytes())
+    elif plain.is_file():
+        content = plain.read_bytes()
+    else:
+        raise FileNotFoundError(
+            f"Fashion-MNIST must be in {folder}, but {name}[.gz] is not there: "
+            f"apt-get install {DEBIAN_PACKAGE}, or name its folder with --data-dir"
+        )
+    found = hashlib.sha256(content).hexdigest()
+    if found != _SHA256[name]:
+        raise ValueError(f"SHA-256 of {name} must be {_SHA256[name]}, not {found}")
+    return parse_idx(content)
+
+
+def _read_labels(folder: Path, part: str) -> NDArray[np.int64]:
+    return _read(folder, f"{part}-labels-idx1-ubyte").astype(np.int64)
+
+
+def to_image_q(images: NDArray[np.uint8], spec: QsdtSpec) -> NDArray[np.int8]:
+    """Normalise pixels and round them to the network's int8 input.
+
+    image_q = floor(48*x + 0.5) clipped to -128..127, where x = (pixel/255 - mean)/std with the
+    spec's constants; the network's input is image_q/48. `images` is (N, C, H, W), or (N, H, W)
+    for a grey network; the result is (N, C, H, W). Raises ValueError on another shape.
+    """
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim != 4 or images.shape[1] != spec.in_channels:
+        raise ValueError(
+            f"images must be (N, {spec.in_channels}, H, W) for {spec.name}, not {images.shape}"
+        )
+    pixels = np.arange(256) / 255
+    mean, std = (np.array(v)[:, None] for v in (spec.norm_mean, spec.norm_std))
+    steps = np.floor(IMAGE_SCALE * ((pixels - mean) / std) + 0.5)
+    table = np.clip(steps, -128, 127).astype(np.int8)  # (C, 256)
+    return np.stack([table[c][images[:, c]] for c in range(spec.in_channels)], axis=1)
+
+
+def augment(
+    images: NDArray[np.uint8], rng: np.random.Generator, *, shift: int = 2, flip: bool = True
+) -> NDArray[np.uint8]:
+    """Shift each image (N, H, W) by up to `shift` pixels each way, filling with pixel 0, and
+    mirror half of them left to right if `flip`."""
+    count, height, width = images.shape
+    padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift)))
+    down, right = rng.integers(0, 2 * shift + 1, (2, count, 1))
+    rows, cols = np.arange(height) + down, np.arange(width) + right
+    if flip:
+        mirrored = rng.random(count) < 0.5
+        cols[mirrored] = cols[mirrored, ::-1]
+    return padded[np.arange(count)[:, None, None], rows[:, :, None], cols[:, None, :]]
+
+
+def batches(
+    split: Split,
+    spec: QsdtSpec,
+    *,
+    batch: int,
+    rng: np.random.Generator | None = None,
+) -> Iterator[tuple[NDArray[np.int8], NDArray[np.int64]]]:
+    """Yield image_q (batch, C, H, W) and labels (batch,).
+
+    With `rng`: shuffled, augmented, the incomplete last batch dropped. Without: in order, all.
+    """
+    count = len(split)
+    order = np.arange(count) if rng is None else rng.permutation(count)
+    stop = count if rng is None else count - count % batch
+    for start in range(0, stop, batch):
+        picked = order[start : start + batch]
+        images = split.images[picked]
+        if rng is not None:
+            images = augment(images, rng)
+        yield to_image_q(images, spec), split.labels[picked]
