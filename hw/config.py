@@ -1,0 +1,145 @@
+"""Parameters of the accelerator core: the one owner of every width and depth in hw/."""
+
+from dataclasses import asdict, dataclass
+
+
+__all__ = ["CoreConfig", "MEMORY_BITS", "LEVEL_PLANES", "MEMBRANE_BITS", "SHIFT_MAX", "BIAS_BITS"]
+
+
+MEMORY_BITS = 64
+"""Width of a memory word, in bits. Weights, constants and descriptors are streams of these."""
+
+LEVEL_PLANES = 3
+"""Bit-planes of a spike level 0..4."""
+
+MEMBRANE_BITS = 16
+"""Width of a residual membrane U, in bits."""
+
+BIAS_BITS = 44
+"""Width of the bias of a rescaling, in bits (MODEL.md: B saturates to 44 bits)."""
+
+SHIFT_MAX = 26
+"""Largest right shift of a rescaling."""
+
+
+def _power_of_two(value):
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreConfig:
+    """Size of one accelerator core. Plain integers; derived from board and model by gen/.
+
+    Parameters
+    ----------
+    rows : int
+        Inputs and outputs of the square SpikeArray (``rows * rows`` lanes) and channels in a pool
+        word, in bits: 16, 32 or 64.
+    load_columns : int
+        Array columns whose tables are written at once; divides ``rows``. A tile loads in
+        ``16 * rows / load_columns`` cycles.
+    neuron_lanes : int
+        Channels that the neuron core computes per cycle; divides ``rows``.
+    acc_bits : int
+        Width of a partial sum, two's complement; 20..30.
+    membrane_frac : int
+        Fraction bits F of the membrane U (MODEL.md §5), 4..14.
+    z_bits : int
+        Width of requantised multi-bit activations z, 4..16.
+    multiplier_bits : int
+        Width of the rescaling multiplier M, 8..18.
+    pool_banks, pool_bank_words : int
+        Banks of the on-chip pool and words of ``rows`` bits in each; powers of two.
+    psum_words : int
+        Positions that the partial-sum memory holds (``rows * acc_bits`` bits each).
+    weight_fifo_words, const_fifo_words, depthwise_fifo_words : int
+        Depth of the stream buffers of the array, the neuron core and the depthwise unit, in
+        memory words.
+    head_words : int
+        Largest attention head, in pool words: heads up to ``head_words * rows`` channels.
+    queue_depth : int
+        Descriptors that wait in front of each unit; 2..15.
+    address_bits : int
+        Width of a memory address, in memory words.
+    """
+
+    rows: int = 32
+    load_columns: int = 8
+    neuron_lanes: int = 8
+    acc_bits: int = 24
+    membrane_frac: int = 10
+    z_bits: int = 12
+    multiplier_bits: int = 16
+    pool_banks: int = 8
+    pool_bank_words: int = 2048
+    psum_words: int = 512
+    weight_fifo_words: int = 256
+    const_fifo_words: int = 128
+    depthwise_fifo_words: int = 128
+    head_words: int = 4
+    queue_depth: int = 4
+    address_bits: int = 24
+
+    def __post_init__(self):
+        def require(condition, text, value):
+            if not condition:
+                raise ValueError(f"{text}, not {value!r}")
+
+        require(self.rows in (16, 32, 64), "Rows must be 16, 32 or 64", self.rows)
+        require(self.load_columns > 0 and self.rows % self.load_columns == 0
+                and self.load_columns * self.rows * 4 % MEMORY_BITS == 0,
+                f"Load columns must divide {self.rows} rows and fill whole memory words",
+                self.load_columns)
+        require(self.neuron_lanes > 0 and self.rows % self.neuron_lanes == 0,
+                f"Neuron lanes must divide {self.rows} rows", self.neuron_lanes)
+        require(20 <= self.acc_bits <= 30, "Accumulator width must be 20..30 bits", self.acc_bits)
+        require(4 <= self.membrane_frac <= 14, "Membrane fraction must be 4..14 bits",
+                self.membrane_frac)
+        require(4 <= self.z_bits <= 16, "Width of z must be 4..16 bits", self.z_bits)
+        require(8 <= self.multiplier_bits <= 18, "Multiplier width must be 8..18 bits",
+                self.multiplier_bits)
+        for name in ("pool_banks", "pool_bank_words", "psum_words", "weight_fifo_words",
+                     "const_fifo_words", "depthwise_fifo_words"):
+            require(_power_of_two(getattr(self, name)),
+                    f"{name.replace('_', ' ').capitalize()} must be a power of two",
+                    getattr(self, name))
+        require(self.pool_words <= 1 << 16, "Pool must be at most 65536 words", self.pool_words)
+        require(self.psum_words <= 1024, "Partial sums must be at most 1024 words",
+                self.psum_words)
+        require(_power_of_two(self.head_words), "Head words must be a power of two",
+                self.head_words)
+        require(2 <= self.queue_depth <= 15, "Queue depth must be 2..15", self.queue_depth)
+        require(16 <= self.address_bits <= 24, "Address width must be 16..24 bits",
+                self.address_bits)
+
+    @property
+    def lanes(self):
+        """Weight lanes of the SpikeArray."""
+        return self.rows * self.rows
+
+    @property
+    def pool_words(self):
+        return self.pool_banks * self.pool_bank_words
+
+    @property
+    def words_per_memory_word(self):
+        """Pool words in one memory word."""
+        return MEMORY_BITS // self.rows
+
+    @property
+    def membrane_words(self):
+        """Pool words that hold the membranes of ``rows`` channels at one position."""
+        return MEMBRANE_BITS
+
+    @property
+    def tile_weight_words(self):
+        """Memory words of one weight tile, without its header."""
+        return self.rows * self.rows * 4 // MEMORY_BITS
+
+    @property
+    def tile_const_words(self):
+        """Memory words of the neuron constants of one tile of ``rows`` channels."""
+        return 2 * self.rows
+
+    def to_dict(self):
+        return asdict(self)

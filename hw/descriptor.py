@@ -1,0 +1,221 @@
+"""Descriptors: the accelerator's instruction set, 192 bits each.
+
+Shared by the RTL (as layouts), the compiler and the ISS (as packed integers): one owner of the
+format. A descriptor is three memory words, least significant first. Word 0 is the
+:class:`Header`; words 1 and 2 hold the unit's fields. docs/architecture.md tells what each unit does.
+"""
+
+from amaranth.hdl import Shape
+from amaranth.lib import data, enum
+
+
+__all__ = ["DESCRIPTOR_WORDS", "WAIT_BITS", "UnitKind", "Header", "Load", "Store", "Array",
+           "Depthwise", "Attention", "Neuron", "Destination", "NeuronSource", "NeuronFunction",
+           "DepthwiseMode", "TileHeader", "LAYOUTS", "pack", "unpack"]
+
+
+DESCRIPTOR_WORDS = 3
+WAIT_BITS = 10
+
+
+class UnitKind(enum.Enum, shape=3):
+    """The unit that a descriptor is for; also the index of its wait count."""
+    LOAD = 0
+    STORE = 1
+    ARRAY = 2
+    DEPTHWISE = 3
+    ATTENTION = 4
+    NEURON = 5
+    END = 7
+
+
+class Destination(enum.Enum, shape=2):
+    """Where a load goes."""
+    POOL = 0
+    WEIGHT = 1
+    CONST = 2
+    DEPTHWISE = 3
+
+
+class DepthwiseMode(enum.Enum, shape=1):
+    LEVEL = 0
+    PARTIAL = 1
+
+
+class NeuronSource(enum.Enum, shape=1):
+    PARTIAL = 0
+    MEMBRANE_SUM = 1
+
+
+class NeuronFunction(enum.Enum, shape=1):
+    FIRE = 0
+    SCALE = 1
+
+
+class Header(data.Struct):
+    """Word 0. A descriptor starts when, for every unit u, the count of completed descriptors of
+    u, modulo 2**WAIT_BITS, has reached ``waits[u]`` (compared as a signed difference)."""
+    kind: UnitKind
+    _reserved: 1
+    waits: data.ArrayLayout(WAIT_BITS, 6)
+
+
+class Load(data.Struct):
+    """Move from memory to the pool or into a stream buffer.
+
+    Memory is read as ``count`` rows of ``length`` memory words, ``memory_stride`` words apart.
+    For the pool, each row fills ``pool_words`` pool words from ``pool_address``, rows
+    ``pool_stride`` apart; the rest of its last memory word is dropped. For streams the rows'
+    memory words follow each other. ``image`` adds the address of the current image.
+    """
+    destination: Destination
+    image: 1
+    _reserved: 5
+    memory_address: 24
+    length: 16
+    count: 16
+    memory_stride: 16
+    pool_address: 16
+    pool_words: 16
+    pool_stride: 16
+
+
+class Store(data.Struct):
+    """Move from the pool to memory: the reverse of :class:`Load`; unused bits of the last memory
+    word of a row are 0. ``image`` adds the address of the current image's result."""
+    image: 1
+    _reserved: 7
+    memory_address: 24
+    length: 16
+    count: 16
+    memory_stride: 16
+    pool_address: 16
+    pool_words: 16
+    pool_stride: 16
+
+
+class Array(data.Struct):
+    """SpikeArray pass over ``tiles`` weight tiles; see docs/architecture.md."""
+    source: 16
+    row_stride: 16
+    position_stride: 12
+    planes: 5
+    signed: 1
+    stride: 2
+    height: 9
+    width: 9
+    first_row: 9
+    out_rows: 9
+    out_width: 9
+    tiles: 14
+    psum: 10
+    accumulate: 1
+
+
+class Depthwise(data.Struct):
+    """Depthwise convolution, stride 1, "same" zero padding, into the partial sums."""
+    mode: DepthwiseMode
+    kernel: 3
+    source: 16
+    row_stride: 16
+    position_stride: 12
+    height: 9
+    width: 9
+    first_row: 9
+    out_rows: 9
+    psum: 10
+    source_row: 9
+
+
+class Attention(data.Struct):
+    """Mask-based attention of one output word (all heads in it, or one chunk of a wide head)."""
+    query: 16
+    key: 16
+    value: 16
+    output: 16
+    position_stride: 12
+    tokens: 16
+    words: 4
+    slot_log2: 3
+
+
+class Neuron(data.Struct):
+    """Neuron core pass over ``count`` positions of one tile of channels."""
+    source: NeuronSource
+    function: NeuronFunction
+    add: 1
+    write_membrane: 1
+    write_planes: 1
+    write_levels: 1
+    planes: 5
+    psum: 10
+    count: 16
+    membrane_in: 16
+    membrane_out: 16
+    plane_out: 16
+    membrane_stride: 12
+    plane_stride: 12
+
+
+class TileHeader(data.Struct):
+    """First memory word of every weight tile in the weight stream."""
+    offset: 16
+    dy: 8
+    dx: 8
+    _reserved: 32
+
+
+LAYOUTS = {
+    UnitKind.LOAD: Load,
+    UnitKind.STORE: Store,
+    UnitKind.ARRAY: Array,
+    UnitKind.DEPTHWISE: Depthwise,
+    UnitKind.ATTENTION: Attention,
+    UnitKind.NEURON: Neuron,
+}
+
+
+def pack(layout, **fields):
+    """Pack ``fields`` (all others 0) into an integer by ``layout``; two's complement.
+
+    Raises
+    ------
+    ValueError
+        For an unknown field or a value that its field cannot hold.
+    """
+    known = dict(layout.as_shape())
+    value = 0
+    for name, field_value in fields.items():
+        if name not in known:
+            raise ValueError(f"{layout.__name__} has no field {name!r}")
+        field = layout.as_shape()[name]
+        width = Shape.cast(field.shape).width
+        if isinstance(field_value, (list, tuple)):
+            element = Shape.cast(field.shape.elem_shape).width
+            bits = 0
+            for index, item in enumerate(field_value):
+                if not 0 <= item < 1 << element:
+                    raise ValueError(f"{layout.__name__}.{name}[{index}] must fit in {element} "
+                                     f"bits, not {item}")
+                bits |= item << (index * element)
+        else:
+            bits = int(getattr(field_value, "value", field_value))
+            if not -(1 << (width - 1)) <= bits < 1 << width:
+                raise ValueError(f"{layout.__name__}.{name} must fit in {width} bits, not {bits}")
+            bits &= (1 << width) - 1
+        value |= bits << field.offset
+    return value
+
+
+def unpack(layout, value):
+    """Fields of ``value`` as a dict of non-negative integers (arrays as lists)."""
+    fields = {}
+    for name, field in layout.as_shape():
+        width = Shape.cast(field.shape).width
+        bits = value >> field.offset & ((1 << width) - 1)
+        if isinstance(field.shape, data.ArrayLayout):
+            element = Shape.cast(field.shape.elem_shape).width
+            bits = [bits >> (index * element) & ((1 << element) - 1)
+                    for index in range(field.shape.length)]
+        fields[name] = bits
+    return fields

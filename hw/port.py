@@ -1,0 +1,123 @@
+"""Signatures shared by the blocks: pool, partial sums, memory, and a unit's control."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import MEMORY_BITS
+
+
+__all__ = ["POOL_LATENCY", "PSUM_LATENCY", "PoolRead", "PoolWrite", "PsumRead", "PsumWrite",
+           "MemoryCommand", "Memory", "Unit", "Stall"]
+
+
+POOL_LATENCY = 3
+"""Cycles from an accepted pool read (``valid & ready``) to its ``data_valid``."""
+
+PSUM_LATENCY = 2
+"""Cycles from an accepted partial-sum read to its ``data_valid``."""
+
+
+class _ReadPort(wiring.Signature):
+    """Pipelined read: one address per ``valid & ready`` cycle, data a fixed latency later.
+
+    Data comes in order and cannot be refused: ask only for what can be taken.
+    """
+
+    def __init__(self, address_bits, shape):
+        super().__init__({
+            "address": Out(address_bits),
+            "valid": Out(1),
+            "ready": In(1),
+            "data": In(shape),
+            "data_valid": In(1),
+        })
+
+
+class _WritePort(wiring.Signature):
+    """Write of one word per ``valid & ready`` cycle, visible to reads accepted 2 cycles later."""
+
+    def __init__(self, address_bits, shape):
+        super().__init__({
+            "address": Out(address_bits),
+            "data": Out(shape),
+            "valid": Out(1),
+            "ready": In(1),
+        })
+
+
+def PoolRead(config):
+    """Read port of the pool; 16-bit address, one word of ``config.rows`` bits."""
+    return _ReadPort(16, config.rows)
+
+
+def PoolWrite(config):
+    """Write port of the pool."""
+    return _WritePort(16, config.rows)
+
+
+def _psum_row(config):
+    return data.ArrayLayout(signed(config.acc_bits), config.rows)
+
+
+def PsumRead(config):
+    """Read port of the partial sums; 10-bit address, all ``rows`` channels of one position."""
+    return _ReadPort(10, _psum_row(config))
+
+
+def PsumWrite(config):
+    """Write port of the partial sums."""
+    return _WritePort(10, _psum_row(config))
+
+
+class MemoryCommand(data.Struct):
+    """One burst; addresses and lengths in memory words of 64 bits, length at least 1."""
+    address: 24
+    length: 8
+    write: 1
+
+
+class Memory(wiring.Signature):
+    """Memory behind the core: bursts in order, 64-bit words.
+
+    Read data of a burst comes in order on ``r_data`` after its command; a write burst takes
+    exactly ``length`` words from ``w_data``. Any backend (on chip, SDRAM, simulation twin with
+    latency and stalls) has these members.
+    """
+
+    def __init__(self):
+        super().__init__({
+            "commands": Out(stream.Signature(MemoryCommand)),
+            "w_data": Out(stream.Signature(MEMORY_BITS)),
+            "r_data": In(stream.Signature(MEMORY_BITS)),
+        })
+
+
+class Stall(data.Struct):
+    """Why an active unit could not advance in this cycle (any number of causes)."""
+    pool: 1
+    psum: 1
+    stream: 1
+
+
+class Unit(wiring.Signature):
+    """Control of one unit, seen from the sequencer.
+
+    ``run`` is taken only by an idle unit. ``done`` is high for exactly one cycle after every
+    result of the descriptor has been accepted by its write port; ``crc`` and ``events`` belong
+    to that descriptor and are valid in that cycle. ``run.ready`` is low from the cycle after a
+    descriptor is taken up to and including the cycle of ``done``.
+
+    ``crc`` is the CRC-32 (zlib's) of the pool words written, each as ``rows / 8`` little-endian
+    bytes, in the order written; 0 for a unit that writes none. ``events`` counts, modulo 2**32,
+    the unit's spike events (its docstring says which).
+    """
+
+    def __init__(self, descriptor):
+        super().__init__({
+            "run": Out(stream.Signature(descriptor)),
+            "done": In(1),
+            "crc": In(32),
+            "events": In(32),
+            "stall": In(Stall),
+        })
