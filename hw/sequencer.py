@@ -1,0 +1,289 @@
+"""Sequencer: fetches descriptors, dispatches them to unit queues, records their completion."""
+
+from amaranth import *
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import MEMORY_BITS
+from hw.descriptor import DESCRIPTOR_WORDS, LAYOUTS, WAIT_BITS, Header, UnitKind
+from hw.port import Memory, Unit
+
+
+__all__ = ["Fetch", "UnitQueue", "Recorder", "QUEUED", "Record", "UNITS"]
+
+
+UNITS = [UnitKind.LOAD, UnitKind.STORE, UnitKind.ARRAY, UnitKind.DEPTHWISE, UnitKind.ATTENTION,
+         UnitKind.NEURON]
+"""Units in the order of their index (value of :class:`UnitKind`)."""
+
+_FIELD_BITS = (DESCRIPTOR_WORDS - 1) * MEMORY_BITS
+
+QUEUED = data.StructLayout({
+    "fields": _FIELD_BITS,
+    "waits": data.ArrayLayout(WAIT_BITS, len(UNITS)),
+    "index": 16,
+})
+"""A descriptor on its way to a unit."""
+
+
+class Record(data.Struct):
+    """Completion of one descriptor; two memory words of the log (docs/architecture.md)."""
+    crc: 32
+    events: 32
+    start: 32
+    end: 32
+    index: 16
+
+
+class Fetch(wiring.Component):
+    """Read descriptors from memory and hand them to the queues in program order.
+
+    Prefetches up to 32 memory words; one descriptor per 3 cycles at best. After an END descriptor
+    it waits for the words already asked for and raises ``ended`` until the next ``start``.
+
+    Members
+    -------
+    start : ``In(1)``
+        Begin at ``program`` (memory word address); only when ended.
+    ended : ``Out(1)``
+    memory : ``Out(Memory())``
+    o : ``Out(stream.Signature(QUEUED)).array(6)``
+    """
+
+    def __init__(self):
+        super().__init__({
+            "start": In(1),
+            "program": In(24),
+            "ended": Out(1, init=1),
+            "dispatched": Out(16),
+            "memory": Out(Memory()),
+            "o": Out(stream.Signature(QUEUED)).array(len(UNITS)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        depth, burst = 32, 12
+        m.submodules.buffer = buffer = fifo.SyncFIFOBuffered(width=MEMORY_BITS, depth=depth)
+        address = Signal(24)
+        flight = Signal(range(depth + burst + 1))
+        fetching = Signal()
+        command = self.memory.commands
+        word = self.memory.r_data
+
+        offered = Signal()
+        m.d.comb += [
+            command.payload.address.eq(address), command.payload.length.eq(burst),
+            command.valid.eq(fetching & ((buffer.level + flight + burst <= depth) | offered)),
+            buffer.w_data.eq(word.payload), buffer.w_en.eq(word.valid & fetching),
+            word.ready.eq(1),
+        ]
+        issued = command.valid & command.ready
+        arrived = word.valid & word.ready
+        m.d.sync += [
+            offered.eq(command.valid & ~command.ready),
+            flight.eq(flight + Mux(issued, burst, 0) - arrived),
+        ]
+        with m.If(issued):
+            m.d.sync += address.eq(address + burst)
+
+        words = Signal(data.ArrayLayout(MEMORY_BITS, DESCRIPTOR_WORDS))
+        count = Signal(range(DESCRIPTOR_WORDS))
+        header = data.View(Header, words[0])
+        queued = Signal(QUEUED)
+        m.d.comb += [
+            queued.fields.eq(Cat(*[words[k] for k in range(1, DESCRIPTOR_WORDS)])),
+            queued.waits.eq(header.waits), queued.index.eq(self.dispatched),
+        ]
+        for unit in UNITS:
+            m.d.comb += self.o[unit.value].payload.eq(queued)
+
+        with m.FSM():
+            with m.State("ENDED"):
+                with m.If(self.start):
+                    m.d.sync += [
+                        address.eq(self.program), fetching.eq(1), self.ended.eq(0),
+                        self.dispatched.eq(0), count.eq(0),
+                    ]
+                    m.next = "COLLECT"
+            with m.State("COLLECT"):
+                m.d.comb += buffer.r_en.eq(1)
+                with m.If(buffer.r_rdy):
+                    m.d.sync += [words[count].eq(buffer.r_data), count.eq(count + 1)]
+                    with m.If(count == DESCRIPTOR_WORDS - 1):
+                        m.d.sync += count.eq(0)
+                        m.next = "DISPATCH"
+            with m.State("DISPATCH"):
+                with m.Switch(header.kind):
+                    for unit in UNITS:
+                        with m.Case(unit):
+                            port = self.o[unit.value]
+                            m.d.comb += port.valid.eq(1)
+                            with m.If(port.ready):
+                                m.d.sync += self.dispatched.eq(self.dispatched + 1)
+                                m.next = "COLLECT"
+                    with m.Default():
+                        # No new bursts; what is under way or buffered is dropped.
+                        m.d.sync += fetching.eq(0)
+                        m.next = "FLUSH"
+            with m.State("FLUSH"):
+                m.d.comb += buffer.r_en.eq(1)
+                with m.If((flight == 0) & ~offered & ~buffer.r_rdy & (buffer.level == 0)):
+                    m.d.sync += self.ended.eq(1)
+                    m.next = "ENDED"
+        # A command already offered when END is met must still be taken.
+        with m.If(offered):
+            m.d.comb += command.valid.eq(1)
+        return m
+
+
+class UnitQueue(wiring.Component):
+    """Queue in front of one unit: holds descriptors until what they wait for has completed.
+
+    At least 4 cycles from one descriptor's completion to the next one's start.
+
+    Members
+    -------
+    i : ``In(stream.Signature(QUEUED))``
+    completed : ``In(ArrayLayout(WAIT_BITS, 6))``
+        Completed descriptors of every unit.
+    time : ``In(32)``
+        Cycle counter for the records.
+    unit : ``Out(Unit(layout))``
+    record : ``Out(stream.Signature(Record))``
+    done, idle, busy, waiting : ``Out(1)``
+        A descriptor completed in this cycle; nothing queued, running or unrecorded; one is
+        running; one waits for its dependencies.
+    """
+
+    def __init__(self, *, layout, depth):
+        self._layout = layout
+        self._depth = depth
+        super().__init__({
+            "i": In(stream.Signature(QUEUED)),
+            "completed": In(data.ArrayLayout(WAIT_BITS, len(UNITS))),
+            "time": In(32),
+            "unit": Out(Unit(layout)),
+            "record": Out(stream.Signature(Record)),
+            "done": Out(1),
+            "idle": Out(1),
+            "busy": Out(1),
+            "waiting": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        width = Shape.cast(self._layout).width
+        stored = data.StructLayout({
+            "fields": width, "waits": QUEUED["waits"].shape, "index": 16})
+        m.submodules.fifo = queue = fifo.SyncFIFO(width=stored.size, depth=self._depth)
+        entry = Signal(stored)
+        m.d.comb += [
+            entry.fields.eq(self.i.payload.fields), entry.waits.eq(self.i.payload.waits),
+            entry.index.eq(self.i.payload.index), queue.w_data.eq(entry),
+            queue.w_en.eq(self.i.valid), self.i.ready.eq(queue.w_rdy),
+        ]
+
+        head = Signal(stored)
+        met = Signal(len(UNITS))
+        # Counts only grow, so a comparison found true stays true for this head.
+        for index in range(len(UNITS)):
+            behind = Signal(WAIT_BITS, name=f"behind_{index}")
+            m.d.comb += behind.eq(self.completed[index] - head.waits[index])
+            m.d.sync += met[index].eq(~behind[-1])
+
+        record = Signal(Record)
+        recorded = Signal(init=1)
+        m.d.comb += [
+            self.record.payload.eq(record), self.record.valid.eq(~recorded),
+            self.unit.run.payload.eq(head.fields),
+        ]
+        with m.If(self.record.ready):
+            m.d.sync += recorded.eq(1)
+
+        with m.FSM():
+            with m.State("EMPTY"):
+                m.d.comb += [queue.r_en.eq(1), self.idle.eq(~queue.r_rdy & recorded)]
+                with m.If(queue.r_rdy):
+                    m.d.sync += head.eq(queue.r_data)
+                    m.next = "COMPARE"
+            with m.State("COMPARE"):
+                m.next = "WAIT"
+            with m.State("WAIT"):
+                m.d.comb += self.waiting.eq(1)
+                with m.If(met.all() & recorded):
+                    m.next = "START"
+            with m.State("START"):
+                m.d.comb += self.unit.run.valid.eq(1)
+                with m.If(self.unit.run.ready):
+                    m.d.sync += [record.start.eq(self.time), record.index.eq(head.index)]
+                    m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += self.busy.eq(1)
+                with m.If(self.unit.done):
+                    m.d.comb += self.done.eq(1)
+                    m.d.sync += [
+                        record.crc.eq(self.unit.crc), record.events.eq(self.unit.events),
+                        record.end.eq(self.time), recorded.eq(0),
+                    ]
+                    m.next = "EMPTY"
+        return m
+
+
+class Recorder(wiring.Component):
+    """Write completion records into the log: two memory words at ``log + 2 * index``.
+
+    Members
+    -------
+    log : ``In(24)``
+    i : ``In(stream.Signature(Record)).array(6)``
+    memory : ``Out(Memory())``
+    idle : ``Out(1)``
+    """
+
+    def __init__(self):
+        super().__init__({
+            "log": In(24),
+            "i": In(stream.Signature(Record)).array(len(UNITS)),
+            "memory": Out(Memory()),
+            "idle": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        record = Signal(Record)
+        command = self.memory.commands
+        m.d.comb += [
+            command.payload.address.eq(self.log + (record.index << 1)),
+            command.payload.length.eq(2), command.payload.write.eq(1),
+        ]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.idle.eq(1)
+                taken = Const(1)
+                for index in range(len(UNITS)):
+                    port = self.i[index]
+                    m.d.comb += port.ready.eq(taken)
+                    with m.If(port.valid & taken):
+                        m.d.sync += record.eq(port.payload)
+                        m.d.comb += self.idle.eq(0)
+                        m.next = "COMMAND"
+                    taken = taken & ~port.valid
+            with m.State("COMMAND"):
+                m.d.comb += command.valid.eq(1)
+                with m.If(command.ready):
+                    m.next = "SIGNATURE"
+            with m.State("SIGNATURE"):
+                m.d.comb += [
+                    self.memory.w_data.payload.eq(Cat(record.crc, record.events)),
+                    self.memory.w_data.valid.eq(1),
+                ]
+                with m.If(self.memory.w_data.ready):
+                    m.next = "TIME"
+            with m.State("TIME"):
+                m.d.comb += [
+                    self.memory.w_data.payload.eq(Cat(record.start, record.end)),
+                    self.memory.w_data.valid.eq(1),
+                ]
+                with m.If(self.memory.w_data.ready):
+                    m.next = "IDLE"
+        return m
