@@ -1,0 +1,231 @@
+"""How tensors, weights and constants lie in pool and memory words (docs/architecture.md)."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hw.config import LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS, CoreConfig
+
+
+__all__ = ["FeatureMap", "default_lanes", "head_lanes", "head_slot", "memory_words",
+           "pool_words", "pack_tile", "pack_fire", "pack_scale", "pack_depthwise", "im2col"]
+
+
+IMAGE_PLANES = 8
+
+
+def default_lanes(channels, rows):
+    """Channel of every lane, groups of ``rows`` lanes; -1 for unused ones."""
+    groups = -(-channels // rows)
+    lanes = np.full(groups * rows, -1, np.int64)
+    lanes[:channels] = np.arange(channels)
+    return lanes
+
+
+def head_slot(head_size, rows):
+    """(words, slot): whole words a head takes, and lanes of its slot where it shares a word."""
+    if head_size > rows:
+        return -(-head_size // rows), rows
+    return 1, 1 << (head_size - 1).bit_length() if head_size > 1 else 1
+
+
+def head_lanes(channels, heads, rows):
+    """Channel of every lane where attention heads start at slots (see AttentionUnit)."""
+    size = channels // heads
+    words, slot = head_slot(size, rows)
+    shared = rows // slot
+    groups = heads * words if words > 1 or shared == 1 else -(-heads // shared)
+    lanes = np.full(groups * rows, -1, np.int64)
+    for head in range(heads):
+        start = head * words * rows if shared == 1 else head * slot
+        lanes[start:start + size] = np.arange(head * size, (head + 1) * size)
+    return lanes
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMap:
+    """A tensor as the accelerator stores it: C x H x W of one kind, channels on lanes.
+
+    ``kind`` is "level", "z", "image" or "u" (membranes; also the raw results of the head).
+    """
+
+    name: str
+    kind: str
+    channels: int
+    height: int
+    width: int
+    rows: int
+    planes: int
+    lanes: np.ndarray = field(repr=False)
+
+    @classmethod
+    def make(cls, name, kind, shape, config: CoreConfig, lanes=None):
+        planes = {"level": LEVEL_PLANES, "z": config.z_bits, "image": IMAGE_PLANES,
+                  "u": MEMBRANE_BITS}[kind]
+        channels, height, width = shape
+        if lanes is None:
+            lanes = default_lanes(channels, config.rows)
+        return cls(name, kind, channels, height, width, config.rows, planes, lanes)
+
+    @property
+    def groups(self):
+        return len(self.lanes) // self.rows
+
+    @property
+    def position_words(self):
+        """Pool words of one position."""
+        return self.groups * self.planes
+
+    @property
+    def row_words(self):
+        """Pool words of one row."""
+        return self.width * self.position_words
+
+    @property
+    def words(self):
+        return self.height * self.row_words
+
+    @property
+    def memory_row_words(self):
+        """Memory words of one row; rows start on whole memory words there."""
+        return -(-self.row_words * self.rows // MEMORY_BITS)
+
+    @property
+    def memory_words(self):
+        return self.height * self.memory_row_words
+
+    def pack(self, values):
+        """Integer array (C, H, W) -> pool words, uint64 (words,)."""
+        values = np.asarray(values, np.int64)
+        spread = np.where((self.lanes >= 0)[:, None, None], values[self.lanes], 0)
+        spread = spread.reshape(self.groups, self.rows, -1).transpose(2, 0, 1)
+        return pack_lanes(spread, self.kind, self.planes).reshape(-1)
+
+    def unpack(self, words):
+        """Pool words -> int64 (C, H, W)."""
+        words = np.asarray(words, np.uint64).reshape(-1, self.groups, self.planes)
+        spread = unpack_lanes(words, self.kind, self.rows)
+        spread = spread.transpose(1, 2, 0).reshape(len(self.lanes), -1)
+        values = np.zeros((self.channels, spread.shape[1]), np.int64)
+        used = self.lanes >= 0
+        values[self.lanes[used]] = spread[used]
+        return values.reshape(self.channels, self.height, self.width)
+
+
+def pack_lanes(values, kind, planes):
+    """Lane values int64 (..., R) -> pool words uint64 (..., planes)."""
+    values = np.asarray(values, np.int64).astype(np.uint64)
+    rows = values.shape[-1]
+    if kind == "u":
+        per_word = rows // 16
+        parts = (values & np.uint64(0xFFFF)).reshape(*values.shape[:-1], 16, per_word)
+        shifts = np.arange(per_word, dtype=np.uint64) * np.uint64(16)
+        return (parts << shifts).sum(axis=-1, dtype=np.uint64)
+    bits = values[..., None, :] >> np.arange(planes, dtype=np.uint64)[:, None] & np.uint64(1)
+    return (bits << np.arange(rows, dtype=np.uint64)).sum(axis=-1, dtype=np.uint64)
+
+
+def unpack_lanes(words, kind, rows):
+    """Pool words uint64 (..., planes) -> lane values int64 (..., R)."""
+    words = np.asarray(words, np.uint64)
+    if kind == "u":
+        per_word = rows // 16
+        shifts = np.arange(per_word, dtype=np.uint64) * np.uint64(16)
+        parts = (words[..., None] >> shifts & np.uint64(0xFFFF)).astype(np.int64)
+        values = parts.reshape(*words.shape[:-1], rows)
+        return values - ((values >> 15) << 16)
+    planes = words.shape[-1]
+    bits = (words[..., None] >> np.arange(rows, dtype=np.uint64) & np.uint64(1)).astype(np.int64)
+    weights = np.int64(1) << np.arange(planes, dtype=np.int64)
+    if kind in ("z", "image"):
+        weights[-1] = -weights[-1]
+    return (bits * weights[:, None]).sum(axis=-2)
+
+
+def memory_words(pool, rows):
+    """Pool words -> memory words; a last partial one is filled with zeros."""
+    ratio = MEMORY_BITS // rows
+    pool = np.asarray(pool, np.uint64)
+    padded = np.zeros(-(-len(pool) // ratio) * ratio, np.uint64)
+    padded[:len(pool)] = pool
+    shifts = np.arange(ratio, dtype=np.uint64) * np.uint64(rows)
+    return (padded.reshape(-1, ratio) << shifts).sum(axis=1, dtype=np.uint64)
+
+
+def pool_words(memory, rows):
+    """Memory words -> pool words."""
+    ratio = MEMORY_BITS // rows
+    memory = np.asarray(memory, np.uint64)
+    shifts = np.arange(ratio, dtype=np.uint64) * np.uint64(rows)
+    mask = np.uint64((1 << rows) - 1)
+    return (memory[:, None] >> shifts & mask).reshape(-1)
+
+
+def _nibbles(values):
+    """Integers -8..7, multiples of 16 of them -> memory words."""
+    values = (np.asarray(values, np.int64).reshape(-1, 16) & 15).astype(np.uint64)
+    shifts = np.arange(16, dtype=np.uint64) * np.uint64(4)
+    return (values << shifts).sum(axis=1, dtype=np.uint64)
+
+
+def pack_tile(weight):
+    """Weights (outputs R, inputs R) -> memory words of one tile, without header."""
+    return _nibbles(weight)
+
+
+def pack_depthwise(weight, taps):
+    """Depthwise weights (R, k, k) -> memory words; rows of ``taps`` + 1 nibbles per lane.
+
+    A kernel smaller than ``taps`` is centred.
+    """
+    lanes, rows, columns = weight.shape
+    padded = np.zeros((rows, lanes, taps + 1), np.int64)
+    start = (taps - columns) // 2
+    padded[:, :, start:start + columns] = np.asarray(weight, np.int64).transpose(1, 0, 2)
+    return _nibbles(padded)
+
+
+def _words_of_ints(values):
+    """128-bit Python integers -> memory words, two each."""
+    mask = (1 << MEMORY_BITS) - 1
+    return np.array([part for value in values for part in (value & mask, value >> MEMORY_BITS)],
+                    np.uint64)
+
+
+def pack_fire(thresholds, invert, acc_bits):
+    """Constants of FIRE for R lanes: thresholds (R, 4), invert (R,) -> memory words."""
+    width = acc_bits + 1
+    mask = (1 << width) - 1
+    values = []
+    for row, negative in zip(np.asarray(thresholds).tolist(), np.asarray(invert).tolist(),
+                             strict=True):
+        value = int(bool(negative)) << 127
+        for k, threshold in enumerate(row):
+            if not -(1 << (width - 1)) <= threshold < 1 << (width - 1):
+                raise ValueError(f"Threshold must fit in {width} bits, not {threshold}")
+            value |= (threshold & mask) << (k * width)
+        values.append(value)
+    return _words_of_ints(values)
+
+
+def pack_scale(multiplier, bias, shift):
+    """Constants of SCALE for R lanes -> memory words."""
+    values = []
+    for m, b, s in zip(*(np.asarray(x).tolist() for x in (multiplier, bias, shift)),
+                       strict=True):
+        values.append((m & 0xFFFFFF) | (b & (1 << 48) - 1) << 24 | s << 72)
+    return _words_of_ints(values)
+
+
+def im2col(image, *, kernel, stride, padding):
+    """Patches of an image: (C, H, W) -> (C * k * k, H', W'), zero padding.
+
+    The stem as a 1x1 convolution on these is the same sum; the host makes them.
+    """
+    channels, height, width = image.shape
+    padded = np.zeros((channels, height + 2 * padding, width + 2 * padding), image.dtype)
+    padded[:, padding:padding + height, padding:padding + width] = image
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
+    windows = windows[:, ::stride, ::stride]
+    return np.ascontiguousarray(windows.transpose(0, 3, 4, 1, 2).reshape(
+        channels * kernel * kernel, windows.shape[1], windows.shape[2]))
