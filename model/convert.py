@@ -1,0 +1,72 @@
+"""Make a portable file: ``python -m model.convert --checkpoint F.pth --heads H --out F.qsd``.
+
+Reads a published checkpoint or one of `model.train`, checks it, and writes a ``.qsd`` file, which
+needs no torch to run. Nothing is written unless everything is in order.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+import sys
+
+from model import qsd_file
+from model.cli import add_widths, guarded, Parser, widths
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status (0, 1 bad input, 130 interrupted)."""
+    return guarded(_parser(), _convert, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m model.convert",
+        description="Turn a checkpoint (.pth) into a portable integer network (.qsd). The file "
+        "keeps int8 weights and the trained per-channel constants; the widths below are checked "
+        "and stored as its defaults, and can be changed whenever it is loaded.",
+    )
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, metavar="F.pth", help="file to read"
+    )
+    parser.add_argument(
+        "--heads",
+        type=int,
+        metavar="H",
+        help="attention heads; needed for a published checkpoint, which does not tell "
+        "(published networks have 8)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="PX",
+        help="side of the images the network is meant for; shapes do not tell "
+        "(default: the checkpoint's own, else 224)",
+    )
+    parser.add_argument("--weight-bits", type=int, metavar="B", help="LSQ bits: 2, 3 or 4")
+    parser.add_argument("--out", required=True, type=Path, metavar="F.qsd", help="file to write")
+    add_widths(parser)
+    return parser
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from model import checkpoint  # after parsing: --help should not wait for torch
+
+    if args.out.suffix != ".qsd":
+        raise ValueError(f"--out must end in .qsd, not be {args.out}")
+    spec, state = checkpoint.load(
+        args.checkpoint,
+        heads=args.heads,
+        image_size=args.image_size,
+        weight_bits=args.weight_bits,
+    )
+    content = qsd_file.to_bytes(state, spec, widths(args, None))
+    qsd_file.write_atomically(args.out, content)
+    print(
+        f"{args.out}: dims {'/'.join(map(str, spec.dims))}, {spec.heads} heads, "
+        f"{spec.classes} classes, {spec.weight_count:,} weights of {spec.weight_bits} bits, "
+        f"{len(content):,} bytes"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

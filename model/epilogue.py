@@ -1,0 +1,286 @@
+"""Widths of the integer arithmetic, and what follows an accumulator. NumPy only.
+
+An epilogue turns an operator's exact accumulators into levels, membranes U, rescaled multi-bit maps
+z, or raw results. It is data: a compiler reads its fields, `model.graph` calls `apply`. Arrays are
+never written after construction.
+"""
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import golden
+
+
+Tensors = Mapping[str, NDArray]
+Stats = MutableMapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerParams:
+    """Widths of the integer arithmetic (generator parameters).
+
+    Parameters
+    ----------
+    u_frac, u_bits
+        Fraction bits and signed width of the membrane U.
+    z_bits, z_frac
+        Signed width and fraction bits of z, the multi-bit maps inside RepConv and SepConv.
+    z_frac_of
+        Pairs (layer, fraction bits) that override `z_frac`. A layer is the operator's name or
+        its end, so ``("proj_conv", 5)`` holds for every attention output.
+    mult_bits, bias_bits, max_shift
+        Signed widths of the multiplier and bias of a scale, and its largest right shift.
+    acc_bits
+        Signed width of accumulators; thresholds take one bit more.
+
+    Raises
+    ------
+    ValueError
+        If a width is out of its range.
+    """
+
+    u_frac: int = 10
+    u_bits: int = 16
+    z_bits: int = 12
+    z_frac: int = 6
+    z_frac_of: tuple[tuple[str, int], ...] = ()
+    mult_bits: int = 16
+    bias_bits: int = 44
+    max_shift: int = 26
+    acc_bits: int = 24
+
+    def __post_init__(self) -> None:
+        pairs = tuple((str(layer), frac) for layer, frac in self.z_frac_of)  # JSON gives lists
+        object.__setattr__(self, "z_frac_of", pairs)
+        for name, low, high in (
+            ("u_frac", 3, 32),  # firing needs the bit of 1/8
+            ("u_bits", 4, 48),
+            ("z_bits", 2, 44),
+            ("z_frac", 0, 32),
+            ("mult_bits", 2, 32),
+            ("bias_bits", 2, 56),
+            ("max_shift", 0, 40),
+            ("acc_bits", 2, 54),
+        ):
+            _check_range(name, getattr(self, name), low, high)
+        for layer, frac in pairs:
+            _check_range(f"z_frac of {layer}", frac, 0, 32)
+        if self.mult_bits + self.acc_bits > 63:  # the product must fit the model's int64
+            raise ValueError(
+                f"mult_bits + acc_bits must be at most 63, not {self.mult_bits} + {self.acc_bits}"
+            )
+
+    def z_frac_for(self, name: str) -> int:
+        """Fraction bits of the z that operator `name` makes; the last matching pair counts."""
+        frac = self.z_frac
+        for layer, value in self.z_frac_of:
+            if name == layer or name.endswith("." + layer):
+                frac = value
+        return frac
+
+
+def _check_range(name: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name} must be an integer in {low}..{high}, not {value}")
+
+
+WIDE = IntegerParams(u_frac=28, u_bits=44, z_bits=40, z_frac=24, acc_bits=54, mult_bits=9)
+"""Widths of the wide form: fine enough to equal the float64 network on every level.
+
+Its scales are real numbers, so mult_bits, bias_bits and max_shift have no meaning there.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholds:
+    """Exact firing rule of O channels on accumulators, see `golden.level_fire`.
+
+    thresholds (O, 4) int64; invert (O,) bool, the scale is negative; constant (O,) bool, the
+    scale is 0, so the thresholds are all "always" or "never". Always and never lie one step
+    outside the accumulator's range, in acc_bits + 1 bits.
+    """
+
+    thresholds: NDArray[np.int64]
+    invert: NDArray[np.bool_]
+    constant: NDArray[np.bool_]
+
+    def count(self, stats: Stats, acc_bits: int) -> None:
+        """Count channels of zero and negative scale and thresholds clipped to always or never."""
+        low, high = threshold_limits(acc_bits, invert=self.invert[:, None])
+        clipped = (self.thresholds <= low) | (self.thresholds >= high)
+        add_count(stats, "zero_scale", self.constant)
+        add_count(stats, "negative_scale", self.invert)
+        add_count(stats, "threshold_clipped", clipped & ~self.constant[:, None])
+
+
+def threshold_limits(acc_bits: int, *, invert: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
+    """Smallest and largest useful threshold: always/never if not inverted, never/always if so."""
+    limit = np.int64(1) << (acc_bits - 1)
+    return np.where(invert, -limit - 1, -limit), np.where(invert, limit - 1, limit)
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Fixed-point affine map of O channels, see `golden.scale_shift`; int64 (O,) each."""
+
+    multiplier: NDArray[np.int64]
+    bias: NDArray[np.int64]
+    shift: NDArray[np.int64]
+
+    def apply(self, acc: NDArray) -> NDArray[np.int64]:
+        """Accumulators (N, O, H, W) -> results in units of the output's last bit."""
+        return golden.scale_shift(acc, self.multiplier, self.bias, self.shift)
+
+
+@dataclass(frozen=True, eq=False)
+class RealScale:
+    """The same map without rounding its constants, for the wide form; float64 (O,) each."""
+
+    multiplier: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    def apply(self, acc: NDArray) -> NDArray[np.int64]:
+        """Accumulators (N, O, H, W) -> floor(multiplier * acc + bias + 1/2)."""
+        multiplier, bias = (x.reshape(-1, 1, 1) for x in (self.multiplier, self.bias))
+        # Beyond this nothing but saturation is left, and int64 must not wrap.
+        return np.clip(np.floor(multiplier * acc + bias + 0.5), -(2.0**60), 2.0**60).astype(
+            np.int64
+        )
+
+
+def _count_scale(scale: Scale | RealScale, stats: Stats) -> None:
+    add_count(stats, "zero_scale", scale.multiplier == 0)
+    add_count(stats, "negative_scale", scale.multiplier < 0)
+
+
+def add_count(stats: Stats, key: str, mask: NDArray[np.bool_]) -> None:
+    """Add the number of True in `mask` to a counter."""
+    stats[key] = stats.get(key, 0) + int(np.count_nonzero(mask))
+
+
+def _integers(x: NDArray, bits: int) -> NDArray:
+    return x.astype(np.int32 if bits <= 32 else np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Fire:
+    """Accumulators -> levels `level`, by exact thresholds."""
+
+    thresholds: Thresholds
+    level: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {self.level: "level"}
+
+    def apply(
+        self, acc: NDArray, tensors: Tensors, params: IntegerParams, stats: Stats
+    ) -> dict[str, NDArray]:
+        rule = self.thresholds
+        fired = golden.level_fire(acc, rule.thresholds, invert=rule.invert)
+        return {self.level: fired.astype(np.uint8)}
+
+    def count(self, stats: Stats, params: IntegerParams) -> None:
+        self.thresholds.count(stats, params.acc_bits)
+
+
+@dataclass(frozen=True, eq=False)
+class Integrate:
+    """u_out = saturate(u_in + scale(acc)) and, where `level` is given, its levels.
+
+    `u_in` None replaces the membrane instead of adding to one.
+    """
+
+    scale: Scale | RealScale
+    u_out: str
+    u_in: str | None = None
+    level: str | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return () if self.u_in is None else (self.u_in,)
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {self.u_out: "u"} | ({} if self.level is None else {self.level: "level"})
+
+    def apply(
+        self, acc: NDArray, tensors: Tensors, params: IntegerParams, stats: Stats
+    ) -> dict[str, NDArray]:
+        u = self.scale.apply(acc)
+        if self.u_in is not None:
+            u += tensors[self.u_in]
+        saturated = golden.saturate(u, params.u_bits)
+        add_count(stats, "u_saturated", saturated != u)
+        made = {self.u_out: _integers(saturated, params.u_bits)}
+        if self.level is not None:
+            fired = golden.fire_membrane(saturated, u_frac=params.u_frac)
+            made[self.level] = fired.astype(np.uint8)
+        return made
+
+    def count(self, stats: Stats, params: IntegerParams) -> None:
+        _count_scale(self.scale, stats)
+
+
+@dataclass(frozen=True, eq=False)
+class Requantise:
+    """z = saturate(scale(acc)): the multi-bit input of the next 1x1 convolution."""
+
+    scale: Scale | RealScale
+    z: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {self.z: "z"}
+
+    def apply(
+        self, acc: NDArray, tensors: Tensors, params: IntegerParams, stats: Stats
+    ) -> dict[str, NDArray]:
+        z = self.scale.apply(acc)
+        saturated = golden.saturate(z, params.z_bits)
+        add_count(stats, "z_saturated", saturated != z)
+        return {self.z: _integers(saturated, params.z_bits)}
+
+    def count(self, stats: Stats, params: IntegerParams) -> None:
+        _count_scale(self.scale, stats)
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """Hand on the accumulators as "logits_acc"; the host makes "logits" = scale*acc + offset.
+
+    scale, offset: float64 (O,). "logits_acc" is (N, O, 1, 1) int64, "logits" (N, O) float64.
+    """
+
+    scale: NDArray[np.float64]
+    offset: NDArray[np.float64]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {"logits_acc": "raw"}
+
+    def apply(
+        self, acc: NDArray, tensors: Tensors, params: IntegerParams, stats: Stats
+    ) -> dict[str, NDArray]:
+        return {"logits_acc": acc, "logits": self.scale * acc[:, :, 0, 0] + self.offset}
+
+    def count(self, stats: Stats, params: IntegerParams) -> None:
+        pass
+
+
+Epilogue = Fire | Integrate | Requantise | Raw

@@ -1,0 +1,230 @@
+"""Run a network on images: ``python -m model.evaluate --model qsdt_nano --data fashion_mnist``.
+
+Three forms of the same network: "float", PyTorch in float64; "integer", what the hardware
+computes; "wide", the integer network with so many bits that it equals the float one.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+import io
+from pathlib import Path
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model import qsd_file, zoo
+from model.cli import add_widths, guarded, Parser, widths
+from model.data import DATASETS, IMAGE_SCALE, to_image_q
+from model.epilogue import IntegerParams
+
+
+FORMS = ("float", "integer", "wide")
+
+Progress = Callable[[int], object]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status (0, 1 bad input, 130 interrupted)."""
+    return guarded(_parser(), _evaluate, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m model.evaluate",
+        description="Classify images with one form of a network. Prints the accuracy where labels "
+        "are known. Nothing is written without --out.",
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", metavar="NAME", help="a network whose weights are shipped")
+    which.add_argument(
+        "--weights", type=Path, metavar="F", help="a .qsd file or a checkpoint (.pth)"
+    )
+    parser.add_argument(
+        "--heads", type=int, metavar="H", help="attention heads, for a published checkpoint"
+    )
+    parser.add_argument(
+        "--form", choices=FORMS, default="integer", help="what to run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--against", choices=FORMS, help="also run this form and print the top-1 agreement"
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--data", choices=sorted(DATASETS), help="a data set: its images for testing"
+    )
+    source.add_argument(
+        "--images",
+        type=Path,
+        metavar="X.npz",
+        help="image_q, int8 (N, C, H, W), units of 1/48; optionally labels (N,)",
+    )
+    parser.add_argument("--data-dir", type=Path, metavar="D", help="folder of the data set")
+    parser.add_argument(
+        "--split",
+        choices=("test", "val"),
+        default="test",
+        help="part of the data set (default: %(default)s; val for every choice you make)",
+    )
+    parser.add_argument("--count", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--out", type=Path, metavar="Y.npz", help="write logits here")
+    parser.add_argument(
+        "--tensors", action="store_true", help="also write levels/<module> uint8 to --out"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=64, metavar="N", help="images at a time (default: %(default)s)"
+    )
+    add_widths(parser)
+    return parser
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    if args.tensors and args.out is None:
+        raise ValueError("--tensors needs --out, the file to write them to")
+    for name in ("count", "batch"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be at least 1, not {value}")
+    found = zoo.read(args.model, args.weights, args.heads)
+    params = widths(args, found.params)
+    image_q, labels = _images(args, found)
+    results = {}
+    for form in dict.fromkeys(filter(None, (args.form, args.against))):
+        with tqdm(total=len(image_q), desc=form, unit="image", disable=None) as bar:
+            results[form] = run(
+                *(found, image_q, form),
+                params=params,
+                tensors=args.tensors and form == args.form,
+                batch=args.batch,
+                progress=bar.update,
+            )
+    if args.out is not None:
+        buffer = io.BytesIO()
+        np.savez(buffer, **results[args.form])
+        qsd_file.write_atomically(args.out, buffer.getvalue())
+    _print_result(args, results, labels)
+
+
+def _print_result(
+    args: argparse.Namespace, results: dict[str, dict[str, NDArray]], labels: NDArray | None
+) -> None:
+    top = {form: result["logits"].argmax(1) for form, result in results.items()}
+    count = len(top[args.form])
+    if labels is None:
+        print(f"{args.form}: {count} images, no labels")
+    else:
+        for form, classes in top.items():
+            hits = int((classes == labels).sum())
+            print(f"{form}: accuracy {hits / count:.4f} ({hits} of {count})")
+    if args.against is not None:
+        same = int((top[args.form] == top[args.against]).sum())
+        print(
+            f"{args.form} = {args.against} in the top class: {same / count:.4f} ({same} of {count})"
+        )
+
+
+def _images(
+    args: argparse.Namespace, found: zoo.Weights
+) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
+    """Images and labels that the command line names, cut to --count."""
+    if args.data is not None:
+        split = getattr(DATASETS[args.data](args.data_dir), args.split)
+        cut = slice(args.count)
+        return to_image_q(split.images[cut], found.spec), split.labels[cut]
+    image_q, labels = read_images(args.images, channels=found.spec.in_channels)
+    return image_q[: args.count], None if labels is None else labels[: args.count]
+
+
+def read_images(path: Path, *, channels: int) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
+    """Read image_q, int8 (N, channels, H, W), and labels (N,) if there are any.
+
+    Raises ValueError naming the entry and what is wrong with it, OSError if there is no file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("not an .npz archive")
+            image_q = archive["image_q"]
+            labels = archive["labels"] if "labels" in archive.files else None
+    except OSError:
+        raise
+    except Exception as error:  # numpy and zipfile raise many types on damaged bytes
+        raise ValueError(f"{path}: {error}") from None
+    if image_q.dtype != np.int8 or image_q.ndim != 4 or image_q.shape[1] != channels:
+        raise ValueError(
+            f"{path}: image_q must be int8 (N, {channels}, H, W), "
+            f"not {image_q.dtype} {image_q.shape}"
+        )
+    if 0 in image_q.shape:
+        raise ValueError(f"{path}: image_q must not be empty, not {image_q.shape}")
+    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != image_q.shape[:1]):
+        raise ValueError(
+            f"{path}: labels must be integers ({len(image_q)},), not {labels.dtype} {labels.shape}"
+        )
+    return image_q, labels
+
+
+def run(
+    weights: zoo.Weights,
+    image_q: NDArray[np.int8],
+    form: str,
+    *,
+    params: IntegerParams | None = None,
+    tensors: bool = False,
+    batch: int = 64,
+    progress: Progress | None = None,
+) -> dict[str, NDArray]:
+    """Run one form on images (N, C, H, W).
+
+    Returns:
+        "logits" float64 (N, classes) and, if `tensors`, "levels/<module>" uint8 in execution
+        order: (N, C, H, W), for the final "lif" (N, C).
+    """
+    if form == "float":
+        return _run_float(weights, image_q, tensors=tensors, batch=batch, progress=progress)
+    shape = image_q.shape[1:]
+    network = zoo.network(weights, params=params, form=form, input_shape=shape)
+    levels = [n for n, (kind, *_) in network.tensors().items() if kind == "level"]
+    keep = ("logits", *(levels if tensors else ()))
+    made = network.run_batched(image_q, batch=batch, keep=keep, progress=progress)
+    result = {"logits": made["logits"]}
+    for name in levels if tensors else ():
+        result[f"levels/{name}"] = made[name] if name != "lif" else made[name][:, :, 0, 0]
+    return result
+
+
+def _run_float(
+    weights: zoo.Weights,
+    image_q: NDArray[np.int8],
+    *,
+    tensors: bool,
+    batch: int,
+    progress: Progress | None,
+) -> dict[str, NDArray]:
+    try:
+        import torch  # only this form needs it
+    except ModuleNotFoundError:
+        raise ValueError("the float form needs torch: pip install torch") from None
+    from model.network import capture_levels, QsdTransformer
+
+    network = QsdTransformer(weights.spec)
+    # Through the int8 codes, whose float32 rounding is the published one; float64 may differ.
+    state = qsd_file.float_state(qsd_file.stored_state(weights.state, weights.spec))
+    network.load_state_dict({key: torch.from_numpy(np.array(x)) for key, x in state.items()})
+    network.double().eval()  # in float32 a rounded sum may fire another level
+    parts: list[dict[str, NDArray]] = []
+    for start in range(0, len(image_q), batch):
+        x = torch.from_numpy(image_q[start : start + batch]).double() / IMAGE_SCALE
+        with torch.inference_mode(), capture_levels(network) as levels:
+            part = {"logits": network(x).numpy()}
+        if tensors:
+            part |= {f"levels/{name}": level.numpy() for name, level in levels.items()}
+        parts.append(part)
+        if progress is not None:
+            progress(len(x))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""Bit-exact integer operators: what the hardware must compute. NumPy only.
+
+Every function takes integer arrays of any width and returns int64. Maps are (N, C, H, W); a level
+is an IE-LIF output 0..4; a channel scale may be negative or 0. Shifts are arithmetic (floor).
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+Ints = NDArray[np.int64]
+
+MAX_LEVEL = 4
+"""Highest level that a neuron fires (D of the paper)."""
+
+ATTENTION_CAP = 224
+"""Both attention products may saturate here, in 8 bits, without changing any level."""
+
+_EXACT_FLOAT32, _EXACT_FLOAT64 = 2**24, 2**53
+
+
+def _per_channel(values: ArrayLike, *, axis: int, ndim: int) -> NDArray:
+    """Give (C,) `values` the shape that broadcasts along `axis` of an `ndim`-dimensional array."""
+    shape = [1] * ndim
+    shape[axis] = -1
+    return np.asarray(values).reshape(shape)
+
+
+def level_fire(
+    acc: ArrayLike, thresholds: ArrayLike, *, invert: ArrayLike = False, axis: int = 1
+) -> Ints:
+    """Fire levels by exact per-channel thresholds on accumulators.
+
+    Args:
+        acc: Accumulators, any shape with C channels along `axis`.
+        thresholds: (C, levels); a threshold may need one bit more than `acc`, so that "always"
+            and "never" exist.
+        invert: (C,) or one bool. Where set, count the thresholds that `acc` does not exceed
+            (``acc <= t``, negative scale) instead of those it reaches (``acc >= t``).
+
+    Returns:
+        Levels 0..levels, shape of `acc`. A tie fires either way.
+    """
+    acc = np.asarray(acc)
+    thresholds = np.asarray(thresholds, dtype=np.int64)
+    # acc <= t is -acc >= -t, so a sign on both sides leaves one comparison for both cases.
+    sign = np.where(np.broadcast_to(invert, thresholds.shape[:1]), -1, 1)
+    if (sign < 0).any():
+        acc = acc * _per_channel(sign, axis=axis, ndim=acc.ndim)
+    level = np.zeros(acc.shape, dtype=np.uint8)
+    for column in (thresholds * sign[:, None]).T:
+        level += acc >= _per_channel(column, axis=axis, ndim=acc.ndim)
+    return level.astype(np.int64)
+
+
+def scale_shift(
+    acc: ArrayLike, multiplier: ArrayLike, bias: ArrayLike, shift: ArrayLike, *, axis: int = 1
+) -> Ints:
+    """Fixed-point affine map per channel, rounded half up, not saturated.
+
+    (multiplier * acc + bias + 2^(shift-1)) >> shift, without the third term where shift is 0.
+
+    Args:
+        acc: Accumulators, any shape with C channels along `axis`.
+        multiplier, bias, shift: (C,); shift >= 0. The exact sum must fit 63 bits and a sign.
+    """
+    acc = np.asarray(acc, dtype=np.int64)
+    shift = np.asarray(shift, dtype=np.int64)
+    bias = np.asarray(bias, dtype=np.int64) + ((np.int64(1) << shift) >> 1)
+    scaled = acc * _per_channel(multiplier, axis=axis, ndim=acc.ndim)
+    scaled += _per_channel(bias, axis=axis, ndim=acc.ndim)
+    scaled >>= _per_channel(shift, axis=axis, ndim=acc.ndim)
+    return scaled
+
+
+def saturate(x: ArrayLike, bits: int) -> Ints:
+    """Clip to the signed range of `bits` bits, -2^(bits-1) .. 2^(bits-1)-1."""
+    limit = 1 << (bits - 1)
+    return np.clip(np.asarray(x, dtype=np.int64), -limit, limit - 1)
+
+
+def fire_membrane(u: ArrayLike, *, u_frac: int) -> Ints:
+    """Levels of membranes with `u_frac` >= 3 fraction bits: round half up of 4u, clipped to 0..4.
+
+    clamp((u + 2^(u_frac-3)) >> (u_frac-2), 0, 4); any shape.
+    """
+    u = np.asarray(u, dtype=np.int64)
+    return np.clip((u + (1 << (u_frac - 3))) >> (u_frac - 2), 0, MAX_LEVEL)
+
+
+def _float_for(bound: int, what: str) -> type:
+    """Smallest float type in which every partial sum up to `bound` is an exact integer."""
+    if bound < _EXACT_FLOAT32:
+        return np.float32
+    if bound < _EXACT_FLOAT64:
+        return np.float64
+    raise ValueError(f"{what} may reach {bound}, more than a sum can hold exactly (2^53)")
+
+
+def _largest(x: NDArray) -> int:
+    """Largest magnitude in `x`, 0 if empty (int8 -128 gives 128)."""
+    return max(-int(x.min()), int(x.max()), 0) if x.size else 0
+
+
+def _bound(x: NDArray, q: NDArray) -> int:
+    """Worst magnitude of any partial sum of products of `x` with one output's weights."""
+    per_output = np.abs(q.astype(np.int64)).reshape(len(q), -1).sum(axis=1)
+    return int(per_output.max(initial=0)) * _largest(x)
+
+
+def convolve(x: ArrayLike, q: ArrayLike, *, stride: int = 1, padding: int = 0) -> Ints:
+    """Exact accumulators of a convolution with zero padding.
+
+    Computed by a floating-point matrix product, in a type where no sum can round.
+
+    Args:
+        x: (N, C, H, W) integers.
+        q: (O, C, kh, kw) integer weights.
+
+    Returns:
+        (N, O, H', W') with H' = (H + 2*padding - kh) // stride + 1.
+
+    Raises:
+        ValueError: If sum|q| * max|x| reaches 2^53.
+    """
+    x, q = np.asarray(x), np.asarray(q)
+    dtype = _float_for(_bound(x, q), "convolution")
+    (n, c, h, w), (o, _, kh, kw) = x.shape, q.shape
+    rows, cols = (h + 2 * padding - kh) // stride + 1, (w + 2 * padding - kw) // stride + 1
+    if (kh, kw, stride, padding) == (1, 1, 1, 0):
+        patches = x.reshape(n, c, h * w).astype(dtype)
+    else:
+        padded = np.zeros((n, c, h + 2 * padding, w + 2 * padding), dtype=dtype)
+        padded[:, :, padding : padding + h, padding : padding + w] = x
+        taps = np.empty((n, c, kh, kw, rows, cols), dtype=dtype)
+        for i in range(kh):
+            for j in range(kw):
+                taps[:, :, i, j] = padded[
+                    *(slice(None), slice(None)),
+                    slice(i, i + stride * rows, stride),
+                    slice(j, j + stride * cols, stride),
+                ]
+        patches = taps.reshape(n, c * kh * kw, rows * cols)
+    acc = np.matmul(q.reshape(o, -1).astype(dtype), patches)
+    return acc.reshape(n, o, rows, cols).astype(np.int64)
+
+
+def depthwise(x: ArrayLike, q: ArrayLike, *, padding: int) -> Ints:
+    """Exact accumulators of a depthwise convolution, stride 1, zero padding.
+
+    Args:
+        x: (N, C, H, W) integers.
+        q: (C, k, k) integer weights, one kernel per channel.
+
+    Returns:
+        (N, C, H + 2*padding - k + 1, W + 2*padding - k + 1).
+
+    Raises:
+        ValueError: If sum|q| * max|x| reaches 2^53.
+    """
+    x, q = np.asarray(x), np.asarray(q)
+    dtype = _float_for(_bound(x, q), "depthwise convolution")
+    (n, c, h, w), kernel = x.shape, q.shape[-1]
+    pitch = w + 2 * padding
+    rows, cols = h + 2 * padding - kernel + 1, pitch - kernel + 1
+    # On rows joined end to end a tap is one offset: long contiguous runs instead of short rows.
+    # The pitch - cols wrong results at the end of each row are cut off at the end.
+    padded = np.zeros((n, c, (h + 2 * padding) * pitch + kernel), dtype=dtype)
+    view = padded[:, :, : (h + 2 * padding) * pitch].reshape(n, c, h + 2 * padding, pitch)
+    view[:, :, padding : padding + h, padding : padding + w] = x
+    acc = np.zeros((n, c, rows * pitch), dtype=dtype)
+    weights = q.reshape(c, kernel, kernel, 1).astype(dtype)
+    product = np.empty(acc.shape[1:], dtype=dtype)
+    for image, total in zip(padded, acc, strict=True):
+        for i in range(kernel):
+            for j in range(kernel):
+                start = i * pitch + j
+                run = image[:, start : start + rows * pitch]
+                np.multiply(run, weights[:, i, j], out=product)
+                total += product
+    return acc.reshape(n, c, rows, pitch)[..., :cols].astype(np.int64)
+
+
+def attention(
+    q: ArrayLike, k: ArrayLike, v: ArrayLike, *, heads: int, cap: int | None = ATTENTION_CAP
+) -> tuple[Ints, Ints, Ints]:
+    """Q-SDSA on levels: Q (K^T V), no softmax; head h owns channels h*d .. h*d+d-1.
+
+    Args:
+        q, k, v: Levels (N, C, H, W) with C = heads * d; tokens are the H*W positions.
+        cap: Both products saturate here; None leaves them exact. No level depends on it as
+            long as it is at least 224, because every term is >= 0.
+
+    Returns:
+        ktv: (N, heads, d, d), [i, j] = sum over tokens of k[h*d+i] * v[h*d+j].
+        qktv: (N, C, H, W), channel h*d+j = sum over i of q[h*d+i] * ktv[h, i, j].
+        level: (N, C, H, W), clamp((qktv + 32) >> 6, 0, 4).
+    """
+    n, c, h, w = np.shape(q)
+    q, k, v = (np.asarray(x).reshape(n, heads, c // heads, h * w) for x in (q, k, v))
+    bound = h * w * _largest(k) * _largest(v)
+    dtype = _float_for(bound, "K^T V")
+    ktv = np.matmul(k.astype(dtype), v.astype(dtype).swapaxes(2, 3))
+    if cap is not None:
+        np.minimum(ktv, cap, out=ktv)
+    dtype = _float_for(c // heads * _largest(q) * _largest(ktv), "Q (K^T V)")
+    qktv = np.matmul(ktv.astype(dtype).swapaxes(2, 3), q.astype(dtype))
+    if cap is not None:
+        np.minimum(qktv, cap, out=qktv)
+    qktv = qktv.reshape(n, c, h, w).astype(np.int64)
+    return ktv.astype(np.int64), qktv, np.clip((qktv + 32) >> 6, 0, MAX_LEVEL)
+
+
+def pool_fire(u: ArrayLike, *, u_frac: int) -> Ints:
+    """Levels of the exact spatial mean of membranes with `u_frac` fraction bits, no division.
+
+    Level = number of k in 1..4 with 8 * S >= N * (2k-1) * 2^u_frac, where S is the sum over the
+    N = H*W positions. (B, C, H, W) -> (B, C, 1, 1); 8*S must fit 64 bits.
+    """
+    u = np.asarray(u, dtype=np.int64)
+    total = 8 * u.sum(axis=(2, 3), keepdims=True)
+    unit = (u.shape[2] * u.shape[3]) << u_frac
+    return sum((total >= (2 * k - 1) * unit).astype(np.int64) for k in range(1, MAX_LEVEL + 1))

@@ -1,0 +1,246 @@
+"""Operators of an integer network. NumPy only.
+
+An operator turns its source maps into exact integer accumulators and its epilogue finishes them.
+It is data: a compiler reads its fields, `model.integer` calls `run`. Arrays are never written
+after construction. The names of `model.epilogue` can be imported from here as well.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import golden
+from model.epilogue import (
+    add_count,
+    Epilogue,
+    Fire,
+    IntegerParams,
+    Integrate,
+    Raw,
+    RealScale,
+    Requantise,
+    Scale,
+    Stats,
+    Tensors,
+    threshold_limits,
+    Thresholds,
+    WIDE,
+)
+
+
+__all__ = [
+    "IMAGE_MAX",
+    "WIDE",
+    "Attention",
+    "Conv",
+    "Depthwise",
+    "Epilogue",
+    "Fire",
+    "IntegerParams",
+    "Integrate",
+    "Op",
+    "Pool",
+    "Raw",
+    "RealScale",
+    "RepConv",
+    "Requantise",
+    "Scale",
+    "Thresholds",
+    "threshold_limits",
+]
+
+
+IMAGE_MAX = 128
+"""Largest magnitude of an int8 image value."""
+
+
+class _Accumulating:
+    """What the three convolution operators share: one source, an epilogue and its results."""
+
+    source: str
+    epilogue: Epilogue
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the tensors it reads, `source` first."""
+        return (self.source, *self.epilogue.inputs)
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Name and kind of every tensor it makes."""
+        return self.epilogue.outputs
+
+    def run(self, tensors: Tensors, params: IntegerParams, stats: Stats) -> dict[str, NDArray]:
+        """Compute every output from `tensors`; adds to the counters in `stats`."""
+        acc = self.accumulate(tensors[self.source])
+        return self.epilogue.apply(acc, tensors, params, stats)
+
+    def count(self, stats: Stats, params: IntegerParams) -> None:
+        """Add what the constants tell: zero and negative scales, clipped thresholds."""
+        self.epilogue.count(stats, params)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(_Accumulating):
+    """Dense convolution of an image, level or z map; weight int8 (O, I, kh, kw).
+
+    Fully connected layers are 1x1 convolutions.
+    """
+
+    name: str
+    source: str
+    weight: NDArray[np.int8]
+    stride: int
+    padding: int
+    epilogue: Epilogue
+
+    def accumulate(self, x: NDArray) -> NDArray[np.int64]:
+        """(N, I, H, W) -> exact accumulators (N, O, H', W')."""
+        return golden.convolve(x, self.weight, stride=self.stride, padding=self.padding)
+
+    def shape(self, c: int, h: int, w: int) -> tuple[int, int, int]:
+        """Shape of its results for a source of shape (c, h, w)."""
+        _, cin, kh, kw = self.weight.shape
+        _check_channels(self.name, cin, c)
+        rows, cols = (
+            (size + 2 * self.padding - kernel) // self.stride + 1
+            for size, kernel in ((h, kh), (w, kw))
+        )
+        return len(self.weight), rows, cols
+
+    def acc_bounds(self, source_max: int) -> tuple[NDArray[np.int64], ...]:
+        """Largest |accumulator| of every channel for sources up to `source_max`."""
+        return (_weight_sums(self.weight) * source_max,)
+
+
+@dataclass(frozen=True, eq=False)
+class Depthwise(_Accumulating):
+    """Depthwise convolution of a level map, stride 1, size kept; weight int8 (C, k, k)."""
+
+    name: str
+    source: str
+    weight: NDArray[np.int8]
+    epilogue: Requantise
+
+    def accumulate(self, x: NDArray) -> NDArray[np.int64]:
+        return golden.depthwise(x, self.weight, padding=self.weight.shape[-1] // 2)
+
+    def shape(self, c: int, h: int, w: int) -> tuple[int, int, int]:
+        _check_channels(self.name, len(self.weight), c)
+        return c, h, w
+
+    def acc_bounds(self, source_max: int) -> tuple[NDArray[np.int64], ...]:
+        return (_weight_sums(self.weight) * source_max,)
+
+
+@dataclass(frozen=True, eq=False)
+class RepConv(_Accumulating):
+    """First half of a RepConv: 1x1, then depthwise 3x3 on its exact accumulators.
+
+    pointwise int8 (C, I), depthwise int8 (C, 3, 3). Zero padding between the two, no rounding:
+    the published border equals what the 1x1 gives for zero spikes.
+    """
+
+    name: str
+    source: str
+    pointwise: NDArray[np.int8]
+    depthwise: NDArray[np.int8]
+    epilogue: Requantise
+
+    def accumulate(self, x: NDArray) -> NDArray[np.int64]:
+        first = golden.convolve(x, self.pointwise[:, :, None, None])
+        return golden.depthwise(first, self.depthwise, padding=1)
+
+    def shape(self, c: int, h: int, w: int) -> tuple[int, int, int]:
+        _check_channels(self.name, self.pointwise.shape[1], c)
+        return len(self.pointwise), h, w
+
+    def acc_bounds(self, source_max: int) -> tuple[NDArray[np.int64], ...]:
+        """Bounds after the 1x1 and after the depthwise convolution."""
+        first = _weight_sums(self.pointwise) * source_max
+        return first, _weight_sums(self.depthwise) * first
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """Q-SDSA on three level maps, see `golden.attention`; `cap` None leaves products exact.
+
+    Beside its level map it leaves the products "<block>/ktv" and "<block>/qktv" for inspection.
+    """
+
+    name: str
+    query: str
+    key: str
+    value: str
+    heads: int
+    level: str
+    block: str
+    cap: int | None = golden.ATTENTION_CAP
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.query, self.key, self.value
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {self.level: "level"}
+
+    def shape(self, c: int, h: int, w: int) -> tuple[int, int, int]:
+        if c % self.heads:
+            raise ValueError(f"{self.name}: {self.heads} heads must divide {c} channels")
+        return c, h, w
+
+    def run(self, tensors: Tensors, params: IntegerParams, stats: Stats) -> dict[str, NDArray]:
+        ktv, qktv, level = golden.attention(
+            *(tensors[name] for name in self.inputs), heads=self.heads, cap=self.cap
+        )
+        add_count(stats, "ktv_saturated", ktv >= golden.ATTENTION_CAP)
+        add_count(stats, "qktv_saturated", qktv >= golden.ATTENTION_CAP)
+        return {
+            self.level: level.astype(np.uint8),
+            f"{self.block}/ktv": ktv.astype(np.int32),
+            f"{self.block}/qktv": qktv.astype(np.int32),
+        }
+
+    def count(self, stats: Stats, params: IntegerParams) -> None:
+        pass
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Fire the exact spatial mean of membrane `source`: (C, H, W) -> levels (C, 1, 1)."""
+
+    name: str
+    source: str
+    level: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.source,)
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {self.level: "level"}
+
+    def shape(self, c: int, h: int, w: int) -> tuple[int, int, int]:
+        return c, 1, 1
+
+    def run(self, tensors: Tensors, params: IntegerParams, stats: Stats) -> dict[str, NDArray]:
+        fired = golden.pool_fire(tensors[self.source], u_frac=params.u_frac)
+        return {self.level: fired.astype(np.uint8)}
+
+    def count(self, stats: Stats, params: IntegerParams) -> None:
+        pass
+
+
+Op = Conv | Depthwise | RepConv | Attention | Pool
+
+
+def _weight_sums(weight: NDArray[np.int8]) -> NDArray[np.int64]:
+    return np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1)
+
+
+def _check_channels(name: str, wanted: int, got: int) -> None:
+    if wanted != got:
+        raise ValueError(f"{name}: weights for {wanted} channels, source has {got}")

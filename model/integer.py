@@ -1,0 +1,279 @@
+"""The integer network: a graph of few operator kinds and its executor. NumPy only, no torch.
+
+This is the definition of "correct" for everything that comes after it (compiler, RTL, board).
+The graph's vocabulary (`model.graph`, `model.epilogue`) can be imported from here as well.
+Tensor names:
+
+- "image", int8 (C, H, W), the input in units of 1/48;
+- a published IE-LIF module name, such as "block3.0.attn.q_lif": its level map, 0..4;
+- "<step>/u": the membrane after that residual step, such as "block3.0.mlp/u";
+- "<layer>/z": the multi-bit map inside a SepConv ("….dwconv/z") or RepConv ("….q_conv/z");
+- "<block>/ktv", "<block>/qktv": attention products, for inspection;
+- "logits_acc", the last accumulators, and "logits", the same as float64 class scores.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, fields, is_dataclass
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.epilogue import (
+    Epilogue,
+    Fire,
+    IntegerParams,
+    Integrate,
+    Raw,
+    RealScale,
+    Requantise,
+    Scale,
+    Stats,
+    Thresholds,
+    WIDE,
+)
+from model.graph import Attention, Conv, Depthwise, IMAGE_MAX, Op, Pool, RepConv
+
+
+__all__ = [
+    "WIDE",
+    "Attention",
+    "Conv",
+    "Depthwise",
+    "Epilogue",
+    "Fire",
+    "IntegerNetwork",
+    "IntegerParams",
+    "Integrate",
+    "Op",
+    "Pool",
+    "Raw",
+    "RealScale",
+    "RepConv",
+    "Requantise",
+    "Scale",
+    "Thresholds",
+]
+
+STATS = (
+    *("z_saturated", "u_saturated", "ktv_saturated", "qktv_saturated"),
+    *("zero_scale", "negative_scale", "threshold_clipped"),
+)
+"""Counters that `IntegerNetwork.run` adds to: elements clipped (the first four, over all images;
+attention entries of at least 224), then channels and thresholds of the network, once a call."""
+
+_SOURCE_KINDS: dict[type, tuple[str, ...]] = {
+    Conv: ("image", "level", "z"),
+    Depthwise: ("level",),
+    RepConv: ("level",),
+    Attention: ("level",),
+    Pool: ("u",),
+}
+
+
+class IntegerNetwork:
+    """A checked, immutable graph that can be run.
+
+    Parameters
+    ----------
+    spec
+        The `QsdtSpec` of the network as a plain dictionary; kept, not interpreted.
+    params
+        Widths of the arithmetic.
+    ops
+        Operators in execution order; each source is "image" or made by an earlier operator.
+    input_shape
+        (C, H, W) of the image.
+
+    Raises
+    ------
+    ValueError
+        If the graph is not well formed, or an accumulator may need more than `params.acc_bits`
+        bits; the message names the layer, the bits needed and those available.
+    """
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        params: IntegerParams,
+        ops: Iterable[Op],
+        input_shape: tuple[int, int, int],
+    ) -> None:
+        self.spec, self.params, self.ops = spec, params, tuple(ops)
+        self.input_shape = tuple(int(size) for size in input_shape)
+        self._tensors = self._check()
+
+    def tensors(self) -> dict[str, tuple[str, int, int, int]]:
+        """Name -> (kind, C, H, W), in order of creation, the image first.
+
+        Kinds: "image" int8, "level" 0..4, "z" and "u" signed of params.z_bits and params.u_bits,
+        "raw" signed accumulators of at most params.acc_bits.
+        """
+        return dict(self._tensors)
+
+    def acc_bounds(self, op: Op) -> tuple[NDArray[np.int64], ...]:
+        """Largest |accumulator| of every channel of `op`, sum|q| * max|input|, worst case.
+
+        One array (O,); for RepConv two, after its 1x1 and after its 3x3; none for Attention and
+        Pool, which have no accumulator of this kind.
+        """
+        if isinstance(op, Attention | Pool):
+            return ()
+        kind = self._tensors[op.source][0]
+        z_max = 1 << (self.params.z_bits - 1)
+        return op.acc_bounds({"image": IMAGE_MAX, "level": 4, "z": z_max}[kind])
+
+    def acc_bound(self, op: Op) -> int:
+        """Largest |accumulator| of `op` over all channels and steps; 0 for Attention and Pool."""
+        return max((int(bound.max()) for bound in self.acc_bounds(op)), default=0)
+
+    def run(
+        self,
+        image_q: NDArray[np.int8],
+        *,
+        keep: Collection[str] | None = None,
+        stats: Stats | None = None,
+        force: Mapping[str, NDArray] | None = None,
+    ) -> dict[str, NDArray]:
+        """Run images (N, C, H, W) at once and return tensors by name.
+
+        Args:
+            keep: Names to return; None returns every tensor, each (N, C, H, W) except "logits"
+                (N, classes) and "<block>/ktv" (N, heads, d, d). Others are freed early.
+            stats: Counters to add to, see `STATS`.
+            force: Tensors that later operators see instead of the computed ones, which are
+                returned all the same; for layer-by-layer comparison with stored tensors.
+
+        Raises:
+            ValueError: If `image_q` has another type or shape, or a name in `keep` is unknown.
+        """
+        tensors: dict[str, NDArray] = {"image": self._check_images(image_q)}
+        kept: dict[str, NDArray] = {}
+        counters: Stats = {} if stats is None else stats
+        for key in STATS:
+            counters.setdefault(key, 0)
+        last_use = {name: op for op in self.ops for name in op.inputs}
+        for op in self.ops:
+            op.count(counters, self.params)
+            made = op.run(tensors, self.params, counters)
+            tensors.update({name: (force or made).get(name, made[name]) for name in op.outputs})
+            kept.update({k: v for k, v in made.items() if keep is None or k in keep})
+            for name in {*op.inputs, *op.outputs}:
+                if last_use.get(name) in (op, None):
+                    tensors.pop(name, None)
+        if keep is not None and not set(keep) <= set(kept):
+            raise ValueError(f"network has no tensor {', '.join(sorted(set(keep) - set(kept)))}")
+        return kept
+
+    def run_batched(
+        self,
+        image_q: NDArray[np.int8],
+        *,
+        batch: int = 64,
+        keep: Collection[str] | None = ("logits",),
+        stats: Stats | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> dict[str, NDArray]:
+        """`run` on `batch` images at a time, results joined; memory grows with `keep` only.
+
+        Args:
+            progress: Called with the number of images done after every batch.
+        """
+        parts = []
+        for start in range(0, len(image_q), batch):
+            counters = {} if start else stats  # constants are counted once, not once a batch
+            parts.append(self.run(image_q[start : start + batch], keep=keep, stats=counters))
+            if stats is not None and start:
+                for key in STATS[:4]:
+                    stats[key] += counters[key]
+            if progress is not None:
+                progress(len(parts[-1][next(iter(parts[-1]))]))
+        if not parts:
+            return self.run(image_q, keep=keep, stats=stats)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def classify(
+        self,
+        image_q: NDArray[np.int8],
+        *,
+        batch: int = 64,
+        progress: Callable[[int], object] | None = None,
+    ) -> NDArray[np.float64]:
+        """Class scores (N, classes) of images (N, C, H, W)."""
+        return self.run_batched(image_q, batch=batch, progress=progress)["logits"]
+
+    def digest(self) -> str:
+        """SHA-256 in hex of widths, graph and every constant: equal only for equal behaviour."""
+        state = hashlib.sha256(repr(self.input_shape).encode())
+        state.update(json.dumps(asdict(self.params), sort_keys=True).encode())
+        for op in self.ops:
+            _update(state, op)
+        return state.hexdigest()
+
+    def listing(self) -> list[dict[str, Any]]:
+        """The graph without its constants, as JSON-able rows: op, name, inputs, outputs."""
+        return [
+            {"op": type(op).__name__, "name": op.name, "inputs": [*op.inputs]}
+            | {"outputs": [*op.outputs]}
+            for op in self.ops
+        ]
+
+    def _check(self) -> dict[str, tuple[str, int, int, int]]:
+        known: dict[str, tuple[str, int, int, int]] = {"image": ("image", *self.input_shape)}
+        self._tensors = known
+        for op in self.ops:
+            for name in op.inputs:
+                if name not in known:
+                    raise ValueError(f"{op.name}: source {name} is not made by an earlier layer")
+            main = 3 if isinstance(op, Attention) else 1
+            for position, name in enumerate(op.inputs):
+                wanted = _SOURCE_KINDS[type(op)] if position < main else ("u",)
+                if known[name][0] not in wanted:
+                    raise ValueError(
+                        f"{op.name}: source {name} must be {' or '.join(wanted)}, "
+                        f"not {known[name][0]}"
+                    )
+            shape = op.shape(*known[op.inputs[0]][1:])
+            if min(shape) < 1:
+                raise ValueError(f"{op.name}: no output is left of {known[op.inputs[0]][1:]}")
+            same = op.inputs[1:main] if main == 3 else ()
+            for name, wanted in [(n, known[op.inputs[0]][1:]) for n in same] + [
+                (n, shape) for n in op.inputs[main:]
+            ]:
+                if known[name][1:] != wanted:
+                    raise ValueError(f"{op.name}: {name} is {known[name][1:]}, not {wanted}")
+            for name, kind in op.outputs.items():
+                if name in known:
+                    raise ValueError(f"{op.name}: {name} is made twice")
+                known[name] = (kind, *shape)
+            needed = self.acc_bound(op).bit_length() + 1
+            if needed > self.params.acc_bits:
+                raise ValueError(
+                    f"{op.name}: accumulator needs {needed} bits, acc_bits is "
+                    f"{self.params.acc_bits}"
+                )
+        return known
+
+    def _check_images(self, image_q: NDArray) -> NDArray[np.int8]:
+        if image_q.dtype != np.int8 or image_q.shape[1:] != self.input_shape:
+            raise ValueError(
+                f"images must be int8 (N, {', '.join(map(str, self.input_shape))}), "
+                f"not {image_q.dtype} {image_q.shape}"
+            )
+        return image_q
+
+
+def _update(state: "hashlib._Hash", value: object) -> None:
+    """Feed a (nested) frozen dataclass to a hash: type names, field names, plain values, arrays."""
+    if is_dataclass(value):
+        state.update(type(value).__name__.encode())
+        for item in fields(value):
+            state.update(item.name.encode())
+            _update(state, getattr(value, item.name))
+    elif isinstance(value, np.ndarray):
+        state.update(f"{value.dtype.str}{value.shape}".encode())
+        state.update(np.ascontiguousarray(value).tobytes())
+    else:
+        state.update(repr(value).encode())

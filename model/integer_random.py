@@ -1,0 +1,253 @@
+"""Seeded random networks that reach every corner of the integer arithmetic. NumPy only.
+
+For tests of compiler and hardware: a random state dict of the published layout, with batch norms
+set so that levels stay spread over 0..4 and, on demand, constants at their extremes; exported by
+the same code as a trained one.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.epilogue import IntegerParams
+from model.export import export
+from model.integer import IntegerNetwork
+from model.layout import state_shapes
+from model.spec import QsdtSpec
+
+
+HEAD_SIZES = (4, 5, 8, 9, 12, 16, 24, 32, 45, 80)
+"""Channels of one attention head that `random_spec` draws from."""
+
+EXTREMES = ("zero", "negative", "thresholds", "u", "z", "attention")
+"""What `random_state` can push to the limit: zero scales, negative scales, thresholds beyond the
+accumulator's range, saturated membranes, saturated z, attention products of 224 and more."""
+
+
+@dataclass(frozen=True, eq=False)
+class RandomNetwork:
+    """A network, what it was made from, and a shape for its images (C, H, W), maybe odd."""
+
+    spec: QsdtSpec
+    params: IntegerParams
+    state: dict[str, NDArray]
+    network: IntegerNetwork
+
+    def images(self, count: int, seed: int = 0) -> NDArray[np.int8]:
+        """Random images (count, C, H, W): one of each extreme first (-128, 127), then noise."""
+        rng = np.random.default_rng((seed, 1))
+        image_q = rng.integers(-128, 128, (count, *self.network.input_shape)).astype(np.int8)
+        image_q[:1], image_q[1:2] = -128, 127
+        return image_q
+
+
+def random_network(
+    seed: int,
+    *,
+    extremes: tuple[str, ...] | None = None,
+    min_size: int = 8,
+    max_size: int = 24,
+    max_dim: int = 96,
+    head_size: int | None = None,
+    params: IntegerParams | None = None,
+) -> RandomNetwork:
+    """Make network number `seed`; the same arguments give the same network.
+
+    Args:
+        extremes: Some of `EXTREMES`; None draws each with probability one half.
+        min_size, max_size: Range of image height and width, drawn apart, odd and even.
+        max_dim: Largest dim of a stage.
+        head_size: Channels of a head; None draws from `HEAD_SIZES`.
+        params: Widths; None draws them too.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    rng = np.random.default_rng((seed, 0))
+    if extremes is None:
+        extremes = tuple(name for name in EXTREMES if rng.random() < 0.5)
+    if not set(extremes) <= set(EXTREMES):
+        raise ValueError(f"extremes must be some of {', '.join(EXTREMES)}, not {extremes}")
+    if not 1 <= min_size <= max_size or max_dim < 8:
+        raise ValueError("sizes must satisfy 1 <= min_size <= max_size, and max_dim be at least 8")
+    spec = random_spec(rng, max_dim=max_dim, head_size=head_size, name=f"random{seed}")
+    params = params or random_params(rng)
+    height, width = (int(size) for size in rng.integers(min_size, max_size + 1, 2))
+    if "attention" in extremes:
+        spec = _with_tokens(spec, height, width)
+    state = random_state(rng, spec, params, extremes)
+    shape = (spec.in_channels, height, width)
+    return RandomNetwork(spec, params, state, export(state, spec, params, input_shape=shape))
+
+
+def _with_tokens(spec: QsdtSpec, height: int, width: int, wanted: int = 25) -> QsdtSpec:
+    """Lower strides, the last first, until attention sees `wanted` tokens, enough to reach 224."""
+    strides = list(spec.strides)
+    for i in reversed(range(5)):
+        reduction = int(np.prod(strides))
+        if -(-height // reduction) * -(-width // reduction) >= wanted:
+            break
+        strides[i] = 1
+    return replace(spec, strides=tuple(strides))
+
+
+def random_spec(
+    rng: np.random.Generator, *, max_dim: int = 96, head_size: int | None = None, name: str
+) -> QsdtSpec:
+    """Draw dims 8..max_dim, head size, strides, depths of 1 or 2, ratios, 1 or 3 channels, bits."""
+
+    def pick(*values: int) -> int:
+        return int(rng.choice(values))
+
+    fitting = [size for size in HEAD_SIZES if size <= max_dim]
+    d = head_size or pick(*fitting)
+    if d > max_dim:
+        raise ValueError(f"head_size must be at most max_dim {max_dim}, not {d}")
+    most = max_dim // d
+    heads = pick(*range(-(-8 // d), min(most, 4) + 1)) if most > 1 else 1
+    last = [d * heads * pick(*range(1, most // heads + 1)) for _ in range(2)]
+    strides = tuple(pick(1, 2) for _ in range(5))
+    reduction = int(np.prod(strides))
+    channels = pick(1, 3)
+    return QsdtSpec(
+        name=name,
+        in_channels=channels,
+        image_size=-(-16 // reduction) * reduction,  # nominal: the network runs at any size
+        classes=pick(2, 7, 10, 33),
+        dims=(*(int(x) for x in rng.integers(8, min(64, max_dim) + 1, 3)), *last),
+        strides=strides,
+        depths=tuple(pick(1, 1, 2) for _ in range(5)),
+        stem_kernel=pick(3, 5, 7),
+        sep_expansion=pick(1, 2),
+        conv_expansion=tuple(pick(1, 2) for _ in range(3)),
+        mlp_ratio=pick(1, 2),
+        heads=heads,
+        weight_bits=pick(2, 3, 4),
+        norm_mean=(0.5,) * channels,
+        norm_std=(0.25,) * channels,
+    )
+
+
+def random_params(rng: np.random.Generator) -> IntegerParams:
+    """Draw widths that any `random_spec` up to 96 channels fits; one in four is the default."""
+    if rng.random() < 0.25:
+        return IntegerParams()
+    u_frac, z_frac = int(rng.integers(5, 13)), int(rng.integers(2, 9))
+    overrides = (("proj_conv", max(z_frac - 1, 0)),) if rng.random() < 0.5 else ()
+    return IntegerParams(
+        u_frac=u_frac,
+        u_bits=int(rng.integers(u_frac + 3, 19)),
+        z_frac=z_frac,
+        z_bits=int(rng.integers(z_frac + 2, 13)),
+        z_frac_of=overrides,
+        mult_bits=int(rng.integers(8, 19)),
+    )
+
+
+def random_state(
+    rng: np.random.Generator, spec: QsdtSpec, params: IntegerParams, extremes: tuple[str, ...] = ()
+) -> dict[str, NDArray]:
+    """Draw a state dict of `spec` with the `extremes` named, as far as `params` limits them."""
+    shapes = state_shapes(spec)
+    state: dict[str, NDArray] = {}
+    low, high = -(1 << (spec.weight_bits - 1)), (1 << (spec.weight_bits - 1)) - 1
+    for key, shape in shapes.items():
+        if key.endswith(".alpha"):
+            layer = key.removesuffix(".alpha")
+            size = shapes[f"{layer}.weight"]
+            q = np.clip(np.rint(rng.normal(0, 0.2 + high / 2.5, size)), low, high)
+            q = np.where(rng.random(size) < 0.02, low, q).astype(np.float32)
+            # Sums of about unit size: levels are worth about 0.35 +- 0.4, an image about 1.
+            spread = np.sqrt((q.astype(np.float64) ** 2).sum() / len(q)) * 0.5 + 1e-3
+            alpha = (rng.uniform(0.5, 1.5, shape) / spread).astype(np.float32)
+            if "negative" in extremes:
+                alpha[rng.random(shape) < 0.2] *= -1
+            state[f"{layer}.weight"] = q * alpha.reshape(-1, *[1] * (q.ndim - 1))
+            state[key] = alpha
+        elif key.endswith(".init_state"):
+            state[key] = np.ones(shape, dtype=np.float32)
+        elif key.endswith(".running_mean"):
+            norm = key.removesuffix("running_mean")
+            state |= _batch_norm(rng, norm, shape, extremes)
+        elif key.endswith((".layer_scale1", ".layer_scale2")):
+            state[key] = (rng.choice([-1, 1], shape) * rng.uniform(0.2, 0.8, shape)).astype("f4")
+        elif key not in state and key.endswith(".bias"):
+            state[key] = rng.normal(0, 0.2, shape).astype(np.float32)
+    _push(rng, spec, params, state, extremes)
+    return {key: state[key] for key in shapes if key in state}
+
+
+def _batch_norm(
+    rng: np.random.Generator, norm: str, shape: tuple[int, ...], extremes: tuple[str, ...]
+) -> dict[str, NDArray]:
+    inner = ".body." in norm  # followed by another one
+    gamma = rng.uniform(0.5, 1.5, shape) if inner else rng.uniform(0.2, 0.7, shape)
+    if "negative" in extremes:
+        gamma[rng.random(shape) < 0.1] *= -1
+    if "zero" in extremes:
+        gamma[rng.random(shape) < 0.05] = 0
+    return {
+        f"{norm}weight": gamma.astype(np.float32),
+        f"{norm}bias": rng.normal(0.2, 0.2, shape).astype(np.float32),
+        f"{norm}running_mean": rng.normal(0, 0.2, shape).astype(np.float32),
+        f"{norm}running_var": rng.uniform(0.5, 1.5, shape).astype(np.float32),
+        f"{norm}num_batches_tracked": np.zeros((), dtype=np.int64),
+    }
+
+
+def _push(
+    rng: np.random.Generator,
+    spec: QsdtSpec,
+    params: IntegerParams,
+    state: dict[str, NDArray],
+    extremes: tuple[str, ...],
+) -> None:
+    """Set constants to their extremes in place, in a few channels of every layer concerned."""
+
+    def some(key: str, share: float = 0.15) -> NDArray[np.bool_]:
+        chosen = rng.random(state[key].shape) < share
+        chosen[rng.integers(len(chosen))] = True
+        return chosen
+
+    def put(key: str, value: float) -> None:
+        state[key][some(key)] = value
+
+    u_limit = 2.0 ** (params.u_bits - 1 - params.u_frac)
+    z_limit = 2.0 ** (params.z_bits - 1 - params.z_frac)
+    blocks = [name for name, _ in spec.transformer_blocks]
+    seps = [f"{name}.Conv" for name, _ in spec.conv_blocks]
+    if "zero" in extremes:  # tiny rather than 0, which no checkpoint may have
+        for block in blocks:
+            state[f"{block}.layer_scale1"][some(f"{block}.layer_scale1")] = 0
+        for sep in seps:
+            tiny = some(f"{sep}.dwconv.alpha")
+            weight = state[f"{sep}.dwconv.weight"]
+            weight[tiny] /= state[f"{sep}.dwconv.alpha"][tiny, None, None, None]
+            weight[tiny] *= np.float32(1e-20)
+            state[f"{sep}.dwconv.alpha"][tiny] = 1e-20
+    if "thresholds" in extremes:
+        for sep in seps:
+            put(f"{sep}.bn1.bias", 1e9)
+            put(f"{sep}.bn1.bias", -1e9)
+        for block in blocks:
+            put(f"{block}.mlp.fc1_bn.bias", -1e9)
+    if "u" in extremes:
+        for block in blocks:
+            put(f"{block}.layer_scale2", 4 * u_limit)
+            put(f"{block}.layer_scale1", -4 * u_limit)
+        put("downsample1_2.encode_bn.bias", 1.5 * u_limit)
+        put("downsample1_2.encode_bn.bias", -1.5 * u_limit)
+    if "z" in extremes:
+        for sep in seps:
+            grown = some(f"{sep}.dwconv.alpha")
+            state[f"{sep}.dwconv.alpha"][grown] *= np.float32(8 * z_limit)
+            state[f"{sep}.dwconv.weight"][grown] *= np.float32(8 * z_limit)
+        for block in blocks:
+            for branch in ("q", "proj"):
+                key = f"{block}.attn.{branch}_conv.0.body.1.bn.weight"
+                state[key][some(key)] *= np.float32(8 * z_limit)
+    if "attention" in extremes:
+        for block in blocks:
+            for branch in "qkv":
+                state[f"{block}.attn.{branch}_conv.1.bias"] += np.float32(2)

@@ -1,0 +1,182 @@
+"""The portable file of a quantised network, ``.qsd``: read and written without torch.
+
+A safetensors file. Tensors: the state dict with its published names, but int8 "<layer>.weight.q"
+for the weights; alphas, biases, batch norms and layer scales as they were trained. The integer
+constants follow from these and the widths, so one file serves every form and every width. Its
+one metadata entry "qsd" is a JSON object: format, version, spec, params (default widths), graph
+(the operators that the writer saw, for readers and as a check) and sha256 over all of it.
+The same input gives the same bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open, SafetensorError
+from safetensors.numpy import save as to_safetensors
+
+from model.epilogue import IntegerParams
+from model.export import codes, export, State
+from model.layout import state_shapes
+from model.spec import QsdtSpec
+
+
+FORMAT, VERSION = "qsd", 1
+
+_UNUSED = (".init_state", ".num_batches_tracked")
+
+
+class QsdError(ValueError):
+    """A file is not a readable .qsd file; the message names it and the cause."""
+
+
+def stored_state(state: State, spec: QsdtSpec) -> dict[str, NDArray]:
+    """The entries of `state` that a file keeps, weights as int8 "<layer>.weight.q"."""
+    kept: dict[str, NDArray] = {}
+    for key in state_shapes(spec):
+        layer = key.removesuffix(".weight")
+        if key.endswith(".weight") and f"{layer}.alpha" in state:
+            kept[f"{key}.q"] = codes(state, layer, spec.weight_bits)
+        elif not key.endswith(_UNUSED):
+            kept[key] = state[key]
+    return {key: np.ascontiguousarray(value) for key, value in sorted(kept.items())}
+
+
+def float_state(state: State) -> dict[str, NDArray]:
+    """The full published state dict of a stored one: weight = float32(q * alpha).
+
+    Quantising that weight again gives q back. Entries already in published form stay.
+    """
+    full: dict[str, NDArray] = {}
+    for key, value in state.items():
+        layer = key.removesuffix(".weight.q")
+        if layer != key:
+            alpha = state[f"{layer}.alpha"].reshape(-1, *[1] * (value.ndim - 1))
+            full[f"{layer}.weight"] = value.astype(np.float32) * alpha
+            full[f"{layer}.init_state"] = np.ones(1, dtype=np.float32)
+        else:
+            full[key] = value
+            if key.endswith(".running_mean"):
+                norm = key.removesuffix("running_mean")
+                full[f"{norm}num_batches_tracked"] = np.zeros((), dtype=np.int64)
+    return full
+
+
+def to_bytes(state: State, spec: QsdtSpec, params: IntegerParams | None = None) -> bytes:
+    """Content of the file. Raises ValueError if the network cannot be exported at `params`."""
+    params, tensors = params or IntegerParams(), stored_state(state, spec)
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "spec": spec.to_dict(),
+        "params": asdict(params),
+        "graph": export(tensors, spec, params).listing(),
+    }
+    header["sha256"] = _digest(header, tensors)
+    # One entry: the order of several is not fixed in safetensors' own writer.
+    return to_safetensors(tensors, metadata={"qsd": _canonical(header)})
+
+
+def save(
+    path: str | os.PathLike, state: State, spec: QsdtSpec, params: IntegerParams | None = None
+) -> None:
+    """Write the file in one piece: an error or interruption leaves what was there before."""
+    write_atomically(path, to_bytes(state, spec, params))
+
+
+def write_atomically(path: str | os.PathLike, content: bytes) -> None:
+    """Replace `path` by a complete file or leave it alone."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike) -> tuple[QsdtSpec, IntegerParams, dict[str, NDArray]]:
+    """Read spec, default widths and stored state.
+
+    Raises:
+        QsdError: If the file is not a .qsd file, is of another version, damaged, or incomplete.
+        OSError: If it cannot be read.
+    """
+    path = Path(path)
+    with open(path, "rb"):  # safetensors' own message for a missing file lacks the path
+        pass
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, TypeError, ValueError, KeyError) as error:
+        raise QsdError(f"{path} is not a complete .qsd file: {error}") from None
+    header = _header(path, metadata.get("qsd"))
+    digest = header.pop("sha256", None)
+    if digest != _digest(header, tensors):
+        raise QsdError(f"{path} is damaged: its content does not have the SHA-256 it states")
+    try:
+        spec = QsdtSpec.from_dict(header["spec"])
+        params = IntegerParams(**header["params"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise QsdError(f"{path}: {error}") from None
+    _check_tensors(path, tensors, spec)
+    if header.get("graph") != export(tensors, spec, params).listing():
+        raise QsdError(f"{path} was written for another graph than this version builds")
+    return spec, params, tensors
+
+
+def _header(path: Path, text: str | None) -> dict[str, Any]:
+    try:
+        header = json.loads(text or "")
+    except json.JSONDecodeError:
+        header = None
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise QsdError(f"{path} is a safetensors file, but not a .qsd file")
+    if header.get("version") != VERSION:
+        raise QsdError(
+            f"{path} has format version {header.get('version')}, this program reads {VERSION}"
+        )
+    return header
+
+
+def _check_tensors(path: Path, tensors: Mapping[str, NDArray], spec: QsdtSpec) -> None:
+    shapes = state_shapes(spec)
+    wanted: dict[str, tuple[int, ...]] = {}
+    for key, shape in shapes.items():
+        quantised = key.endswith(".weight") and f"{key.removesuffix('weight')}alpha" in shapes
+        if not key.endswith(_UNUSED):
+            wanted[f"{key}.q" if quantised else key] = shape
+    for key in sorted({*wanted, *tensors}):
+        if key not in tensors or key not in wanted:
+            raise QsdError(f"{path}: {key} is {'missing' if key in wanted else 'not expected'}")
+        value, limit = tensors[key], 1 << (spec.weight_bits - 1)
+        if value.shape != wanted[key]:
+            raise QsdError(f"{path}: {key} must have shape {wanted[key]}, not {value.shape}")
+        if not key.endswith(".q"):
+            good = value.dtype.kind == "f" and np.isfinite(value).all()
+        else:
+            good = value.dtype == np.int8 and -limit <= value.min() <= value.max() < limit
+        if not good:
+            raise QsdError(f"{path}: {key} has values that no exported network has")
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, NDArray]) -> str:
+    state = hashlib.sha256(_canonical(header).encode())
+    for key, value in sorted(tensors.items()):
+        state.update(f"{key}|{value.dtype.str}|{value.shape}|".encode())
+        state.update(value.tobytes())
+    return state.hexdigest()

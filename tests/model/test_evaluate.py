@@ -1,0 +1,163 @@
+"""The command line that runs a network in its three forms."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model import checkpoint, data, evaluate, qsd_file
+from model.integer_random import random_network
+
+
+torch.set_num_threads(1)
+
+SMALL = Path(__file__).parents[2] / "tests" / "data" / "official_small.npz"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A checkpoint in the published format and its image, from the golden vectors."""
+    folder = tmp_path_factory.mktemp("published")
+    _, state = checkpoint.load_vectors(SMALL)
+    tensors = {key: torch.from_numpy(np.array(value)) for key, value in state.items()}
+    torch.save({"model": tensors, "epoch": 1}, folder / "net.pth")
+    with np.load(SMALL) as vectors:
+        label = vectors["logits"].argmax(1)
+        np.savez(folder / "x.npz", image_q=vectors["image_q"], labels=label)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["wide", "float"])
+def test_exact_forms_equal_the_published_network(published, tmp_path, capsys, form):
+    out = tmp_path / "y.npz"
+    status = evaluate.main(
+        ["--weights", str(published / "net.pth"), "--heads", "4", "--form", form, "--tensors"]
+        + ["--images", str(published / "x.npz"), "--out", str(out)]
+    )
+    assert status == 0
+    assert f"{form}: accuracy 1.0000 (1 of 1)" in capsys.readouterr().out
+    with np.load(out) as made, np.load(SMALL) as vectors:
+        names = [f"levels/{name}" for name in vectors["levels_order"]]
+        assert made.files == ["logits", *names]
+        assert made["logits"].dtype == np.float64
+        np.testing.assert_allclose(made["logits"], vectors["logits"], rtol=0, atol=1e-9)
+        for name in names:
+            assert made[name].dtype == np.uint8
+            np.testing.assert_array_equal(made[name], vectors[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A random network's .qsd file, images without labels, and the network."""
+    folder, made = tmp_path_factory.mktemp("random"), random_network(6, max_dim=24)
+    qsd_file.save(folder / "net.qsd", made.state, made.spec, made.params)
+    np.savez(folder / "x.npz", image_q=made.images(5))
+    return folder, made
+
+
+def test_integer_form_of_a_portable_file(small, tmp_path, capsys):
+    folder, made = small
+    out = tmp_path / "y.npz"
+    command = ["--weights", str(folder / "net.qsd"), "--images", str(folder / "x.npz")]
+    options = ["--count", "3", "--batch", "2", "--against", "wide", "--out", str(out)]
+    assert evaluate.main([*command, *options]) == 0
+    printed = capsys.readouterr().out
+    assert "integer: 3 images, no labels" in printed
+    assert "integer = wide in the top class: " in printed
+    with np.load(out) as result:
+        assert result.files == ["logits"]
+        expected = made.network.classify(made.images(5)[:3])
+        np.testing.assert_array_equal(result["logits"], expected)
+    # Other widths than the file's are another network.
+    assert evaluate.main([*command, "--u-frac", "4", "--out", str(out)]) == 0
+    with np.load(out) as result:
+        assert not np.array_equal(result["logits"][:3], expected)
+
+
+def test_data_set(small, monkeypatch, capsys):
+    folder, made = small
+    shape = (7, 16, 16)
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    split = data.Split(images=images, labels=np.arange(7) % made.spec.classes)
+    fake = data.Dataset(train=split, val=split, test=split)
+    monkeypatch.setitem(data.DATASETS, "fashion_mnist", lambda folder: fake)
+    assert made.spec.in_channels == 1
+    status = evaluate.main(
+        ["--weights", str(folder / "net.qsd"), "--data", "fashion_mnist", "--count", "4"]
+    )
+    assert status == 0
+    top = made_top(made, data.to_image_q(images[:4], made.spec))
+    hits = (top == split.labels[:4]).sum()
+    assert f"integer: accuracy {hits / 4:.4f} ({hits} of 4)" in capsys.readouterr().out
+
+
+def made_top(made, image_q):
+    from model.export import export
+
+    network = export(made.state, made.spec, made.params, input_shape=image_q.shape[1:])
+    return network.classify(image_q).argmax(1)
+
+
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        ({"x": np.zeros(1)}, "image_q"),
+        ({"image_q": np.zeros((1, 1, 8, 8))}, "image_q must be int8"),
+        ({"image_q": np.zeros((1, 2, 8, 8), np.int8)}, "image_q must be int8"),
+        ({"image_q": np.zeros((0, 1, 8, 8), np.int8)}, "must not be empty"),
+        ({"image_q": np.zeros((2, 1, 8, 8), np.int8), "labels": np.zeros(3, int)}, "labels must"),
+        ({"image_q": np.array([{}], dtype=object)}, "allow_pickle"),
+        (None, "bad.npz"),
+    ],
+)
+def test_bad_images_are_refused_and_nothing_written(small, tmp_path, capsys, arrays, message):
+    folder, _ = small
+    path, out = tmp_path / "bad.npz", tmp_path / "y.npz"
+    if arrays is None:
+        path.write_bytes((folder / "x.npz").read_bytes()[:200])
+    else:
+        np.savez(path, **arrays)
+    status = evaluate.main(
+        ["--weights", str(folder / "net.qsd"), "--images", str(path), "--out", str(out)]
+    )
+    error = capsys.readouterr().err
+    assert status == 1 and error.startswith("error: ") and message in error
+    assert error.count("\n") == 1 and not out.exists()
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        (["--model", "nope", "--data", "fashion_mnist"], "model must be one of"),
+        (["--model", "qsdt_t", "--data", "fashion_mnist"], "no weights of qsdt_t are shipped"),
+        (["--weights", "nowhere.qsd", "--data", "fashion_mnist"], "nowhere.qsd"),
+        (["--weights", "NET", "--images", "nowhere.npz"], "nowhere.npz"),
+        (["--weights", "NET", "--images", "X", "--tensors"], "--tensors needs --out"),
+        (["--weights", "NET", "--images", "X", "--count", "0"], "--count must be at least 1"),
+        (["--weights", "NET", "--heads", "99", "--images", "X"], "heads is"),
+        (["--weights", "NET"], "one of the arguments --data --images is required"),
+    ],
+)
+def test_bad_commands_end_with_status_1(small, capsys, command, message):
+    folder, _ = small
+    places = {"NET": str(folder / "net.qsd"), "X": str(folder / "x.npz")}
+    try:
+        status = evaluate.main([places.get(word, word) for word in command])
+    except SystemExit as end:
+        status = end.code
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert status == 1 and error.startswith("error: ") and message in error
+
+
+def test_interruption_ends_with_status_130(small, monkeypatch, tmp_path):
+    folder, _ = small
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "run", interrupt)
+    out = tmp_path / "y.npz"
+    command = ["--weights", str(folder / "net.qsd"), "--images", str(folder / "x.npz")]
+    assert evaluate.main([*command, "--out", str(out)]) == 130
+    assert not out.exists()
