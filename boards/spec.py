@@ -1,0 +1,137 @@
+"""What a board is: plain data about its chip, clock, link and memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from amaranth.build import Platform
+
+
+__all__ = ["BoardSpec", "SdramPart", "SdramSpec"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SdramPart:
+    """One SDRAM chip that is found on a board."""
+
+    name: str
+    columns: int
+    """Columns of a row, in words: what tells 32 MB from 64 MB modules."""
+    max_mhz: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SdramSpec:
+    """Geometry and timing of a board's single-data-rate SDRAM.
+
+    The times are the slowest of all ``parts``, so that one controller fits every board that was
+    shipped. ``rows * banks * columns`` words of ``data_bits`` each.
+    """
+
+    parts: tuple[SdramPart, ...]
+    data_bits: int
+    banks: int
+    rows: int
+    trcd_ns: float
+    trp_ns: float
+    tras_ns: float
+    trc_ns: float
+    trfc_ns: float
+    twr_ns: float
+    trrd_ns: float
+    refresh_ns: float
+    """Mean time between two refresh commands."""
+    power_up_ns: float
+
+    @property
+    def columns(self) -> int:
+        """Columns that every part has."""
+        return min(part.columns for part in self.parts)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that every part has."""
+        return self.rows * self.banks * self.columns * self.data_bits // 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoardSpec:
+    """One board with one FPGA, as the generator sees it.
+
+    Parameters
+    ----------
+    name : str
+        Name on the command line.
+    part, package, speed : str
+        Device (``LFE5U-85F``), package as nextpnr names it and speed grade.
+    device_option : str
+        nextpnr's option that selects the die.
+    idcode : int
+        JTAG IDCODE of the chip; checked before a bitstream is loaded.
+    clock_hz : int
+        The board's oscillator.
+    core_clocks_hz : tuple of int
+        Core clocks that the board top can make.
+    target_hz : int
+        The core clock that is built when nothing else is asked for; one of ``core_clocks_hz``.
+    baud_rates : tuple of int
+        Link speeds that the board's USB serial bridge reaches, the preferred one first.
+    comb, ff, ebr, dsp : int
+        LUT4s, flip-flops, 18-kbit block RAMs and 18x18 multipliers of the chip.
+    comb_limit : float
+        Share of ``comb`` above which placement is known to stall.
+    sdram : SdramSpec or None
+    platform : type
+        amaranth-boards platform class.
+    top : callable
+        ``top(shell, core_clock_hz=...)``: the component that wires a core shell (``rx``, ``tx``,
+        ``leds``) to the board's pins and clock.
+    loader : str
+        openFPGALoader's name of the board.
+    usb : tuple of (int, int)
+        USB vendor and product of the programming port.
+    """
+
+    name: str
+    part: str
+    package: str
+    speed: str
+    device_option: str
+    idcode: int
+    clock_hz: int
+    core_clocks_hz: tuple[int, ...]
+    target_hz: int
+    baud_rates: tuple[int, ...]
+    comb: int
+    ff: int
+    ebr: int
+    dsp: int
+    comb_limit: float
+    sdram: SdramSpec | None
+    platform: type[Platform]
+    top: Callable
+    loader: str
+    usb: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.target_hz not in self.core_clocks_hz:
+            raise ValueError(f"Target clock must be one of {self.core_clocks_hz}, "
+                             f"not {self.target_hz!r}")
+
+    def check_core_clock(self, core_clock_hz: int) -> int:
+        """Return ``core_clock_hz`` if the board can make it."""
+        if core_clock_hz not in self.core_clocks_hz:
+            known = ", ".join(f"{hz / 1e6:g}" for hz in self.core_clocks_hz)
+            raise ValueError(f"Core clock of {self.name} must be one of {known} MHz, "
+                             f"not {core_clock_hz / 1e6:g} MHz")
+        return core_clock_hz
+
+    def link(self, core_clock_hz: int) -> tuple[int, int]:
+        """The link's ``(baud, divisor)`` at a core clock: the first rate that divides it exactly.
+
+        An exact divisor leaves the whole sampling margin to the cable and the bridge.
+        """
+        for baud in self.baud_rates:
+            if core_clock_hz % baud == 0:
+                return baud, core_clock_hz // baud
+        raise ValueError(f"No link speed of {self.name} ({self.baud_rates} baud) divides a core "
+                         f"clock of {core_clock_hz} Hz")

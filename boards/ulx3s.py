@@ -1,0 +1,151 @@
+"""Radiona ULX3S (https://radiona.org/ulx3s) with each of its four FPGAs."""
+
+from amaranth import *
+from amaranth.lib import io, wiring
+from amaranth.lib.cdc import FFSynchronizer, ResetSynchronizer
+from amaranth_boards.ulx3s import (
+    ULX3S_12F_Platform,
+    ULX3S_25F_Platform,
+    ULX3S_45F_Platform,
+    ULX3S_85F_Platform,
+)
+
+from boards.pll import Ecp5Pll
+from boards.spec import BoardSpec, SdramPart, SdramSpec
+
+
+__all__ = ["ULX3S", "Ulx3sTop"]
+
+
+CLOCK_HZ = 25_000_000
+
+RESET_CYCLES = 1024
+"""Oscillator cycles from the PLL's lock to the release of the core's reset."""
+
+
+class Ulx3sTop(wiring.Component):
+    """The pins, clock and reset of a ULX3S around a core shell.
+
+    * ``sync`` runs at ``core_clock_hz`` from one PLL. Its reset is held until the PLL has been
+      locked for ``RESET_CYCLES`` oscillator cycles and comes back when the lock is lost.
+    * ``shell.rx`` and ``shell.tx`` are the USB serial bridge. ``rx`` is synchronised here (2
+      cycles) and ``tx`` leaves from a flip-flop (1 cycle) that idles high from configuration on.
+      ``uart_tx_enable`` is never requested: on the board that pin is an output of the bridge.
+    * ``shell.leds`` drives LED 0..7; missing upper bits stay dark.
+    * The ESP32 is held in reset (it shares the SD card and JTAG pins, and its power draw would
+      be measured as ours). Its wireless loader works again after the next power cycle.
+
+    Parameters
+    ----------
+    shell : component
+        Ports ``rx : In(1)``, ``tx : Out(1)`` and ``leds : Out(n)``, n at most 8, all in ``sync``.
+    core_clock_hz : int
+        Frequency of ``sync``; must be reachable from 25 MHz by whole dividers.
+    """
+
+    def __init__(self, shell, *, core_clock_hz):
+        if len(shell.leds) > 8:
+            raise ValueError(f"Shell must drive at most 8 LEDs, not {len(shell.leds)!r}")
+
+        self._shell = shell
+        self._pll = Ecp5Pll(input_hz=CLOCK_HZ, output_hz=core_clock_hz)
+
+        super().__init__({})
+
+    @property
+    def shell(self):
+        return self._shell
+
+    @property
+    def core_clock_hz(self):
+        return self._pll.output_hz
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.shell = shell = self._shell
+        m.submodules.pll = pll = self._pll
+
+        # Clock and reset. Both domains start from configuration values; the counter bridges the
+        # asynchronous end of configuration, so that no core flip-flop sees it.
+        oscillator = platform.request("clk25", dir="-")
+        m.submodules.oscillator = clk25 = io.Buffer("i", oscillator)
+        m.domains.board = ClockDomain(reset_less=True)
+        m.domains.sync = ClockDomain()
+        m.d.comb += [
+            ClockSignal("board").eq(clk25.i),
+            pll.clk_in.eq(clk25.i),
+            ClockSignal("sync").eq(pll.clk_out),
+        ]
+        locked = Signal()
+        waited = Signal(range(RESET_CYCLES))
+        ready = Signal()
+        m.submodules.lock_sync = FFSynchronizer(pll.locked, locked, o_domain="board")
+        with m.If(~locked):
+            m.d.board += [waited.eq(0), ready.eq(0)]
+        with m.Elif(waited == RESET_CYCLES - 1):
+            m.d.board += ready.eq(1)
+        with m.Else():
+            m.d.board += waited.eq(waited + 1)
+        m.submodules.reset_sync = ResetSynchronizer(~ready, domain="sync")
+
+        # Link.
+        uart = platform.request("uart", 0, dir={"rx": "-", "tx": "-", "rts": "-", "dtr": "-"})
+        m.submodules.rx_pin = rx_pin = io.Buffer("i", uart.rx)
+        m.submodules.rx_sync = FFSynchronizer(rx_pin.i, shell.rx, init=1)
+        m.submodules.tx_pin = tx_pin = io.Buffer("o", uart.tx)
+        tx = Signal(init=1, reset_less=True)
+        m.d.sync += tx.eq(shell.tx)
+        m.d.comb += tx_pin.o.eq(tx)
+
+        # LEDs: registered, so that their long routes never count against the core.
+        leds = Signal(8)
+        m.d.sync += leds.eq(shell.leds)
+        for index in range(8):
+            led = platform.request("led", index, dir="-")
+            m.submodules[f"led_pin_{index}"] = led_pin = io.Buffer("o", led)
+            m.d.comb += led_pin.o.eq(leds[index])
+
+        # ESP32: in reset; its boot pin high, which the board wants of any design.
+        esp32 = platform.request("esp32", 0, dir={
+            name: "-" for name in ("en", "tx", "rx", "gpio0", "gpio5", "gpio16", "gpio17")})
+        m.submodules.esp32_en = esp32_en = io.Buffer("o", esp32.en)
+        m.submodules.esp32_gpio0 = esp32_gpio0 = io.Buffer("o", esp32.gpio0)
+        m.d.comb += [esp32_en.o.eq(0), esp32_gpio0.o.eq(1)]
+
+        return m
+
+
+SDRAM = SdramSpec(
+    parts=(
+        SdramPart(name="MT48LC16M16A2TG-6A", columns=512, max_mhz=166),
+        SdramPart(name="IS42S16160G-7TL", columns=512, max_mhz=143),
+        SdramPart(name="M12L2561616A-6TG2T", columns=512, max_mhz=166),
+        SdramPart(name="AS4C32M16SB-7TCN", columns=1024, max_mhz=143),
+    ),
+    data_bits=16, banks=4, rows=8192,
+    trcd_ns=21, trp_ns=21, tras_ns=45, trc_ns=66, trfc_ns=70, twr_ns=15, trrd_ns=15,
+    refresh_ns=7812.5, power_up_ns=200_000,
+)
+
+
+def _ulx3s(suffix, *, idcode, comb, ebr, dsp, platform):
+    return BoardSpec(
+        name=f"ulx3s-{suffix}", part=f"LFE5U-{suffix.upper()}", package="CABGA381", speed="6",
+        device_option=f"--{suffix.removesuffix('f')}k", idcode=idcode,
+        clock_hz=CLOCK_HZ, target_hz=80_000_000,
+        core_clocks_hz=tuple(mhz * 1_000_000 for mhz in (50, 60, 75, 80, 90, 100)),
+        baud_rates=(2_000_000, 1_000_000),
+        comb=comb, ff=comb, ebr=ebr, dsp=dsp, comb_limit=0.65,
+        sdram=SDRAM, platform=platform, top=Ulx3sTop, loader="ulx3s", usb=(0x0403, 0x6015),
+    )
+
+
+ULX3S = (
+    # The 12F is the die of the 25F with another IDCODE: nextpnr offers all of it.
+    _ulx3s("12f", idcode=0x21111043, comb=24288, ebr=56, dsp=28, platform=ULX3S_12F_Platform),
+    _ulx3s("25f", idcode=0x41111043, comb=24288, ebr=56, dsp=28, platform=ULX3S_25F_Platform),
+    _ulx3s("45f", idcode=0x41112043, comb=43848, ebr=108, dsp=72, platform=ULX3S_45F_Platform),
+    _ulx3s("85f", idcode=0x41113043, comb=83640, ebr=208, dsp=156, platform=ULX3S_85F_Platform),
+)
+"""Every ULX3S, the smallest first."""

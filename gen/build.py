@@ -1,0 +1,183 @@
+"""From a trained network to a bitstream: `python -m gen.build --board ulx3s --model qsdt_nano`.
+
+Steps are plain functions in a row; each reads and writes ``build/<board>-<model>/``.
+"""
+
+import json
+import logging
+from pathlib import Path
+import sys
+
+from boards import find_board
+from gen import report as reports
+from gen import synthesis
+from gen.configure import block_rams, derive, read_overrides
+from gen.cost import predict
+from gen.error import (ArgumentParser, VerificationFailed, add_verbosity, as_input_error, main)
+from gen.image import ProgramImage
+from gen.inputs import add_network_options, load_network
+from gen.report import STAGES, measured
+from gen.step import Progress, digest_of, locked, write_atomic
+from gen.toolchain import find_toolchain
+from gen.verify import core_digest, verified_path
+
+
+__all__ = ["cli", "make_shell"]
+
+
+log = logging.getLogger(__name__)
+
+
+def make_shell(board, config, *, divisor=None):
+    """The top that is synthesised: shell, core and on-chip memory.
+
+    ``divisor`` (clock cycles in a bit of the link) is that of the board's link speed unless given.
+    """
+    from hw.onchip_memory import OnChipMemory
+    from hw.shell import Shell
+
+    if divisor is None:
+        _, divisor = board.link(config.clock_hz)
+    return Shell(config.core, memory=OnChipMemory(words=config.memory_words), divisor=divisor)
+
+
+def _parser():
+    parser = ArgumentParser(
+        prog="python -m gen.build",
+        description="Build an accelerator for a network: configuration, RTL, synthesis, place and "
+                    "route, bitstream, program image and report.",
+        epilog="Place and route takes most of the time (tens of minutes with the WebAssembly "
+               "tools; a native yosys and nextpnr-ecp5 on PATH are used first). Results are "
+               "reused while inputs and tools are the same. Exit status: 0 done, 1 bad input or "
+               "not verified, 2 a tool failed (with its log), 3 a tool is missing, 130 "
+               "interrupted.")
+    parser.add_argument("--board", required=True, metavar="NAME",
+                        help="ulx3s-12f, ulx3s-25f, ulx3s-45f, ulx3s-85f; ulx3s is the 85f")
+    add_network_options(parser)
+    parser.add_argument("--config", metavar="C.yaml",
+                        help="overrides of the derived configuration (docs/configuration.md)")
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="build folder (default: build/<board>-<model>)")
+    parser.add_argument("--until", choices=STAGES, default="bitstream",
+                        help="stop after this stage (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N",
+                        help="route with N seeds and keep the fastest (default: %(default)s)")
+    parser.add_argument("--first-seed", type=int, default=1, metavar="S",
+                        help="first seed (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="J",
+                        help="seeds that run at once, up to 2.5 GB each (default: %(default)s)")
+    parser.add_argument("--nextpnr", default="", metavar="OPTIONS",
+                        help='more options for nextpnr-ecp5, e.g. "--tmg-ripup"')
+    parser.add_argument("--toolchain", choices=("auto", "native", "yowasp"), default="auto",
+                        help="which yosys and nextpnr (default: %(default)s)")
+    parser.add_argument("--skip-verify", action="store_true",
+                        help="synthesise without a passing gen.verify of this configuration; "
+                             "stamped on the report")
+    add_verbosity(parser)
+    return parser
+
+
+def _layer_rows(program, prediction):
+    rows = []
+    for layer, figures in prediction.layers.items():
+        rows.append({"name": layer, "strips": str(program.strips.get(layer, 1)),
+                     "bound by": figures.bound,
+                     "cycles": measured(figures.cycles, "cost-model"),
+                     "memory_bytes": measured(figures.memory_bytes, "cost-model")})
+    return rows
+
+
+def _run(arguments):
+    with as_input_error():
+        board = find_board(arguments.board)
+    overrides = read_overrides(arguments.config)
+    name, network = load_network(arguments)
+    stages = STAGES[:STAGES.index(arguments.until) + 1]
+    folder = arguments.out or Path("build") / f"{board.name}-{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        return _build(arguments, board, overrides, name, network, stages, folder)
+
+
+def _build(arguments, board, overrides, name, network, stages, folder):
+    # "bitstream" covers nothing but packing; every stage is one step.
+    progress = Progress(len(stages), out=None if arguments.quiet else sys.stderr)
+
+    with progress.step("configuration, program and prediction"):
+        config, program = derive(board, network, overrides)
+        with as_input_error():
+            board.check_core_clock(config.clock_hz)
+        prediction = predict(program)
+        image = ProgramImage.of(program, model=name, network_digest=network.digest(),
+                                input_shape=network.input_shape,
+                                predicted_cycles=prediction.cycles)
+        write_atomic(folder / "config.json", json.dumps(config.to_dict(), indent=1) + "\n")
+        image.save(folder / "program.img")
+        progress.note(f"{config.core.rows}x{config.core.rows} lanes, {prediction.cycles} cycles")
+
+    core = core_digest(config.core)
+    record_path = verified_path(core, network.digest())
+    record = json.loads(record_path.read_text()) if record_path.is_file() else None
+    cycles = measured(prediction.cycles, "cost-model")
+    if record and record["figures"].get("cycles"):
+        counts = record["figures"]["cycles"]
+        cycles = measured(round(sum(counts) / len(counts)), "rtl-sim")
+    if record is None and "synth" in stages and not arguments.skip_verify:
+        selected = " ".join(f"--{key} {value}" for key, value in (
+            ("model", arguments.model), ("weights", arguments.weights),
+            ("heads", arguments.heads), ("config", arguments.config)) if value is not None)
+        raise VerificationFailed(
+            f"No passing verification of this configuration is recorded; run: python -m "
+            f"gen.verify --board {arguments.board} {selected} --forms integer,iss,rtl "
+            f"(or --skip-verify, which the report will say)")
+
+    results = {}
+    toolchain = None
+    if "rtl" in stages:
+        with progress.step("RTL"):
+            results["rtl"] = synthesis.write_rtl(board, make_shell(board, config), folder,
+                                                 core_clock_hz=config.clock_hz)
+            progress.note("unchanged" if results["rtl"].reused else "")
+    if "synth" in stages:
+        toolchain = find_toolchain(arguments.toolchain)
+        log.info("%s", toolchain.describe())
+        with progress.step("synthesis"):
+            results["synth"] = synthesis.synthesize(board, folder, toolchain,
+                                                    on_progress=progress.update)
+            progress.note("reused" if results["synth"].reused else "")
+    if "route" in stages:
+        with progress.step("place and route"):
+            seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+            results["routed"] = synthesis.route(
+                board, folder, toolchain, seeds=seeds, jobs=arguments.jobs,
+                options=arguments.nextpnr.split(), on_progress=progress.update)
+            progress.note(f"seed {results['routed'].seed}, "
+                          f"{results['routed'].fmax_mhz(config.clock_hz):.1f} MHz")
+    if "bitstream" in stages:
+        with progress.step("bitstream"):
+            results["packed"] = synthesis.pack(board, folder, toolchain, results["routed"])
+
+    report = reports.make_report(
+        board=board, model=name, until=stages[-1],
+        command=" ".join(["python -m gen.build", *sys.argv[1:]]),
+        core_clock_hz=config.clock_hz, lanes=config.core.lanes, cycles=cycles,
+        digests={"config": digest_of(config.to_dict()), "core": core,
+                 "network": network.digest(), "image": image.payload_digest,
+                 "verify": digest_of(record) if record else None},
+        skip_verify=record is None, config=config.to_dict(),
+        layers=_layer_rows(program, prediction), toolchain=toolchain, **results,
+        extra={"predicted_cycles": measured(prediction.cycles, "cost-model"),
+               "memory_words": measured(program.memory_words, "cost-model"),
+               **{f"ebr.{use}": measured(count, "cost-model")
+                  for use, count in block_rams(config.core, config.memory_words).items()}})
+    _, text = reports.write_report(report, folder)
+    print(f"{folder / 'report.md'}: {reports.headline(report)}"
+          if hasattr(reports, "headline") else text)
+
+
+def cli(argv=None):
+    return main(_run, _parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

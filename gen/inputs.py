@@ -1,0 +1,101 @@
+"""What the generator's commands share: networks by name or file, images from files or data sets."""
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from gen.error import InputError, as_input_error
+from model import data, zoo
+from model.cli import add_widths, widths
+from model.evaluate import read_images
+from model.spec import QsdtSpec
+
+
+__all__ = ["add_network_options", "load_network", "load_images"]
+
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
+
+
+def add_network_options(parser):
+    """``--model``, ``--weights``, ``--heads`` and the widths."""
+    parser.add_argument("--model", metavar="NAME",
+                        help=f"a network that ships with the project: {', '.join(zoo.shipped())}")
+    parser.add_argument("--weights", type=Path, metavar="F",
+                        help="an exported network (.qsd) or a published checkpoint (.pth)")
+    parser.add_argument("--heads", type=int, metavar="H",
+                        help="attention heads of a .pth checkpoint")
+    add_widths(parser)
+
+
+def load_network(arguments):
+    """(name, IntegerNetwork) of the parsed options.
+
+    Raises
+    ------
+    InputError
+        Naming the cause; unknown names list the known ones.
+    """
+    if arguments.model is None and arguments.weights is None:
+        raise InputError(f"Name a network: --model ({', '.join(zoo.shipped())}) or --weights F")
+    with as_input_error():
+        found = zoo.read(arguments.model, arguments.weights, arguments.heads)
+        network = zoo.network(found, params=widths(arguments, found.params))
+    return arguments.model or arguments.weights.stem, network
+
+
+def _pictures(path, spec):
+    """Pictures as uint8, scaled to the network's size, in file name order."""
+    from PIL import Image
+
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES) if (
+        path.is_dir()) else [path]
+    if not files:
+        raise InputError(f"{path} holds no pictures ({', '.join(PICTURES)})")
+    mode, size = ("L" if spec.in_channels == 1 else "RGB"), (spec.image_size, spec.image_size)
+    pixels = []
+    for file in files:
+        with as_input_error(str(file)), Image.open(file) as picture:
+            pixels.append(np.asarray(picture.convert(mode).resize(size, Image.BILINEAR)))
+    stacked = np.stack(pixels)
+    return data.to_image_q(stacked if mode == "L" else stacked.transpose(0, 3, 1, 2), spec)
+
+
+def load_images(source, network, *, model=None, count=None, dataset=None, data_dir=None):
+    """(image_q int8 (N, C, H, W), labels or None).
+
+    ``source`` is an ``.npz``, a picture, a folder of pictures, or None for the test split of
+    ``dataset``, else for the sample images of ``model``, else for random images.
+    """
+    spec = QsdtSpec.from_dict(network.spec)
+    labels = None
+    if source is not None:
+        path = Path(source)
+        with as_input_error():
+            if path.suffix == ".npz":
+                images, labels = read_images(path, channels=network.input_shape[0])
+            elif path.is_dir() or path.suffix.lower() in PICTURES:
+                images = _pictures(path, spec)
+            else:
+                raise InputError(f"{path} is neither an .npz, a picture nor a folder of them")
+    elif dataset is not None:
+        with as_input_error():
+            split = data.fashion_mnist(data_dir).test
+            images = data.to_image_q(split.images[:count], spec)
+            labels = split.labels
+    else:
+        sample = resources.files("model") / "weights" / f"{model}.images.npz"
+        if model is not None and sample.is_file():
+            with resources.as_file(sample) as path:
+                images, labels = read_images(path, channels=network.input_shape[0])
+        else:
+            rng = np.random.default_rng(0)
+            images = rng.integers(-128, 128, (count or 2, *network.input_shape)).astype(np.int8)
+    if images.shape[1:] != network.input_shape:
+        raise InputError(f"Images must be {network.input_shape}, not {images.shape[1:]}")
+    if count is not None:
+        if count < 1:
+            raise InputError(f"Count of images must be at least 1, not {count}")
+        images, labels = images[:count], None if labels is None else labels[:count]
+    return images, labels

@@ -1,0 +1,243 @@
+"""Classify images on a board, or on the virtual board: the same RTL in a simulator, same link."""
+
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+import sys
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+from boards import find_board
+from gen.configure import derive, read_overrides
+from gen.error import (ArgumentParser, InputError, ToolFailed, ToolMissing, WeightsMismatch,
+                       add_verbosity, as_input_error, known, main)
+from gen.image import ProgramImage
+from gen.inputs import add_network_options, load_images, load_network
+from gen.iss import image_words, logits_of
+from gen.link import Device, LinkError
+from hw.register import config_digest
+
+
+__all__ = ["Session", "cli"]
+
+
+VIRTUAL = "virtual"
+
+
+class Session:
+    """A program on a device: images in, classes and counters out.
+
+    Parameters
+    ----------
+    device : gen.link.Device
+    image : gen.image.ProgramImage
+
+    Raises
+    ------
+    WeightsMismatch
+        If the device was built for another configuration.
+    """
+
+    def __init__(self, device, image):
+        info = device.info()
+        wanted = config_digest(image.config)
+        if info.config_digest != wanted:
+            raise WeightsMismatch(
+                f"The device has configuration {info.config_digest:#010x}, the program needs "
+                f"{wanted:#010x}: load the bitstream of this build (--program)")
+        if info.memory_words < image.memory_words:
+            raise WeightsMismatch(f"The device has {info.memory_words} words of memory, the "
+                                  f"program needs {image.memory_words}")
+        self._device = device
+        self._image = image
+        # Images beside the program's own place where the memory has room: fewer, longer runs.
+        free = info.memory_words - image.memory_words
+        per_image = image.image_words + image.result_words
+        self.batch = max(1, free // per_image)
+        self._base = image.memory_words if free >= per_image else None
+
+    def load(self, progress=None):
+        """Write program, weights and constants."""
+        self._device.write(0, self._image.payload, progress=progress)
+
+    def run(self, images, *, timeout, progress=None):
+        """Run at most :attr:`batch` images int8 (N, C, H, W).
+
+        Returns
+        -------
+        (acc, logits, counters)
+            Raw results int64 and scores float64 (N, classes); counters of the whole run.
+        """
+        image, device = self._image, self._device
+        count = len(images)
+        if not 1 <= count <= self.batch:
+            raise ValueError(f"Images must be 1..{self.batch}, not {count}")
+        first, result = image.image, image.result
+        if self._base is not None:
+            first = self._base
+            result = first + self.batch * image.image_words
+        for index, values in enumerate(images):
+            device.write(first + index * image.image_words, image_words(image, values))
+        device.start(program=image.program, log=image.log, image=first,
+                     image_stride=image.image_words, result=result,
+                     result_stride=image.result_words, count=count)
+        device.wait(timeout=timeout, progress=progress)
+        words = device.read(result, count * image.result_words)
+        outcome = [logits_of(image, part) for part in words.reshape(count, -1)]
+        acc, logits = (np.stack(part) for part in zip(*outcome, strict=True))
+        counters = device.counters()
+        if counters["ERRORS"]:
+            raise LinkError(f"The core reports memory collisions ({counters['ERRORS']:#x}): "
+                            f"the results are void")
+        return acc, logits, counters
+
+
+def _parser():
+    parser = ArgumentParser(
+        prog="python -m gen.run",
+        description="Classify images on a board and compare every result with the integer model.",
+        epilog="The virtual board is the same top-level RTL in Verilator behind a local socket; "
+               "its first start compiles for a minute or two (g++, make and perl are needed). "
+               "Exit status: 0 done, 1 bad input, link failure or disagreement, 2 a tool failed, "
+               "3 a tool is missing, 130 interrupted.")
+    parser.add_argument("--board", required=True, metavar="NAME",
+                        help="virtual, or ulx3s-12f, ulx3s-25f, ulx3s-45f, ulx3s-85f (ulx3s)")
+    add_network_options(parser)
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--images", metavar="X.npz|P.png|DIR",
+                       help="images (image_q int8 in units of 1/48), a picture, or a folder of "
+                            "them")
+    group.add_argument("--data", choices=("fashion_mnist",), help="test split of a data set")
+    parser.add_argument("--data-dir", type=Path, metavar="D",
+                        help="where the data set lies if its package is not installed")
+    parser.add_argument("--count", type=int, metavar="N", help="first N images only")
+    parser.add_argument("--port", metavar="P",
+                        help="serial port of the board, e.g. /dev/ttyUSB0 (or socket://host:port)")
+    parser.add_argument("--program", action="store_true",
+                        help="load the bitstream of the build folder first (openFPGALoader)")
+    parser.add_argument("--build", type=Path, metavar="DIR",
+                        help="build folder with the bitstream (default: build/<board>-<model>)")
+    parser.add_argument("--config", metavar="C.yaml", help="the overrides the board was built with")
+    parser.add_argument("--cache", default="build/sim", type=Path, metavar="DIR",
+                        help="compiled simulators (default: %(default)s)")
+    add_verbosity(parser)
+    return parser
+
+
+@contextmanager
+def _device(arguments, board, config, name):
+    """An open device: the virtual board, or the board at --port."""
+    if arguments.board == VIRTUAL:
+        from gen.build import make_shell
+        from sim.verilator import SimulatorFailed, SimulatorMissing
+        from sim.virtual_board import VirtualBoard
+
+        if arguments.port or arguments.program:
+            raise InputError("--port and --program are for real boards")
+        try:
+            with (VirtualBoard(lambda divisor: make_shell(board, config, divisor=divisor),
+                               cache=arguments.cache) as virtual,
+                  Device(virtual.url, timeout=30.0) as device):
+                yield device
+        except SimulatorMissing as error:
+            raise ToolMissing(error.tool, install=error.install) from None
+        except SimulatorFailed as error:
+            raise ToolFailed(str(error), log=error.log) from None
+        return
+    if arguments.program:
+        from gen.program import program
+
+        folder = arguments.build or Path("build") / f"{board.name}-{name}"
+        program(board, folder / "top.bit")
+    if arguments.port is None:
+        raise InputError("Name the board's serial port: --port /dev/ttyUSB0")
+    baud, _ = board.link(config.clock_hz)
+    with Device(arguments.port, baud=baud) as device:
+        yield device
+
+
+def _bar(total, unit, title):
+    return tqdm(total=total, unit=unit, desc=title, disable=None)
+
+
+def _run(arguments):
+    from boards import ALIASES, BOARDS
+
+    known("board", arguments.board, [VIRTUAL, *BOARDS, *ALIASES])
+    with as_input_error():
+        board = find_board("ulx3s" if arguments.board == VIRTUAL else arguments.board)
+    overrides = read_overrides(arguments.config)
+    name, network = load_network(arguments)
+    images, labels = load_images(arguments.images, network, model=arguments.model,
+                                 count=arguments.count, dataset=arguments.data,
+                                 data_dir=arguments.data_dir)
+    config, program = derive(board, network, overrides)
+    image = ProgramImage.of(program, model=name, network_digest=network.digest(),
+                            input_shape=network.input_shape)
+    expected = network.run_batched(images, keep=("logits", "logits_acc"))
+    tag = "rtl-sim" if arguments.board == VIRTUAL else "board"
+    try:
+        with ExitStack() as stack:
+            device = stack.enter_context(_device(arguments, board, config, name))
+            session = Session(device, image)
+            with _bar(len(image.payload), "word", "load") as bar:
+                session.load(lambda done, total: bar.update(done - bar.n))
+            outcome = _classify(session, images, arguments)
+    except LinkError as error:
+        raise InputError(str(error)) from None
+    return _summary(outcome, expected, labels, config, tag)
+
+
+def _classify(session, images, arguments):
+    """(acc, logits, summed counters, seconds with the link)."""
+    accs, scores, totals = [], [], {}
+    started = time.monotonic()
+    # A simulated image takes seconds, one on the board milliseconds.
+    limit = 600.0 if arguments.board == VIRTUAL else 10.0
+    with _bar(len(images), "image", "run") as bar:
+        for start in range(0, len(images), session.batch):
+            part = images[start:start + session.batch]
+            acc, logits, counters = session.run(
+                part, timeout=limit * len(part),
+                progress=lambda n, start=start: bar.update(start + n - bar.n))
+            bar.update(start + len(part) - bar.n)
+            accs.append(acc)
+            scores.append(logits)
+            for key, value in counters.items():
+                totals[key] = totals.get(key, 0) + value
+    return np.concatenate(accs), np.concatenate(scores), totals, time.monotonic() - started
+
+
+def _summary(outcome, expected, labels, config, tag):
+    acc, logits, totals, seconds = outcome
+    count = len(acc)
+    classes = logits.argmax(axis=1)
+    wanted = expected["logits"].argmax(axis=1)
+    same = (acc == expected["logits_acc"].reshape(count, -1)).all(axis=1)
+    shown = min(count, 16)
+    for index in range(shown):
+        truth = "" if labels is None else f", label {labels[index]}"
+        print(f"image {index}: class {classes[index]}{truth}, integer model "
+              f"{wanted[index]}{'' if same[index] else '  DIFFERENT RESULT'}")
+    if count > shown:
+        print(f"... {count - shown} more")
+    if labels is not None:
+        hits = int((classes == labels).sum())
+        print(f"accuracy {hits / count:.4f} ({hits} of {count})")
+    cycles = totals["CYCLES"] / count
+    print(f"agreement with the integer model: {int(same.sum())} of {count} images, every result")
+    print(f"cycles per image {cycles:.0f} ({tag}), spike events per image "
+          f"{totals['SPIKE_EVENTS'] / count:.0f} ({tag})")
+    print(f"at {config.clock_hz / 1e6:g} MHz {config.clock_hz / cycles:.1f} images/s of the core "
+          f"alone; with the link {count / seconds:.2f} images/s"
+          + (" of simulation" if tag == "rtl-sim" else " (board)"))
+    return 0 if same.all() else 1
+
+
+def cli(argv=None):
+    return main(_run, _parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

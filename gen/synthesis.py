@@ -1,0 +1,358 @@
+"""From a core shell to a bitstream: elaborate, synthesise, place and route, pack.
+
+Each step reads and writes one build folder and takes over its earlier result when neither its
+inputs nor the tools have changed (:mod:`gen.step`)::
+
+    write_rtl    shell        -> top.il, top.lpf
+    synthesize   top.il       -> top.ys, top.json, synth.stat.json, synth.log
+    route        top.json/lpf -> route-<seed>.config, .json, .log for every seed; the best is kept
+    pack         best .config -> top.bit, pack.log
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+import json
+import logging
+from pathlib import Path
+import re
+import resource
+import tempfile
+import threading
+import time
+
+from boards.spec import BoardSpec
+from gen.bitstream import bitstream_idcode
+from gen.error import DoesNotFit, TimingMissed, ToolFailed
+from gen.step import digest_file, digest_of, run_step, StepResult, write_atomic
+from gen.toolchain import run_tool, Toolchain, Usage
+
+
+__all__ = ["RouteResult", "collision_commands", "pack", "route", "synthesize", "write_rtl"]
+
+
+log = logging.getLogger(__name__)
+
+
+OnProgress = Callable[[str], None]
+
+RESOURCES = {"TRELLIS_COMB": "comb", "TRELLIS_FF": "ff", "DP16KD": "ebr", "MULT18X18D": "dsp"}
+"""nextpnr's names of what a board has a budget of."""
+
+
+def write_rtl(board: BoardSpec, shell, folder: Path, *, core_clock_hz: int) -> StepResult:
+    """Elaborate ``shell`` in the board's top and write ``top.il`` and ``top.lpf``.
+
+    Files whose content has not changed are left alone. The RTLIL carries no source positions: they
+    would make it, and every digest after it, depend on where the repository lies.
+    """
+    started = time.monotonic()
+    board.check_core_clock(core_clock_hz)
+    top = board.top(shell, core_clock_hz=core_clock_hz)
+    # prepare() alone: build() would look for tools that we find ourselves.
+    plan = board.platform().prepare(top, emit_src=False)
+    outputs = {}
+    reused = True
+    for name in ("top.il", "top.lpf"):
+        content = plan.files[name]
+        content = content.encode() if isinstance(content, str) else content
+        path = outputs[name] = Path(folder) / name
+        if not path.is_file() or path.read_bytes() != content:
+            write_atomic(path, content)
+            reused = False
+    seconds = time.monotonic() - started
+    # Elaboration runs in this process, so this peak includes whatever ran here before.
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return StepResult(name="rtl", digest=digest_of([digest_file(p) for p in outputs.values()]),
+                      outputs=outputs, reused=reused,
+                      data={"seconds": seconds, "cpu_seconds": seconds, "peak_mb": peak_mb})
+
+
+def collision_commands(rtlil: str) -> list[str]:
+    """Yosys commands that declare block RAM read-write collisions as don't-care.
+
+    Amaranth's memories promise the old data to a read of an address that is written in the same
+    cycle; on ECP5 that costs 83 flip-flops and 53 LUTs for each 512x36 block. This design never
+    does it, so ``COLLISION_X_MASK``, one bit per write port, is set on every clocked read port
+    that is not transparent. Asynchronous ports (LUT-RAM) must keep theirs: yosys asserts on them.
+    """
+    widths = sorted({int(width) for width in re.findall(r"\\COLLISION_X_MASK (\d+)'", rtlil)})
+    commands = []
+    for width in widths:
+        if width:
+            zeros = "0" * width
+            # Amaranth writes CLK_ENABLE as an integer, yosys itself as one bit: take both.
+            commands.append(
+                f"setparam -set COLLISION_X_MASK {width}'{'1' * width} t:$memrd_v2 "
+                f"r:CLK_ENABLE=1 r:CLK_ENABLE=1'1 %u %i "
+                f"r:TRANSPARENCY_MASK={width}'{zeros} %i r:COLLISION_X_MASK={width}'{zeros} %i")
+    return commands
+
+
+def _used(usage: Usage) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in asdict(usage).items() if name != "exit_code"}
+
+
+def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
+               options: Sequence[str] = (), on_progress: OnProgress | None = None,
+               force: bool = False) -> StepResult:
+    """Run yosys on ``top.il``.
+
+    ``data["cells"]`` counts the cells of each type. Raises :class:`DoesNotFit` when the chip
+    has fewer block RAMs, multipliers or LUTs than the netlist surely takes.
+
+    Parameters
+    ----------
+    options : sequence of str
+        More options of ``synth_ecp5``, e.g. ``-nowidelut``.
+    """
+    folder = Path(folder)
+    script = "\n".join([
+        "read_rtlil top.il",
+        *collision_commands((folder / "top.il").read_text()),
+        " ".join(["synth_ecp5", "-top", "top", *options]),
+        "tee -q -o synth.stat.json stat -json",
+        "write_json top.json",
+    ]) + "\n"
+
+    def work(place: Path) -> dict:
+        (place / "top.ys").write_text(script)
+        usage = run_tool([*toolchain.yosys.command, "top.ys"], folder=place, name="yosys",
+                         log_path=place / "synth.log", on_progress=on_progress)
+        stat = json.loads((place / "synth.stat.json").read_text())
+        cells = stat["design"]["num_cells_by_type"]
+        return _used(usage) | {"cells": cells}
+
+    result = run_step(
+        "synth", folder, inputs={"top.il": folder / "top.il"},
+        depends={"tool": toolchain.yosys.identity, "script": script},
+        outputs=["top.ys", "top.json", "synth.stat.json", "synth.log"], work=work, force=force)
+    _check_cells(board, result.data["cells"])
+    return result
+
+
+def _check_cells(board: BoardSpec, cells: Mapping[str, int]) -> None:
+    # A lower bound: nextpnr adds feed-ins of carry chains and constants.
+    comb = (cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0)
+            + 4 * cells.get("TRELLIS_DPR16X4", 0))
+    needs = {"block RAMs (DP16KD)": (cells.get("DP16KD", 0), board.ebr),
+             "multipliers (MULT18X18D)": (cells.get("MULT18X18D", 0), board.dsp),
+             "flip-flops": (cells.get("TRELLIS_FF", 0), board.ff),
+             "LUTs (at least, TRELLIS_COMB)": (comb, board.comb)}
+    for kind, (needed, available) in needs.items():
+        if needed > available:
+            raise DoesNotFit(f"{kind} of {board.name}", needed=needed, available=available,
+                             hint="take a larger board or a smaller configuration")
+    if comb > board.comb * board.comb_limit:
+        log.warning("%d of %d LUTs: placement often stalls above %.0f %%", comb, board.comb,
+                    100 * board.comb_limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteResult:
+    """The best of the routed seeds.
+
+    Parameters
+    ----------
+    seed : int
+    config, report, log : Path
+        nextpnr's products for that seed.
+    clocks : dict
+        ``{clock: {"achieved": MHz, "constraint": MHz}}``, every clock of the design.
+    used : dict
+        ``comb``, ``ff``, ``ebr``, ``dsp`` as packed by nextpnr.
+    utilization : dict
+        nextpnr's whole table, ``{kind: {"used", "available"}}``.
+    seeds : list of dict
+        ``seed``, ``margin``, ``clocks``, ``seconds``, ``reused`` of every seed that ended.
+    data : dict
+        ``seconds``, ``cpu_seconds`` (sums over the seeds) and ``peak_mb`` (largest).
+    reused : bool
+        Nothing was run.
+    """
+
+    seed: int
+    config: Path
+    report: Path
+    log: Path
+    clocks: dict[str, dict[str, float]]
+    used: dict[str, int]
+    utilization: dict[str, dict[str, int]]
+    seeds: list[dict]
+    data: dict[str, float]
+    reused: bool
+
+    @property
+    def seconds(self) -> float:
+        return self.data["seconds"]
+
+    @property
+    def margin(self) -> float:
+        """Smallest ratio of achieved to required frequency; 1 or more meets timing."""
+        return _margin(self.clocks)
+
+    def fmax_mhz(self, core_clock_hz: int) -> float:
+        """What the clocks that are required to run at the core clock reach."""
+        wanted = core_clock_hz / 1e6
+        found = [clock["achieved"] for clock in self.clocks.values()
+                 if abs(clock["constraint"] - wanted) < 0.01 * wanted]
+        if not found:
+            raise ToolFailed(f"No clock of {self.report} is constrained to {wanted:g} MHz",
+                             log=self.log)
+        return min(found)
+
+
+def _margin(clocks: Mapping[str, Mapping[str, float]]) -> float:
+    return min((clock["achieved"] / clock["constraint"] for clock in clocks.values()),
+               default=0.0)
+
+
+def _clocks(report: Mapping) -> dict[str, dict[str, float]]:
+    return {name.removeprefix("$glbnet$"): {"achieved": round(clock["achieved"], 2),
+                                            "constraint": round(clock["constraint"], 2)}
+            for name, clock in report["fmax"].items()}
+
+
+def _check_utilization(board: BoardSpec, log_path: Path) -> None:
+    """Raise :class:`DoesNotFit` if the log's utilisation table has more used than available."""
+    text = log_path.read_text(errors="replace")
+    for kind, used, available in re.findall(r"(\w+):\s+(\d+)/\s*(\d+)\s+\d+%", text):
+        if int(used) > int(available):
+            raise DoesNotFit(f"{kind} of {board.name}", needed=int(used),
+                             available=int(available),
+                             hint="take a larger board or a smaller configuration")
+
+
+def _route_seed(board: BoardSpec, folder: Path, toolchain: Toolchain, seed: int, *,
+                options: Sequence[str], timeout_s: float | None, on_progress: OnProgress | None,
+                force: bool, stop: threading.Event) -> StepResult:
+    """Place and route with one seed; a design that is too slow is a result, not an error."""
+    name = f"route-{seed}"
+    arguments = [board.device_option, "--package", board.package, "--speed", board.speed,
+                 "--json", "top.json", "--lpf", "top.lpf", "--textcfg", f"{name}.config",
+                 "--report", f"{name}.json", "--seed", str(seed), *options]
+
+    def work(place: Path) -> dict:
+        log_path = place / f"{name}.log"
+        usage = run_tool([*toolchain.nextpnr.command, *arguments], folder=place,
+                         name="nextpnr-ecp5", log_path=log_path, on_progress=on_progress,
+                         timeout_s=timeout_s, check=False, stop=stop)
+        report_path = place / f"{name}.json"
+        clocks = _clocks(json.loads(report_path.read_text())) if report_path.is_file() else {}
+        # A missed constraint also ends with 1, but only after everything has been written.
+        missed = clocks and _margin(clocks) < 1 and (place / f"{name}.config").is_file()
+        if usage.exit_code != 0 and not (usage.exit_code == 1 and missed):
+            _check_utilization(board, log_path)
+            raise ToolFailed(f"nextpnr-ecp5 (seed {seed}) ended with exit code "
+                             f"{usage.exit_code}", log=log_path)
+        return _used(usage) | {"clocks": clocks}
+
+    return run_step(
+        name, folder, inputs={key: folder / key for key in ("top.json", "top.lpf")},
+        depends={"tool": toolchain.nextpnr.identity, "arguments": arguments},
+        outputs=[f"{name}.config", f"{name}.json", f"{name}.log"], work=work, force=force)
+
+
+def route(board: BoardSpec, folder: Path, toolchain: Toolchain, *, seeds: Iterable[int] = (1,),
+          jobs: int = 1, options: Sequence[str] = (), timeout_s: float | None = None,
+          on_progress: OnProgress | None = None, force: bool = False) -> RouteResult:
+    """Place and route with every seed and keep the fastest.
+
+    Raises :class:`TimingMissed` when no seed meets every clock's constraint; what was routed
+    stays in the folder and is reused with more seeds. A seed that fails otherwise is
+    reported as a warning while another one succeeds.
+
+    Parameters
+    ----------
+    jobs : int
+        Seeds that run at once, each one process of up to 2.5 GB.
+    options : sequence of str
+        More options of nextpnr-ecp5, e.g. ``--tmg-ripup``.
+    timeout_s : float
+        Longest run of one seed.
+    """
+    folder = Path(folder)
+    seeds = list(dict.fromkeys(seeds))
+    stop = threading.Event()
+    results, failures = {}, {}
+
+    def attempt(seed: int) -> None:
+        def tell(text: str) -> None:
+            on_progress(f"seed {seed}: {text.removeprefix('Info: ').strip()}")
+
+        try:
+            results[seed] = _route_seed(board, folder, toolchain, seed, options=options,
+                                        timeout_s=timeout_s, force=force, stop=stop,
+                                        on_progress=tell if on_progress else None)
+        except ToolFailed as error:
+            failures[seed] = error
+            log.warning("seed %d failed: %s", seed, error)
+
+    if jobs > 1 and toolchain.nextpnr.origin == "yowasp":
+        # Its first run ever compiles it into a cache that two runs at once would both write.
+        with tempfile.TemporaryDirectory() as place:
+            run_tool([*toolchain.nextpnr.command, "--version"], folder=Path(place),
+                     log_path=Path(place) / "log", name="nextpnr-ecp5")
+
+    if jobs <= 1:
+        for seed in seeds:
+            attempt(seed)
+    else:
+        with ThreadPoolExecutor(max_workers=jobs) as pool:
+            futures = [pool.submit(attempt, seed) for seed in seeds]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+    if not results:
+        raise failures[seeds[0]]
+
+    order = [seed for seed in seeds if seed in results]
+    best = max(order, key=lambda seed: _margin(results[seed].data["clocks"]))
+    chosen = results[best]
+    report = json.loads(chosen.outputs[f"route-{best}.json"].read_text())
+    utilization = report["utilization"]
+    result = RouteResult(
+        seed=best, clocks=_clocks(report), utilization=utilization,
+        used={short: utilization.get(kind, {}).get("used", 0)
+              for kind, short in RESOURCES.items()},
+        config=chosen.outputs[f"route-{best}.config"],
+        report=chosen.outputs[f"route-{best}.json"], log=folder / f"route-{best}.log",
+        seeds=[{"seed": seed, "margin": round(_margin(results[seed].data["clocks"]), 4),
+                "clocks": results[seed].data["clocks"], "seconds": results[seed].seconds,
+                "reused": results[seed].reused} for seed in order],
+        data={"seconds": sum(results[seed].seconds for seed in order),
+              "cpu_seconds": sum(results[seed].data["cpu_seconds"] for seed in order),
+              "peak_mb": max(results[seed].data["peak_mb"] for seed in order)},
+        reused=all(results[seed].reused for seed in order))
+    if result.margin < 1:
+        slow = ", ".join(f"{name} reaches {clock['achieved']:g} of {clock['constraint']:g} MHz"
+                         for name, clock in result.clocks.items()
+                         if clock["achieved"] < clock["constraint"])
+        tried = f"best of {len(order)} seeds, seed {best}" if len(order) > 1 else f"seed {best}"
+        raise TimingMissed(f"Too slow: clock {slow} ({tried}); try more seeds or a lower clock",
+                           log=result.log)
+    return result
+
+
+def pack(board: BoardSpec, folder: Path, toolchain: Toolchain, routed: RouteResult, *,
+         on_progress: OnProgress | None = None, force: bool = False) -> StepResult:
+    """Make the compressed bitstream ``top.bit`` and check that it is for the board's chip."""
+    arguments = ["--compress", "--idcode", f"{board.idcode:#010x}", "--input", "top.config",
+                 "--bit", "top.bit"]
+
+    def work(place: Path) -> dict:
+        usage = run_tool([*toolchain.ecppack.command, *arguments], folder=place, name="ecppack",
+                         log_path=place / "pack.log", on_progress=on_progress)
+        idcode = bitstream_idcode(place / "top.bit")
+        if idcode != board.idcode:
+            raise ToolFailed(f"ecppack wrote a bitstream for IDCODE {idcode:#010x}, not "
+                             f"{board.idcode:#010x}", log=place / "pack.log")
+        return _used(usage)
+
+    return run_step("pack", Path(folder), inputs={"top.config": routed.config},
+                    depends={"tool": toolchain.ecppack.identity, "arguments": arguments},
+                    outputs=["top.bit", "pack.log"], work=work, force=force)

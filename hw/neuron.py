@@ -1,0 +1,296 @@
+"""Neuron core: partial sums in, spike levels, residual membranes or requantised values out."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from hw.config import LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS
+from hw.descriptor import Neuron, NeuronFunction, NeuronSource
+from hw.level_fire import LevelFire
+from hw.neuron_buffer import MembraneFetch, TileConstants
+from hw.neuron_write import PositionWriter
+from hw.port import PoolRead, PoolWrite, PsumRead, Unit
+from hw.rescale import Rescale
+
+
+__all__ = ["NeuronUnit"]
+
+
+class NeuronUnit(wiring.Component):
+    """Run NEURON descriptors (docs/architecture.md; golden: :func:`sim.reference.neuron.neuron`).
+
+    Three decoupled stages: partial sums and membranes of coming positions are fetched ahead; groups
+    of ``neuron_lanes`` channels go through free-running lanes; results are queued and written
+    word by word. The lanes need no stall: a group enters only if the queues behind have room.
+
+    Allowed settings: ``source`` PARTIAL with ``function`` FIRE (``planes`` etc. ignored); PARTIAL with SCALE and
+    ``write_planes`` alone (``planes`` 4..16), or ``write_membrane`` and/or ``write_levels``;
+    MEMBRANE_SUM with FIRE. ``add`` needs ``write_membrane`` or ``write_levels``. ``count`` is at
+    least 1. A position's own U_in may lie where its U is written (in place); no other U_in may.
+
+    Events: the sum of the levels written.
+
+    Parameters
+    ----------
+    config : CoreConfig
+        ``neuron_lanes`` must be at least ``rows / 16``: a group fills whole membrane words.
+
+    Members
+    -------
+    control : ``In(Unit(Neuron))``
+    constants : ``In(stream.Signature(64))``
+        Constant tiles. The next tile is taken while one is in use.
+    psum : ``Out(PsumRead(config))``
+    pool : ``Out(PoolRead(config))``
+        Membranes in.
+    write : ``Out(PoolWrite(config))``
+    u_saturated, z_saturated : ``Out(16)``
+        Lanes whose U or z was clipped, since reset, modulo 2**16.
+    """
+
+    def __init__(self, config):
+        if config.neuron_lanes * 16 < config.rows:
+            raise ValueError(f"Neuron lanes must be at least {config.rows // 16} for "
+                             f"{config.rows} rows, not {config.neuron_lanes!r}")
+        self._config = config
+        super().__init__({
+            "control": In(Unit(Neuron)),
+            "constants": In(stream.Signature(MEMORY_BITS)),
+            "psum": Out(PsumRead(config)),
+            "pool": Out(PoolRead(config)),
+            "write": Out(PoolWrite(config)),
+            "u_saturated": Out(16),
+            "z_saturated": Out(16),
+        })
+
+    @property
+    def config(self):
+        return self._config
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        lanes = config.neuron_lanes
+        groups = config.rows // lanes
+
+        m.submodules.tile = tile = TileConstants(config)
+        m.submodules.fetch = fetch = MembraneFetch(config)
+        m.submodules.writer = writer = PositionWriter(config)
+        wiring.connect(m, wiring.flipped(self.constants), tile.constants)
+        wiring.connect(m, fetch.read, wiring.flipped(self.pool))
+        wiring.connect(m, writer.write, wiring.flipped(self.write))
+
+        # Control. `start` follows the acceptance of a descriptor by two cycles: in between, what
+        # the fields mean is decoded into registers.
+        run = Signal(Neuron)
+        busy = Signal()
+        decode = Signal()
+        start = Signal()
+        fire = Signal()
+        summing = Signal()
+        add = Signal()
+        limit = Signal(MEMBRANE_BITS)
+        m.d.comb += [
+            self.control.run.ready.eq(~busy & ~self.control.done),
+            tile.release.eq(self.control.done),
+            self.control.crc.eq(writer.crc),
+        ]
+        run_fire = run.function == NeuronFunction.FIRE
+        run_summing = run.source == NeuronSource.MEMBRANE_SUM
+        m.d.sync += [
+            decode.eq(0),
+            start.eq(decode),
+            self.control.done.eq(0),
+            fire.eq(run_fire),
+            summing.eq(run_summing),
+            add.eq(~run_summing & ~run_fire & run.add),
+            writer.membrane.eq(~run_fire & run.write_membrane),
+            writer.levels.eq(run_fire | run.write_levels),
+            writer.planes.eq(Mux(run_fire | run.write_levels, LEVEL_PLANES,
+                                 Mux(run.write_planes, run.planes, 0))),
+        ]
+        with m.If(self.control.run.valid & self.control.run.ready):
+            m.d.sync += [run.eq(self.control.run.payload), busy.eq(1),
+                         decode.eq(1)]
+        with m.If(busy & ~decode & ~start & writer.idle):
+            m.d.sync += [busy.eq(0), self.control.done.eq(1)]
+        for index in range(MEMBRANE_BITS):
+            m.d.sync += limit[index].eq(Mux(run.write_planes, index + 1 >= run.planes,
+                                            index + 1 >= MEMBRANE_BITS))
+
+        m.d.comb += [
+            fetch.start.eq(start),
+            fetch.address.eq(run.membrane_in),
+            fetch.stride.eq(run.membrane_stride),
+            fetch.count.eq(Mux(summing | add, run.count, 0)),
+            writer.start.eq(start),
+            writer.count.eq(Mux(summing, 1, run.count)),
+            writer.membrane_address.eq(run.membrane_out),
+            writer.membrane_stride.eq(run.membrane_stride),
+            writer.plane_address.eq(run.plane_out),
+            writer.plane_stride.eq(run.plane_stride),
+        ]
+
+        # Partial sums: one row waits while the lanes work through another.
+        row_shape = self.psum.data.shape()
+        row = Signal(row_shape)
+        row_valid = Signal()
+        waiting = Signal(row_shape)
+        waiting_valid = Signal()
+        asked = Signal()
+        left = Signal(16)
+        move = Signal()
+        issue = Signal()
+        issue_last = Signal()
+        m.d.comb += self.psum.valid.eq((left != 0) & ~asked)
+        with m.If(start & ~summing):
+            m.d.sync += [left.eq(run.count), self.psum.address.eq(run.psum)]
+        with m.If(self.psum.valid & self.psum.ready):
+            m.d.sync += [left.eq(left - 1), self.psum.address.eq(self.psum.address + 1),
+                         asked.eq(1)]
+        with m.If(self.psum.data_valid):
+            m.d.sync += [waiting.eq(self.psum.data), waiting_valid.eq(1)]
+        m.d.comb += move.eq(waiting_valid & (~row_valid | issue_last))
+        with m.If(issue_last):
+            m.d.sync += row_valid.eq(0)
+        with m.If(move):
+            m.d.sync += [row.eq(waiting), row_valid.eq(1), waiting_valid.eq(0), asked.eq(0)]
+
+        # Membrane sums: every fetched group is added to its lanes' sums. The fetch of a position
+        # takes 16 cycles, so a group never comes back while it is in the two steps of the addition.
+        sum_left = Signal(16)
+        sum_first = Signal()
+        sum_group = Signal(range(groups))
+        sum_issue = Signal()
+        sum_finished = Signal()
+        sum_write = Signal()
+        sum_ready = Signal()
+        sums_shape = data.ArrayLayout(signed(config.acc_bits), lanes)
+        m.submodules.sums = sums_memory = Memory(shape=sums_shape, depth=groups, init=[],
+                                                 attrs={"ram_style": "distributed"})
+        sums_write = sums_memory.write_port()
+        sums_read = sums_memory.read_port(domain="comb")
+        sums = Signal(sums_shape)
+        group = Signal(range(groups))
+        group_first = Signal(init=1)
+        m.d.comb += [
+            sum_issue.eq((sum_left != 0) & ((sum_group != 0) | fetch.available)),
+            sums_read.addr.eq(Mux(sum_left != 0, sum_group, group)),
+            sums_write.en.eq(sum_write),
+        ]
+        m.d.sync += [
+            sum_write.eq(sum_issue),
+            sums_write.addr.eq(sum_group),
+            sum_finished.eq(0),
+            sum_ready.eq(row_valid & ~issue),
+            sums.eq(sums_read.data),
+        ]
+        with m.If(~summing | (sum_first & (sum_left != 0))):
+            m.d.sync += sums.eq(0)
+        for lane in range(lanes):
+            m.d.comb += sums_write.data[lane].eq(sums[lane] + fetch.lanes[lane])
+        with m.If(start):
+            m.d.sync += [sum_left.eq(Mux(summing, run.count, 0)), sum_first.eq(1), row.eq(0)]
+        with m.If(sum_issue):
+            m.d.sync += sum_group.eq(sum_group + 1)
+            with m.If(sum_group == groups - 1):
+                m.d.sync += [sum_group.eq(0), sum_first.eq(0), sum_left.eq(sum_left - 1),
+                             sum_finished.eq(sum_left == 1)]
+        with m.If(sum_finished):
+            m.d.sync += row_valid.eq(1)
+
+        # Issue. Sums are read one cycle before they are issued.
+        claim = Signal()
+        m.d.comb += [
+            issue.eq(row_valid & tile.ready & writer.room & (~summing | sum_ready)
+                     & (~add | ~group_first | fetch.available)),
+            issue_last.eq(issue & (group == groups - 1)),
+            writer.reserve.eq(issue),
+            claim.eq(issue & add & group_first),
+            fetch.claim.eq(claim | (sum_issue & (sum_group == 0))),
+        ]
+        with m.If(issue):
+            m.d.sync += [group.eq(group + 1), group_first.eq(groups == 1)]
+        with m.If(issue_last):
+            m.d.sync += [group.eq(0), group_first.eq(1)]
+
+        # Lanes. valid[k] and step_group[k] belong to cycle k of Rescale and LevelFire.
+        valid = Signal(Rescale.LEVEL_LATENCY + 1)
+        step_group = [Signal(range(groups), name=f"group_{k}") for k in range(Rescale.SHIFT_DELAY)]
+        m.d.sync += [valid.eq(Cat(issue, valid)), step_group[0].eq(group)]
+        for before, after in zip(step_group[:-1], step_group[1:]):
+            m.d.sync += after.eq(before)
+        m.d.comb += [
+            tile.group.eq(group),
+            tile.bias_group.eq(Mux(fire, group, step_group[Rescale.BIAS_DELAY - 1])),
+            tile.shift_group.eq(Mux(fire, group, step_group[Rescale.SHIFT_DELAY - 1])),
+            fetch.take.eq((valid[Rescale.ADDEND_DELAY - 1] & add) | sum_issue),
+            writer.values_valid.eq(valid[Rescale.VALUE_LATENCY]),
+            writer.level_valid.eq(Mux(fire, valid[LevelFire.LATENCY],
+                                      valid[Rescale.LEVEL_LATENCY])),
+        ]
+        clipped = Signal(lanes)
+        for lane in range(lanes):
+            m.submodules[f"fire_{lane}"] = lane_fire = LevelFire(acc_bits=config.acc_bits)
+            m.submodules[f"rescale_{lane}"] = rescale = Rescale(
+                acc_bits=config.acc_bits, multiplier_bits=config.multiplier_bits,
+                membrane_frac=config.membrane_frac)
+            acc = Signal(signed(config.acc_bits), name=f"acc_{lane}")
+            choices = Array(row[g * lanes + lane] for g in range(groups))
+            constants = tile.lanes[lane]
+            # The row is 0 while membranes are summed, and the sums are 0 otherwise.
+            m.d.sync += acc.eq(choices[group] | sums[lane])
+            m.d.comb += [
+                lane_fire.acc.eq(acc),
+                lane_fire.thresholds.eq(constants.thresholds),
+                lane_fire.invert.eq(constants.invert),
+                rescale.acc.eq(acc),
+                rescale.multiplier.eq(constants.multiplier),
+                rescale.bias.eq(constants.bias),
+                rescale.shift.eq(constants.shift),
+                rescale.addend.eq(fetch.lanes[lane]),
+                rescale.limit.eq(limit),
+                writer.values[lane].eq(rescale.value),
+                writer.level[lane].eq(Mux(fire, lane_fire.level, rescale.level)),
+                clipped[lane].eq(rescale.clipped),
+            ]
+
+        # Counters.
+        events, events_valid = _sum_tree(m, "events", list(writer.level),
+                                         writer.level_valid & writer.levels)
+        with m.If(start):
+            m.d.sync += self.control.events.eq(0)
+        with m.Elif(events_valid):
+            m.d.sync += self.control.events.eq(self.control.events + events)
+        clips, clips_valid = _sum_tree(m, "clips", list(clipped), writer.values_valid & ~fire)
+        with m.If(clips_valid & run.write_planes):
+            m.d.sync += self.z_saturated.eq(self.z_saturated + clips)
+        with m.If(clips_valid & ~run.write_planes):
+            m.d.sync += self.u_saturated.eq(self.u_saturated + clips)
+
+        stall = self.control.stall
+        m.d.sync += [
+            stall.pool.eq((self.pool.valid & ~self.pool.ready)
+                          | (self.write.valid & ~self.write.ready)),
+            stall.psum.eq(self.psum.valid & ~self.psum.ready),
+            stall.stream.eq(busy & ~decode & ~start & ~tile.ready),
+        ]
+
+        return m
+
+
+def _sum_tree(m, name, terms, valid):
+    """Sum ``terms``, four to a register stage; returns the sum and its valid."""
+    stage = 0
+    while stage == 0 or len(terms) > 1:
+        summed = []
+        for index in range(0, len(terms), 4):
+            total = sum(terms[index:index + 4])
+            register = Signal.like(total, name=f"{name}_{stage}_{index // 4}")
+            m.d.sync += register.eq(total)
+            summed.append(register)
+        valid_next = Signal(name=f"{name}_{stage}_valid")
+        m.d.sync += valid_next.eq(valid)
+        terms, valid, stage = summed, valid_next, stage + 1
+    return terms[0], valid

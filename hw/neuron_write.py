@@ -1,0 +1,304 @@
+"""Result side of the neuron core: groups of lanes in, pool words in the order written out."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from hw.config import LEVEL_PLANES, MEMBRANE_BITS
+from hw.port import PoolWrite
+
+
+__all__ = ["GroupQueue", "PositionWriter"]
+
+
+class GroupQueue(wiring.Component):
+    """Queue behind a pipeline that cannot stop: places are reserved before, filled after it.
+
+    Cost: LUT-RAM, 16 deep.
+
+    Parameters
+    ----------
+    width : int
+
+    Members
+    -------
+    reserve : ``In(1)``
+        Keep one place for an entry on its way; while ``room``.
+    room : ``Out(1)``
+    w_data, w_en : ``In(width)``, ``In(1)``
+        Fill the oldest reserved place.
+    r_data : ``Out(width)``, ready : ``Out(1)``
+        Oldest entry and whether there is one, from two registers and a LUT-RAM.
+    r_en : ``In(1)``
+        Remove it; while ``ready``.
+    """
+
+    DEPTH = 16
+
+    def __init__(self, *, width):
+        self._width = width
+        super().__init__({
+            "reserve": In(1),
+            "room": Out(1, init=1),
+            "w_data": In(width),
+            "w_en": In(1),
+            "r_data": Out(width),
+            "ready": Out(1),
+            "r_en": In(1),
+        })
+
+    @property
+    def width(self):
+        return self._width
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.memory = memory = Memory(shape=self._width, depth=self.DEPTH, init=[],
+                                              attrs={"ram_style": "distributed"})
+        write_port = memory.write_port()
+        read_port = memory.read_port(domain="comb")
+        m.d.comb += [
+            write_port.data.eq(self.w_data),
+            write_port.en.eq(self.w_en),
+            self.r_data.eq(read_port.data),
+        ]
+        with m.If(self.w_en):
+            m.d.sync += write_port.addr.eq(write_port.addr + 1)
+        with m.If(self.r_en):
+            m.d.sync += read_port.addr.eq(read_port.addr + 1)
+
+        used = Signal(range(self.DEPTH + 1))
+        used_next = Signal.like(used)
+        level = Signal(range(self.DEPTH + 1))
+        level_next = Signal.like(level)
+        m.d.comb += [
+            used_next.eq(used + self.reserve - self.r_en),
+            level_next.eq(level + self.w_en - self.r_en),
+        ]
+        m.d.sync += [
+            used.eq(used_next),
+            self.room.eq(used_next != self.DEPTH),
+            level.eq(level_next),
+            self.ready.eq(level_next != 0),
+        ]
+
+        return m
+
+
+class PositionWriter(wiring.Component):
+    """Write the results of whole positions: membrane words first, then bit-planes.
+
+    Results come group by group, 0.. of each position, at most one group of values and one of
+    levels per cycle. Membrane words leave the value queue directly; values (z) or levels that
+    become planes are collected over the groups of a position while the planes of the position
+    before are written. Throughput: one word per cycle, ``max(groups, words)`` cycles a position.
+
+    Members
+    -------
+    start : ``In(1)``
+        Begin with ``count`` positions; all configuration is stable from this cycle on.
+    count : ``In(16)``
+    membrane : ``In(1)``, membrane_address : ``In(16)``, membrane_stride : ``In(12)``
+        Whether values are written as 16 membrane words per position.
+    planes : ``In(5)``, plane_address : ``In(16)``, plane_stride : ``In(12)``
+        Plane words per position: 0, 3 for levels, up to 16 for values.
+    levels : ``In(1)``
+        The planes are those of the levels, not of the values.
+    reserve : ``In(1)``, room : ``Out(1)``
+        A group enters the pipeline; allowed while ``room``.
+    values : ``In(ArrayLayout(16, neuron_lanes))``, values_valid : ``In(1)``
+    level : ``In(ArrayLayout(3, neuron_lanes))``, level_valid : ``In(1)``
+        Results; ignored where the configuration does not use them.
+    write : ``Out(PoolWrite(config))``
+    idle : ``Out(1)``
+        Every word has been accepted and is in ``crc``. Low from the cycle after ``start``.
+    crc : ``Out(32)``
+        CRC-32 of the words since ``start``.
+    """
+
+    def __init__(self, config):
+        self._config = config
+        self._rows = config.rows
+        self._lanes = config.neuron_lanes
+        self._groups = config.rows // config.neuron_lanes
+        self._words = config.membrane_words
+        super().__init__({
+            "start": In(1),
+            "count": In(16),
+            "membrane": In(1),
+            "membrane_address": In(16),
+            "membrane_stride": In(12),
+            "planes": In(5),
+            "plane_address": In(16),
+            "plane_stride": In(12),
+            "levels": In(1),
+            "reserve": In(1),
+            "room": Out(1),
+            "values": In(data.ArrayLayout(MEMBRANE_BITS, self._lanes)),
+            "values_valid": In(1),
+            "level": In(data.ArrayLayout(LEVEL_PLANES, self._lanes)),
+            "level_valid": In(1),
+            "write": Out(PoolWrite(config)),
+            "idle": Out(1),
+            "crc": Out(32),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.values = values = GroupQueue(width=MEMBRANE_BITS * self._lanes)
+        m.submodules.levels = levels = GroupQueue(width=LEVEL_PLANES * self._lanes)
+        value_planes = Signal()
+        use_values = Signal()
+        has_planes = Signal()
+        m.d.sync += [
+            has_planes.eq(self.planes != 0),
+            value_planes.eq(~self.levels & (self.planes != 0)),
+            use_values.eq(self.membrane | (~self.levels & (self.planes != 0))),
+        ]
+        m.d.comb += [
+            self.room.eq(values.room & levels.room),
+            values.reserve.eq(self.reserve & use_values),
+            values.w_data.eq(self.values),
+            values.w_en.eq(self.values_valid & use_values),
+            levels.reserve.eq(self.reserve & self.levels),
+            levels.w_data.eq(self.level),
+            levels.w_en.eq(self.level_valid & self.levels),
+        ]
+
+        # Collect: lane bits of all groups of a position, arranged as planes.
+        fill = Signal(data.ArrayLayout(self._rows, MEMBRANE_BITS))
+        fill_group = Signal(range(self._groups))
+        full = Signal()
+        load = Signal()
+        collect = Signal()
+        head = Signal(data.ArrayLayout(MEMBRANE_BITS, self._lanes))
+        m.d.comb += collect.eq(has_planes & (~full | load)
+                               & Mux(value_planes, values.ready, levels.ready))
+        for lane in range(self._lanes):
+            level = levels.r_data.word_select(lane, LEVEL_PLANES)
+            value = values.r_data.word_select(lane, MEMBRANE_BITS)
+            m.d.comb += head[lane].eq(Cat(Mux(value_planes, value[:LEVEL_PLANES], level),
+                                          value[LEVEL_PLANES:]))
+        with m.If(load):
+            m.d.sync += full.eq(0)
+        with m.If(collect):
+            m.d.sync += fill_group.eq(fill_group + 1)
+            with m.If(fill_group == self._groups - 1):
+                m.d.sync += [fill_group.eq(0), full.eq(1)]
+            for group in range(self._groups):
+                with m.If(fill_group == group):
+                    for plane in range(MEMBRANE_BITS):
+                        m.d.sync += fill[plane].word_select(group, self._lanes).eq(
+                            Cat(head[lane][plane] for lane in range(self._lanes)))
+
+        # Serialise. The queue in front of the port keeps its ready out of all of this.
+        m.submodules.port = port = _WriteBuffer(self._config)
+        wiring.connect(m, port.write, wiring.flipped(self.write))
+        drain = Signal(data.ArrayLayout(self._rows, MEMBRANE_BITS))
+        drain_valid = Signal()
+        left = Signal(16)
+        word = Signal(range(self._words))
+        in_planes = Signal()
+        plane_last = Signal(range(self._words))
+        membrane_base = Signal(16)
+        membrane_next = Signal(16)
+        plane_base = Signal(16)
+        plane_next = Signal(16)
+        push_membrane = Signal()
+        push_plane = Signal()
+        position_done = Signal()
+        banks = self._words // self._groups
+
+        m.d.sync += plane_last.eq(self.planes - 1)
+        m.d.comb += [
+            membrane_next.eq(membrane_base + self.membrane_stride),
+            plane_next.eq(plane_base + self.plane_stride),
+            push_membrane.eq(~in_planes & values.ready & self.membrane & port.ready),
+            push_plane.eq(in_planes & drain_valid & port.ready),
+            port.valid.eq(push_membrane | push_plane),
+            port.address.eq(Mux(in_planes, plane_base, membrane_base) + word),
+            port.data.eq(Mux(in_planes, drain[0],
+                             values.r_data.word_select(word % banks, self._rows))),
+            values.r_en.eq((push_membrane & (word % banks == banks - 1))
+                           | (collect & value_planes)),
+            levels.r_en.eq(collect & ~value_planes),
+        ]
+        with m.If(push_membrane):
+            m.d.sync += word.eq(word + 1)
+            with m.If(word == self._words - 1):
+                m.d.sync += [membrane_base.eq(membrane_next), in_planes.eq(has_planes)]
+                m.d.comb += position_done.eq(~has_planes)
+        with m.If(push_plane):
+            m.d.sync += word.eq(word + 1)
+            m.d.sync += Cat(drain[:-1]).eq(Cat(drain[1:]))
+            with m.If(word == plane_last):
+                m.d.sync += [word.eq(0), plane_base.eq(plane_next), drain_valid.eq(0),
+                             in_planes.eq(~self.membrane)]
+                m.d.comb += position_done.eq(1)
+        m.d.comb += load.eq(full & (~drain_valid | (push_plane & (word == plane_last))))
+        with m.If(load):
+            m.d.sync += [drain.eq(fill), drain_valid.eq(1)]
+        m.d.sync += left.eq(left - position_done)
+
+        m.submodules.crc_unit = crc = CRC32_ISO_HDLC(data_width=self._rows).create()
+        more = Signal()
+        m.d.comb += more.eq(left != 0)
+        m.d.sync += [
+            crc.data.eq(self.write.data),
+            crc.valid.eq(self.write.valid & self.write.ready),
+            crc.start.eq(self.start),
+        ]
+        m.d.comb += [
+            self.crc.eq(crc.crc),
+            self.idle.eq(~more & ~port.busy & ~crc.valid),
+        ]
+        with m.If(self.start):
+            m.d.sync += [
+                left.eq(self.count),
+                word.eq(0),
+                in_planes.eq(~self.membrane),
+                membrane_base.eq(self.membrane_address),
+                plane_base.eq(self.plane_address),
+            ]
+
+        return m
+
+
+class _WriteBuffer(wiring.Component):
+    """Two registers in front of a write port; ``ready`` is one of their flags."""
+
+    def __init__(self, config):
+        self._rows = config.rows
+        super().__init__({
+            "address": In(16),
+            "data": In(config.rows),
+            "valid": In(1),
+            "ready": Out(1),
+            "busy": Out(1),
+            "write": Out(PoolWrite(config)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        held = Signal()
+        held_address = Signal(16)
+        held_data = Signal(self._rows)
+        m.d.comb += [self.ready.eq(~held), self.busy.eq(self.write.valid | held)]
+        with m.If(self.write.ready | ~self.write.valid):
+            m.d.sync += [
+                self.write.valid.eq(self.valid | held),
+                self.write.address.eq(Mux(held, held_address, self.address)),
+                self.write.data.eq(Mux(held, held_data, self.data)),
+                held.eq(0),
+            ]
+        with m.Elif(self.valid & ~held):
+            m.d.sync += held.eq(1)
+        with m.If(~held):
+            m.d.sync += [held_address.eq(self.address), held_data.eq(self.data)]
+
+        return m

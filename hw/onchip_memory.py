@@ -1,0 +1,161 @@
+"""Memory backend in block RAM."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory as BlockRam
+from amaranth.lib.wiring import In
+from amaranth.utils import ceil_log2
+
+from hw.config import MEMORY_BITS
+from hw.multiplexer import select_tree
+from hw.port import Memory
+
+
+__all__ = ["OnChipMemory"]
+
+
+_BANK_WORDS = 4096
+"""Words of a bank: 16 block RAMs of 4096 x 4, without a multiplexer among them."""
+
+_FIFO_WORDS = 8
+
+
+class OnChipMemory(wiring.Component):
+    """Memory of block RAM behind the core.
+
+    Bursts are executed one after the other. The first word of a read burst comes 5 cycles after
+    its command, then one word per cycle while ``r_data`` is taken; a write burst takes one word
+    per cycle. A new command is taken in the cycle after the last word of a burst was read (it may
+    still be on its way) or written. Words beyond ``words`` (rounded up to 512) read as anything
+    and are not written.
+
+    Costs 16 block RAMs for 4096 words (2 for a remainder of 512), about 150 LUT, and 64 FF and 32
+    LUT for each bank. Block-RAM outputs are registered before the multiplexer among banks.
+
+    Parameters
+    ----------
+    words : int
+        Size, in words of 64 bits; 1..2**24.
+    init : iterable of int
+        Initial content, for simulation; on an FPGA it becomes part of the bitstream.
+
+    Members
+    -------
+    memory : ``In(Memory())``
+        See :class:`hw.port.Memory`.
+    """
+
+    def __init__(self, *, words, init=()):
+        if not isinstance(words, int) or not 1 <= words <= 1 << 24:
+            raise ValueError(f"Words must be an integer in 1..2**24, not {words!r}")
+        init = list(init)
+        if len(init) > words:
+            raise ValueError(f"Initial content must be at most {words} words, not {len(init)}")
+        self._words = words
+        self._init = init
+        super().__init__({"memory": In(Memory())})
+
+    @property
+    def words(self):
+        return self._words
+
+    @property
+    def init(self):
+        return self._init
+
+    def elaborate(self, platform):
+        m = Module()
+
+        command = self.memory.commands
+        address = Signal(24)
+        left = Signal(8)
+        reading = Signal()
+        writing = Signal()
+        issue = Signal()
+        take = Signal()
+        m.d.comb += [
+            command.ready.eq(~reading & ~writing),
+            take.eq(writing & self.memory.w_data.valid),
+            self.memory.w_data.ready.eq(writing),
+        ]
+        with m.If(command.ready):
+            with m.If(command.valid):
+                m.d.sync += [
+                    address.eq(command.p.address),
+                    left.eq(command.p.length),
+                    reading.eq(~command.p.write),
+                    writing.eq(command.p.write),
+                ]
+        with m.Elif(issue | take):
+            m.d.sync += address.eq(address + 1)
+            m.d.sync += left.eq(left - 1)
+            with m.If(left == 1):
+                m.d.sync += reading.eq(0)
+                m.d.sync += writing.eq(0)
+
+        # Writes wait for a cycle in a register: select, data and address then start at flip-flops.
+        offset_bits = ceil_log2(_BANK_WORDS)
+        banks = -(-self._words // _BANK_WORDS)
+        write_address = Signal(24)
+        write_data = Signal(MEMORY_BITS)
+        write = Signal()
+        m.d.sync += [
+            write.eq(take),
+            write_address.eq(address),
+            write_data.eq(self.memory.w_data.payload),
+        ]
+        outputs = []
+        for bank in range(banks):
+            depth = min(_BANK_WORDS, self._words - bank * _BANK_WORDS)
+            depth = -(-depth // 512) * 512
+            init = self._init[bank * _BANK_WORDS:(bank + 1) * _BANK_WORDS]
+            ram = BlockRam(shape=MEMORY_BITS, depth=depth, init=init)
+            m.submodules[f"bank_{bank}"] = ram
+            read_port, write_port = ram.read_port(), ram.write_port()
+            output = Signal(MEMORY_BITS, name=f"output_{bank}")
+            outputs.append(output)
+            inside = Signal(name=f"inside_{bank}")
+            m.d.comb += [
+                inside.eq((write_address[offset_bits:] == bank)
+                          & (write_address[:offset_bits] < depth)),
+                read_port.addr.eq(address[:offset_bits]),
+                read_port.en.eq(issue),
+                write_port.addr.eq(write_address[:offset_bits]),
+                write_port.data.eq(write_data),
+                write_port.en.eq(write & inside),
+            ]
+            m.d.sync += output.eq(read_port.data)
+
+        # Three words are on the way at most; they and those waiting must fit into the FIFO.
+        bank_bits = ceil_log2(banks)
+        banks_read = [Signal(max(1, bank_bits), name=f"bank_read_{stage}") for stage in range(2)]
+        valid = Signal(2)
+        m.d.sync += [
+            banks_read[0].eq(address[offset_bits:offset_bits + bank_bits]),
+            banks_read[1].eq(banks_read[0]),
+            valid.eq(Cat(issue, valid[0])),
+        ]
+        m.submodules.waiting = waiting = BlockRam(shape=MEMORY_BITS, depth=_FIFO_WORDS, init=[],
+                                                  attrs={"ram_style": "distributed"})
+        push, pop = waiting.write_port(), waiting.read_port(domain="comb")
+        free = Signal(range(_FIFO_WORDS + 1), init=_FIFO_WORDS)
+        level = Signal(range(_FIFO_WORDS + 1))
+        r_data = self.memory.r_data
+        taken = Signal()
+        m.d.comb += [
+            issue.eq(reading & (free != 0)),
+            taken.eq((level != 0) & (r_data.ready | ~r_data.valid)),
+            push.en.eq(valid[1]),
+            push.data.eq(select_tree(outputs, banks_read[1])),
+        ]
+        m.d.sync += [
+            free.eq(free + taken - issue),
+            level.eq(level + valid[1] - taken),
+            push.addr.eq(push.addr + valid[1]),
+            pop.addr.eq(pop.addr + taken),
+        ]
+        with m.If(r_data.ready | ~r_data.valid):
+            m.d.sync += r_data.valid.eq(level != 0)
+            m.d.sync += r_data.payload.eq(pop.data)
+
+        return m

@@ -1,0 +1,48 @@
+"""Several narrow adders in one carry chain."""
+
+from amaranth import *
+
+
+__all__ = ["CHAIN_BITS", "packed_add"]
+
+
+CHAIN_BITS = 80
+"""Longest carry chain that :func:`packed_add` builds; 80 bits take about 3 ns of an ECP5."""
+
+
+def packed_add(m, name, pairs, *, limit=CHAIN_BITS):
+    """Add each pair ``(a, b)``; returns the sums, as unsigned slices as wide as the wider one.
+
+    A sum must fit its width without a carry out, or it disturbs the sum packed above it: extend
+    the operands where it may not. (Signed operands carry out; give them one bit more and drop
+    it from the sum.) A pair is never split between chains.
+
+    Every separate carry chain costs 4 COMB cells on an ECP5, besides one per bit (nextpnr adds a
+    cell pair at both ends); a tree of 7-bit adders is a third smaller in one chain.
+    """
+    sums = []
+    group = []
+
+    def build():
+        widths = [max(len(a), len(b)) for a, b in group]
+        a = Cat(Cat(a, Const(0, width - len(a))) for width, (a, _) in zip(widths, group, strict=True))
+        b = Cat(Cat(b, Const(0, width - len(b))) for width, (_, b) in zip(widths, group, strict=True))
+        total = Signal(sum(widths), name=f"{name}_{len(sums)}")
+        m.d.comb += total.eq(a + b)
+        offset = 0
+        for width in widths:
+            sums.append(total[offset:offset + width])
+            offset += width
+        group.clear()
+
+    used = 0
+    for a, b in pairs:
+        width = max(len(a), len(b))
+        if group and used + width > limit:
+            build()
+            used = 0
+        group.append((a, b))
+        used += width
+    if group:
+        build()
+    return sums

@@ -1,0 +1,142 @@
+"""On-chip pool: banked block RAM behind a crossbar."""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.port import POOL_LATENCY, PoolRead, PoolWrite
+
+
+__all__ = ["Pool"]
+
+
+class Pool(wiring.Component):
+    """``pool_banks`` banks of ``pool_bank_words`` words; the high address bits choose the bank.
+
+    Every bank does one read and one write per cycle. Ports that want the same bank are served by
+    index, lowest first; the others see ``ready`` low. Address bits beyond the pool are ignored.
+    Read data comes exactly ``POOL_LATENCY`` = 3 cycles after acceptance: block RAM, its output
+    register, register of the port's multiplexer. A write reaches the memory one cycle after its
+    acceptance, so reads see it from the second cycle on, and a read accepted in the first
+    **collides** with it: its data is undefined, and users must not let it happen.
+
+    ``ready`` depends on the addresses and ``valid`` of the ports with a lower index, in the same
+    cycle; all of these should be registers.
+
+    Cost: a bank of 2048 words of 32 bits is 4 DP16KD; each read port has a multiplexer of
+    ``pool_banks`` words.
+
+    Parameters
+    ----------
+    config : CoreConfig
+    readers, writers : int
+        Number of ports; at least 1.
+
+    Members
+    -------
+    read : ``In(PoolRead(config)).array(readers)``
+    write : ``In(PoolWrite(config)).array(writers)``
+    collision : ``Out(1)``
+        A bank has read and written one address in the same cycle, since reset. Never, in a
+        correct design.
+    """
+
+    def __init__(self, config, *, readers, writers):
+        for name, value in [("Readers", readers), ("Writers", writers)]:
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value!r}")
+        self._config = config
+        self._readers = readers
+        self._writers = writers
+        super().__init__({
+            "read": In(PoolRead(config)).array(readers),
+            "write": In(PoolWrite(config)).array(writers),
+            "collision": Out(1),
+        })
+
+    @property
+    def config(self):
+        return self._config
+
+    @property
+    def readers(self):
+        return self._readers
+
+    @property
+    def writers(self):
+        return self._writers
+
+    def elaborate(self, platform):
+        m = Module()
+        banks = self._config.pool_banks
+        word_bits = exact_log2(self._config.pool_bank_words)
+        bank_bits = exact_log2(banks)
+
+        def bank_of(port):
+            return port.address[word_bits:word_bits + bank_bits]
+
+        for ports in (self.read, self.write):
+            for index, port in enumerate(ports):
+                m.d.comb += port.ready.eq(~Cat(other.valid & (bank_of(other) == bank_of(port))
+                                               for other in ports[:index]).any())
+
+        collisions = Signal(banks)
+        outputs = []
+        for bank in range(banks):
+            memory = Memory(shape=self._config.rows, depth=self._config.pool_bank_words, init=[])
+            m.submodules[f"bank_{bank}"] = memory
+            write_port = memory.write_port()
+            read_port = memory.read_port()
+
+            reads = Signal(self._readers, name=f"reads_{bank}")
+            m.d.comb += [
+                reads.eq(Cat(port.valid & (bank_of(port) == bank) for port in self.read)),
+                read_port.en.eq(reads.any()),
+                read_port.addr.eq(_first(reads, [p.address[:word_bits] for p in self.read])),
+            ]
+            output = Signal(self._config.rows, name=f"output_{bank}")
+            m.d.sync += output.eq(read_port.data)
+            outputs.append(output)
+
+            writes = Signal(self._writers, name=f"writes_{bank}")
+            m.d.comb += writes.eq(Cat(port.valid & (bank_of(port) == bank) for port in self.write))
+            m.d.sync += [
+                write_port.en.eq(writes.any()),
+                write_port.addr.eq(_first(writes, [p.address[:word_bits] for p in self.write])),
+                write_port.data.eq(_first(writes, [p.data for p in self.write])),
+            ]
+
+            # One cycle late, so that the comparison does not add to the path to the memory.
+            both = Signal(name=f"both_{bank}")
+            read_address = Signal(word_bits, name=f"read_address_{bank}")
+            write_address = Signal(word_bits, name=f"write_address_{bank}")
+            m.d.sync += [
+                both.eq(read_port.en & write_port.en),
+                read_address.eq(read_port.addr),
+                write_address.eq(write_port.addr),
+                collisions[bank].eq(both & (read_address == write_address)),
+            ]
+        with m.If(collisions.any()):
+            m.d.sync += self.collision.eq(1)
+
+        for index, port in enumerate(self.read):
+            # In flight: whether and from which bank, for each cycle of the memory.
+            valid, bank = port.valid & port.ready, bank_of(port)
+            for cycle in range(POOL_LATENCY - 1):
+                valid_next = Signal(name=f"valid_{index}_{cycle}")
+                bank_next = Signal(bank_bits, name=f"bank_{index}_{cycle}")
+                m.d.sync += [valid_next.eq(valid), bank_next.eq(bank)]
+                valid, bank = valid_next, bank_next
+            m.d.sync += [port.data_valid.eq(valid), port.data.eq(Array(outputs)[bank])]
+
+        return m
+
+
+def _first(requests, values):
+    """Value of the lowest set request; that of the last one if none is set."""
+    result = values[-1]
+    for request, value in reversed(list(zip(requests[:-1], values[:-1]))):
+        result = Mux(request, value, result)
+    return result

@@ -1,0 +1,83 @@
+"""Read ahead from the pool: a stream of addresses in, the words in the same order out."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from hw.port import PoolRead
+
+
+__all__ = ["PoolPrefetch"]
+
+
+DEPTH = 16
+"""Words requested or waiting; the depth of one ECP5 LUT-RAM, more than the pool's latency."""
+
+
+class PoolPrefetch(wiring.Component):
+    """Queue that keeps up to 16 reads of the pool requested or waiting.
+
+    Latency from an accepted address to its word is ``POOL_LATENCY + 1`` cycles, throughput one
+    word per cycle. Cost: ``rows / 4`` LUT-RAMs and about 30 LUTs.
+
+    Parameters
+    ----------
+    config : CoreConfig
+
+    Members
+    -------
+    addresses : ``In(stream.Signature(16))``
+        Passed on to ``pool`` in the same cycle.
+    words : ``Out(stream.Signature(config.rows))``
+        The payload comes from a LUT-RAM, not from a register.
+    pool : ``Out(PoolRead(config))``
+    empty : ``Out(1)``
+        Nothing is requested or waiting.
+    """
+
+    def __init__(self, *, config):
+        self._config = config
+        super().__init__({
+            "addresses": In(stream.Signature(16)),
+            "words": Out(stream.Signature(config.rows)),
+            "pool": Out(PoolRead(config)),
+            "empty": Out(1),
+        })
+
+    @property
+    def config(self):
+        return self._config
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.memory = memory = Memory(shape=self._config.rows, depth=DEPTH, init=[],
+                                              attrs={"ram_style": "distributed"})
+        write = memory.write_port()
+        read = memory.read_port(domain="comb")
+
+        free = Signal(range(DEPTH + 1), init=DEPTH)
+        level = Signal(range(DEPTH + 1))
+        request = Signal()
+        pop = Signal()
+        m.d.comb += [
+            self.pool.address.eq(self.addresses.payload),
+            self.pool.valid.eq(self.addresses.valid & free.any()),
+            self.addresses.ready.eq(self.pool.ready & free.any()),
+            request.eq(self.pool.valid & self.pool.ready),
+            write.data.eq(self.pool.data),
+            write.en.eq(self.pool.data_valid),
+            self.words.payload.eq(read.data),
+            self.words.valid.eq(level.any()),
+            pop.eq(self.words.valid & self.words.ready),
+            self.empty.eq(free == DEPTH),
+        ]
+        m.d.sync += [
+            free.eq(free + pop - request),
+            level.eq(level + self.pool.data_valid - pop),
+            write.addr.eq(write.addr + self.pool.data_valid),
+            read.addr.eq(read.addr + pop),
+        ]
+
+        return m

@@ -1,0 +1,175 @@
+"""Rescaling lane of the neuron core: accumulator to membrane, requantised value and level."""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import BIAS_BITS, LEVEL_PLANES, MEMBRANE_BITS, SHIFT_MAX
+
+
+__all__ = ["Rescale"]
+
+
+_LOW_BITS = 17
+"""Accumulator bits of the lower product: unsigned, so one less than a multiplier input."""
+
+_CLAMP_BITS = MEMBRANE_BITS + 2
+"""Width to which the shifted sum is clamped. Two bits more than a membrane: no addend of
+MEMBRANE_BITS can bring a clamped value back into range, so clamping changes no result."""
+
+_FINE = 3
+"""Bits of the shift done by the second shifter step."""
+
+
+class Rescale(wiring.Component):
+    """Rescale one channel: ``saturate(((M*acc + B + half) >> S) + addend)``, and its level.
+
+    ``half`` is ``1 << (S - 1)``, or 0 for ``S = 0``; all of it is exact for every operand. The
+    value is saturated to the width that ``limit`` tells; the level is that of a membrane with
+    ``membrane_frac`` fraction bits, ``clamp((value + 2**(F-3)) >> (F-2), 0, 4)``.
+
+    Free running, without handshake, one accumulator per cycle. With ``acc`` and ``multiplier``
+    in cycle 0, the other operands of the same accumulator are taken in later cycles (so that
+    their memories need no delay lines) and the results come at fixed latencies.
+
+    Cost per lane: two MULT18X18D.
+
+    Parameters
+    ----------
+    acc_bits : int
+        Width of the accumulator; 18..35.
+    multiplier_bits : int
+        Width of M; 2..18.
+    membrane_frac : int
+        Fraction bits F of a membrane; 4..14.
+
+    Members
+    -------
+    acc : ``In(signed(acc_bits))``, multiplier : ``In(signed(multiplier_bits))``
+        In cycle 0.
+    bias : ``In(signed(44))``
+        In cycle ``BIAS_DELAY``.
+    shift : ``In(5)``
+        0..26, in cycle ``SHIFT_DELAY``.
+    addend : ``In(signed(16))``
+        In cycle ``ADDEND_DELAY``.
+    limit : ``In(16)``
+        Bits of the value that must equal its sign: for a width of P, all from bit P - 1. Stable
+        while data is in flight.
+    value : ``Out(signed(16))``, clipped : ``Out(1)``
+        Saturated value and whether saturation changed it, in cycle ``VALUE_LATENCY``. Bits from
+        P on are meaningless.
+    level : ``Out(3)``
+        In cycle ``LEVEL_LATENCY``.
+    """
+
+    BIAS_DELAY = 2
+    SHIFT_DELAY = 3
+    ADDEND_DELAY = 6
+    VALUE_LATENCY = 8
+    LEVEL_LATENCY = 10
+
+    def __init__(self, *, acc_bits, multiplier_bits, membrane_frac):
+        if not 18 <= acc_bits <= 35:
+            raise ValueError(f"Accumulator width must be 18..35 bits, not {acc_bits!r}")
+        if not 2 <= multiplier_bits <= 18:
+            raise ValueError(f"Multiplier width must be 2..18 bits, not {multiplier_bits!r}")
+        if not 4 <= membrane_frac <= 14:
+            raise ValueError(f"Membrane fraction must be 4..14 bits, not {membrane_frac!r}")
+        self._acc_bits = acc_bits
+        self._multiplier_bits = multiplier_bits
+        self._membrane_frac = membrane_frac
+        super().__init__({
+            "acc": In(signed(acc_bits)),
+            "multiplier": In(signed(multiplier_bits)),
+            "bias": In(signed(BIAS_BITS)),
+            "shift": In(range(SHIFT_MAX + 1)),
+            "addend": In(signed(MEMBRANE_BITS)),
+            "limit": In(MEMBRANE_BITS),
+            "value": Out(signed(MEMBRANE_BITS)),
+            "clipped": Out(1),
+            "level": Out(LEVEL_PLANES),
+        })
+
+    @property
+    def acc_bits(self):
+        return self._acc_bits
+
+    @property
+    def multiplier_bits(self):
+        return self._multiplier_bits
+
+    @property
+    def membrane_frac(self):
+        return self._membrane_frac
+
+    def elaborate(self, platform):
+        m = Module()
+
+        # Cycle 0: two products, each of one multiplier.
+        low = Signal(signed(self._multiplier_bits + _LOW_BITS + 1))
+        high = Signal(signed(self._multiplier_bits + self._acc_bits - _LOW_BITS))
+        acc_low = Cat(self.acc[:_LOW_BITS], Const(0, 1)).as_signed()
+        m.d.sync += [
+            low.eq(self.multiplier * acc_low),
+            high.eq(self.multiplier * self.acc[_LOW_BITS:].as_signed()),
+        ]
+
+        # Cycle 1: their sum; cycle 2: plus the bias.
+        product = Signal(signed(self._multiplier_bits + self._acc_bits))
+        m.d.sync += product.eq(Cat(low[:_LOW_BITS],
+                                   (low[_LOW_BITS:].as_signed() + high)[:len(high)]).as_signed())
+        largest = (1 << (self._multiplier_bits + self._acc_bits - 2)) + (1 << (BIAS_BITS - 1))
+        total = Signal(signed(largest.bit_length() + 1))
+        m.d.sync += total.eq(product + self.bias)
+
+        # Cycles 3 and 4: shift by multiples of 8, then by 0..7. The bit below the units becomes
+        # the bit shifted out last, which is what rounding half up adds.
+        fine = Signal(_FINE)
+        coarse = Signal(signed(len(total) + 1))
+        m.d.sync += [
+            coarse.eq(Cat(Const(0, 1), total).as_signed() >> (self.shift[_FINE:] << _FINE)),
+            fine.eq(self.shift[:_FINE]),
+        ]
+        kept = 1 + _CLAMP_BITS + (1 << _FINE) - 1
+        above = Signal()
+        sign = coarse[-1]
+        shifted = Signal(signed(kept + 1))
+        m.d.sync += [
+            shifted.eq(Cat(coarse[:kept], sign).as_signed() >> fine),
+            above.eq(Cat(bit ^ sign for bit in coarse[kept:-1]).any()),
+        ]
+
+        # Cycle 5: clamp; the sign is right in every case.
+        half = Signal()
+        clamped = Signal(signed(_CLAMP_BITS))
+        sign = shifted[-1]
+        over = above | Cat(bit ^ sign for bit in shifted[_CLAMP_BITS:-1]).any()
+        m.d.sync += [
+            half.eq(shifted[0]),
+            clamped.eq(Mux(over, Cat((~sign).replicate(_CLAMP_BITS - 1), sign),
+                           shifted[1:_CLAMP_BITS + 1])),
+        ]
+
+        # Cycle 6: the rounding bit enters as the carry below the units.
+        moved = Signal(signed(_CLAMP_BITS + 1))
+        m.d.sync += moved.eq((Cat(Const(1, 1), clamped).as_signed()
+                              + Cat(half, self.addend).as_signed()) >> 1)
+
+        # Cycle 7: saturate to the width of the limit.
+        sign = moved[-1]
+        over = Cat((bit ^ sign) & limit for bit, limit in zip(moved, self.limit)).any() \
+            | Cat(bit ^ sign for bit in moved[MEMBRANE_BITS:-1]).any()
+        m.d.sync += self.clipped.eq(over)
+        for index in range(MEMBRANE_BITS):
+            m.d.sync += self.value[index].eq(Mux(over, sign ^ ~self.limit[index], moved[index]))
+
+        # Cycles 8 and 9: the level.
+        rounded = Signal(signed(MEMBRANE_BITS + 1))
+        m.d.sync += rounded.eq(self.value + (1 << (self._membrane_frac - 3)))
+        quarter = rounded[self._membrane_frac - 2:]
+        positive = ~rounded[-1]
+        four = positive & quarter[2:-1].any()
+        m.d.sync += self.level.eq(Cat(quarter[:2] & (positive & ~four).replicate(2), four))
+
+        return m

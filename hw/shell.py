@@ -1,0 +1,163 @@
+"""Board shell: UART link, registers, core and memory."""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.command import CommandProcessor
+from hw.frame import FrameReceiver, FrameTransmitter
+from hw.port import Memory
+from hw.register import CONTROL_BITS, Counter, config_digest
+from hw.register_file import RegisterFile
+from hw.uart import UartReceiver, UartTransmitter
+
+
+__all__ = ["Link", "Shell"]
+
+
+class Link(wiring.Component):
+    """Everything between the UART pins and the core: line, frames, commands, registers.
+
+    About 1,300 LUT, of which 750 read the registers, and two block RAMs.
+
+    Parameters
+    ----------
+    divisor : int
+        Clock cycles in a bit of the UART, at least 4.
+    config_digest, memory_words : int
+        See :class:`hw.register_file.RegisterFile`.
+
+    Members
+    -------
+    rx, tx : ``In(1)``, ``Out(1)``
+        UART pins.
+    busy : ``Out(1)``
+        Low while nothing happens unless ``rx`` falls.
+    memory : ``Out(Memory())``
+        The host's accesses.
+    registers
+        All members of :class:`hw.register_file.RegisterFile` but ``bus`` and ``link_error``.
+    """
+
+    def __init__(self, *, divisor, config_digest, memory_words):
+        self._receiver = UartReceiver(divisor=divisor)
+        self._transmitter = UartTransmitter(divisor=divisor)
+        self._registers = RegisterFile(config_digest=config_digest, memory_words=memory_words)
+        members = dict(self._registers.signature.members)
+        for name in ("bus", "link_error"):
+            del members[name]
+        super().__init__({
+            "rx": In(1, init=1),
+            "tx": Out(1, init=1),
+            "busy": Out(1),
+            "memory": Out(Memory()),
+            **members,
+        })
+        self._forwarded = members
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.uart_receiver = receiver = self._receiver
+        m.submodules.uart_transmitter = transmitter = self._transmitter
+        m.submodules.frame_receiver = frames_in = FrameReceiver()
+        m.submodules.frame_transmitter = frames_out = FrameTransmitter()
+        m.submodules.commands = commands = CommandProcessor()
+        m.submodules.registers = registers = self._registers
+        wiring.connect(m, receiver.o, frames_in.i)
+        wiring.connect(m, frames_in.o, commands.i)
+        wiring.connect(m, commands.o, frames_out.i)
+        wiring.connect(m, frames_out.o, transmitter.i)
+        wiring.connect(m, commands.registers, registers.bus)
+        wiring.connect(m, commands.memory, wiring.flipped(self.memory))
+        m.d.comb += [
+            receiver.rx.eq(self.rx),
+            self.tx.eq(transmitter.tx),
+            registers.link_error.eq(frames_in.error),
+            self.busy.eq(receiver.busy | frames_in.busy | commands.busy | frames_out.busy
+                         | transmitter.busy),
+        ]
+        for name, member in self._forwarded.items():
+            inner, outer = Value.cast(getattr(registers, name)), Value.cast(getattr(self, name))
+            m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
+
+        return m
+
+
+class Shell(wiring.Component):
+    """Top level on a board: a core with its memory behind a UART.
+
+    Parameters
+    ----------
+    config : :class:`hw.config.CoreConfig`
+        Of the core.
+    memory : component
+        The memory backend: an attribute ``words`` and a port ``memory: In(Memory())``.
+    divisor : int
+        Clock cycles in a bit of the UART, at least 4.
+    core : component, optional
+        Instead of ``hw.core.Core(config)``; same ports.
+
+    Members
+    -------
+    rx, tx : ``In(1)``, ``Out(1)``
+        UART pins, idle high.
+    leds : ``Out(8)``
+        0 core runs, 1 link active, 2 a frame was dropped, 3 the core reports an error (sticky),
+        4..6 low bits of the count of images, 7 always lit.
+    busy : ``Out(1)``
+        Low while nothing happens unless ``rx`` falls; lets a simulation sleep.
+    """
+
+    def __init__(self, config, *, memory, divisor, core=None):
+        if core is None:
+            from hw.core import Core
+
+            core = Core(config)
+        self._config = config
+        self._memory = memory
+        self._core = core
+        self._divisor = divisor
+        self._link = Link(divisor=divisor, config_digest=config_digest(config),
+                          memory_words=memory.words)
+        super().__init__({
+            "rx": In(1, init=1),
+            "tx": Out(1, init=1),
+            "leds": Out(8),
+            "busy": Out(1),
+        })
+
+    @property
+    def config(self):
+        return self._config
+
+    @property
+    def divisor(self):
+        return self._divisor
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.link = link = self._link
+        m.submodules.core = core = self._core
+        m.submodules.memory = memory = self._memory
+        wiring.connect(m, link.memory, core.host)
+        wiring.connect(m, core.memory, memory.memory)
+        m.d.comb += [
+            link.rx.eq(self.rx),
+            self.tx.eq(link.tx),
+            core.start.eq(link.start),
+            link.core_busy.eq(core.busy),
+            link.counters.eq(core.counters),
+            self.busy.eq(link.busy | link.start | core.busy),
+        ]
+        for register in CONTROL_BITS:
+            name = register.name.lower()
+            m.d.comb += getattr(core, name).eq(getattr(link, name))
+
+        errors = Signal()
+        m.d.sync += errors.eq(core.counters[Counter.ERRORS] != 0)
+        m.d.comb += self.leds.eq(Cat(core.busy, link.busy, link.link_errors != 0, errors,
+                                     core.counters[Counter.IMAGES][:3], C(1, 1)))
+
+        return m

@@ -1,0 +1,248 @@
+"""SpikeArray: spike words in, sums of the selected weights out; accumulates, never multiplies."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.packed_add import packed_add
+
+
+__all__ = ["GROUP", "ENTRY_BITS", "ENTRY_OFFSET", "SpikeArray"]
+
+
+GROUP = 4
+"""Rows that share one table: their spike bits are its address."""
+
+ENTRY_BITS = 6
+"""Width of a table entry."""
+
+ENTRY_OFFSET = 1 << (ENTRY_BITS - 1)
+"""Added to the sum of ``GROUP`` weights (-32..28) to make its table entry: unsigned, so that
+packed adders do not carry into each other."""
+
+
+def _copies(m, name, source, count, enable, *, init=0):
+    """Register ``source`` into two signals (one if ``count`` is 1), for less fan-out each.
+
+    Their initial values differ, or synthesis would merge them again; so the first cycle after
+    power-up must not matter.
+    """
+    signals = [Signal(source.shape(), name=f"{name}_{k}", init=init if k == 0 else ~init,
+                      reset_less=True) for k in range(max(1, min(count, 2)))]
+    with m.If(enable):
+        m.d.sync += [signal.eq(source) for signal in signals]
+    return signals
+
+
+def _flag_copies(m, name, source, count, enable, *, init=0):
+    """Like :func:`_copies` for one bit whose reset value matters: the second copy is inverted."""
+    flag = Signal(name=name, init=init)
+    with m.If(enable):
+        m.d.sync += flag.eq(source)
+    if count < 2:
+        return [flag]
+    inverse = Signal(name=f"{name}_n", init=1 - init)
+    with m.If(enable):
+        m.d.sync += inverse.eq(~source)
+    return [flag, ~inverse]
+
+
+class SpikeArray(wiring.Component):
+    """``rows`` inputs x ``rows`` outputs of 4-bit weights by distributed arithmetic.
+
+    Every group of four rows of one column has a table of the 16 sums of its weights; the spike
+    bits of the group are its address. A registered adder tree per column adds the groups, and
+    ``acc = 2*acc + sum`` runs over the bit-planes of a position, most significant first; a
+    plane with ``negate`` set subtracts (sign planes).
+    Bit-exact model: :func:`sim.reference.array.run_array`.
+
+    Tables of the ``load_columns`` columns of a set share their address and so their memory: a
+    LUT-RAM of 16 words of ``load_columns * 6`` bits per set and group. A lookup happens
+    :attr:`LOOKUP` cycles after its word is on ``word``: an entry written in that cycle or later
+    does not change it.
+
+    Throughput is one plane per cycle. ``sums`` of a position is valid :attr:`latency` cycles
+    after its last plane (cycles with ``enable`` high), until the next position's.
+
+    ECP5 cost, from tests/synth/test_spike_array.py: 1.5 COMB per lane are table cells, about
+    1.8 adder tree, 1.1 accumulator (24 bits, 32 rows); no multiplier, no block RAM.
+
+    Parameters
+    ----------
+    rows : int
+        Inputs and outputs; a power of two, at least 8.
+    load_columns : int
+        Columns whose tables are written at once; divides ``rows``.
+    acc_bits : int
+        Width of a sum, two's complement; wider sums wrap.
+
+    Members
+    -------
+    enable : ``In(1)``
+        Low: nothing moves. Tied high it costs nothing.
+    word : ``In(rows)``
+        Spike bits of one plane, bit i for row i.
+    plane : ``In(1)``
+        ``word`` is a plane; otherwise the cycle is a bubble.
+    last : ``In(1)``
+        With ``plane``: least significant plane of its position.
+    negate : ``In(1)``
+        With ``plane``: subtract this plane. Only the first plane of a position may have it set.
+    sums : ``Out(ArrayLayout(signed(acc_bits), rows))``
+        Result of a position, one sum per column.
+    entries : ``In(ArrayLayout(6, load_columns * rows // 4))``
+        Table entries to write; element ``c * rows // 4 + g`` for column c of the set, group g: the
+        sum of the weights whose address bit is set, plus ``ENTRY_OFFSET``.
+    entry_address : ``In(4)``
+        Address in every table of the set.
+    entry_write : ``In(rows // load_columns)``
+        Write ``entries`` into this set; one-hot or 0. Independent of ``enable``.
+    """
+
+    LOOKUP = 2
+
+    def __init__(self, *, rows, load_columns, acc_bits):
+        if rows < 8 or rows & (rows - 1):
+            raise ValueError(f"Rows must be a power of two and at least 8, not {rows!r}")
+        if load_columns < 1 or rows % load_columns:
+            raise ValueError(f"Load columns must divide {rows} rows, not {load_columns!r}")
+        if acc_bits < ENTRY_BITS + exact_log2(rows):
+            raise ValueError(f"Accumulator width must be at least "
+                             f"{ENTRY_BITS + exact_log2(rows)} bits, not {acc_bits!r}")
+
+        self._rows = rows
+        self._load_columns = load_columns
+        self._acc_bits = acc_bits
+
+        super().__init__({
+            "enable": In(1, init=1),
+            "word": In(rows),
+            "plane": In(1),
+            "last": In(1),
+            "negate": In(1),
+            "sums": Out(data.ArrayLayout(signed(acc_bits), rows)),
+            "entries": In(data.ArrayLayout(ENTRY_BITS, load_columns * rows // GROUP)),
+            "entry_address": In(4),
+            "entry_write": In(rows // load_columns),
+        })
+
+    @property
+    def rows(self):
+        return self._rows
+
+    @property
+    def load_columns(self):
+        return self._load_columns
+
+    @property
+    def acc_bits(self):
+        return self._acc_bits
+
+    @property
+    def sets(self):
+        """Column sets: tables are written one set at a time."""
+        return self._rows // self._load_columns
+
+    @property
+    def levels(self):
+        """Levels of the adder tree, one register each."""
+        return exact_log2(self._rows // GROUP)
+
+    @property
+    def latency(self):
+        """Enabled cycles from the last plane on ``word`` to its ``sums``."""
+        return self.LOOKUP + 1 + self.levels + 1
+
+    def elaborate(self, platform):
+        m = Module()
+
+        enable = self.enable
+        groups = self._rows // GROUP
+
+        # Two steps of copying give each quarter of the columns its own word.
+        words = []
+        for k, copy in enumerate(_copies(m, "word", self.word, self.sets, enable)):
+            words += _copies(m, f"word_{k}", copy, self.sets // 2, enable)
+
+        # Flags travel beside the tree and are copied in the same way in the last two steps.
+        flags = {"add": self.plane, "finish": self.plane & self.last,
+                 "negate": self.plane & self.negate}
+        for stage in range(self.latency - 3):
+            moved = {name: Signal(name=f"{name}_{stage}") for name in flags}
+            with m.If(enable):
+                m.d.sync += [moved[name].eq(flags[name]) for name in flags]
+            flags = moved
+        controls = {}
+        for name in flags:
+            # "finish" is high after reset, which clears the accumulators.
+            init = int(name == "finish")
+            controls[name] = []
+            for k, copy in enumerate(_flag_copies(m, f"{name}_a", flags[name], self.sets, enable,
+                                                  init=init)):
+                controls[name] += _flag_copies(m, f"{name}_b{k}", copy, self.sets // 2, enable,
+                                               init=init)
+
+        for which in range(self.sets):
+            copy = which * len(words) // self.sets
+            lookups = [[] for _ in range(self._load_columns)]
+            for group in range(groups):
+                table = Memory(shape=unsigned(self._load_columns * ENTRY_BITS), depth=1 << GROUP,
+                               init=[], attrs={"ram_style": "distributed"})
+                m.submodules[f"table_{which}_{group}"] = table
+                write = table.write_port()
+                read = table.read_port(domain="comb")
+                m.d.comb += [
+                    write.addr.eq(self.entry_address),
+                    write.en.eq(self.entry_write[which]),
+                    write.data.eq(Cat(self.entries[column * groups + group]
+                                      for column in range(self._load_columns))),
+                    read.addr.eq(words[copy].word_select(group, GROUP)),
+                ]
+                for column in range(self._load_columns):
+                    lookup = Signal(ENTRY_BITS, name=f"lookup_{which}_{group}_{column}",
+                                    reset_less=True)
+                    with m.If(enable):
+                        m.d.sync += lookup.eq(read.data.word_select(column, ENTRY_BITS))
+                    lookups[column].append(lookup)
+            for column in range(self._load_columns):
+                index = which * self._load_columns + column
+                self._column(m, index, lookups[column],
+                             **{name: controls[name][copy] for name in controls})
+
+        return m
+
+    def _column(self, m, index, terms, *, add, finish, negate):
+        # All adders of a column are packed into as few carry chains as possible. There is a
+        # register behind each of them, in the slice of the adder: none costs cells of its own.
+        pairs = []
+        totals = []
+        for level in range(1, self.levels + 1):
+            sums = [Signal(ENTRY_BITS + level, name=f"tree_{index}_{level}_{k}", reset_less=True)
+                    for k in range(len(terms) // 2)]
+            pairs += [(Cat(terms[2 * k], Const(0, 1)), terms[2 * k + 1]) for k in range(len(sums))]
+            totals += sums
+            terms = sums
+
+        # The offset of the entries has become the top bit's weight: flip it for two's complement.
+        total = (Cat(terms[0][:-1], ~terms[0][-1]) ^ negate.replicate(len(terms[0]))).as_signed()
+        # Bit 0 of 2*acc is 0, so it can carry the +1 of a subtraction. The finished position
+        # leaves for `sums` while `acc` is cleared by its reset input: no gate in the adder path.
+        acc = Signal(self._acc_bits, name=f"acc_{index}", reset_less=True)
+        addend = Signal(signed(self._acc_bits), name=f"addend_{index}")
+        m.d.comb += addend.eq(total)
+        pairs.append((Cat(negate, acc[:-1]), addend))
+
+        *sums, following = packed_add(m, f"adders_{index}", pairs)
+        with m.If(self.enable):
+            m.d.sync += [total.eq(value) for total, value in zip(totals, sums, strict=True)]
+        result = Signal(signed(self._acc_bits), name=f"sum_{index}", reset_less=True)
+        m.d.comb += self.sums[index].eq(result)
+        with m.If(finish & self.enable):
+            m.d.sync += [
+                acc.eq(0),
+                result.eq(following),
+            ]
+        with m.Elif(add & self.enable):
+            m.d.sync += acc.eq(following)

@@ -1,0 +1,197 @@
+"""TableLoader: 4-bit weights from a stream to the tables of the SpikeArray."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import MEMORY_BITS
+from hw.packed_add import packed_add
+from hw.spike_array import ENTRY_BITS, ENTRY_OFFSET, GROUP
+
+
+__all__ = ["TableLoader"]
+
+
+class TableLoader(wiring.Component):
+    """Build the 16 sums of every group of four weights, one add or subtract per step.
+
+    A column set (``load_columns`` columns) is collected from the stream while the tables of the
+    set before it are written. Table addresses go in Gray-code order, so that a step adds one
+    weight to the running sum of its group or takes one away.
+
+    A tile of ``rows // load_columns`` sets takes ``16`` cycles per set, if the stream brings
+    the ``load_columns * rows // 16`` words of a set in that time (one word per cycle for 32 rows
+    and 8 load columns). The first entry is written at the end of the third cycle after the one
+    in which the first set's transfer happens: ``start`` high and the set complete. The last
+    entry is written at the end of the second cycle after ``done``.
+
+    ECP5 cost: about 20 COMB per running sum (``load_columns * rows // 4`` of them) and 8 FF per
+    staged weight.
+
+    Parameters
+    ----------
+    rows, load_columns : int
+        As :class:`hw.spike_array.SpikeArray`; a set must fill whole memory words.
+
+    Members
+    -------
+    i : ``In(stream.Signature(64))``
+        Tiles without header: nibble ``column * rows + row``, two's complement.
+    start : ``In(1)``
+        The tables may be overwritten by the next tile. Looked at before its first set only.
+    enable : ``In(1)``
+        Low: the steps rest (collecting goes on); with the SpikeArray's ``enable``, entries and
+        lookups keep their distance in time.
+    done : ``Out(1)``
+        High in the cycle of a tile's last step, if ``enable`` is.
+    starved : ``Out(1)``
+        Could write, but the stream is empty.
+    entries, entry_address, entry_write
+        To the members of the SpikeArray of these names.
+    """
+
+    def __init__(self, *, rows, load_columns):
+        if load_columns < 1 or rows % load_columns:
+            raise ValueError(f"Load columns must divide {rows} rows, not {load_columns!r}")
+        if load_columns * rows * 4 % MEMORY_BITS:
+            raise ValueError(f"Weights of a set must fill whole words of {MEMORY_BITS} bits, "
+                             f"not {load_columns * rows * 4} bits")
+
+        self._rows = rows
+        self._load_columns = load_columns
+
+        super().__init__({
+            "i": In(stream.Signature(MEMORY_BITS)),
+            "start": In(1),
+            "enable": In(1, init=1),
+            "done": Out(1),
+            "starved": Out(1),
+            "entries": Out(data.ArrayLayout(ENTRY_BITS, load_columns * rows // GROUP)),
+            "entry_address": Out(4),
+            "entry_write": Out(rows // load_columns),
+        })
+
+    @property
+    def rows(self):
+        return self._rows
+
+    @property
+    def load_columns(self):
+        return self._load_columns
+
+    @property
+    def sets(self):
+        return self._rows // self._load_columns
+
+    @property
+    def set_words(self):
+        """Memory words of one column set."""
+        return self._load_columns * self._rows * 4 // MEMORY_BITS
+
+    def elaborate(self, platform):
+        m = Module()
+
+        # Collect the next set.
+        collected = Signal(self.set_words * MEMORY_BITS, reset_less=True)
+        fill = Signal(range(self.set_words))
+        full = Signal()
+        transfer = Signal()
+        m.d.comb += self.i.ready.eq(~full | transfer)
+        with m.If(transfer):
+            m.d.sync += full.eq(0)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += collected.word_select(fill, MEMORY_BITS).eq(self.i.payload)
+            with m.If(fill == self.set_words - 1):
+                m.d.sync += [fill.eq(0), full.eq(1)]
+            with m.Else():
+                m.d.sync += fill.eq(fill + 1)
+
+        # Sixteen steps over the active set.
+        active = Signal.like(collected)
+        step = Signal(4)
+        busy = Signal()
+        free = Signal(init=1)                       # idle, or in the last step
+        next_set = Signal(self.sets, init=1)        # one-hot
+        this_set = Signal(self.sets)
+        following = Signal(4)
+        # In the cycle of `done`, `start` still is the one for the tile just finished.
+        allowed = ~next_set[0] | (self.start & ~busy)
+        m.d.comb += [
+            transfer.eq(full & free & self.enable & allowed),
+            self.starved.eq(~full & free & ~self.i.valid & allowed),
+            self.done.eq(busy & free & self.enable & this_set[-1]),
+            following.eq(Mux(transfer, 0, step + 1)),
+        ]
+        with m.If(transfer):
+            m.d.sync += [
+                active.eq(collected),
+                busy.eq(1),
+                free.eq(0),
+                this_set.eq(next_set),
+                next_set.eq(next_set.rotate_left(1)),
+            ]
+        with m.Elif(self.enable):
+            m.d.sync += free.eq(free | (step == 14))
+            with m.If(free):
+                m.d.sync += busy.eq(0)
+
+        # What step k adds: weight number ctz(k), negative if its address bit falls. Controls
+        # are registered with the step, in two copies (different initial values keep them apart).
+        controls = []
+        for k in range(2):
+            control = {name: Signal(name=f"{name}_{k}", init=k, reset_less=True)
+                       for name in ("odd", "subtract", "high", "top", "clear", "borrow")}
+            controls.append(control)
+            with m.If(self.enable):
+                m.d.sync += [
+                    control["odd"].eq(following[0]),
+                    control["subtract"].eq(Mux(following[0], following[1], Mux(
+                        following[1], following[2], following[2] & following[3]))),
+                    control["high"].eq(following[1]),
+                    control["top"].eq(following[2]),
+                    # One cycle later, beside the operand:
+                    control["clear"].eq(step == 0),
+                    control["borrow"].eq(control["subtract"]),
+                ]
+        address = Signal(4)
+        write = Signal(self.sets)
+        with m.If(self.enable):
+            m.d.sync += [
+                step.eq(following),
+                address.eq(step ^ (step >> 1)),
+                write.eq(Mux(busy, this_set, 0)),
+                self.entry_address.eq(address),
+                self.entry_write.eq(write),
+            ]
+
+        groups = self._rows // GROUP
+        for column in range(self._load_columns):
+            control = controls[column % 2]
+            totals, pairs = [], []
+            for group in range(groups):
+                first = column * self._rows + group * GROUP
+                weights = [active.word_select(first + k, 4) for k in range(GROUP)]
+                # Every second step takes weight 0; the other three wait in `other`.
+                other = Signal(4, name=f"other_{column}_{group}", reset_less=True)
+                operand = Signal(signed(4), name=f"operand_{column}_{group}", reset_less=True)
+                with m.If(self.enable):
+                    m.d.sync += [
+                        other.eq(Mux(control["high"], Mux(control["top"], weights[3], weights[2]),
+                                     weights[1])),
+                        operand.eq(Mux(control["odd"], weights[0], other)
+                                   ^ control["subtract"].replicate(4)),
+                    ]
+                total = Signal(ENTRY_BITS, name=f"total_{column}_{group}", reset_less=True)
+                m.d.comb += self.entries[column * groups + group].eq(total)
+                totals.append(total)
+                # Lowest bit: carry in for a subtraction. Highest bit: keeps the carry out.
+                wide = Signal(signed(ENTRY_BITS), name=f"wide_{column}_{group}")
+                m.d.comb += wide.eq(operand)
+                pairs.append((Cat(Const(1, 1), total, Const(0, 1)), Cat(control["borrow"], wide)))
+            sums = packed_add(m, f"adders_{column}", pairs)
+            with m.If(self.enable):
+                m.d.sync += [total.eq(value[1:]) for total, value in zip(totals, sums, strict=True)]
+                with m.If(control["clear"]):
+                    m.d.sync += [total.eq(ENTRY_OFFSET) for total in totals]
+
+        return m

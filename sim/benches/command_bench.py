@@ -1,0 +1,65 @@
+"""cocotb bench for hw.command with registers and a stalling memory; run by tests/rtl."""
+
+import random
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import RisingEdge
+
+from hw.register import CONTROL_BITS, MAGIC, Opcode, Register, REFUSED, REPLY, VERSION
+from sim.cocotb_streams import StreamSink, StreamSource
+
+
+WORDS = 256
+
+
+def header(opcode, length, sequence, address):
+    return opcode | length << 8 | sequence << 16 | address << 32
+
+
+def tokens(frames):
+    return [word | (index == len(frame) - 1) << 64
+            for frame in frames for index, word in enumerate(frame)]
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.parametrize(stall=[0.0, 0.5])
+async def answers(dut, stall):
+    rng = random.Random(5)
+    dut.rst.value = 1
+    source = StreamSource(dut, "i", dut.clk, rng=rng, stall=stall)
+    sink = StreamSink(dut, "o", dut.clk, rng=rng, stall=stall)
+    Clock(dut.clk, 10, unit="ns").start()
+    await RisingEdge(dut.clk)
+    dut.rst.value = 0
+
+    model = [0] * WORDS
+    requests, expected = [], []
+
+    def add(opcode, length, address, data=(), answer=(), flags=REPLY):
+        sequence = len(requests)
+        requests.append([header(opcode, length, sequence, address), *data])
+        expected.append([header(opcode | flags, 0 if flags & REFUSED else length, sequence,
+                                address), *answer])
+
+    for number in range(30):
+        length = rng.choice([1, 3, 64])
+        address = rng.randrange(WORDS - length)
+        if number < WORDS // 64:
+            length, address = 64, 64 * number           # reset leaves the memory as it was
+        if number < WORDS // 64 or rng.randrange(2):
+            data = [rng.getrandbits(64) for _ in range(length)]
+            model[address:address + length] = data
+            add(Opcode.WRITE_MEMORY, length, address, data)
+        else:
+            add(Opcode.READ_MEMORY, length, address, answer=model[address:address + length])
+    for register, bits in CONTROL_BITS.items():
+        add(Opcode.WRITE_REGISTER, 1, register, [(1 << bits) - register])
+    add(Opcode.READ_REGISTER, len(CONTROL_BITS), Register.COUNT,
+        answer=[(1 << bits) - register for register, bits in CONTROL_BITS.items()])
+    add(Opcode.READ_REGISTER, 2, Register.MAGIC, answer=[MAGIC, VERSION])
+    add(0x77, 1, 2, flags=REPLY | REFUSED)
+    add(Opcode.READ_MEMORY, 65, 2, flags=REPLY | REFUSED)
+
+    cocotb.start_soon(source.send(tokens(requests)))
+    assert await sink.receive(len(tokens(expected))) == tokens(expected)

@@ -1,0 +1,102 @@
+"""What the ARRAY unit computes, and how long it takes. NumPy only."""
+
+import numpy as np
+
+from hw.descriptor import TileHeader, unpack
+
+
+__all__ = ["tile_weights", "run_array", "array_cycles"]
+
+
+def _signed(value, bits):
+    return (value + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1))
+
+
+def tile_weights(words, *, rows):
+    """Weights of a tile (without header) as int64 ``[column, row]``, -8..7."""
+    words = np.ascontiguousarray(words, dtype="<u8").view(np.uint8)
+    nibbles = np.stack([words & 15, words >> 4], axis=-1).reshape(rows, rows)
+    return _signed(nibbles.astype(np.int64), 4)
+
+
+def _word_bits(words, rows):
+    """Bits of pool words, a new last axis of ``rows``."""
+    words = np.ascontiguousarray(words, dtype="<u8")
+    return np.unpackbits(words[..., None].view(np.uint8), axis=-1, bitorder="little")[..., :rows]
+
+
+def _walk(fields, header):
+    """Input coordinates of all output positions; (iy, ix, inside), each ``[out_rows, out_width]``."""
+    y, x = np.mgrid[:fields["out_rows"], :fields["out_width"]]
+    iy = (fields["first_row"] + y) * fields["stride"] + _signed(header["dy"], 8)
+    ix = x * fields["stride"] + _signed(header["dx"], 8)
+    inside = (iy >= 0) & (iy < fields["height"]) & (ix >= 0) & (ix < fields["width"])
+    return iy, ix, inside
+
+
+def run_array(fields, *, words, pool, psum, rows, acc_bits):
+    """Run an ARRAY descriptor.
+
+    Parameters
+    ----------
+    fields : dict
+        Fields of :class:`hw.descriptor.Array`, as :func:`hw.descriptor.unpack` gives them.
+    words : iterator of int
+        Weight stream; exactly the descriptor's tiles are taken from it.
+    pool : array of uint64, ``[pool words]``
+        Addresses wrap at its (power of two) length.
+    psum : array of int64, ``[positions, rows]``
+        Changed in place; values wrap at ``acc_bits``.
+
+    Returns
+    -------
+    int
+        Events, modulo 2**32.
+    """
+    words = iter(words)
+    planes = fields["planes"]
+    scale = 1 << np.arange(planes)
+    if fields["signed"]:
+        scale[-1] = -scale[-1]
+    positions = fields["out_rows"] * fields["out_width"]
+    index = (fields["psum"] + np.arange(positions)) % 1024 % len(psum)
+    events = 0
+    for tile in range(fields["tiles"]):
+        header = unpack(TileHeader, int(next(words)))
+        weights = tile_weights([next(words) for _ in range(rows * rows // 16)], rows=rows)
+        iy, ix, inside = (axis.reshape(-1) for axis in _walk(fields, header))
+        address = (fields["source"] + header["offset"] + iy * fields["row_stride"]
+                   + ix * fields["position_stride"])[:, None] + np.arange(planes)
+        bits = _word_bits(pool[address % (1 << 16) % len(pool)], rows) * inside[:, None, None]
+        events += int(bits.sum(dtype=np.int64))
+        sums = np.einsum("npr,p->nr", bits.astype(np.int64), scale) @ weights.T
+        if tile or fields["accumulate"]:
+            sums += psum[index]
+        psum[index] = _signed(sums, acc_bits)
+    return events % (1 << 32)
+
+
+def array_cycles(fields, headers, *, config):
+    """Cycles from the one that takes the descriptor to ``done``, both counted, without stalls.
+
+    ``headers`` are the packed tile headers. Exact if the walk keeps ahead of the lookups: at most
+    ``planes - 1`` skipped positions between two that are read.
+    """
+    load = 16 * config.rows // config.load_columns
+    planes = fields["planes"]
+    set_words = config.load_columns * config.rows // 16
+    cycles = 0
+    for tile, header in enumerate(headers):
+        _, _, inside = _walk(fields, unpack(TileHeader, int(header)))
+        read = int(inside.sum())
+        if tile or fields["accumulate"]:
+            lookups = planes + (read - 1) * max(planes, 3) if read else 0
+            lookups += not inside[-1, -1]
+        else:
+            lookups = read * planes + inside.size - read
+        # Tables of a tile; the first one's also wait for its first column set.
+        cycles += load + 1 + lookups
+        if tile == 0:
+            cycles += 0
+    levels = (config.rows // 4).bit_length() - 1
+    return 2 + set_words + cycles + levels + 6

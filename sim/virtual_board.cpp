@@ -1,0 +1,139 @@
+// The virtual board: hw.shell.Shell in Verilator, its UART pins on a TCP socket of this machine.
+//
+// Usage: Vtop DIVISOR. Prints "PORT n", then serves one connection after the other. Sleeps while
+// the design has nothing to do. Ends when stdin is closed, and prints "CYCLES n".
+
+#include <arpa/inet.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <vector>
+
+#include "Vtop.h"
+#include "verilated.h"
+
+static const int kPollCycles = 1024;   // between two looks at the socket while running
+static const size_t kQueue = 4096;     // bytes read ahead, so that the sender feels the line
+
+static int listener, connection = -1;
+static std::deque<uint8_t> to_board;
+static std::vector<uint8_t> to_host;
+static uint64_t cycles;
+
+static void finish() {
+    printf("CYCLES %llu\n", (unsigned long long)cycles);
+    fflush(stdout);
+    _exit(0);
+}
+
+static void disconnect() {
+    close(connection);
+    connection = -1;
+}
+
+static void flush_to_host() {
+    size_t sent = 0;
+    while (connection >= 0 && sent < to_host.size()) {
+        ssize_t count = send(connection, to_host.data() + sent, to_host.size() - sent,
+                             MSG_NOSIGNAL);
+        if (count < 0) disconnect();
+        else sent += count;
+    }
+    to_host.clear();
+}
+
+// Moves what has arrived into the queue; waits for something to arrive if `wait`.
+static void attend(bool wait) {
+    flush_to_host();
+    pollfd files[2] = {{STDIN_FILENO, POLLIN, 0}, {connection >= 0 ? connection : listener,
+                                                   POLLIN, 0}};
+    if (poll(files, to_board.size() < kQueue ? 2 : 1, wait ? -1 : 0) <= 0) return;
+    char byte;
+    if (files[0].revents && read(STDIN_FILENO, &byte, 1) <= 0) finish();
+    if (!files[1].revents) return;
+    if (connection < 0) {
+        connection = accept(listener, nullptr, nullptr);
+        int yes = 1;
+        setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+        return;
+    }
+    uint8_t buffer[kQueue];
+    ssize_t count = recv(connection, buffer, sizeof buffer, 0);
+    if (count <= 0) disconnect();
+    else to_board.insert(to_board.end(), buffer, buffer + count);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) return 1;
+    const int divisor = atoi(argv[1]);
+
+    listener = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof address;
+    if (bind(listener, (sockaddr *)&address, length) || listen(listener, 1)
+        || getsockname(listener, (sockaddr *)&address, &length)) {
+        perror("virtual board");
+        return 1;
+    }
+    printf("PORT %d\n", ntohs(address.sin_port));
+    fflush(stdout);
+
+    Vtop *top = new Vtop;
+    top->rx = 1;
+    top->rst = 1;
+    unsigned sending = 0, sending_bits = 0, sending_left = 0;    // frame bits still to drive
+    unsigned received = 0, received_bits = 0, received_left = 0; // 0 bits: waits for a start bit
+    int quiet = 0, until_poll = kPollCycles;
+    for (;;) {
+        if (sending_bits == 0 && !to_board.empty()) {
+            sending = 1u << 9 | to_board.front() << 1;
+            sending_bits = 10;
+            sending_left = divisor;
+            to_board.pop_front();
+        }
+        if (sending_bits) {
+            top->rx = sending & 1;
+            if (--sending_left == 0) {
+                sending >>= 1;
+                sending_bits--;
+                sending_left = divisor;
+            }
+        }
+
+        top->clk = 0;
+        top->eval();
+        top->clk = 1;
+        top->eval();
+        if (++cycles == 4) top->rst = 0;
+
+        if (received_bits == 0) {
+            if (!top->tx) {
+                received_bits = 9;
+                received_left = divisor + divisor / 2 - 1;
+            }
+        } else if (--received_left == 0) {
+            received_left = divisor;
+            if (--received_bits == 0) to_host.push_back(received);
+            else received = received >> 1 | (top->tx ? 0x80 : 0);
+        }
+
+        // The design may take some cycles to see a byte that just ended.
+        bool active = top->busy || sending_bits || received_bits || !to_board.empty();
+        quiet = active ? 0 : quiet + 1;
+        if (quiet > 16 * divisor) {
+            attend(true);
+            quiet = 0;
+        } else if (--until_poll == 0) {
+            attend(false);
+            until_poll = kPollCycles;
+        }
+    }
+}

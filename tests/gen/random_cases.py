@@ -1,0 +1,32 @@
+"""Random networks paired with random core configurations, for tests of compiler and RTL."""
+
+import numpy as np
+
+from hw.config import CoreConfig
+from model.graph import IntegerParams
+from model.integer_random import random_network
+
+
+HEADS = (5, 9, 45, 80)
+
+
+def random_case(seed, *, max_size=24):
+    """(RandomNetwork, CoreConfig): widths, memory sizes and array side drawn from ``seed``.
+
+    Every fourth case forces one of the head sizes that fit no word.
+    """
+    rng = np.random.default_rng((seed, 77))
+    frac = int(rng.integers(5, 13))
+    acc_bits = int(rng.integers(25, 29))
+    params = IntegerParams(acc_bits=acc_bits, u_frac=frac, z_frac=int(rng.integers(2, 7)),
+                           z_bits=int(rng.integers(6, 15)), mult_bits=int(rng.integers(8, 19)))
+    found = random_network(seed, params=params, max_size=max_size,
+                           head_size=HEADS[seed // 4 % len(HEADS)] if seed % 4 == 0 else None)
+    rows = int(rng.choice([16, 32, 64]))
+    config = CoreConfig(
+        rows=rows, load_columns=int(rng.choice([rows // 4, rows // 2])),
+        neuron_lanes=int(rng.choice([4, 8])), acc_bits=acc_bits, membrane_frac=frac, z_bits=params.z_bits,
+        multiplier_bits=max(8, params.mult_bits), psum_words=int(rng.choice([128, 256, 512])),
+        pool_bank_words=int(rng.choice([256, 512, 1024])) * (64 // rows),
+        weight_fifo_words=int(rng.choice([32, 64, 256])), head_words=8)
+    return found, config

@@ -1,0 +1,97 @@
+# amaranth: UnusedElaboratable=no
+import numpy as np
+import pytest
+
+from hw.array_unit import ArrayUnit
+from hw.config import CoreConfig
+from hw.descriptor import Array, pack, TileHeader, unpack
+from hw.port import POOL_LATENCY, PSUM_LATENCY
+from sim.ports import feed_stream, run_unit, serve_read, serve_write, simulate
+from sim.reference.array import array_cycles, run_array
+
+
+def random_tile(rng, config, *, offset=0, dy=0, dx=0):
+    header = pack(TileHeader, offset=offset, dy=dy, dx=dx)
+    words = rng.integers(0, 1 << 64, size=config.tile_weight_words, dtype=np.uint64)
+    return [header, *words.tolist()]
+
+
+class Machine:
+    """An ArrayUnit with its memories, run descriptor by descriptor beside the golden model."""
+
+    def __init__(self, *, rng, stall=0.0, **config):
+        self.config = CoreConfig(rows=16, **config)
+        self.rng, self.stall = rng, stall
+        self.pool = rng.integers(0, 1 << 16, size=1 << 16, dtype=np.uint64)
+        high = 1 << (self.config.acc_bits - 1)
+        self.psum = rng.integers(-high, high, size=(1024, 16))
+        self.jobs = []
+
+    def add(self, tiles, **fields):
+        fields = {"planes": 3, "stride": 1, "tiles": len(tiles), **fields}
+        self.jobs.append((fields, tiles))
+
+    def run(self, cycles=5_000):
+        """Run all jobs; returns the cycles each took."""
+        config, rng, stall = self.config, self.rng, self.stall
+        dut = ArrayUnit(config)
+        actual = [row.tolist() for row in self.psum]
+        expected = self.psum.copy()
+        pending = []                                # writes become visible 2 cycles later
+        taken = []
+
+        async def land(ctx):
+            while True:
+                await ctx.tick()
+                for entry in pending:
+                    entry[0] -= 1
+                while pending and pending[0][0] <= 0:
+                    _, address, row = pending.pop(0)
+                    actual[address] = row
+
+        def write(address, row):
+            pending.append([2, address, [row[k] for k in range(config.rows)]])
+
+        async def control(ctx):
+            for number, (fields, tiles) in enumerate(self.jobs):
+                packed = unpack(Array, pack(Array, **fields))
+                events = run_array(packed, words=[w for tile in tiles for w in tile],
+                                   pool=self.pool, psum=expected, rows=config.rows,
+                                   acc_bits=config.acc_bits)
+                self.now = 0
+                crc, counted = await run_unit(ctx, dut.control, packed)
+                taken.append(self.now)
+                assert (crc, counted) == (0, events), f"descriptor {number}: {fields}"
+                for _ in range(3):
+                    await ctx.tick()
+                np.testing.assert_array_equal(actual, expected, f"descriptor {number}: {fields}")
+
+        async def clock(ctx):
+            while True:
+                await ctx.tick()
+                self.now += 1
+
+        words = [w for _, tiles in self.jobs for tile in tiles for w in tile]
+        simulate(dut, control, background=[
+            land, clock, feed_stream(dut.weights, words, rng=rng, stall=stall),
+            serve_read(dut.pool, lambda a: int(self.pool[a]), latency=POOL_LATENCY, rng=rng,
+                       stall=stall),
+            serve_read(dut.psum_read, lambda a: actual[a], latency=PSUM_LATENCY, rng=rng,
+                       stall=stall),
+            serve_write(dut.psum_write, write, rng=rng, stall=stall),
+        ], cycles=cycles)
+        return taken
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.3])
+@pytest.mark.parametrize("load_columns", [4, 16])
+def test_convolution_3x3(load_columns, stall):
+    rng = np.random.default_rng(1)
+    machine = Machine(rng=rng, stall=stall, load_columns=load_columns)
+    tiles = [random_tile(rng, machine.config, dy=dy, dx=dx, offset=int(rng.integers(1 << 16)))
+             for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    machine.add(tiles, source=65_000, row_stride=15, position_stride=3, height=5, width=5,
+                first_row=0, out_rows=3, out_width=5, psum=7)
+    machine.add(tiles[:2], source=1, row_stride=40_000, position_stride=4095, height=9, width=7,
+                first_row=3, out_rows=2, out_width=4, psum=1020, accumulate=1, stride=2)
+    machine.run()

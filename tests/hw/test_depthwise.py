@@ -1,0 +1,156 @@
+# amaranth: UnusedElaboratable=no
+import numpy as np
+import pytest
+
+from hw.config import CoreConfig
+from hw.depthwise import DepthwiseUnit
+from hw.port import POOL_LATENCY, PSUM_LATENCY
+from sim.ports import feed_stream, run_unit, serve_read, serve_write, simulate
+from sim.reference.depthwise import depthwise, weight_words
+from sim.reference.lanes import to_planes
+
+
+LEVEL, PARTIAL = 0, 1
+POOL_WORDS = 4096
+PSUM_WORDS = 256
+SIGNED_18 = -1 << 17, (1 << 17) - 1
+
+
+def job(mode, *, kernel, height, width, first_row=0, out_rows=None, source=0, gap=0, psum=0,
+        source_row=0):
+    """A descriptor; ``gap`` pool words lie unused behind every position and every row."""
+    stride = 3 + gap
+    return {"mode": mode, "kernel": kernel, "source": source,
+            "row_stride": width * stride + gap, "position_stride": stride, "height": height,
+            "width": width, "first_row": first_row,
+            "out_rows": height - first_row if out_rows is None else out_rows,
+            "psum": psum, "source_row": source_row}
+
+
+def random_weights(rng, fields, rows, weights=None):
+    """Words of the weight stream. ``weights``: a constant for all taps, else random."""
+    kernel, mode = fields["kernel"], fields["mode"]
+    taps = kernel if mode == LEVEL else 3
+    edge = 0 if mode else (7 - kernel) // 2
+    shape = kernel, rows, taps
+    w = rng.integers(-8, 8, shape) if weights is None else np.full(shape, weights)
+    lanes = ((w & 15) << 4 * (np.arange(taps) + edge)).sum(axis=-1).reshape(-1)
+    return lanes.astype("<u2" if mode else "<u4").view("<u8").tolist()
+
+
+def run(jobs, pool, psum, *, rows=16, acc_bits=24, stall=0.0, seed=0, weights=None,
+        cycles=300_000):
+    """Run descriptors on one unit and check each against the model. Returns cycles of each."""
+    rng = np.random.default_rng(seed)
+    dut = DepthwiseUnit(config=CoreConfig(rows=rows, acc_bits=acc_bits))
+    words = [random_weights(rng, fields, rows, weights) for fields in jobs]
+    wanted = psum.copy()
+    took, clock = [], [0]
+
+    async def testbench(ctx):
+        for fields, group in zip(jobs, words, strict=True):
+            assert len(group) == weight_words(fields, rows=rows)
+            expected = depthwise(fields, group, pool, wanted, rows=rows, acc_bits=acc_bits)
+            clock[0] = 0
+            crc, events = await run_unit(ctx, dut.control, fields)
+            took.append(clock[0])
+            np.testing.assert_array_equal(psum, wanted)
+            assert (crc, events) == expected
+
+    async def count(ctx):
+        async for _ in ctx.tick():
+            clock[0] += 1
+
+    def written(address, data):
+        psum[address % len(psum)] = [data[j] for j in range(rows)]
+
+    simulate(dut, testbench,
+             feed_stream(dut.weights, [w for group in words for w in group], rng=rng, stall=stall),
+             cycles=cycles, background=(
+                 serve_read(dut.pool, lambda a: int(pool[a % len(pool)]), latency=POOL_LATENCY,
+                            rng=rng, stall=stall),
+                 serve_read(dut.psum_read, lambda a: psum[a % len(psum)].tolist(),
+                            latency=PSUM_LATENCY, rng=rng, stall=stall),
+                 serve_write(dut.psum_write, written, rng=rng, stall=stall),
+                 count))
+    return took
+
+
+def memories(rng, rows=16, low=SIGNED_18[0], high=SIGNED_18[1]):
+    pool = to_planes(rng.integers(0, 5, (POOL_WORDS // 3 + 1, rows)), bits=3).reshape(-1)
+    return pool[:POOL_WORDS].copy(), rng.integers(low, high + 1, (PSUM_WORDS, rows))
+
+
+LEVEL_JOBS = [
+    job(LEVEL, kernel=7, height=5, width=6, source=100, gap=2),
+    job(LEVEL, kernel=3, height=4, width=5, first_row=1, out_rows=2, source=50, psum=30),
+    job(LEVEL, kernel=5, height=9, width=3, first_row=4, out_rows=3, source=65000, psum=250),
+    job(LEVEL, kernel=7, height=8, width=1, first_row=6, out_rows=2),
+    job(LEVEL, kernel=1, height=2, width=2, psum=7),
+    job(LEVEL, kernel=7, height=1, width=1),
+    job(LEVEL, kernel=7, height=20, width=4, first_row=9, out_rows=1, source=3),
+]
+PARTIAL_JOBS = [
+    job(PARTIAL, kernel=3, height=5, width=6, source=100),
+    job(PARTIAL, kernel=3, height=6, width=4, first_row=2, out_rows=2, source_row=1, source=200,
+        psum=20),
+    job(PARTIAL, kernel=3, height=3, width=1, source=250, psum=100),
+    job(PARTIAL, kernel=3, height=1, width=1, source=3, psum=100),
+    job(PARTIAL, kernel=3, height=9, width=7, first_row=7, out_rows=2, source_row=6, source=60,
+        psum=250),
+]
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+@pytest.mark.parametrize("jobs", [LEVEL_JOBS, PARTIAL_JOBS, [LEVEL_JOBS[1], *PARTIAL_JOBS[:2],
+                                                             LEVEL_JOBS[2], PARTIAL_JOBS[3]]],
+                         ids=["level", "partial", "mixed"])
+def test_matches_reference(jobs, stall):
+    rng = np.random.default_rng(len(jobs))
+    pool, psum = memories(rng)
+    if any(fields["mode"] == PARTIAL for fields in jobs):
+        # Results become inputs of later descriptors: keep them narrow.
+        psum //= 64
+    run(jobs, pool, psum, stall=stall)
+
+
+@pytest.mark.parametrize("acc_bits", [20, 24, 30])
+@pytest.mark.parametrize("weight", [-8, 7])
+@pytest.mark.parametrize("value", SIGNED_18)
+def test_partial_extremes(value, weight, acc_bits):
+    rng = np.random.default_rng(0)
+    pool, psum = memories(rng)
+    psum[:] = value
+    run([PARTIAL_JOBS[1]], pool, psum, weights=weight, acc_bits=acc_bits)
+
+
+@pytest.mark.parametrize("weight", [-8, 7])
+def test_level_extremes(weight):
+    rng = np.random.default_rng(0)
+    pool, psum = memories(rng)
+    pool[:] = (1 << 16) - 1                        # 7, beyond any level
+    run([LEVEL_JOBS[0]], pool, psum, weights=weight)
+
+
+def test_wide():
+    rng = np.random.default_rng(0)
+    pool, psum = memories(rng, rows=32)
+    psum //= 64
+    run([LEVEL_JOBS[1], PARTIAL_JOBS[1]], pool, psum, rows=32, stall=0.2)
+
+
+def test_cycles():
+    """The cost that the docstring promises, exactly."""
+    rng = np.random.default_rng(0)
+    pool, psum = memories(rng)
+    for fields in (job(LEVEL, kernel=7, height=9, width=6, psum=0),
+                   job(LEVEL, kernel=3, height=9, width=6, first_row=2, out_rows=4),
+                   job(PARTIAL, kernel=3, height=9, width=6, source=100),
+                   job(PARTIAL, kernel=3, height=9, width=6, source=100, first_row=4, out_rows=3)):
+        half = fields["kernel"] // 2
+        first, count = fields["first_row"], fields["out_rows"]
+        took, = run([fields], pool, psum)
+        positions = [sum(0 <= y + ky - half < 9 for y in range(first, first + count)) * 6
+                     for ky in range(fields["kernel"])]
+        print(took, positions)
+    assert 0

@@ -1,0 +1,76 @@
+# amaranth: UnusedElaboratable=no
+"""The whole shell, with a core that copies, by its two pins."""
+import random
+import struct
+
+import pytest
+
+from gen.link import decode_frame, encode_frame
+from hw.config import CoreConfig
+from hw.onchip_memory import OnChipMemory
+from hw.register import Opcode, Register, config_digest
+from hw.shell import Shell
+from sim.memory_twin import MemoryTwin
+from sim.ports import simulate
+from sim.stub_core import StubCore
+
+
+def request(opcode, sequence, address, length, data=b""):
+    return encode_frame(struct.pack("<BBHI", opcode, length, sequence, address) + data)
+
+
+@pytest.mark.parametrize("memory", [
+    OnChipMemory(words=512), MemoryTwin(words=512, stall=0.3, seed=4)])
+def test_run(memory):
+    """Write two images, start, wait, read the results; the answers flow while requests do."""
+    config = CoreConfig(rows=16)
+    shell = Shell(config, memory=memory, divisor=4, core=StubCore())
+    rng = random.Random(0)
+    image = [rng.getrandbits(64) & rng.choice([0, 2**64 - 1]) for _ in range(12)]
+    control = {Register.IMAGE: 8, Register.IMAGE_STRIDE: 6, Register.RESULT: 100,
+               Register.RESULT_STRIDE: 10, Register.COUNT: 2, Register.START: 1}
+    frames = [request(Opcode.READ_REGISTER, 1, 0, 4),
+              request(Opcode.WRITE_MEMORY, 2, 8, 12, struct.pack("<12Q", *image)),
+              b"\x03noise\0",
+              *(request(Opcode.WRITE_REGISTER, 3, register, 1, struct.pack("<Q", value))
+                for register, value in control.items())]
+    later = [request(Opcode.READ_MEMORY, 9, 100, 16), request(Opcode.READ_REGISTER, 10, 4, 2)]
+    received = bytearray()
+    answers = len(frames) - 1 + len(later)
+
+    async def send(ctx):
+        for byte in b"".join(frames):
+            for bit in (0, *(byte >> k & 1 for k in range(8)), 1):
+                ctx.set(shell.rx, bit)
+                await ctx.tick().repeat(4)
+        while ctx.get(shell.busy):
+            await ctx.tick()
+        for byte in b"".join(later):
+            for bit in (0, *(byte >> k & 1 for k in range(8)), 1):
+                ctx.set(shell.rx, bit)
+                await ctx.tick().repeat(4)
+
+    async def receive(ctx):
+        while received.count(0) < answers:
+            while ctx.get(shell.tx):
+                await ctx.tick()
+            await ctx.tick().repeat(2)
+            byte = 0
+            for k in range(8):
+                await ctx.tick().repeat(4)
+                byte |= ctx.get(shell.tx) << k
+            await ctx.tick().repeat(4)
+            assert ctx.get(shell.tx)
+            received.append(byte)
+        await ctx.tick().repeat(10)
+        assert not ctx.get(shell.busy)
+        assert ctx.get(shell.leds) == 0b1010_0100       # ready, two images, a dropped frame
+
+    simulate(shell, send, receive, cycles=60_000)
+    payloads = [decode_frame(frame) for frame in bytes(received).split(b"\0")[:-1]]
+    assert [payload[2] for payload in payloads] == [1, 2, *[3] * len(control), 9, 10]
+    assert struct.unpack("<4Q", payloads[0][8:])[2:] == (config_digest(config), 512)
+    results = struct.unpack("<16Q", payloads[-2][8:])
+    expected = [(word + 1) % 2**64 for word in image]
+    assert list(results[:6] + results[10:]) == expected
+    assert struct.unpack("<2Q", payloads[-1][8:]) == (0, 1)

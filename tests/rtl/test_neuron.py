@@ -1,0 +1,13 @@
+# amaranth: UnusedElaboratable=no
+import pytest
+
+from hw.config import CoreConfig
+from hw.neuron import NeuronUnit
+from sim.runner import run_bench
+
+
+@pytest.mark.rtl
+def test_rtl(tmp_path):
+    config = CoreConfig(rows=16, load_columns=4, neuron_lanes=4)
+    run_bench(NeuronUnit(config), "neuron", "sim.benches.neuron_bench", tmp_path,
+              environment={"COCOTB_TRUST_INERTIAL_WRITES": "0"})

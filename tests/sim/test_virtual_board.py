@@ -1,0 +1,155 @@
+# amaranth: UnusedElaboratable=no
+"""The host's code against the shell's RTL, with a core that copies."""
+import os
+import random
+import socket
+import threading
+
+import numpy as np
+import pytest
+
+from gen.link import Device, LinkError, Transport
+from hw.config import CoreConfig
+from hw.register import Register, config_digest
+from hw.shell import Shell
+from sim.memory_twin import MemoryTwin
+from sim.stub_core import StubCore
+from sim.verilator import SimulatorMissing
+from sim.virtual_board import VirtualBoard
+
+
+pytestmark = pytest.mark.rtl
+
+CONFIG = CoreConfig(rows=16)
+
+
+def shell():
+    return Shell(CONFIG, memory=MemoryTwin(words=4096, stall=0.2, seed=1), divisor=4,
+                 core=StubCore())
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    with VirtualBoard(shell(), cache=tmp_path_factory.mktemp("cache")) as board:
+        yield board
+
+
+def random_words(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 2**64, count, dtype=np.uint64) * rng.integers(0, 2, count,
+                                                                         dtype=np.uint64)
+
+
+def test_run(board):
+    image = random_words(300)
+    seen = []
+    with Device(board.url, timeout=board.link_timeout) as device:
+        assert device.info().config_digest == config_digest(CONFIG)
+        assert device.info().memory_words == 4096
+        device.write(1000, image)
+        np.testing.assert_array_equal(device.read(1000, 300), image)
+        for run in range(2):
+            device.start(image=1000, image_stride=100, result=2000 + run, result_stride=100,
+                         count=3)
+            device.wait(timeout=60, progress=seen.append)
+            np.testing.assert_array_equal(device.read(2000 + run, 300), image + np.uint64(1))
+        counters = device.counters()
+        assert counters["IMAGES"] == 3 == seen[-1] and counters["READ_WORDS"] == 300
+        assert counters["WRITE_WORDS"] == 0x1000 + 33
+        assert device.repeated == device.damaged == 0
+        assert device.read_registers(Register.LINK_ERRORS) == [0]
+
+
+def test_connects_again_and_keeps_memory(board):
+    words = random_words(64, 1)
+    with Device(board.url, timeout=board.link_timeout) as device:
+        device.write(3000, words)
+    with Device(board.url, timeout=board.link_timeout) as device:
+        np.testing.assert_array_equal(device.read(3000, 64), words)
+
+
+def test_sleeps_while_idle(board):
+    def cpu_ticks():
+        with open(f"/proc/{board._process.pid}/stat") as stat:
+            return int(stat.read().split()[13])
+
+    with Device(board.url, timeout=board.link_timeout):
+        before = cpu_ticks()
+        threading.Event().wait(0.5)
+        assert cpu_ticks() - before <= 5
+
+
+class NoisyTransport(Transport):
+    """Damages, drops and inserts bytes both ways."""
+
+    def __init__(self, port, rate, seed):
+        super().__init__(port)
+        self._rate, self._rng = rate, random.Random(seed)
+
+    def _noisy(self, data):
+        noisy = bytearray()
+        for byte in data:
+            kind = self._rng.random() / self._rate
+            if kind >= 1 / 3:
+                noisy.append(byte if kind >= 1 else byte ^ 1 << self._rng.randrange(8))
+            elif kind < 1 / 6:
+                noisy += bytes([byte, self._rng.randrange(256)])
+        return bytes(noisy)
+
+    def write(self, data):
+        super().write(self._noisy(data))
+
+    def read(self, timeout):
+        return self._noisy(super().read(timeout))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise(board, seed):
+    """On a noisy line: right data, or an error; and the memory around is untouched."""
+    with Device(board.url, timeout=board.link_timeout) as device:
+        before = device.read(0, 900)
+    words = random_words(500, seed)
+    transport = NoisyTransport(board.url, [0.0005, 0.002][seed % 2], seed)
+    try:
+        with Device(transport, timeout=0.3, tries=12) as device:
+            device.write(200, words)
+            np.testing.assert_array_equal(device.read(200, 500), words)
+            repeated = device.repeated
+    except LinkError:
+        assert seed % 2
+    else:
+        assert repeated
+    with Device(board.url, timeout=board.link_timeout) as device:
+        after = device.read(0, 900)
+    np.testing.assert_array_equal(np.delete(after, np.s_[200:700]),
+                                  np.delete(before, np.s_[200:700]))
+
+
+def test_board_gone(tmp_path_factory, board):
+    """The process ends under the host: an error that names the port."""
+    with VirtualBoard(shell(), cache=board._cache) as other:
+        device = Device(other.url, timeout=5)
+        other.stop()
+        assert other.cycles > 1000
+        with pytest.raises(LinkError, match="^Lost socket://127.0.0.1:"):
+            device.read(0, 1)
+        device.close()
+
+
+def test_tool_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SimulatorMissing, match=r"^g\+\+ is missing; install it with: "):
+        VirtualBoard(shell(), cache=tmp_path).start()
+    assert os.listdir(tmp_path) == []
+
+
+def test_garbage_from_another_program(board):
+    """Bytes that are no frames are counted and answered by nothing."""
+    host, port = board.url.removeprefix("socket://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(random.Random(0).randbytes(3000))
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+    with Device(board.url, timeout=board.link_timeout) as device:
+        assert device.read_registers(Register.LINK_ERRORS)[0] > 0

@@ -1,0 +1,96 @@
+# amaranth: UnusedElaboratable=no
+"""Area and speed of the SpikeArray alone on an ECP5-85F (speed grade 6)."""
+
+import json
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+
+from amaranth import *
+from amaranth.back import rtlil
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+import pytest
+
+from hw.spike_array import SpikeArray
+
+
+class Harness(wiring.Component):
+    """Array between a shift register and registered XORs of three, so that pins do not matter."""
+
+    i: In(1)
+    o: Out(1)
+
+    def __init__(self, **parameters):
+        super().__init__()
+        self.array = SpikeArray(**parameters)
+
+    @property
+    def cells(self):
+        """COMB cells of the harness itself."""
+        return -(-self.array.rows * self.array.acc_bits // 3)
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.array = array = self.array
+        inputs = Cat(array.word, array.plane, array.last, array.negate, array.entries,
+                     array.entry_address, array.entry_write)
+        chain = Signal(len(inputs), reset_less=True)
+        m.d.sync += chain.eq(Cat(self.i, chain))
+        m.d.comb += [inputs.eq(chain), array.enable.eq(1)]
+        bits = Cat(array.sums)
+        folded = Const(0, 1)
+        for k in range(0, len(bits), 3):
+            step = Signal(name=f"fold_{k}", reset_less=True)
+            m.d.sync += step.eq(folded ^ bits[k:k + 3].xor())
+            folded = step
+        m.d.comb += self.o.eq(folded)
+
+        return m
+
+
+def _tool(name):
+    path = shutil.which(name) or shutil.which(f"yowasp-{name}", path=str(Path(sys.executable).parent))
+    if path is None:
+        pytest.skip(f"neither {name} nor yowasp-{name} is installed")
+    return path
+
+
+def route(component, folder, *, freq=100, options=()):
+    """Synthesize, place and route; the report of nextpnr (``utilization``, ``fmax``)."""
+    folder = Path(folder)
+    (folder / "top.il").write_text(rtlil.convert(component, name="top", emit_src=False))
+    subprocess.run([_tool("yosys"), "-q", "-p",
+                    "read_rtlil top.il; synth_ecp5 -top top -json top.json"],
+                   cwd=folder, check=True)
+    log = subprocess.run([_tool("nextpnr-ecp5"), "--85k", "--package", "CABGA381", "--speed", "6",
+                          "--json", "top.json", "--freq", str(freq), "--seed", "1",
+                          "--report", "report.json", "--lpf-allow-unconstrained",
+                          "--timing-allow-fail", *options],
+                         cwd=folder, capture_output=True, text=True)
+    (folder / "nextpnr.log").write_text(log.stdout + log.stderr)
+    assert log.returncode == 0, log.stderr[-2000:]
+    return json.loads((folder / "report.json").read_text())
+
+
+def measure(folder, **parameters):
+    harness = Harness(**parameters)
+    report = route(harness, folder)
+    used = {name: cell["used"] for name, cell in report["utilization"].items()}
+    fmax = min(clock["achieved"] for clock in report["fmax"].values())
+    comb = used["TRELLIS_COMB"] - harness.cells
+    lanes = parameters["rows"] ** 2
+    print(f"SpikeArray {parameters}: {comb} COMB ({comb / lanes:.2f} per lane), "
+          f"{used['TRELLIS_RAMW']} RAMW, {used['TRELLIS_FF']} FF with the harness, "
+          f"{fmax:.1f} MHz")
+    return used, comb / lanes, fmax
+
+
+@pytest.mark.synth
+def test_budget(tmp_path):
+    used, comb, _ = measure(tmp_path, rows=16, load_columns=8, acc_bits=24)
+    assert used["MULT18X18D"] == 0
+    assert used["DP16KD"] == 0
+    assert comb <= 6.0
