@@ -47,13 +47,17 @@ class Output:
 
 @dataclass(frozen=True)
 class Descriptor:
-    """One instruction: its unit, fields, waits (absolute counts) and where it comes from."""
+    """One instruction: its unit, fields, waits (absolute counts) and where it comes from.
+
+    ``taps`` are the (dy, dx) of an ARRAY descriptor's tiles.
+    """
 
     unit: UnitKind
     fields: dict
     waits: tuple
     layer: str
     outputs: tuple = ()
+    taps: tuple = ()
 
     def pack(self):
         """Memory words, little endian."""
@@ -221,10 +225,10 @@ class _Compiler:
 
     # -- emission ---------------------------------------------------------------------------
 
-    def emit(self, unit, *, reads=(), writes=(), outputs=(), **fields):
+    def emit(self, unit, *, reads=(), writes=(), outputs=(), taps=(), **fields):
         """Append a descriptor; reads and writes are (resource, start, end) intervals."""
         waits = self.hazards.issue(unit.value, reads, writes)
-        self.descriptors.append(Descriptor(unit, fields, waits, self.layer, tuple(outputs)))
+        self.descriptors.append(Descriptor(unit, fields, waits, self.layer, tuple(outputs), tuple(taps)))
 
     def stream(self, destination, words):
         address = self.streams.add(words)
@@ -297,7 +301,8 @@ class _Compiler:
         self._check()
         self.residency = Residency(self.network.ops, self.maps, self.last_use, self.config)
         self.hazards.add(MEMORY, self.residency.memory_words)
-        for self.index, op in enumerate(self.network.ops):
+        for index, op in enumerate(self.network.ops):
+            self.index = index
             self.layer = op.name
             {Conv: self._conv, Depthwise: self._depthwise, RepConv: self._rep_conv,
              Attention: self._attention, Pool: self._pool}[type(op)](op)
@@ -377,7 +382,7 @@ class _Compiler:
         return views, stored
 
     def _tiles(self, weight, source, target, group, padding):
-        """Weight stream of one output group: (number of tiles, memory words)."""
+        """Weight stream of one output group: ((dy, dx) of its tiles, memory words)."""
         config = self.config
         _, _, height, width = weight.shape
         outputs = target.lanes[group * config.rows:(group + 1) * config.rows]
@@ -395,11 +400,11 @@ class _Compiler:
         words = [word for offset, dy, dx, tile in tiles for word in (
             np.array([pack(TileHeader, offset=offset, dy=dy, dx=dx)], np.uint64),
             pack_tile(tile))]
-        return len(tiles), np.concatenate(words)
+        return [(dy, dx) for _, dy, dx, _ in tiles], np.concatenate(words)
 
     def _array(self, source, weight, target, group, *, psum, first, rows, width, stride, padding,
                span):
-        count, words = self._tiles(weight, source.map, target, group, padding)
+        taps, words = self._tiles(weight, source.map, target, group, padding)
         self.stream(Destination.WEIGHT, words)
         self.emit(UnitKind.ARRAY, reads=[(POOL, *span)],
                   writes=[(PSUM, psum, psum + rows * width)],
@@ -407,7 +412,7 @@ class _Compiler:
                   position_stride=source.map.position_words, planes=source.map.planes,
                   signed=int(source.map.kind != "level"), stride=stride,
                   height=source.map.height, width=source.map.width, first_row=first,
-                  out_rows=rows, out_width=width, tiles=count, psum=psum)
+                  out_rows=rows, out_width=width, tiles=len(taps), psum=psum, taps=taps)
 
     def _conv(self, op):
         out = self.maps[next(iter(op.outputs))]

@@ -13,7 +13,7 @@ from hw.config import CoreConfig
 __all__ = ["AcceleratorConfig", "TwinSpec", "block_rams", "derive", "read_overrides"]
 
 
-COMB_OF_ROWS = {16: 16_000, 32: 30_000, 64: 59_000}
+COMB_OF_ROWS = {16: 15_000, 32: 30_000, 64: 59_000}
 """LUTs of a whole core by array side; 32: routed (docs/results), the others estimated."""
 
 POOL_BANK_WORDS = (512, 1024, 2048, 4096)

@@ -16,8 +16,19 @@ import zlib
 import numpy as np
 import serial
 
-from hw.register import (CONTROL_BITS, Counter, COUNTER_BASE, FRAME_WORDS, MAGIC, Opcode, REFUSED,
-                         Register, REPLY, State, VERSION)
+from hw.register import (
+    CONTROL_BITS,
+    Counter,
+    COUNTER_BASE,
+    FRAME_WORDS,
+    MAGIC,
+    Opcode,
+    REFUSED,
+    Register,
+    REPLY,
+    State,
+    VERSION,
+)
 
 
 __all__ = ["LinkError", "cobs_encode", "cobs_decode", "encode_frame", "decode_frame", "Transport",

@@ -183,8 +183,11 @@ def _tensor_counts(program):
 
 
 def verify(network, program, images, *, forms, twin=TwinSpec(), cache=Path("build/sim"),
-           progress=lambda *_: None, limit=None):
+           progress=lambda *_: None, limit=50_000_000, memory_words=0):
     """Run the forms on every image int8 (N, C, H, W) and compare each pair.
+
+    ``limit`` bounds the RTL's cycles per image; ``memory_words`` is the least size of its memory
+    (programs that share it share the compiled simulator).
 
     Returns
     -------
@@ -200,8 +203,8 @@ def verify(network, program, images, *, forms, twin=TwinSpec(), cache=Path("buil
         core = None
         if "rtl" in forms:
             core = stack.enter_context(RtlCore(
-                program.config, memory_words=program.memory_words, latency=twin.latency,
-                stall=twin.stall, seed=twin.seed, cache=cache))
+                program.config, memory_words=max(program.memory_words, memory_words),
+                latency=twin.latency, stall=twin.stall, seed=twin.seed, cache=cache))
             core.write(0, program.payload)
         cycles, spikes, saturated = [], [], {}
         for index in range(len(images)):
@@ -212,8 +215,7 @@ def verify(network, program, images, *, forms, twin=TwinSpec(), cache=Path("buil
             if "iss" in forms:
                 traces["iss"] = iss_trace(program, images[index])
             if core is not None:
-                traces["rtl"], run, _ = rtl_trace(
-                    program, core, images[index], limit=limit or 50_000_000)
+                traces["rtl"], run, _ = rtl_trace(program, core, images[index], limit=limit)
                 cycles.append(run.cycles)
                 spikes.append(run.counters["SPIKE_EVENTS"])
                 saturated = run.counters

@@ -113,7 +113,7 @@ class ArrayReader(wiring.Component):
         array = self.descriptor
         m.submodules.start = start = TileStart()
         wiring.connect(m, wiring.flipped(self.headers), start.headers)
-        m.d.comb += [start.descriptor.eq(array), start.begin.eq(self.begin)]
+        m.d.comb += [start.descriptor.eq(array), start.begin.eq(self.begin & (array.tiles != 0))]
 
         skip = Signal()                             # positions outside are not needed
         with m.If(self.begin):

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.array_reader import ArrayReader
 from hw.config import MEMORY_BITS
 from hw.descriptor import Array
-from hw.packed_add import packed_add
+from hw.packed_add import guard_bit, packed_add
 from hw.port import PoolRead, PSUM_LATENCY, PsumRead, PsumWrite, Unit
 from hw.spike_array import SpikeArray
 from hw.table_loader import TableLoader
@@ -214,7 +214,8 @@ class ArrayUnit(wiring.Component):
             m.d.sync += before.eq(self.psum_read.data)
 
         # One bit more keeps the carry out.
-        totals = packed_add(m, "totals", [(Cat(array.sums[k], Const(0, 1)), before[k].as_unsigned())
+        guard = guard_bit(m, "guard", flags[-1])
+        totals = packed_add(m, "totals", [(Cat(array.sums[k], guard), before[k].as_unsigned())
                                           for k in range(config.rows)])
         write = self.psum_write
         refused = write.valid & ~write.ready

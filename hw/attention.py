@@ -40,7 +40,8 @@ class AttentionUnit(wiring.Component):
     - q: ``max(4, 3 * words, sum of max(1, e) + doublings)``, a doubling in front of each of the
       planes 1 and 0 if the token had an event before;
 
-    and 14 for the descriptor.
+    and 14 for the descriptor; a few per cent more where words with many bits and the words of v
+    follow each other.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ class AttentionUnit(wiring.Component):
         m.d.comb += [
             advance.eq(~hold & (wait == 0)),
             events.advance.eq(advance),
-            events.next.eq(address),
+            events.waiting.eq(address),
             ktv_read.addr.eq(address.row),
             ktv_read.en.eq(advance & address.valid & address.hit),
         ]
@@ -143,27 +144,33 @@ class AttentionUnit(wiring.Component):
 
         row = Signal(data.ArrayLayout(CELL_BITS, rows), reset_less=True)
         terms = Signal(data.ArrayLayout(CELL_BITS - CAP_ONES, rows), reset_less=True)
-        same_slot = self._same_slot(m, output.row[:exact_log2(rows)], job.slot_log2)
+        output_value = Signal(data.ArrayLayout(rows, LEVEL_PLANES), reset_less=True)
+        same_slot = self._same_slot(m, address.row[:exact_log2(rows)], job.slot_log2)
         with m.If(~hold):
             m.d.sync += [
                 output.eq(address),
                 output.valid.eq(address.valid & advance),
                 add.eq(output),
-                row.eq(ktv_read.data),
                 store_row.eq(add.row),
                 store.eq(add.valid & add.hit & ~add.query),
             ]
             for j in range(rows):
-                v = Cat(Mux(output.bank, events.values[1][p][j], events.values[0][p][j])
-                        & same_slot[j] for p in range(LEVEL_PLANES))
-                with m.Switch(output.plane):
-                    for p in range(LEVEL_PLANES):
-                        with m.Case(p):
-                            m.d.sync += terms[j].eq(v << p)
-            # A row that was not written yet counts as 0: a synchronous reset, no LUT behind the
-            # slow output of the memory (the reason why data registers here have no other reset).
-            with m.If(~(output.hit & output.seen)):
-                m.d.sync += row.eq(0)
+                # v goes along with its event, then is shifted: two steps of at most 5 inputs.
+                m.d.sync += (output_value[p][j].eq(
+                    Mux(address.bank, events.values[1][p][j], events.values[0][p][j])
+                    & same_slot[j]) for p in range(LEVEL_PLANES))
+                v = Cat(plane[j] for plane in output_value)
+                m.d.sync += terms[j].eq(Mux(output.plane[1], v << 2,
+                                            Mux(output.plane[0], v << 1, v)))
+
+        # A row that was not written yet counts as 0: a synchronous reset, no LUT behind the slow
+        # output of the memory (the reason why data registers here have no other reset).
+        unwritten = Signal()
+        m.d.comb += unwritten.eq(~hold & ~(output.hit & output.seen))
+        with m.If(unwritten):
+            m.d.sync += row.eq(0)
+        with m.Elif(~hold):
+            m.d.sync += row.eq(ktv_read.data)
 
         m.d.comb += [
             ktv_write.addr.eq(store_row),

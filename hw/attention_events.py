@@ -2,7 +2,6 @@
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -48,7 +47,7 @@ class AttentionEvents(wiring.Component):
     planes 1 and 0 if the token had an event before. v words are taken beside that.
 
     A bit per row remembers which rows of K^T V were written since ``start``, so that the memory
-    needs no clearing: ``head_words`` words of LUT-RAM, cleared while the first words are read.
+    needs no clearing: ``head_words * rows`` flip-flops.
 
     Parameters
     ----------
@@ -66,8 +65,8 @@ class AttentionEvents(wiring.Component):
         Register; changes in the cycle after ``advance``.
     advance : ``In(1)``
         The event, valid or not, is taken.
-    next : ``In(event_layout(config))``
-        The event taken last, while it may still need its v in the cycle after the next.
+    waiting : ``In(event_layout(config))``
+        The event taken last; its v is kept while it is valid.
     """
 
     def __init__(self, *, config):
@@ -79,7 +78,7 @@ class AttentionEvents(wiring.Component):
             "values": Out(data.ArrayLayout(data.ArrayLayout(config.rows, LEVEL_PLANES), 2)),
             "event": Out(event_layout(config)),
             "advance": In(1),
-            "next": In(event_layout(config)),
+            "waiting": In(event_layout(config)),
         })
 
     @property
@@ -101,12 +100,9 @@ class AttentionEvents(wiring.Component):
         tokens_left = Signal(16)
         bank = Signal()
 
-        m.submodules.seen = seen = Memory(shape=rows, depth=max(head_words, 2), init=[],
-                                          attrs={"ram_style": "distributed"})
-        seen_write = seen.write_port()
-        seen_read = seen.read_port(domain="comb")
-        clearing = Signal()
-        clear_index = Signal(range(max(head_words, 2)))
+        # Rows of K^T V that were written. Not a LUT-RAM: Yosys' ABC9 sees a loop through one that
+        # is read and written back in a cycle, and fails.
+        seen = Signal(data.ArrayLayout(rows, head_words), reset_less=True)
 
         # The word whose groups are handed out. A mark is a step without a bit.
         word = Signal(rows, reset_less=True)
@@ -144,10 +140,10 @@ class AttentionEvents(wiring.Component):
 
         m.d.comb += [
             word_free.eq(~Cat(items).any() | (take_group & ~more_items)),
-            bank_free.eq(~(uses_bank(chunk) | uses_bank(event) | uses_bank(self.next))),
-            self.words.ready.eq(Mux(is_value, bank_free, word_free & ~clearing)),
+            bank_free.eq(~(uses_bank(chunk) | uses_bank(event) | uses_bank(self.waiting))),
+            self.words.ready.eq(Mux(is_value, bank_free, word_free)),
             take_value.eq(self.words.valid & is_value & bank_free),
-            take_word.eq(self.words.valid & ~is_value & word_free & ~clearing),
+            take_word.eq(self.words.valid & ~is_value & word_free),
         ]
         last_word = w == self.job.words - 1
         any_bits = Cat(self.words.payload.word_select(g, GROUP).any() for g in range(groups))
@@ -156,16 +152,11 @@ class AttentionEvents(wiring.Component):
         load_double = is_query & token_any & (w == 0) & (plane != LEVEL_PLANES - 1)
         load_last = is_query & last_word & (plane == 0)
 
-        m.d.comb += [
-            seen_read.addr.eq(w),
-            seen_write.addr.eq(Mux(clearing, clear_index, w)),
-            seen_write.data.eq(Mux(clearing, 0, seen_read.data | self.words.payload)),
-            seen_write.en.eq(clearing | (take_word & ~is_query)),
-        ]
-        with m.If(clearing):
-            m.d.sync += clear_index.eq(clear_index + 1)
-            with m.If(clear_index == head_words - 1):
-                m.d.sync += clearing.eq(0)
+        for i in range(head_words):
+            with m.If(self.start):
+                m.d.sync += seen[i].eq(0)
+            with m.Elif(take_word & ~is_query & (w == i)):
+                m.d.sync += seen[i].eq(seen[i] | self.words.payload)
 
         values = Signal(self.values.shape(), reset_less=True)
         m.d.comb += self.values.eq(values)
@@ -197,7 +188,7 @@ class AttentionEvents(wiring.Component):
         with m.If(take_word):
             m.d.sync += [
                 word.eq(self.words.payload),
-                word_seen.eq(seen_read.data),
+                word_seen.eq(seen[w[:word_bits]] if word_bits else seen[0]),
                 left.eq(any_bits),
                 double.eq(load_double),
                 mark.eq(load_double | (load_last & ~any_bits.any())),
@@ -256,8 +247,6 @@ class AttentionEvents(wiring.Component):
                 plane.eq(LEVEL_PLANES - 1),
                 w.eq(0),
                 tokens_left.eq(self.job.tokens - 1),
-                clearing.eq(1),
-                clear_index.eq(0),
             ]
 
         return m

@@ -1,7 +1,7 @@
 """Depthwise unit: stride-1 depthwise convolution of levels or of exact partial sums."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
@@ -9,7 +9,7 @@ from hw.depthwise_accumulate import DepthwiseAccumulate
 from hw.depthwise_level import LevelTaps
 from hw.depthwise_partial import PartialTaps
 from hw.descriptor import Depthwise, DepthwiseMode
-from hw.port import PSUM_LATENCY, PoolRead, PsumRead, PsumWrite, Unit
+from hw.port import PoolRead, PSUM_LATENCY, PsumRead, PsumWrite, Unit
 
 
 __all__ = ["DepthwiseUnit"]
@@ -35,7 +35,13 @@ class DepthwiseUnit(wiring.Component):
     LEVEL counts the set bits of the words read; PARTIAL counts 0. ``crc`` is 0. ``height``,
     ``width`` and ``out_rows`` are at least 1.
 
-    Cycles without stalls: see :data:`docs/architecture.md`.
+    Cycles without stalls, where n is the positions of the output rows that a kernel row adds to,
+    summed over the kernel rows (its input row lies inside the map):
+
+    - LEVEL: ``45 + (rows / 2 + 17) * (kernel - 1) + 3 * n``;
+    - PARTIAL: ``79 + 4 * n``;
+
+    plus at most one for each output row and kernel row whose input row lies above the map.
 
     Parameters
     ----------
@@ -67,7 +73,6 @@ class DepthwiseUnit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        rows = self._config.rows
         control = self.control
 
         job = Signal(Depthwise)

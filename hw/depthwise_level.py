@@ -1,7 +1,7 @@
 """Depthwise datapath for spike levels: one plane of one position per cycle."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import LEVEL_PLANES

@@ -24,12 +24,27 @@ class NeuronUnit(wiring.Component):
     of ``neuron_lanes`` channels go through free-running lanes; results are queued and written
     word by word. The lanes need no stall: a group enters only if the queues behind have room.
 
-    Allowed settings: ``source`` PARTIAL with ``function`` FIRE (``planes`` etc. ignored); PARTIAL with SCALE and
-    ``write_planes`` alone (``planes`` 4..16), or ``write_membrane`` and/or ``write_levels``;
-    MEMBRANE_SUM with FIRE. ``add`` needs ``write_membrane`` or ``write_levels``. ``count`` is at
-    least 1. A position's own U_in may lie where its U is written (in place); no other U_in may.
+    Allowed settings: FIRE (its other flags are ignored) of PARTIAL or MEMBRANE_SUM; SCALE of
+    PARTIAL with ``write_planes`` alone (``planes`` 4..16), or with ``write_membrane``,
+    ``write_levels`` or both, and then ``add``. ``count`` is at least 1. A position's own U_in may
+    lie where its U is written (in place); the U_in of later positions must not be overwritten.
 
     Events: the sum of the levels written.
+
+    Throughput with ports that never stall: the largest of the following cycles per position: its
+    groups (``rows / neuron_lanes``); 4 (partial sums); 16 if membranes are read; the words written.
+    With four groups a descriptor occupies the unit, from the cycle in which it is offered up to
+    ``done``, for ``count * cycles`` and
+
+    =====================================  ========
+    FIRE                                   19
+    MEMBRANE_SUM                           32
+    planes                                 26
+    levels without membrane                27, with ``add`` 31
+    membrane, with or without levels       21, with ``add`` 37
+    =====================================  ========
+
+    more. The next tile of constants loads meanwhile, in ``2 * rows`` cycles.
 
     Parameters
     ----------
@@ -219,7 +234,7 @@ class NeuronUnit(wiring.Component):
         valid = Signal(Rescale.LEVEL_LATENCY + 1)
         step_group = [Signal(range(groups), name=f"group_{k}") for k in range(Rescale.SHIFT_DELAY)]
         m.d.sync += [valid.eq(Cat(issue, valid)), step_group[0].eq(group)]
-        for before, after in zip(step_group[:-1], step_group[1:]):
+        for before, after in zip(step_group[:-1], step_group[1:], strict=True):
             m.d.sync += after.eq(before)
         m.d.comb += [
             tile.group.eq(group),

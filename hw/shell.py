@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.command import CommandProcessor
 from hw.frame import FrameReceiver, FrameTransmitter
 from hw.port import Memory
-from hw.register import CONTROL_BITS, Counter, config_digest
+from hw.register import config_digest, CONTROL_BITS, Counter
 from hw.register_file import RegisterFile
 from hw.uart import UartReceiver, UartTransmitter
 
@@ -18,7 +18,7 @@ __all__ = ["Link", "Shell"]
 class Link(wiring.Component):
     """Everything between the UART pins and the core: line, frames, commands, registers.
 
-    About 1,300 LUT, of which 750 read the registers, and two block RAMs.
+    1,935 COMB, of which 1,067 are the registers, 958 FF and two block RAMs (yosys, ECP5).
 
     Parameters
     ----------

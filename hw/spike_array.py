@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.packed_add import packed_add
+from hw.packed_add import guard_bit, packed_add
 
 
 __all__ = ["GROUP", "ENTRY_BITS", "ENTRY_OFFSET", "SpikeArray"]
@@ -184,6 +184,7 @@ class SpikeArray(wiring.Component):
                 controls[name] += _flag_copies(m, f"{name}_b{k}", copy, self.sets // 2, enable,
                                                init=init)
 
+        guards = [guard_bit(m, f"guard_{k}", word[k]) for k, word in enumerate(words)]
         for which in range(self.sets):
             copy = which * len(words) // self.sets
             lookups = [[] for _ in range(self._load_columns)]
@@ -208,12 +209,12 @@ class SpikeArray(wiring.Component):
                     lookups[column].append(lookup)
             for column in range(self._load_columns):
                 index = which * self._load_columns + column
-                self._column(m, index, lookups[column],
+                self._column(m, index, lookups[column], guards[copy],
                              **{name: controls[name][copy] for name in controls})
 
         return m
 
-    def _column(self, m, index, terms, *, add, finish, negate):
+    def _column(self, m, index, terms, guard, *, add, finish, negate):
         # All adders of a column are packed into as few carry chains as possible. There is a
         # register behind each of them, in the slice of the adder: none costs cells of its own.
         pairs = []
@@ -221,7 +222,7 @@ class SpikeArray(wiring.Component):
         for level in range(1, self.levels + 1):
             sums = [Signal(ENTRY_BITS + level, name=f"tree_{index}_{level}_{k}", reset_less=True)
                     for k in range(len(terms) // 2)]
-            pairs += [(Cat(terms[2 * k], Const(0, 1)), terms[2 * k + 1]) for k in range(len(sums))]
+            pairs += [(Cat(terms[2 * k], guard), terms[2 * k + 1]) for k in range(len(sums))]
             totals += sums
             terms = sums
 

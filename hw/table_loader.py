@@ -5,7 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
-from hw.packed_add import packed_add
+from hw.packed_add import guard_bit, packed_add
 from hw.spike_array import ENTRY_BITS, ENTRY_OFFSET, GROUP
 
 
@@ -168,6 +168,7 @@ class TableLoader(wiring.Component):
         for column in range(self._load_columns):
             control = controls[column % 2]
             totals, pairs = [], []
+            guard = guard_bit(m, f"guard_{column}", active[column])
             for group in range(groups):
                 first = column * self._rows + group * GROUP
                 weights = [active.word_select(first + k, 4) for k in range(GROUP)]
@@ -187,7 +188,7 @@ class TableLoader(wiring.Component):
                 # Lowest bit: carry in for a subtraction. Highest bit: keeps the carry out.
                 wide = Signal(signed(ENTRY_BITS), name=f"wide_{column}_{group}")
                 m.d.comb += wide.eq(operand)
-                pairs.append((Cat(Const(1, 1), total, Const(0, 1)), Cat(control["borrow"], wide)))
+                pairs.append((Cat(Const(1, 1), total, guard), Cat(control["borrow"], wide)))
             sums = packed_add(m, f"adders_{column}", pairs)
             with m.If(self.enable):
                 m.d.sync += [total.eq(value[1:]) for total, value in zip(totals, sums, strict=True)]

@@ -21,7 +21,7 @@ class UartReceiver(wiring.Component):
     gone by its middle is noise and ignored; a byte without stop bit is dropped, and the receiver
     then waits for an idle line.
 
-    Latency is 9.5 bit times and 3 cycles from the falling edge; about 35 LUT and 30 FF.
+    Latency is 9.5 bit times and 3 cycles from the falling edge; 36 COMB and 23 FF.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ class UartReceiver(wiring.Component):
 class UartTransmitter(wiring.Component):
     """Send bytes on an asynchronous line.
 
-    Throughput is one byte in ``10 * divisor`` cycles, latency 1 cycle to the start bit; about
-    25 LUT and 25 FF.
+    Throughput is one byte in ``10 * divisor`` cycles, latency 1 cycle to the start bit; 29
+    COMB and 18 FF.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Simulation twin of an external memory: latency, and stalls at random."""
 
-from amaranth import *
+from amaranth import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory as Array64
 from amaranth.lib.wiring import In

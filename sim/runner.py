@@ -41,7 +41,7 @@ def run_bench(component, name, bench, folder, *, seed=0, environment=None):
     runner.build(sources=[source], hdl_toplevel=name, build_dir=folder, always=True,
                  timescale=("1ns", "1ps"), build_args=args)
     environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-                   "COCOTB_TRUST_INERTIAL_WRITES": "1", "COCOTB_RANDOM_SEED": str(seed),
+                   "COCOTB_RANDOM_SEED": str(seed),
                    **(environment or {})}
     results = runner.test(hdl_toplevel=name, test_module=bench, build_dir=folder, test_dir=folder,
                           extra_env=environment)

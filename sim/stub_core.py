@@ -1,6 +1,6 @@
 """A core that copies: every image to its result, word by word; same ports as hw.core.Core."""
 
-from amaranth import *
+from amaranth import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 

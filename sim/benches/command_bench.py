@@ -6,7 +6,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
-from hw.register import CONTROL_BITS, MAGIC, Opcode, Register, REFUSED, REPLY, VERSION
+from hw.register import CONTROL_BITS, MAGIC, Opcode, REFUSED, Register, REPLY, VERSION
 from sim.cocotb_streams import StreamSink, StreamSource
 
 

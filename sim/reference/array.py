@@ -79,24 +79,31 @@ def run_array(fields, *, words, pool, psum, rows, acc_bits):
 def array_cycles(fields, headers, *, config):
     """Cycles from the one that takes the descriptor to ``done``, both counted, without stalls.
 
-    ``headers`` are the packed tile headers. Exact if the walk keeps ahead of the lookups: at most
-    ``planes - 1`` skipped positions between two that are read.
+    ``headers`` are the packed tile headers. Exact if the tables load slower than the first 16
+    planes are read (at least two column sets), if there are 2 planes or more, and if the walk
+    keeps ahead of the lookups: at most ``planes - 1`` skipped positions in a row, but for the first
+    and the last ones of a tile.
     """
     load = 16 * config.rows // config.load_columns
+    levels = (config.rows // 4).bit_length() - 1
     planes = fields["planes"]
-    set_words = config.load_columns * config.rows // 16
-    cycles = 0
+    if not headers:
+        return 2
+    # The first column set is collected, or the first words are read.
+    cycles = max(config.load_columns * config.rows // 16 + load + 3, 40)
+    drain = 0
     for tile, header in enumerate(headers):
         _, _, inside = _walk(fields, unpack(TileHeader, int(header)))
         read = int(inside.sum())
+        if tile:
+            cycles += load + 1
         if tile or fields["accumulate"]:
-            lookups = planes + (read - 1) * max(planes, 3) if read else 0
-            lookups += not inside[-1, -1]
+            # Reads of partial sums keep a distance of 3; a skipped last position costs a bubble.
+            cycles += planes + (read - 1) * max(planes, 3) if read else 0
+            bubble = not inside[-1, -1]
+            cycles += bubble
+            drain = (levels + 6 - bubble) if read else 1
         else:
-            lookups = read * planes + inside.size - read
-        # Tables of a tile; the first one's also wait for its first column set.
-        cycles += load + 1 + lookups
-        if tile == 0:
-            cycles += 0
-    levels = (config.rows // 4).bit_length() - 1
-    return 2 + set_words + cycles + levels + 6
+            cycles += read * planes + inside.size - read
+            drain = levels + 6
+    return cycles + drain

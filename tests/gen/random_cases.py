@@ -10,7 +10,7 @@ from model.integer_random import random_network
 HEADS = (5, 9, 45, 80)
 
 
-def random_case(seed, *, max_size=24):
+def random_case(seed, *, max_size=20):
     """(RandomNetwork, CoreConfig): widths, memory sizes and array side drawn from ``seed``.
 
     Every fourth case forces one of the head sizes that fit no word.
@@ -27,6 +27,6 @@ def random_case(seed, *, max_size=24):
         rows=rows, load_columns=int(rng.choice([rows // 4, rows // 2])),
         neuron_lanes=int(rng.choice([4, 8])), acc_bits=acc_bits, membrane_frac=frac, z_bits=params.z_bits,
         multiplier_bits=max(8, params.mult_bits), psum_words=int(rng.choice([128, 256, 512])),
-        pool_bank_words=int(rng.choice([256, 512, 1024])) * (64 // rows),
+        pool_bank_words=int(rng.choice([512, 1024, 2048])) * (64 // rows),
         weight_fifo_words=int(rng.choice([32, 64, 256])), head_words=8)
     return found, config

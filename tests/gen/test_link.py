@@ -8,8 +8,8 @@ import threading
 import numpy as np
 import pytest
 
-from gen.link import (cobs_decode, decode_frame, Device, encode_frame, LinkError, Transport)
-from hw.register import (Counter, COUNTER_BASE, MAGIC, Opcode, REFUSED, Register, REPLY, VERSION)
+from gen.link import cobs_decode, decode_frame, Device, encode_frame, LinkError, Transport
+from hw.register import Counter, COUNTER_BASE, MAGIC, Opcode, REFUSED, Register, REPLY, VERSION
 
 
 class Model:

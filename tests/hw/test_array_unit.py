@@ -83,7 +83,20 @@ class Machine:
         return taken
 
 
-@pytest.mark.parametrize("stall", [0.0, 0.3])
+def random_fields(rng, *, planes=None):
+    """Random geometry with everything that the descriptor can say, small enough to simulate."""
+    return {
+        "source": int(rng.integers(1 << 16)), "row_stride": int(rng.integers(1 << 16)),
+        "position_stride": int(rng.integers(1 << 12)), "stride": int(rng.integers(1, 4)),
+        "planes": int(rng.integers(1, 17)) if planes is None else planes,
+        "signed": int(rng.integers(2)), "height": int(rng.integers(1, 9)),
+        "width": int(rng.integers(1, 9)), "first_row": int(rng.integers(4)),
+        "out_rows": int(rng.integers(1, 4)), "out_width": int(rng.integers(1, 6)),
+        "psum": int(rng.integers(1 << 10)), "accumulate": int(rng.integers(2)),
+    }
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.4])
 @pytest.mark.parametrize("load_columns", [4, 16])
 def test_convolution_3x3(load_columns, stall):
     rng = np.random.default_rng(1)
@@ -95,3 +108,64 @@ def test_convolution_3x3(load_columns, stall):
     machine.add(tiles[:2], source=1, row_stride=40_000, position_stride=4095, height=9, width=7,
                 first_row=3, out_rows=2, out_width=4, psum=1020, accumulate=1, stride=2)
     machine.run()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random(seed):
+    """Random descriptors under random stalls, padding and skipped tiles included."""
+    rng = np.random.default_rng(seed)
+    machine = Machine(rng=rng, stall=[0.1, 0.5][seed % 2], load_columns=[1, 4, 8, 16][seed])
+    for _ in range(6):
+        reach = int(rng.choice([0, 2, 127]))
+        machine.add([random_tile(rng, machine.config, offset=int(rng.integers(1 << 16)),
+                                 dy=int(rng.integers(-reach - 1, reach + 1)),
+                                 dx=int(rng.integers(-reach - 1, reach + 1)))
+                     for _ in range(int(rng.integers(1, 4)))], **random_fields(rng))
+    machine.run(cycles=30_000)
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+@pytest.mark.parametrize("planes", [1, 2, 3])
+def test_one_position(planes, stall):
+    """Every tile adds to the same partial sum: a stale one would lose a tile."""
+    rng = np.random.default_rng(0)
+    machine = Machine(rng=rng, stall=stall, load_columns=16, acc_bits=20)
+    tiles = [random_tile(rng, machine.config) for _ in range(6)]
+    machine.add(tiles, planes=planes, height=1, width=1, out_rows=1, out_width=1)
+    machine.run()
+
+
+def test_extremes():
+    """All weights and bits at their ends, 16 signed planes, sums that wrap."""
+    rng = np.random.default_rng(0)
+    machine = Machine(rng=rng, load_columns=8, acc_bits=20)
+    machine.pool[:64] = 0xFFFF
+    machine.pool[64:128] = np.arange(64) % 16 // 15 * 0xFFFF
+    machine.psum[:3] = 2**19 - 1
+    machine.psum[3:6] = -2**19
+    header = pack(TileHeader)
+    low, high = ([header] + [nibble * 0x1111_1111_1111_1111] * 16 for nibble in (8, 7))
+    for source in (0, 64):
+        for tile in (low, high):
+            machine.add([tile, low, high], source=source, position_stride=16, row_stride=0,
+                        planes=16, signed=1, height=1, width=4, out_rows=1, out_width=4,
+                        accumulate=1)
+    machine.run()
+
+
+@pytest.mark.parametrize("load_columns, accumulate", [(4, 0), (8, 1)])
+def test_cycles(load_columns, accumulate):
+    rng = np.random.default_rng(0)
+    machine = Machine(rng=rng, load_columns=load_columns)
+    machine.add([], height=1, width=1, out_rows=1, out_width=1)
+    for planes, height, width in [(2, 3, 4), (3, 4, 5), (3, 1, 1), (8, 2, 3)]:
+        for shifts in [[(0, 0)], [(1, -1), (0, 1)], [(0, 1), (5, 5), (-1, 0)], [(0, 0), (5, 5)]]:
+            machine.add([random_tile(rng, machine.config, dy=dy, dx=dx) for dy, dx in shifts],
+                        row_stride=15, position_stride=3, planes=planes, height=height,
+                        width=width, out_rows=height, out_width=width, accumulate=accumulate)
+
+    taken = machine.run(cycles=20_000)
+
+    expected = [array_cycles(unpack(Array, pack(Array, **fields)), [tile[0] for tile in tiles],
+                             config=machine.config) for fields, tiles in machine.jobs]
+    assert taken == expected

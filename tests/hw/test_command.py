@@ -2,16 +2,26 @@
 import random
 
 from amaranth import Module
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 import pytest
 
 from hw.command import CommandProcessor
 from hw.config import CoreConfig
 from hw.frame import FrameWord
-from amaranth.lib import stream
-from hw.register import (CONTROL_BITS, config_digest, Counter, COUNTER_BASE, MAGIC, Opcode, REFUSED,
-                         Register, REPLY, UNITS, VERSION)
+from hw.register import (
+    config_digest,
+    CONTROL_BITS,
+    Counter,
+    COUNTER_BASE,
+    MAGIC,
+    Opcode,
+    REFUSED,
+    Register,
+    REPLY,
+    UNITS,
+    VERSION,
+)
 from hw.register_file import RegisterFile
 from sim.memory_twin import MemoryTwin
 from sim.ports import feed_stream, simulate

@@ -59,7 +59,7 @@ def run_program(config, program, tiles, *, seed, stall, cycles=60_000):
     expected_pool = pool.copy()
     expected = [neuron(unpack(Neuron, descriptor), tile, expected_pool, psum, rows=config.rows,
                        acc_bits=config.acc_bits, membrane_frac=config.membrane_frac)
-                for descriptor, tile in zip(program, tiles)]
+                for descriptor, tile in zip(program, tiles, strict=True)]
     memory = pool.tolist()
     got, spent, state = [], [], {"cycle": 0, "reads": 0, "writes": 0}
     dut = NeuronUnit(config)

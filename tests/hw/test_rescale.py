@@ -19,9 +19,10 @@ def operands(rng, acc_bits, multiplier_bits, count):
     acc = rng.integers(-(1 << (acc_bits - 1)), 1 << (acc_bits - 1), size=count) >> acc_scale
     bias = rng.integers(-(1 << 43), 1 << 43, size=count) >> rng.integers(0, 44, size=count)
     addend = rng.integers(-(1 << 15), 1 << 15, size=count)
-    rows = list(zip(acc, m, bias, shift, addend))
+    rows = list(zip(acc, m, bias, shift, addend, strict=True))
     rows += [(a, mm, b, s, u) for a in ends(acc_bits) for mm in ends(multiplier_bits)
-             for b in ends(44)[:3] for s in (0, 1, 7, 8, 26) for u in (-(1 << 15), 0, (1 << 15) - 1)]
+             for b in ends(44)[:3] for s in (0, 1, 7, 8, 26)
+             for u in (-(1 << 15), 0, (1 << 15) - 1)]
     # Ties, and sums just inside and outside of the range.
     rows += [(0, 0, (edge << s) + d, s, 0) for edge in (-32769, -32768, -1, 0, 32767, 32768)
              for s in (0, 1, 3, 26) for d in (-(1 << s) // 2, -1, 0, 1, (1 << s) // 2)]
@@ -39,13 +40,11 @@ def test_matches_golden(acc_bits, multiplier_bits, frac, width):
     async def bench(ctx):
         ctx.set(dut.limit, 0xffff & -(1 << (width - 1)))
         for cycle in range(len(rows) + dut.LEVEL_LATENCY):
-            def at(delay):
-                return rows[min(max(cycle - delay, 0), len(rows) - 1)].tolist()
-            ctx.set(dut.acc, at(0)[0])
-            ctx.set(dut.multiplier, at(0)[1])
-            ctx.set(dut.bias, at(dut.BIAS_DELAY)[2])
-            ctx.set(dut.shift, at(dut.SHIFT_DELAY)[3])
-            ctx.set(dut.addend, at(dut.ADDEND_DELAY)[4])
+            for column, (signal, delay) in enumerate([
+                    (dut.acc, 0), (dut.multiplier, 0), (dut.bias, dut.BIAS_DELAY),
+                    (dut.shift, dut.SHIFT_DELAY), (dut.addend, dut.ADDEND_DELAY)]):
+                index = min(max(cycle - delay, 0), len(rows) - 1)
+                ctx.set(signal, int(rows[index, column]))
             if cycle >= dut.VALUE_LATENCY:
                 values.append((ctx.get(dut.value), ctx.get(dut.clipped)))
             if cycle >= dut.LEVEL_LATENCY:

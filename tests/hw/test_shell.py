@@ -8,7 +8,7 @@ import pytest
 from gen.link import decode_frame, encode_frame
 from hw.config import CoreConfig
 from hw.onchip_memory import OnChipMemory
-from hw.register import Opcode, Register, config_digest
+from hw.register import config_digest, Opcode, Register
 from hw.shell import Shell
 from sim.memory_twin import MemoryTwin
 from sim.ports import simulate

@@ -2,9 +2,8 @@
 import random
 
 from amaranth import Module
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.lib import stream
 import pytest
 
 from hw.uart import UartReceiver, UartTransmitter

@@ -17,5 +17,6 @@ CONFIG = CoreConfig(rows=16, load_columns=4, pool_banks=4, pool_bank_words=16, p
     (lambda: PartialSums(CONFIG), PSUM_LATENCY, CONFIG.psum_words)], ids=["pool", "partial_sum"])
 def test_rtl(tmp_path, component, latency, words):
     run_bench(component(), "memory", "sim.benches.pool_bench", tmp_path,
-                environment={"LATENCY": str(latency), "WORDS": str(words),
+              environment={"LATENCY": str(latency), "WORDS": str(words),
+                           # Else Icarus lets an input change before the clock edge that samples it.
                            "COCOTB_TRUST_INERTIAL_WRITES": "0"})

@@ -10,7 +10,7 @@ import pytest
 
 from gen.link import Device, LinkError, Transport
 from hw.config import CoreConfig
-from hw.register import Register, config_digest
+from hw.register import config_digest, Register
 from hw.shell import Shell
 from sim.memory_twin import MemoryTwin
 from sim.stub_core import StubCore

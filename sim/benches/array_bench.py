@@ -1,0 +1,68 @@
+"""cocotb bench for hw.array_unit; run by tests/rtl."""
+
+import random
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles, RisingEdge
+import numpy as np
+
+from hw.descriptor import Array, pack, TileHeader, unpack
+from hw.port import POOL_LATENCY, PSUM_LATENCY
+from sim.cocotb_ports import run_unit, serve_read, serve_write
+from sim.cocotb_streams import StreamSource
+from sim.reference.array import run_array
+
+
+ROWS, ACC_BITS, WORDS, PSUM_WORDS = 16, 24, 4096, 512
+
+
+@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.parametrize(stall=[0.0, 0.4])
+async def matches_reference(dut, stall):
+    rng, stalls = np.random.default_rng(0), random.Random(0)
+    pool = rng.integers(0, 1 << ROWS, WORDS, dtype="u8")
+    psum = rng.integers(-1 << 20, 1 << 20, (PSUM_WORDS, ROWS))
+
+    def pack_row(row):
+        return sum((int(acc) & (1 << ACC_BITS) - 1) << (lane * ACC_BITS)
+                   for lane, acc in enumerate(row))
+
+    memory = [pack_row(row) for row in psum]
+    shape = dict(row_stride=50, position_stride=9, height=7, width=5)
+    program = [
+        (dict(source=65_500, planes=3, stride=1, out_rows=3, out_width=5, **shape),
+         [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]),
+        (dict(source=3, planes=9, signed=1, stride=2, first_row=1, out_rows=2, out_width=3,
+              accumulate=1, psum=1020, **shape), [(0, 0), (5, 9), (-3, 2)]),
+        (dict(source=7, planes=1, stride=1, out_rows=1, out_width=1, **shape), [(0, 0)] * 4),
+    ]
+    words = []
+    for fields, shifts in program:
+        fields["tiles"] = len(shifts)
+        words.append([])
+        for dy, dx in shifts:
+            words[-1].append(pack(TileHeader, offset=int(rng.integers(1 << 16)), dy=dy, dx=dx))
+            words[-1] += rng.integers(0, 1 << 64, ROWS * ROWS // 16, dtype="u8").tolist()
+
+    dut.control__run__valid.value = 0
+    dut.rst.value = 1
+    options = dict(rng=stalls, stall=stall)
+    weights = StreamSource(dut, "weights", dut.clk, **options)
+    Clock(dut.clk, 10, unit="ns").start()
+    await RisingEdge(dut.clk)
+    dut.rst.value = 0
+    cocotb.start_soon(weights.send([word for tiles in words for word in tiles]))
+    cocotb.start_soon(serve_read(dut, "pool", lambda a: int(pool[a % WORDS]),
+                                 latency=POOL_LATENCY, **options))
+    cocotb.start_soon(serve_read(dut, "psum_read", lambda a: memory[a % PSUM_WORDS],
+                                 latency=PSUM_LATENCY, **options))
+    cocotb.start_soon(serve_write(dut, "psum_write",
+                                  lambda a, d: memory.__setitem__(a % PSUM_WORDS, d), **options))
+    for (fields, _), tiles in zip(program, words, strict=True):
+        packed = pack(Array, **fields)
+        events = run_array(unpack(Array, packed), words=tiles, pool=pool, psum=psum, rows=ROWS,
+                           acc_bits=ACC_BITS)
+        assert await run_unit(dut, packed) == (0, events)
+        await ClockCycles(dut.clk, 2)
+        assert memory == [pack_row(row) for row in psum]

@@ -1,0 +1,71 @@
+"""gen.build, gen.verify and gen.run as commands: exit codes, messages, files."""
+
+import json
+
+import pytest
+
+from gen import build, run, verify
+
+
+def failing(capsys, command, arguments, code=1):
+    assert command(arguments) == code
+    return capsys.readouterr().err
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command, arguments, text", [
+    (build.cli, ["--board", "ulx4", "--model", "qsdt_nano"], "known boards are ulx3s-12f"),
+    (build.cli, ["--board", "ulx3s", "--model", "qsdt"], "must be one of .*qsdt_nano"),
+    (build.cli, ["--board", "ulx3s"], "Name a network: --model .qsdt_nano"),
+    (build.cli, ["--board", "ulx3s", "--weights", "none.qsd"], "none.qsd"),
+    (build.cli, ["--board", "ulx3s-12f", "--model", "qsdt_nano", "--until", "config"],
+     "Does not fit: block RAMs .* needed, 56 available"),
+    (verify.cli, ["--model", "qsdt_nano", "--forms", "integer,gate"], "known are integer, iss"),
+    (verify.cli, ["--model", "qsdt_nano", "--forms", "iss"], "At least two forms"),
+    (verify.cli, ["--model", "qsdt_nano", "--images", "none.npz"], "none.npz"),
+    (run.cli, ["--board", "virtual2", "--model", "qsdt_nano"], "known are virtual, ulx3s-12f"),
+    (run.cli, ["--board", "ulx3s-85f", "--model", "qsdt_nano"], "Name the board's serial port"),
+    (run.cli, ["--board", "ulx3s-85f", "--model", "qsdt_nano", "--port", "no/such/port"],
+     "Cannot open no/such/port"),
+    (run.cli, ["--board", "virtual", "--model", "qsdt_nano", "--port", "x"],
+     "--port and --program are for real boards"),
+    (run.cli, ["--board", "virtual", "--model", "qsdt_nano", "--count", "0"],
+     "Count of images must be at least 1"),
+])
+def test_bad_input(workplace, capsys, command, arguments, text):
+    import re
+
+    message = failing(capsys, command, arguments)
+    assert re.search(text, message), message
+    assert "Traceback" not in message
+
+
+def test_build_refuses_without_verification(workplace, capsys):
+    message = failing(capsys, build.cli, ["--board", "ulx3s", "--model", "qsdt_nano",
+                                          "--until", "synth", "-q"])
+    assert "No passing verification" in message and "python -m gen.verify" in message
+
+
+def test_build_until_config(workplace, capsys):
+    assert build.cli(["--board", "ulx3s", "--model", "qsdt_nano", "--until", "config"]) == 0
+    folder = workplace / "build" / "ulx3s-85f-qsdt_nano"
+    report = json.loads((folder / "report.json").read_text())
+    assert report["lanes"]["value"] >= 1024
+    assert report["cycles"]["tag"] == "cost-model"
+    assert len(report["layers"]) > 30
+    assert (folder / "program.img").is_file() and (folder / "report.md").is_file()
+
+
+def test_verify_integer_and_iss(workplace, capsys):
+    assert verify.cli(["--model", "qsdt_nano", "--forms", "integer,iss", "--count", "2",
+                       "--report", "report.json"]) == 0
+    out = capsys.readouterr().out
+    assert "integer = iss: equal on 2 images" in out
+    assert json.loads((workplace / "report.json").read_text())["equal"]
+    # Without the RTL there is nothing that a build could rely on.
+    assert not (workplace / "build" / "verified").exists()

@@ -1,0 +1,14 @@
+# amaranth: UnusedElaboratable=no
+import pytest
+
+from hw.config import CoreConfig
+from hw.depthwise import DepthwiseUnit
+from sim.runner import run_bench
+
+
+@pytest.mark.rtl
+def test_rtl(tmp_path):
+    config = CoreConfig(rows=16)
+    # Else Icarus lets an input change before the clock edge that samples it.
+    run_bench(DepthwiseUnit(config=config), "depthwise", "sim.benches.depthwise_bench", tmp_path,
+              environment={"COCOTB_TRUST_INERTIAL_WRITES": "0"})

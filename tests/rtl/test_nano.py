@@ -1,0 +1,81 @@
+"""qsdt_nano end to end in RTL, on its own configuration and on one far too small for it."""
+
+from pathlib import Path
+
+import pytest
+
+from boards import find_board
+from gen.configure import TwinSpec, derive, read_overrides
+from gen.cost import layer_cycles, predict, spans
+from gen.inputs import load_images
+from gen.iss import Iss
+from gen.verify import rtl_trace, verify
+from model import zoo
+from sim.rtl import RtlCore
+
+
+pytestmark = pytest.mark.rtl
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.fixture(scope="module")
+def network():
+    return zoo.load("qsdt_nano")
+
+
+@pytest.fixture(scope="module")
+def images(network):
+    return load_images(None, network, model="qsdt_nano")[0]
+
+
+def test_all_forms_equal(network, images, request):
+    _, program = derive(find_board("ulx3s"), network)
+    result = verify(network, program, images[:3], forms=("integer", "iss", "rtl"),
+                    cache=request.config.cache.mkdir("rtl"))
+    assert not result.differences, result.lines
+
+
+def test_cost_model_within_ten_percent(network, images, request):
+    _, program = derive(find_board("ulx3s"), network)
+    prediction = predict(program)
+    with RtlCore(program.config, memory_words=program.memory_words,
+                 cache=request.config.cache.mkdir("rtl")) as core:
+        core.write(0, program.payload)
+        _, run, records = rtl_trace(program, core, images[0], limit=5_000_000)
+    assert abs(prediction.cycles / run.cycles - 1) < 0.10, (prediction.cycles, run.cycles)
+    measured = layer_cycles(program, spans(records))
+    for name, layer in measured.items():
+        if layer.cycles > run.cycles / 100 and not name.endswith("attn_lif"):
+            predicted = prediction.layers[name].cycles
+            assert abs(predicted / layer.cycles - 1) < 0.10, (name, predicted, layer.cycles)
+
+
+def test_shrunken_configuration(network, images, request):
+    overrides = read_overrides(CONFIGS / "shrunken.yaml")
+    _, program = derive(find_board("ulx3s"), network, overrides)
+    config = program.config
+    assert config.rows <= 32
+    largest = max((m for name, m in program.maps.items() if name != "image"),
+                  key=lambda m: m.words)
+    assert largest.words > config.pool_words
+    assert program.homes[largest.name][0] == "memory"
+    maps = [name for name, strips in program.strips.items() if strips < 3]
+    # Attention and pooling take whole maps; the head is a single position.
+    assert all(name.endswith(("attn_lif", "lif", "head")) for name in maps), maps
+    words = config.tile_weight_words + 1
+    assert config.weight_fifo_words < words
+    result = verify(network, program, images[:2], forms=("integer", "iss", "rtl"),
+                    twin=TwinSpec(**overrides["twin"]),
+                    cache=request.config.cache.mkdir("rtl"))
+    assert not result.differences, result.lines
+
+
+def test_iss_finds_a_changed_weight(network, images):
+    """The comparison notices: one flipped bit of a weight changes a named tensor."""
+    _, program = derive(find_board("ulx3s"), network)
+    iss = Iss(program)
+    iss.memory[5] ^= 1
+    _, _, completions = iss.run(images[0])
+    clean = Iss(program).run(images[0])[2]
+    assert any((a.words != b.words).any() for a, b in zip(completions, clean, strict=True))

@@ -1,0 +1,53 @@
+"""Random networks in RTL: integer model = ISS = RTL on every tensor, under random stalls."""
+
+import pytest
+
+from gen.compiler import compile_network
+from gen.verify import verify
+from gen.configure import TwinSpec
+from hw.config import CoreConfig
+from model.graph import IntegerParams
+from model.integer_random import random_network
+
+
+pytestmark = pytest.mark.rtl
+
+# Few cores, because each is compiled for minutes; several networks run on each.
+CORES = {
+    "narrow": (CoreConfig(rows=16, load_columns=4, neuron_lanes=8, acc_bits=25, membrane_frac=7,
+                          z_bits=8, multiplier_bits=12, pool_banks=4, pool_bank_words=1024,
+                          psum_words=128, weight_fifo_words=32, const_fifo_words=32,
+                          depthwise_fifo_words=32, head_words=8, queue_depth=2),
+               IntegerParams(acc_bits=25, u_frac=7, z_bits=8, z_frac=3, mult_bits=12),
+               TwinSpec(latency=20, stall=0.3, seed=3)),
+    "wide": (CoreConfig(rows=32, load_columns=8, neuron_lanes=4, acc_bits=27, membrane_frac=11,
+                        z_bits=14, multiplier_bits=18, pool_banks=8, pool_bank_words=1024,
+                        psum_words=256, weight_fifo_words=64, const_fifo_words=64,
+                        depthwise_fifo_words=64, head_words=4, queue_depth=5),
+             IntegerParams(acc_bits=27, u_frac=11, z_bits=14, z_frac=5, mult_bits=18),
+             TwinSpec(latency=3, stall=0.1, seed=5)),
+}
+
+CASES = {
+    "narrow": [(5, 100), (9, 101), (45, 102), (80, 103), (None, 104)],
+    "wide": [(5, 200), (9, 201), (45, 202), (80, 203), (None, 204)],
+}
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_rtl_equals_integer_model(core, request):
+    config, params, twin = CORES[core]
+    cache = request.config.cache.mkdir("rtl")
+    reached = {}
+    for head_size, seed in CASES[core]:
+        found = random_network(seed, params=params, head_size=head_size, max_size=14, max_dim=80)
+        program = compile_network(found.network, config)
+        result = verify(found.network, program, found.images(2, seed),
+                        forms=("integer", "iss", "rtl"), twin=twin, cache=cache,
+                        memory_words=1 << 19)
+        assert not result.differences, (seed, result.lines)
+        for key, count in result.figures["stats"].items():
+            reached[key] = reached.get(key, 0) + count
+    for key in ("ktv_saturated", "qktv_saturated", "z_saturated", "u_saturated",
+                "negative_scale", "zero_scale", "threshold_clipped"):
+        assert reached[key] > 0, (key, reached)
