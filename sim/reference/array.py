@@ -26,7 +26,7 @@ def _word_bits(words, rows):
 
 
 def _walk(fields, header):
-    """Input coordinates of all output positions; (iy, ix, inside), each ``[out_rows, out_width]``."""
+    """Input coordinates of the output positions: iy, ix, inside, each ``[out_rows, out_width]``."""
     y, x = np.mgrid[:fields["out_rows"], :fields["out_width"]]
     iy = (fields["first_row"] + y) * fields["stride"] + _signed(header["dy"], 8)
     ix = x * fields["stride"] + _signed(header["dx"], 8)
@@ -81,8 +81,8 @@ def array_cycles(fields, headers, *, config):
 
     ``headers`` are the packed tile headers. Exact if the tables load slower than the first 16
     planes are read (at least two column sets), if there are 2 planes or more, and if the walk
-    keeps ahead of the lookups: at most ``planes - 1`` skipped positions in a row, but for the first
-    and the last ones of a tile.
+    keeps ahead of the lookups: at most ``planes - 1`` skipped positions (a row outside counts
+    one) between two that are read.
     """
     load = 16 * config.rows // config.load_columns
     levels = (config.rows // 4).bit_length() - 1

@@ -1,7 +1,11 @@
 """Random networks paired with random core configurations, for tests of compiler and RTL."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from gen.compiler import compile_network
+from gen.error import DoesNotFit
 from hw.config import CoreConfig
 from model.graph import IntegerParams
 from model.integer_random import random_network
@@ -30,3 +34,13 @@ def random_case(seed, *, max_size=20):
         pool_bank_words=int(rng.choice([512, 1024, 2048])) * (64 // rows),
         weight_fifo_words=int(rng.choice([32, 64, 256])), head_words=8)
     return found, config
+
+
+def compile_case(seed, **kwargs):
+    """(RandomNetwork, Program): the pool is doubled until the network fits."""
+    found, config = random_case(seed, **kwargs)
+    while True:
+        try:
+            return found, compile_network(found.network, config)
+        except DoesNotFit:
+            config = replace(config, pool_bank_words=2 * config.pool_bank_words)

