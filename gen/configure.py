@@ -130,7 +130,7 @@ def derive(board, network, overrides=None):
             continue
         for bank_words in POOL_BANK_WORDS:
             values = {"rows": rows, "load_columns": max(4, rows // 4),
-                      "neuron_lanes": min(8, rows // 2), "pool_bank_words": bank_words,
+                      "neuron_lanes": max(2, rows // 8), "pool_bank_words": bank_words,
                       **widths, **core_overrides}
             try:
                 core = CoreConfig(**values)

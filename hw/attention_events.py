@@ -100,8 +100,7 @@ class AttentionEvents(wiring.Component):
         tokens_left = Signal(16)
         bank = Signal()
 
-        # Rows of K^T V that were written. Not a LUT-RAM: Yosys' ABC9 sees a loop through one that
-        # is read and written back in a cycle, and fails.
+        # Rows of K^T V that were written. Flip-flops, so that one cycle clears them.
         seen = Signal(data.ArrayLayout(rows, head_words), reset_less=True)
 
         # The word whose groups are handed out. A mark is a step without a bit.

@@ -38,7 +38,7 @@ class DepthwiseUnit(wiring.Component):
     Cycles without stalls, where n is the positions of the output rows that a kernel row adds to,
     summed over the kernel rows (its input row lies inside the map):
 
-    - LEVEL: ``45 + (rows / 2 + 17) * (kernel - 1) + 3 * n``;
+    - LEVEL: ``46 + (rows / 2 + 18) * (kernel - 1) + 3 * n``;
     - PARTIAL: ``79 + 4 * n``;
 
     plus at most one for each output row and kernel row whose input row lies above the map.

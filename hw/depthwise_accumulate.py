@@ -65,7 +65,7 @@ class DepthwiseAccumulate(wiring.Component):
             "negative": In(1),
             "last": In(1),
             "end": In(1),
-            "advance": Out(1),
+            "advance": Out(1, init=1),
             "finish": Out(1),
             "psum_read": Out(PsumRead(config)),
             "psum_write": Out(PsumWrite(config)),
@@ -100,8 +100,12 @@ class DepthwiseAccumulate(wiring.Component):
         add_sum = Signal()
         m.d.comb += [
             add.eq(result_valid & target_valid & ~write.valid),
-            self.advance.eq(~(valid & last & result_valid & ~add)),
+            add_sum.eq(self.advance & valid),
         ]
+        # Stop the sums before a last one meets a result that is not added yet. A register,
+        # for it enables every stage; it may stop them a cycle more than needed.
+        last_next = Mux(self.advance, self.valid & self.last, valid & last)
+        m.d.sync += self.advance.eq(~(last_next & ((result_valid & ~add) | (add_sum & last))))
 
         with m.If(self.advance):
             m.d.sync += [
@@ -118,7 +122,6 @@ class DepthwiseAccumulate(wiring.Component):
 
         # Sums -> acc, or result with the last one. The carry of a negative sum comes from one
         # more bit below.
-        m.d.comb += add_sum.eq(self.advance & valid)
         for j in range(rows):
             total = (Cat(negative, 0, acc[j][:-1]).as_signed()
                      + Cat(negative, sums[j]).as_signed())[1:bits + 1]

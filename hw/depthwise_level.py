@@ -98,10 +98,12 @@ class LevelTaps(wiring.Component):
         fill = Signal(range(CENTRE + 1))
         ready = Signal()
         step = Signal()
+        drained = Signal()
+        m.d.sync += drained.eq(prefetch.empty & ~read.active & ~self.start)
         m.d.comb += [
             ready.eq(self.enable & self.advance & output.active),
             prefetch.words.ready.eq(ready),
-            step.eq(ready & (prefetch.words.valid | (prefetch.empty & ~read.active))),
+            step.eq(ready & (prefetch.words.valid | drained)),
             output.step.eq(step & (plane == 0) & (fill == 0)),
         ]
         line = Signal(data.ArrayLayout(rows, LEVEL_PLANES * (TAPS - 1) + 1))

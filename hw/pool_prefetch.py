@@ -61,6 +61,7 @@ class PoolPrefetch(wiring.Component):
         level = Signal(range(DEPTH + 1))
         request = Signal()
         pop = Signal()
+        returned = Signal()
         m.d.comb += [
             self.pool.address.eq(self.addresses.payload),
             self.pool.valid.eq(self.addresses.valid & free.any()),
@@ -69,13 +70,16 @@ class PoolPrefetch(wiring.Component):
             write.data.eq(self.pool.data),
             write.en.eq(self.pool.data_valid),
             self.words.payload.eq(read.data),
-            self.words.valid.eq(level.any()),
             pop.eq(self.words.valid & self.words.ready),
-            self.empty.eq(free == DEPTH),
+            self.empty.eq((free == DEPTH) | ((free == DEPTH - 1) & returned)),
         ]
         m.d.sync += [
-            free.eq(free + pop - request),
+            # A cycle late: `words.ready` comes late in its cycle.
+            returned.eq(pop),
+            free.eq(free + returned - request),
             level.eq(level + self.pool.data_valid - pop),
+            # level != 0, as a register.
+            self.words.valid.eq(self.pool.data_valid | (level > 1) | (self.words.valid & ~pop)),
             write.addr.eq(write.addr + self.pool.data_valid),
             read.addr.eq(read.addr + pop),
         ]

@@ -250,40 +250,40 @@ class Recorder(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        # A record stays in its queue until it is written: only one word of it is multiplexed.
+        chosen = Signal(range(len(UNITS)))
         record = Signal(Record)
+        with m.Switch(chosen):
+            for index in range(len(UNITS)):
+                with m.Case(index):
+                    m.d.comb += record.eq(self.i[index].payload)
         command = self.memory.commands
+        data = self.memory.w_data
         m.d.comb += [
             command.payload.address.eq(self.log + (record.index << 1)),
             command.payload.length.eq(2), command.payload.write.eq(1),
         ]
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.idle.eq(1)
-                taken = Const(1)
-                for index in range(len(UNITS)):
-                    port = self.i[index]
-                    m.d.comb += port.ready.eq(taken)
-                    with m.If(port.valid & taken):
-                        m.d.sync += record.eq(port.payload)
-                        m.d.comb += self.idle.eq(0)
-                        m.next = "COMMAND"
-                    taken = taken & ~port.valid
+                waiting = Cat(port.valid for port in self.i)
+                m.d.comb += self.idle.eq(~waiting.any())
+                for index in reversed(range(len(UNITS))):
+                    with m.If(self.i[index].valid):
+                        m.d.sync += chosen.eq(index)
+                with m.If(waiting.any()):
+                    m.next = "COMMAND"
             with m.State("COMMAND"):
                 m.d.comb += command.valid.eq(1)
                 with m.If(command.ready):
                     m.next = "SIGNATURE"
             with m.State("SIGNATURE"):
-                m.d.comb += [
-                    self.memory.w_data.payload.eq(Cat(record.crc, record.events)),
-                    self.memory.w_data.valid.eq(1),
-                ]
-                with m.If(self.memory.w_data.ready):
+                m.d.comb += [data.payload.eq(Cat(record.crc, record.events)), data.valid.eq(1)]
+                with m.If(data.ready):
                     m.next = "TIME"
             with m.State("TIME"):
-                m.d.comb += [
-                    self.memory.w_data.payload.eq(Cat(record.start, record.end)),
-                    self.memory.w_data.valid.eq(1),
-                ]
-                with m.If(self.memory.w_data.ready):
+                m.d.comb += [data.payload.eq(Cat(record.start, record.end)), data.valid.eq(1)]
+                with m.If(data.ready):
+                    for index in range(len(UNITS)):
+                        m.d.comb += self.i[index].ready.eq(chosen == index)
                     m.next = "IDLE"
         return m

@@ -61,7 +61,8 @@ def run(jobs, pool, *, rows, stall=0.0, seed=0, cycles=200_000):
     clock = [0]
 
     async def count(ctx):
-        async for _ in ctx.tick():
+        while True:
+            await ctx.tick()
             clock[0] += 1
 
 

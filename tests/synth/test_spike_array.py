@@ -80,7 +80,10 @@ def route(component, folder, *, freq=100, options=()):
     folder = Path(folder)
     (folder / "top.il").write_text(rtlil.convert(component, name="top", emit_src=False))
     subprocess.run([_tool("yosys"), "-q", "-p",
-                    "read_rtlil top.il; synth_ecp5 -top top -json top.json"],
+                    # Without the purge, ABC9's names can collide with those of aliases of array
+                    # elements: "Assert `count_id(wire->name) == 0' failed" (yosys 0.70).
+                    "read_rtlil top.il; synth_ecp5 -top top -run begin:map_luts; opt_clean -purge; "
+                    "synth_ecp5 -top top -json top.json -run map_luts:"],
                    cwd=folder, check=True)
     log = subprocess.run([_tool("nextpnr-ecp5"), "--85k", "--package", "CABGA381", "--speed", "6",
                           "--json", "top.json", "--freq", str(freq), "--seed", "1",
