@@ -171,8 +171,7 @@ def _build(arguments, board, overrides, name, network, stages, folder):
                **{f"ebr.{use}": measured(count, "cost-model")
                   for use, count in block_rams(config.core, config.memory_words).items()}})
     _, text = reports.write_report(report, folder)
-    print(f"{folder / 'report.md'}: {reports.headline(report)}"
-          if hasattr(reports, "headline") else text)
+    print(f"{text}: {reports.headline(report)}")
 
 
 def cli(argv=None):

@@ -131,19 +131,22 @@ def _device(arguments, board, config, name):
     if arguments.board == VIRTUAL:
         from gen.build import make_shell
         from sim.verilator import SimulatorFailed, SimulatorMissing
-        from sim.virtual_board import VirtualBoard
+        from sim.virtual_board import VirtualBoard, VirtualBoardError
 
         if arguments.port or arguments.program:
             raise InputError("--port and --program are for real boards")
         try:
-            with (VirtualBoard(lambda divisor: make_shell(board, config, divisor=divisor),
-                               cache=arguments.cache) as virtual,
-                  Device(virtual.url, timeout=30.0) as device):
+            # Four clock cycles a bit: the link is the slowest thing to simulate.
+            shell = make_shell(board, config, divisor=4)
+            with (VirtualBoard(shell, cache=arguments.cache) as virtual,
+                  Device(virtual.url, timeout=virtual.link_timeout) as device):
                 yield device
         except SimulatorMissing as error:
             raise ToolMissing(error.tool, install=error.install) from None
         except SimulatorFailed as error:
             raise ToolFailed(str(error), log=error.log) from None
+        except VirtualBoardError as error:
+            raise ToolFailed(str(error)) from None
         return
     if arguments.program:
         from gen.program import program

@@ -212,10 +212,15 @@ class AttentionUnit(wiring.Component):
         token_address = Signal(16)
         tokens_left = Signal(16)
         taken = write.valid & write.ready
+        written = Signal()
         m.d.comb += [
             write.data.eq(levels[0]),
-            hold.eq(add.valid & add.last & write.valid),
+            written.eq(taken & (plane == 0)),
         ]
+        # A register, for it enables every stage: a last event comes to `add` while the levels of
+        # the token before are still being written.
+        last_next = Mux(hold, add.valid & add.last, output.valid & output.last)
+        m.d.sync += hold.eq(last_next & (done_levels | (write.valid & ~written)))
         m.d.sync += finish.eq(0)
         with m.If(done_levels):
             m.d.sync += [write.valid.eq(1), plane.eq(LEVEL_PLANES - 1)]
@@ -225,7 +230,7 @@ class AttentionUnit(wiring.Component):
                 plane.eq(plane - 1),
                 Cat(levels[0], levels[1]).eq(Cat(levels[1], levels[2])),
             ]
-            with m.If(plane == 0):
+            with m.If(written):
                 m.d.sync += [
                     write.valid.eq(0),
                     write.address.eq(token_address + job.position_stride),

@@ -1,0 +1,21 @@
+"""gen.run on the virtual board: the whole path of a user, without a board."""
+
+import pytest
+
+from gen import run
+
+
+pytestmark = pytest.mark.rtl
+
+
+def test_classifies_on_the_virtual_board(request, tmp_path, capsys):
+    # A small array compiles and simulates faster; the path is the same.
+    small = tmp_path / "small.yaml"
+    small.write_text("core: {rows: 16, load_columns: 8, neuron_lanes: 4}\n")
+    cache = request.config.cache.mkdir("rtl")
+    assert run.cli(["--board", "virtual", "--model", "qsdt_nano", "--count", "3",
+                    "--config", str(small), "--cache", str(cache)]) == 0
+    out = capsys.readouterr().out
+    assert "agreement with the integer model: 3 of 3 images" in out
+    assert "cycles per image" in out and "spike events per image" in out
+    assert "accuracy" in out
