@@ -13,11 +13,11 @@ from gen import report as reports
 from gen import synthesis
 from gen.configure import block_rams, derive, read_overrides
 from gen.cost import predict
-from gen.error import (ArgumentParser, VerificationFailed, add_verbosity, as_input_error, main)
+from gen.error import add_verbosity, ArgumentParser, as_input_error, main, VerificationFailed
 from gen.image import ProgramImage
 from gen.inputs import add_network_options, load_network
-from gen.report import STAGES, measured
-from gen.step import Progress, digest_of, locked, write_atomic
+from gen.report import measured, STAGES
+from gen.step import digest_of, locked, Progress, write_atomic
 from gen.toolchain import find_toolchain
 from gen.verify import core_digest, verified_path
 
@@ -77,13 +77,17 @@ def _parser():
     return parser
 
 
-def _layer_rows(program, prediction):
+def _layer_rows(program, prediction, record):
+    """Per-layer table; simulated cycles (of the last image verified) beside predicted ones."""
     rows = []
+    simulated = record["figures"].get("layer_cycles", {}) if record else {}
     for layer, figures in prediction.layers.items():
+        extra = {"cycles in RTL": measured(simulated[layer], "rtl-sim")} if (
+            layer in simulated) else {}
         rows.append({"name": layer, "strips": str(program.strips.get(layer, 1)),
                      "bound by": figures.bound,
                      "cycles": measured(figures.cycles, "cost-model"),
-                     "memory_bytes": measured(figures.memory_bytes, "cost-model")})
+                     "memory_bytes": measured(figures.memory_bytes, "cost-model"), **extra})
     return rows
 
 
@@ -165,7 +169,7 @@ def _build(arguments, board, overrides, name, network, stages, folder):
                  "network": network.digest(), "image": image.payload_digest,
                  "verify": digest_of(record) if record else None},
         skip_verify=record is None, config=config.to_dict(),
-        layers=_layer_rows(program, prediction), toolchain=toolchain, **results,
+        layers=_layer_rows(program, prediction, record), toolchain=toolchain, **results,
         extra={"predicted_cycles": measured(prediction.cycles, "cost-model"),
                "memory_words": measured(program.memory_words, "cost-model"),
                **{f"ebr.{use}": measured(count, "cost-model")

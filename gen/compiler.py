@@ -12,12 +12,30 @@ import numpy as np
 
 from gen.error import DoesNotFit
 from gen.hazard import Hazards
-from gen.layout import (FeatureMap, head_lanes, head_slot, pack_depthwise, pack_fire, pack_scale,
-                        pack_tile)
+from gen.layout import (
+    FeatureMap,
+    head_lanes,
+    head_slot,
+    pack_depthwise,
+    pack_fire,
+    pack_scale,
+    pack_tile,
+)
 from gen.residency import Residency
-from hw.config import MEMBRANE_BITS, CoreConfig
-from hw.descriptor import (DESCRIPTOR_WORDS, LAYOUTS, WAIT_BITS, DepthwiseMode, Destination,
-                           Header, NeuronFunction, NeuronSource, TileHeader, UnitKind, pack)
+from hw.config import CoreConfig, MEMBRANE_BITS
+from hw.descriptor import (
+    DepthwiseMode,
+    DESCRIPTOR_WORDS,
+    Destination,
+    Header,
+    LAYOUTS,
+    NeuronFunction,
+    NeuronSource,
+    pack,
+    TileHeader,
+    UnitKind,
+    WAIT_BITS,
+)
 from model.graph import Attention, Conv, Depthwise, Fire, Integrate, Pool, Raw, RepConv, Requantise
 
 
@@ -228,7 +246,8 @@ class _Compiler:
     def emit(self, unit, *, reads=(), writes=(), outputs=(), taps=(), **fields):
         """Append a descriptor; reads and writes are (resource, start, end) intervals."""
         waits = self.hazards.issue(unit.value, reads, writes)
-        self.descriptors.append(Descriptor(unit, fields, waits, self.layer, tuple(outputs), tuple(taps)))
+        self.descriptors.append(Descriptor(unit, fields, waits, self.layer, tuple(outputs),
+                                           tuple(taps)))
 
     def stream(self, destination, words):
         address = self.streams.add(words)

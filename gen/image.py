@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open, SafetensorError
 from safetensors.numpy import save as to_safetensors
 
 from gen.error import InputError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gen.error import InputError, as_input_error
+from gen.error import as_input_error, InputError
 from model import data, zoo
 from model.cli import add_widths, widths
 from model.evaluate import read_images

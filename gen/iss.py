@@ -12,8 +12,17 @@ import numpy as np
 
 from gen.layout import im2col, memory_words, pack_lanes, pool_words, unpack_lanes
 from hw.config import LEVEL_PLANES, MEMBRANE_BITS
-from hw.descriptor import (LAYOUTS, DepthwiseMode, Destination, Header, NeuronFunction,
-                           NeuronSource, TileHeader, UnitKind, unpack)
+from hw.descriptor import (
+    DepthwiseMode,
+    Destination,
+    Header,
+    LAYOUTS,
+    NeuronFunction,
+    NeuronSource,
+    TileHeader,
+    UnitKind,
+    unpack,
+)
 
 
 __all__ = ["Iss", "IssError", "Completion", "image_words", "logits_of"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hw.config import LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS, CoreConfig
+from hw.config import CoreConfig, LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS
 
 
 __all__ = ["FeatureMap", "default_lanes", "head_lanes", "head_slot", "memory_words",

@@ -1,6 +1,6 @@
 """Classify images on a board, or on the virtual board: the same RTL in a simulator, same link."""
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, ExitStack
 from pathlib import Path
 import sys
 import time
@@ -10,8 +10,17 @@ from tqdm import tqdm
 
 from boards import find_board
 from gen.configure import derive, read_overrides
-from gen.error import (ArgumentParser, InputError, ToolFailed, ToolMissing, WeightsMismatch,
-                       add_verbosity, as_input_error, known, main)
+from gen.error import (
+    add_verbosity,
+    ArgumentParser,
+    as_input_error,
+    InputError,
+    known,
+    main,
+    ToolFailed,
+    ToolMissing,
+    WeightsMismatch,
+)
 from gen.image import ProgramImage
 from gen.inputs import add_network_options, load_images, load_network
 from gen.iss import image_words, logits_of

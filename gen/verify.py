@@ -15,14 +15,22 @@ import numpy as np
 from tqdm import tqdm
 
 from boards import find_board
-from gen.configure import TwinSpec, derive, read_overrides
-from gen.error import (ArgumentParser, InputError, ToolFailed, ToolMissing, VerificationFailed,
-                       add_verbosity, as_input_error, main)
+from gen.configure import derive, read_overrides, TwinSpec
+from gen.cost import layer_cycles, spans
+from gen.error import (
+    add_verbosity,
+    ArgumentParser,
+    as_input_error,
+    InputError,
+    main,
+    ToolFailed,
+    ToolMissing,
+    VerificationFailed,
+)
 from gen.inputs import add_network_options, load_images, load_network
-from gen.iss import Iss, image_words, logits_of
+from gen.iss import image_words, Iss, logits_of
 from gen.layout import unpack_lanes
 from gen.step import digest_bytes, write_atomic
-
 from hw.descriptor import UnitKind
 
 
@@ -31,6 +39,8 @@ __all__ = ["FORMS", "Trace", "core_digest", "first_difference", "main", "verifie
 
 
 FORMS = ("integer", "iss", "rtl")
+
+NO_STALLS = TwinSpec()
 
 VERIFIED = Path("build/verified")
 """Records of passing verifications, one file for each configuration."""
@@ -182,7 +192,7 @@ def _tensor_counts(program):
     return ", ".join(f"{len(kinds.get(kind, ()))} {text}" for kind, text in names.items())
 
 
-def verify(network, program, images, *, forms, twin=TwinSpec(), cache=Path("build/sim"),
+def verify(network, program, images, *, forms, twin=NO_STALLS, cache=Path("build/sim"),
            progress=lambda *_: None, limit=50_000_000, memory_words=0):
     """Run the forms on every image int8 (N, C, H, W) and compare each pair.
 
@@ -206,7 +216,7 @@ def verify(network, program, images, *, forms, twin=TwinSpec(), cache=Path("buil
                 program.config, memory_words=max(program.memory_words, memory_words),
                 latency=twin.latency, stall=twin.stall, seed=twin.seed, cache=cache))
             core.write(0, program.payload)
-        cycles, spikes, saturated = [], [], {}
+        cycles, spikes, counters, records = [], [], {}, None
         for index in range(len(images)):
             traces = {}
             if "integer" in forms:
@@ -215,10 +225,11 @@ def verify(network, program, images, *, forms, twin=TwinSpec(), cache=Path("buil
             if "iss" in forms:
                 traces["iss"] = iss_trace(program, images[index])
             if core is not None:
-                traces["rtl"], run, _ = rtl_trace(program, core, images[index], limit=limit)
+                traces["rtl"], run, records = rtl_trace(program, core, images[index],
+                                                        limit=limit)
                 cycles.append(run.cycles)
                 spikes.append(run.counters["SPIKE_EVENTS"])
-                saturated = run.counters
+                counters = run.counters
                 if run.counters["ERRORS"]:
                     raise VerificationFailed(f"rtl: memory collision flags "
                                              f"{run.counters['ERRORS']:#x} on image {index}")
@@ -229,8 +240,10 @@ def verify(network, program, images, *, forms, twin=TwinSpec(), cache=Path("buil
                         differences[a, b] = f"image {index}, {found}"
             progress(1)
         if cycles:
+            layers = layer_cycles(program, spans(records))
             figures |= {"cycles": cycles, "spike_events": spikes,
-                        "counters": {k: v for k, v in saturated.items() if v}}
+                        "counters": {k: v for k, v in counters.items() if v},
+                        "layer_cycles": {name: cost.cycles for name, cost in layers.items()}}
     figures["stats"] = stats
     counts = _tensor_counts(program)
     lines = []

@@ -1,7 +1,7 @@
 """Arbiter: several memory clients share one memory port."""
 
 from amaranth import *
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.port import Memory, MemoryCommand

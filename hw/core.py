@@ -8,14 +8,14 @@ from hw.arbiter import MemoryArbiter
 from hw.array_unit import ArrayUnit
 from hw.attention import AttentionUnit
 from hw.depthwise import DepthwiseUnit
-from hw.descriptor import LAYOUTS, WAIT_BITS, UnitKind
+from hw.descriptor import LAYOUTS, UnitKind, WAIT_BITS
 from hw.move import LoadUnit, StoreUnit
 from hw.neuron import NeuronUnit
 from hw.partial_sum import PartialSums
 from hw.pool import Pool
 from hw.port import Memory
-from hw.register import Counter, CoreError
-from hw.sequencer import UNITS, Fetch, Recorder, UnitQueue
+from hw.register import CoreError, Counter
+from hw.sequencer import Fetch, Recorder, UnitQueue, UNITS
 
 
 __all__ = ["Core"]

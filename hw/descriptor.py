@@ -2,7 +2,8 @@
 
 Shared by the RTL (as layouts), the compiler and the ISS (as packed integers): one owner of the
 format. A descriptor is three memory words, least significant first. Word 0 is the
-:class:`Header`; words 1 and 2 hold the unit's fields. docs/architecture.md tells what each unit does.
+:class:`Header`; words 1 and 2 hold the unit's fields. What each unit does is in
+docs/architecture.md.
 """
 
 from amaranth.hdl import Shape

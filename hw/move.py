@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
 from hw.descriptor import Destination, Load, Store
-from hw.port import POOL_LATENCY, Memory, PoolRead, PoolWrite, Unit
+from hw.port import Memory, POOL_LATENCY, PoolRead, PoolWrite, Unit
 
 
 __all__ = ["LoadUnit", "StoreUnit", "BURST_WORDS"]

@@ -5,7 +5,7 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
-from hw.descriptor import DESCRIPTOR_WORDS, LAYOUTS, WAIT_BITS, Header, UnitKind
+from hw.descriptor import DESCRIPTOR_WORDS, Header, UnitKind, WAIT_BITS
 from hw.port import Memory, Unit
 
 

@@ -29,7 +29,8 @@ def random_case(seed, *, max_size=20):
     rows = int(rng.choice([16, 32, 64]))
     config = CoreConfig(
         rows=rows, load_columns=int(rng.choice([rows // 4, rows // 2])),
-        neuron_lanes=int(rng.choice([4, 8])), acc_bits=acc_bits, membrane_frac=frac, z_bits=params.z_bits,
+        neuron_lanes=int(rng.choice([4, 8])), acc_bits=acc_bits, membrane_frac=frac,
+        z_bits=params.z_bits,
         multiplier_bits=max(8, params.mult_bits), psum_words=int(rng.choice([128, 256, 512])),
         pool_bank_words=int(rng.choice([512, 1024, 2048])) * (64 // rows),
         weight_fifo_words=int(rng.choice([32, 64, 256])), head_words=8)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from boards import find_board
-from gen.configure import TwinSpec, derive, read_overrides
+from gen.configure import derive, read_overrides, TwinSpec
 from gen.cost import layer_cycles, predict, spans
 from gen.inputs import load_images
 from gen.iss import Iss

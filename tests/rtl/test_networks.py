@@ -3,8 +3,8 @@
 import pytest
 
 from gen.compiler import compile_network
-from gen.verify import verify
 from gen.configure import TwinSpec
+from gen.verify import verify
 from hw.config import CoreConfig
 from model.graph import IntegerParams
 from model.integer_random import random_network

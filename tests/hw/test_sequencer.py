@@ -1,0 +1,244 @@
+# amaranth: UnusedElaboratable=no
+from collections import deque
+import random
+
+from amaranth.hdl import Shape, Value
+import numpy as np
+import pytest
+
+from hw.descriptor import Header, LAYOUTS, pack, UnitKind, WAIT_BITS
+from hw.sequencer import Fetch, Recorder, UnitQueue, UNITS
+from sim.ports import feed_stream, simulate
+from sim.queue_check import INPUTS, OUTPUTS, QueueCheck
+from tests.hw.test_arbiter import backend
+
+
+def serve_memory(port, content, *, rng, stall, latency):
+    """Background process: bursts overlap their latency; reads of unknown words give noise."""
+    async def process(ctx):
+        asked, due, now = deque(), 0, 0
+        ready = shown = False
+        while True:
+            _, _, valid, address, length, write, taken = await ctx.tick().sample(
+                port.commands.valid, port.commands.payload.address, port.commands.payload.length,
+                port.commands.payload.write, port.r_data.ready)
+            now += 1
+            if shown and taken:
+                asked.popleft()
+                shown = False
+            if ready and valid:
+                assert not write
+                due = max(due, now + int(rng.integers(1, latency + 1)))
+                asked.extend(((address + k) % (1 << 24), due) for k in range(length))
+            ready = rng.random() >= stall
+            ctx.set(port.commands.ready, ready)
+            if not shown and asked and asked[0][1] <= now and rng.random() >= stall:
+                shown = True
+                ctx.set(port.r_data.payload,
+                        content.get(asked[0][0], int(rng.integers(0, 1 << 63))))
+            ctx.set(port.r_data.valid, shown)
+    return process
+
+
+def random_program(rng, address, count, index=0):
+    """Memory content and what each dispatch must be: (unit, fields, waits, index) in one."""
+    content, expected = {}, []
+    for _ in range(count):
+        unit = UNITS[int(rng.integers(len(UNITS)))]
+        waits = rng.choice([0, 1, 511, 512, 1023, int(rng.integers(1024))], 6).tolist()
+        fields = int(rng.integers(0, 1 << 63)) << 65 ^ int(rng.integers(0, 1 << 63)) << 20
+        for word in (pack(Header, kind=unit, waits=waits), fields & (1 << 64) - 1, fields >> 64):
+            content[address % (1 << 24)] = word
+            address += 1
+        packed = fields | index << (128 + 6 * WAIT_BITS) | sum(
+            wait << (128 + WAIT_BITS * k) for k, wait in enumerate(waits))
+        expected.append((unit.value, packed))
+        index += 1
+    # Beyond END lie descriptors that must not be dispatched.
+    content[address % (1 << 24)] = pack(Header, kind=UnitKind.END, waits=[1023] * 6)
+    for k in range(1, 60):
+        content[(address + k) % (1 << 24)] = pack(Header, kind=UNITS[k % 6], waits=[0] * 6)
+    return content, expected
+
+
+@pytest.mark.parametrize("stall, latency", [(0.0, 1), (0.0, 40), (0.5, 12)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_fetch(stall, latency, seed):
+    rng = np.random.default_rng(seed)
+    dut = Fetch()
+    addresses = [300, 700, (1 << 24) - 20, 2000, 3000]
+    counts = [int(rng.integers(1, 61)), 0, 30, 60, int(rng.integers(1, 30))]
+    programs = [random_program(rng, *what) for what in zip(addresses, counts, strict=True)]
+    content = {}
+    for words, _ in programs:
+        content |= words
+    dispatched = []
+
+    async def queues(ctx):
+        ports = [part for port in dut.o for part in (port.valid, Value.cast(port.payload))]
+        refused, ready = None, [0] * 6
+        while True:
+            _, _, *values = await ctx.tick().sample(*ports)
+            offers = [(unit, values[2 * unit + 1]) for unit in range(6) if values[2 * unit]]
+            assert len(offers) <= 1
+            if refused is not None:
+                assert offers == [refused], "an offer was withdrawn or changed"
+            refused = None
+            for unit, packed in offers:
+                if ready[unit]:
+                    dispatched.append((unit, packed))
+                else:
+                    refused = unit, packed
+            ready = [int(rng.random() >= stall) for _ in range(6)]
+            for port, value in zip(dut.o, ready, strict=True):
+                ctx.set(port.ready, value)
+
+    async def bench(ctx):
+        await ctx.tick()
+        for address, (_, expected) in zip(addresses, programs, strict=True):
+            assert ctx.get(dut.ended)
+            dispatched.clear()
+            ctx.set(dut.program, address)
+            ctx.set(dut.start, 1)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            ctx.set(dut.program, 12345)
+            assert not ctx.get(dut.ended)
+            cycles = 0
+            while not ctx.get(dut.ended):
+                await ctx.tick()
+                cycles += 1
+            assert dispatched == expected
+            assert ctx.get(dut.dispatched) == len(expected)
+            assert not ctx.get(dut.memory.r_data.valid) and not ctx.get(dut.memory.commands.valid)
+            if not stall and latency == 1:
+                assert cycles <= 4 * len(expected) + 60
+
+    simulate(dut, bench, background=[
+        serve_memory(dut.memory, content, rng=rng, stall=stall, latency=latency), queues],
+        cycles=10_000)
+
+
+def bind(dut, names):
+    """Ports of ``dut`` by their names in Verilog, as plain values."""
+    def find(name):
+        target = dut
+        for part in name.split("__"):
+            target = getattr(target, part)
+        return Value.cast(target)
+    return {name: find(name) for name in names}
+
+
+@pytest.mark.parametrize("unit", [UnitKind.LOAD, UnitKind.NEURON])
+@pytest.mark.parametrize("stall, pace", [(0.0, 1.0), (0.0, 0.2), (0.3, 0.2), (0.85, 1.0)])
+def test_queue(unit, stall, pace):
+    depth = 4 if unit is UnitKind.LOAD else 3
+    dut = UnitQueue(layout=LAYOUTS[unit], depth=depth)
+    check = QueueCheck(rng=random.Random(depth), width=Shape.cast(LAYOUTS[unit]).width,
+                       depth=depth, count=50, stall=stall, pace=pace)
+    inputs, outputs = bind(dut, INPUTS), bind(dut, OUTPUTS)
+
+    async def bench(ctx):
+        while not check.finished:
+            for name, value in check.drive.items():
+                ctx.set(inputs[name], value)
+            _, _, *values = await ctx.tick().sample(*outputs.values())
+            check.step(dict(zip(outputs, values, strict=True)))
+        for _ in range(20):
+            for name, value in check.drive.items():
+                ctx.set(inputs[name], value)
+            _, _, *values = await ctx.tick().sample(*outputs.values())
+            check.step(dict(zip(outputs, values, strict=True)))
+            assert values[OUTPUTS.index("idle")]
+
+    simulate(dut, bench, cycles=8_000)
+    if not stall:
+        assert check.shortest_gap == 4
+        assert check.most_held == depth + 1
+
+
+@pytest.mark.parametrize("count", [0, 511, 512, 1023])
+@pytest.mark.parametrize("unit", range(6))
+def test_queue_compares_signed(unit, count):
+    """Met from 0 to 511 counts ahead; one behind and 512 ahead are not."""
+    dut = UnitQueue(layout=LAYOUTS[UnitKind.ARRAY], depth=2)
+
+    async def bench(ctx):
+        for difference, met in ((0, True), (511, True), (-1, False), (512, False)):
+            completed = [count] * 6
+            waits = [count] * 6
+            completed[unit] = (count + difference) % (1 << WAIT_BITS)
+            ctx.set(dut.completed, completed)
+            ctx.set(dut.i.payload, {"waits": waits})
+            ctx.set(dut.i.valid, 1)
+            await ctx.tick()
+            ctx.set(dut.i.valid, 0)
+            assert not ctx.get(dut.idle)
+            for cycle in range(10):
+                await ctx.tick()
+                if cycle >= 3:
+                    assert ctx.get(dut.unit.run.valid) == met
+                    assert ctx.get(dut.waiting) == (not met)
+            if not met:
+                ctx.set(dut.completed, waits)
+                await ctx.tick().repeat(2)
+                assert ctx.get(dut.unit.run.valid)
+            ctx.set(dut.unit.run.ready, 1)
+            await ctx.tick()
+            ctx.set(dut.unit.run.ready, 0)
+            ctx.set(dut.unit.done, 1)
+            ctx.set(dut.record.ready, 1)
+            await ctx.tick()
+            ctx.set(dut.unit.done, 0)
+            await ctx.tick()
+            assert ctx.get(dut.idle)
+
+    simulate(dut, bench, cycles=200)
+
+
+def random_records(rng, count):
+    """Records of the six units with indices that are all different, both extremes among them."""
+    indices = [0, 65535, *(1 + rng.permutation(65534)[:count - 2]).tolist()]
+    rng.shuffle(indices)
+    words = rng.integers(0, 1 << 32, (count, 4)).tolist()
+    records = [dict(zip(("crc", "events", "start", "end"), row, strict=True), index=int(index))
+               for row, index in zip(words, indices, strict=True)]
+    return [records[unit::6] for unit in range(6)]
+
+
+def logged(records, log):
+    """Memory content after ``records``."""
+    content = {}
+    for record in records:
+        address = (log + 2 * record["index"]) % (1 << 24)
+        content[address] = record["crc"] | record["events"] << 32
+        content[(address + 1) % (1 << 24)] = record["start"] | record["end"] << 32
+    return content
+
+
+@pytest.mark.parametrize("stall, quiet, log", [(0.0, 0.0, 0), (0.4, 0.0, (1 << 24) - 131072),
+                                               (0.0, 0.97, 77), (0.4, 0.9, (1 << 24) - 500)])
+def test_recorder(stall, quiet, log):
+    rng = np.random.default_rng(5)
+    dut = Recorder()
+    records = random_records(rng, 90)
+    content = {}
+
+    class Wrapped:
+        def __setitem__(self, address, word):
+            address %= 1 << 24
+            assert address not in content, "written twice"
+            content[address] = word
+
+    async def bench(ctx):
+        ctx.set(dut.log, log)
+        quiet_for = 0
+        while quiet_for < 200:
+            _, _, idle, *valid = await ctx.tick().sample(dut.idle, *(port.valid for port in dut.i))
+            assert idle == (not any(valid))
+            quiet_for = quiet_for + 1 if idle else 0
+        assert content == logged([r for queue in records for r in queue], log)
+
+    simulate(dut, bench, *(feed_stream(dut.i[k], records[k], rng=rng, stall=quiet)
+                           for k in range(6)),
+             background=[backend(dut.memory, Wrapped(), rng=rng, stall=stall)], cycles=10_000)
