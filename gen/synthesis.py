@@ -107,10 +107,15 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
         More options of ``synth_ecp5``, e.g. ``-nowidelut``.
     """
     folder = Path(folder)
+    synth = ["synth_ecp5", "-top", "top", *options]
     script = "\n".join([
         "read_rtlil top.il",
         *collision_commands((folder / "top.il").read_text()),
-        " ".join(["synth_ecp5", "-top", "top", *options]),
+        # The purge in between drops alias names of nets: with them, ABC9's result of some designs
+        # cannot be put back (yosys 0.70: "Assert count_id(wire->name) == 0", and no message).
+        " ".join([*synth, "-run", "begin:map_luts"]),
+        "opt_clean -purge",
+        " ".join([*synth, "-run", "map_luts:"]),
         "tee -q -o synth.stat.json stat -json",
         "write_json top.json",
     ]) + "\n"

@@ -13,8 +13,8 @@ __all__ = ["MemoryArbiter"]
 class MemoryArbiter(wiring.Component):
     """Share a memory port between clients, by fixed priority, lowest index first.
 
-    Commands pass through a register (one cycle of latency, one command a cycle). Data of every
-    burst goes to, or comes from, the client that asked; clients must take the read data that
+    A command takes two cycles, one every other cycle; read data one cycle. Data of every burst
+    goes to, or comes from, the client that asked; clients must take the read data that
     they asked for without waiting for another client's transfer, because data comes in order.
 
     Parameters
@@ -54,30 +54,36 @@ class MemoryArbiter(wiring.Component):
             self.memory.commands.payload.eq(command),
             self.memory.commands.valid.eq(valid),
         ]
-        # A burst's owner is queued when its command is taken from the client, so that the order
-        # in the queues is the order in which the memory sees the commands.
-        room = reads.w_rdy & writes.w_rdy
-        with m.If((self.memory.commands.ready | ~valid) & room):
+        with m.If(self.memory.commands.ready):
             m.d.sync += valid.eq(0)
+        # Choose in one cycle, take in the next: a client's ready depends on registers only. A
+        # burst's owner is queued when its command is taken, so that the order in the queues is
+        # the order in which the memory sees the commands.
+        chosen = Signal(range(max(2, self._clients)))
+        taking = Signal()
+        free = (self.memory.commands.ready | ~valid) & reads.w_rdy & writes.w_rdy
+        m.d.sync += taking.eq(0)
+        with m.If(taking):
+            with m.Switch(chosen):
+                for index in range(self._clients):
+                    client = self.client[index].commands
+                    with m.Case(index):
+                        entry = Signal(owner, name=f"owner_{index}")
+                        m.d.comb += [
+                            client.ready.eq(1), entry.client.eq(index),
+                            entry.length.eq(client.payload.length),
+                            reads.w_data.eq(entry), reads.w_en.eq(~client.payload.write),
+                            writes.w_data.eq(entry), writes.w_en.eq(client.payload.write),
+                        ]
+                        m.d.sync += [command.eq(client.payload), valid.eq(1)]
+        with m.Elif(free):
             for index in reversed(range(self._clients)):
-                client = self.client[index].commands
-                with m.If(client.valid):
-                    m.d.sync += [command.eq(client.payload), valid.eq(1)]
-            taken = Const(1)
-            for index in range(self._clients):
-                client = self.client[index].commands
-                first = Signal(name=f"first_{index}")
-                m.d.comb += [first.eq(client.valid & taken), client.ready.eq(taken)]
-                entry = Signal(owner, name=f"owner_{index}")
-                m.d.comb += [entry.client.eq(index), entry.length.eq(client.payload.length)]
-                with m.If(first):
-                    m.d.comb += [
-                        reads.w_data.eq(entry), reads.w_en.eq(~client.payload.write),
-                        writes.w_data.eq(entry), writes.w_en.eq(client.payload.write),
-                    ]
-                taken = taken & ~client.valid
-        with m.Elif(self.memory.commands.ready):
-            m.d.sync += valid.eq(0)
+                with m.If(self.client[index].commands.valid):
+                    m.d.sync += [chosen.eq(index), taking.eq(1)]
+
+        # Read data through a queue of two, so that neither valid nor ready passes through.
+        m.submodules.r_queue = r_queue = fifo.SyncFIFO(width=64, depth=2)
+        wiring.connect(m, wiring.flipped(self.memory.r_data), r_queue.w_stream)
 
         for queue, is_read in ((reads, True), (writes, False)):
             current = Signal(owner, name="reading" if is_read else "writing")
@@ -86,7 +92,7 @@ class MemoryArbiter(wiring.Component):
             with m.Switch(current.client):
                 for index in range(self._clients):
                     client = self.client[index]
-                    source, sink = ((self.memory.r_data, client.r_data) if is_read
+                    source, sink = ((r_queue.r_stream, client.r_data) if is_read
                                     else (client.w_data, self.memory.w_data))
                     with m.Case(index):
                         m.d.comb += [
@@ -98,7 +104,7 @@ class MemoryArbiter(wiring.Component):
                             m.d.comb += sink.payload.eq(source.payload)
             if is_read:
                 for index in range(self._clients):
-                    m.d.comb += self.client[index].r_data.payload.eq(self.memory.r_data.payload)
+                    m.d.comb += self.client[index].r_data.payload.eq(r_queue.r_data)
             last = Signal(name="read_last" if is_read else "write_last")
             m.d.comb += last.eq(transfer & (current.length == 1))
             with m.If(transfer):

@@ -43,6 +43,9 @@ class AttentionUnit(wiring.Component):
     and 14 for the descriptor; a few per cent more where words with many bits and the words of v
     follow each other.
 
+    Measured cost for ``rows=32``, ``head_words=4`` alone in an LFE5U-85F-6: 3700 COMB, 1970 FF,
+    8 DP16KD, 106 MHz (yosys 0.70, nextpnr 0.11.1; collisions declared don't-care).
+
     Parameters
     ----------
     config : CoreConfig
@@ -110,7 +113,8 @@ class AttentionUnit(wiring.Component):
                                 for name in ("address", "output", "add"))
         store_row = Signal.like(add.row)
         store = Signal()
-        hold = Signal()
+        # Twice, for wide data and for control; another reset value keeps Yosys from merging them.
+        hold, hold_control = Signal(), Signal(init=1)
         wait = Signal(2)
         advance = Signal()
 
@@ -118,7 +122,7 @@ class AttentionUnit(wiring.Component):
             return step.valid & step.hit & ~step.query & (step.row == event.row)
 
         m.d.comb += [
-            advance.eq(~hold & (wait == 0)),
+            advance.eq(~hold_control & (wait == 0)),
             events.advance.eq(advance),
             events.waiting.eq(address),
             ktv_read.addr.eq(address.row),
@@ -220,7 +224,8 @@ class AttentionUnit(wiring.Component):
         # A register, for it enables every stage: a last event comes to `add` while the levels of
         # the token before are still being written.
         last_next = Mux(hold, add.valid & add.last, output.valid & output.last)
-        m.d.sync += hold.eq(last_next & (done_levels | (write.valid & ~written)))
+        hold_next = last_next & (done_levels | (write.valid & ~written))
+        m.d.sync += [hold.eq(hold_next), hold_control.eq(hold_next)]
         m.d.sync += finish.eq(0)
         with m.If(done_levels):
             m.d.sync += [write.valid.eq(1), plane.eq(LEVEL_PLANES - 1)]

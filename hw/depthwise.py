@@ -43,6 +43,9 @@ class DepthwiseUnit(wiring.Component):
 
     plus at most one for each output row and kernel row whose input row lies above the map.
 
+    Measured cost for ``rows=32`` alone in an LFE5U-85F-6: 10400 COMB, 10200 FF, 109 MHz (yosys
+    0.70 without flattening, nextpnr 0.11.1).
+
     Parameters
     ----------
     config : CoreConfig
@@ -134,7 +137,10 @@ class DepthwiseUnit(wiring.Component):
         for part in (level, taps, accumulate):
             m.d.comb += [part.rows.eq(pass_rows), part.width_last.eq(width_last)]
         for part in (level, taps):
-            m.d.comb += part.advance.eq(accumulate.advance)
+            m.d.comb += [
+                part.advance.eq(accumulate.advance),
+                part.advance_data.eq(accumulate.advance_data),
+            ]
 
         self._load_weights(m, load=load, loading=loading, partial=partial, level=level, taps=taps)
 

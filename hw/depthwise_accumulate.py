@@ -42,8 +42,8 @@ class DepthwiseAccumulate(wiring.Component):
         Take ``partial_sums`` (inverted where ``negative``), not ``level_sums``.
     valid, negative, last, end : ``In(1)``
         See the taps.
-    advance : ``Out(1)``
-        Sums are taken.
+    advance, advance_data : ``Out(1)``
+        Sums are taken. The same signal from two registers: one for control, one for wide data.
     finish : ``Out(1)``
         High for a cycle after the last write of the pass was accepted.
     psum_read : ``Out(PsumRead(config))``
@@ -66,6 +66,7 @@ class DepthwiseAccumulate(wiring.Component):
             "last": In(1),
             "end": In(1),
             "advance": Out(1, init=1),
+            "advance_data": Out(1),
             "finish": Out(1),
             "psum_read": Out(PsumRead(config)),
             "psum_write": Out(PsumWrite(config)),
@@ -98,16 +99,29 @@ class DepthwiseAccumulate(wiring.Component):
         # Result and target -> written.
         add = Signal()
         add_sum = Signal()
+        add_last, clear_acc = Signal(), Signal()
+        # Three registers of one signal, each for its own part of some 2,500 loads. They differ
+        # in reset value or polarity, or Yosys would merge them; nothing is valid at reset.
+        hold = Signal()
         m.d.comb += [
             add.eq(result_valid & target_valid & ~write.valid),
-            add_sum.eq(self.advance & valid),
         ]
         # Stop the sums before a last one meets a result that is not added yet. A register,
         # for it enables every stage; it may stop them a cycle more than needed.
-        last_next = Mux(self.advance, self.valid & self.last, valid & last)
-        m.d.sync += self.advance.eq(~(last_next & ((result_valid & ~add) | (add_sum & last))))
+        valid_next = Mux(hold, valid, self.valid)
+        last_next = Mux(hold, valid & last, self.valid & self.last)
+        hold_next = Signal()
+        m.d.comb += hold_next.eq(last_next & ((result_valid & ~add) | add_last))
+        m.d.sync += [
+            hold.eq(hold_next),
+            self.advance.eq(~hold_next), self.advance_data.eq(~hold_next),
+            # What the next cycle does with `sums`, known now: these enable whole rows of lanes.
+            add_sum.eq(valid_next & ~hold_next),
+            add_last.eq(last_next & ~hold_next),
+            clear_acc.eq((last_next & ~hold_next) | self.start),
+        ]
 
-        with m.If(self.advance):
+        with m.If(~hold):
             m.d.sync += [
                 valid.eq(self.valid),
                 negative.eq(self.partial & self.negative),
@@ -125,15 +139,15 @@ class DepthwiseAccumulate(wiring.Component):
         for j in range(rows):
             total = (Cat(negative, 0, acc[j][:-1]).as_signed()
                      + Cat(negative, sums[j]).as_signed())[1:bits + 1]
-            with m.If(self.start | (add_sum & last)):
+            with m.If(clear_acc):
                 m.d.sync += acc[j].eq(0)
             with m.Elif(add_sum):
                 m.d.sync += acc[j].eq(total)
-            with m.If(add_sum & last):
+            with m.If(add_last):
                 m.d.sync += result[j].eq(total)
         with m.If(add):
             m.d.sync += result_valid.eq(0)
-        with m.If(add_sum & last):
+        with m.If(add_last):
             m.d.sync += [result_valid.eq(1), result_end.eq(end)]
 
         # Read the next target as soon as the last one is used; nothing to read where 0 is added.

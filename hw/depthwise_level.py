@@ -41,8 +41,8 @@ class LevelTaps(wiring.Component):
     enable : ``In(1)``
         ``weights`` are valid; low may only delay the sums.
     weights : ``In(ArrayLayout(ArrayLayout(signed(4), 7), rows))``
-    advance : ``In(1)``
-        The sums, valid or not, are taken.
+    advance, advance_data : ``In(1)``
+        The sums, valid or not, are taken; twice the same, for control and for wide data.
     sums : ``Out(ArrayLayout(signed(7), rows))``
         Two additions behind registers.
     valid, last, end : ``Out(1)``
@@ -65,6 +65,7 @@ class LevelTaps(wiring.Component):
             "weights": In(data.ArrayLayout(data.ArrayLayout(signed(WEIGHT_BITS), TAPS),
                                            config.rows)),
             "advance": In(1),
+            "advance_data": In(1),
             "sums": Out(data.ArrayLayout(signed(LEVEL_SUM_BITS), config.rows)),
             "valid": Out(1),
             "last": Out(1),
@@ -125,7 +126,7 @@ class LevelTaps(wiring.Component):
         line_valid, line_last, line_end = Signal(), Signal(), Signal()
         pairs = [Signal(data.ArrayLayout(signed(WEIGHT_BITS + 1), TAPS // 2 + 1), name=f"pairs_{j}")
                  for j in range(rows)]
-        with m.If(self.advance):
+        with m.If(self.advance_data):
             m.d.sync += [
                 line_valid.eq(step & (fill == 0)),
                 line_last.eq(plane == 0),

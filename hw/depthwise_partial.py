@@ -43,8 +43,8 @@ class PartialTaps(wiring.Component):
     enable : ``In(1)``
         ``weights`` are valid; low may only delay the sums.
     weights : ``In(ArrayLayout(ArrayLayout(4, 3), rows))``
-    advance : ``In(1)``
-        The sums, valid or not, are taken.
+    advance, advance_data : ``In(1)``
+        The sums, valid or not, are taken; twice the same, for control and for wide data.
     sums : ``Out(ArrayLayout(signed(partial_sum_bits(config)), rows))``
         One addition behind registers.
     valid, negative, last, end : ``Out(1)``
@@ -62,6 +62,7 @@ class PartialTaps(wiring.Component):
             "enable": In(1),
             "weights": In(data.ArrayLayout(data.ArrayLayout(WEIGHT_BITS, TAPS), config.rows)),
             "advance": In(1),
+            "advance_data": In(1),
             "sums": Out(data.ArrayLayout(signed(partial_sum_bits(config)), config.rows)),
             "valid": Out(1),
             "negative": Out(1),
@@ -142,7 +143,7 @@ class PartialTaps(wiring.Component):
         use = Signal(data.ArrayLayout(TAPS, rows))
         pairs = Signal(data.ArrayLayout(signed(bits + 1), rows))
         thirds = Signal(data.ArrayLayout(signed(bits), rows))
-        with m.If(self.advance):
+        with m.If(self.advance_data):
             m.d.sync += [
                 window_valid.eq(step & ~fill),
                 window_bit.eq(bit),

@@ -138,12 +138,10 @@ class LoadUnit(wiring.Component):
         asked = Signal(range(max(d for _, d in buffers.values()) + BURST_WORDS + 1))
         arrived = Signal()
         room = Signal()
-        fill = Signal(range(max(d for _, d in buffers.values()) + 2))
         with m.Switch(run.destination):
             for destination, (buffer, depth) in buffers.items():
                 with m.Case(destination):
-                    m.d.comb += fill.eq(buffer.level)
-                    m.d.sync += room.eq((fill + asked + BURST_WORDS <= depth)
+                    m.d.sync += room.eq((buffer.level + asked <= depth - BURST_WORDS)
                                         & ~bursts.issued)
             with m.Default():
                 m.d.sync += room.eq(1)
@@ -158,6 +156,10 @@ class LoadUnit(wiring.Component):
         pool_left = Signal(16)
         slot = Signal(range(ratio) if ratio > 1 else 1)
         word = self.memory.r_data
+        crc_data = Signal(config.rows)
+        crc_valid = Signal()
+        m.d.comb += [crc.data.eq(crc_data), crc.valid.eq(crc_valid)]
+        m.d.sync += crc_valid.eq(0)
         m.d.comb += arrived.eq(word.valid & word.ready)
 
         with m.FSM():
@@ -194,14 +196,17 @@ class LoadUnit(wiring.Component):
                             self.write.address.eq(pool_address),
                             self.write.data.eq(
                                 word.payload.word_select(slot, config.rows)),
-                            crc.data.eq(self.write.data),
-                            crc.valid.eq(present & self.write.ready),
                             self.control.stall.pool.eq(present & ~self.write.ready),
                         ]
                         last_slot = slot == ratio - 1
                         # The last word of a row may hold fewer pool words, or none.
                         m.d.comb += word.ready.eq(
                             (pool_left == 0) | (self.write.ready & (last_slot | (pool_left == 1))))
+                        # A cycle late, off the path of the pool's ready.
+                        m.d.sync += [
+                            crc_data.eq(self.write.data),
+                            crc_valid.eq(present & self.write.ready),
+                        ]
                         with m.If(present & self.write.ready):
                             m.d.sync += [
                                 pool_address.eq(pool_address + 1),

@@ -71,15 +71,18 @@ class Fetch(wiring.Component):
         word = self.memory.r_data
 
         offered = Signal()
+        room = Signal()
         m.d.comb += [
             command.payload.address.eq(address), command.payload.length.eq(burst),
-            command.valid.eq(fetching & ((buffer.level + flight + burst <= depth) | offered)),
+            command.valid.eq(fetching & (room | offered)),
             buffer.w_data.eq(word.payload), buffer.w_en.eq(word.valid & fetching),
             word.ready.eq(1),
         ]
         issued = command.valid & command.ready
         arrived = word.valid & word.ready
         m.d.sync += [
+            # A cycle late, when the buffer can only be emptier, unless a burst was just asked for.
+            room.eq((buffer.level + flight + burst <= depth) & ~issued),
             offered.eq(command.valid & ~command.ready),
             flight.eq(flight + Mux(issued, burst, 0) - arrived),
         ]

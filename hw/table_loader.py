@@ -96,7 +96,9 @@ class TableLoader(wiring.Component):
         fill = Signal(range(self.set_words))
         full = Signal()
         transfer = Signal()
-        m.d.comb += self.i.ready.eq(~full | transfer)
+        go = Signal()
+        # As `~full | transfer`, but beside the net of `transfer` with its thousand loads.
+        m.d.comb += self.i.ready.eq(~full | go)
         with m.If(transfer):
             m.d.sync += full.eq(0)
         with m.If(self.i.valid & self.i.ready):
@@ -117,7 +119,8 @@ class TableLoader(wiring.Component):
         # In the cycle of `done`, `start` still is the one for the tile just finished.
         allowed = ~next_set[0] | (self.start & ~busy)
         m.d.comb += [
-            transfer.eq(full & free & self.enable & allowed),
+            go.eq(free & self.enable & allowed),
+            transfer.eq(full & go),
             self.starved.eq(~full & free & ~self.i.valid & allowed),
             self.done.eq(busy & free & self.enable & this_set[-1]),
             following.eq(Mux(transfer, 0, step + 1)),

@@ -13,7 +13,7 @@ OUTPUTS = ("i__ready", "unit__run__valid", "unit__run__payload", "record__valid"
 """Ports of the queue, named as in its Verilog; payloads as packed integers."""
 
 _UNITS = 6
-_BASE = 900         # counts begin here and wrap at 1 << WAIT_BITS
+_BASE = 1000        # counts begin here and wrap at 1 << WAIT_BITS
 
 
 class QueueCheck:
@@ -21,8 +21,8 @@ class QueueCheck:
 
     Set the queue's inputs to ``drive``, sample its outputs at the clock edge, give them to
     :meth:`step`, and so on until ``finished``. Counts of completed descriptors advance at random
-    from just below the wrap of the counters. They may be up to ``behind`` ahead of what a
-    descriptor waits for.
+    from just below the wrap of the counters, and may be up to 500 ahead of what a descriptor
+    waits for.
 
     Parameters
     ----------
