@@ -128,7 +128,8 @@ def derive(board, network, overrides=None):
             rows = core_overrides["rows"]
         elif COMB_OF_ROWS[rows] > board.comb * board.comb_limit:
             continue
-        for bank_words in POOL_BANK_WORDS:
+        fixed = core_overrides.get("pool_bank_words")
+        for bank_words in (fixed,) if fixed else POOL_BANK_WORDS:
             values = {"rows": rows, "load_columns": max(4, rows // 4),
                       "neuron_lanes": max(2, rows // 8), "pool_bank_words": bank_words,
                       **widths, **core_overrides}
@@ -143,9 +144,12 @@ def derive(board, network, overrides=None):
                 continue
             memory_words = overrides.get("memory_words",
                                          -(-program.memory_words // 1024) * 1024)
-            blocks = sum(block_rams(core, memory_words).values())
+            blocks_of = block_rams(core, memory_words)
+            if overrides.get("twin"):  # a memory outside the chip
+                del blocks_of["memory"]
+            blocks = sum(blocks_of.values())
             if blocks > board.ebr:
-                use = ", ".join(f"{k} {v}" for k, v in block_rams(core, memory_words).items())
+                use = ", ".join(f"{k} {v}" for k, v in blocks_of.items())
                 failure = DoesNotFit(f"block RAMs (DP16KD) of {board.name}", needed=blocks,
                                      available=board.ebr, hint=use)
                 continue
@@ -153,7 +157,7 @@ def derive(board, network, overrides=None):
                        if kind == "memory" and name not in ("image", "logits_acc")]
             found = (AcceleratorConfig(board=board.name, clock_hz=clock_hz, core=core,
                                        memory_words=memory_words), program)
-            if not spilled or "pool_bank_words" in core_overrides:
+            if not spilled or fixed:
                 return found
             failure = found
         if isinstance(failure, tuple):
