@@ -122,7 +122,7 @@ def predict(program):
              Destination.DEPTHWISE: config.depthwise_fifo_words}
     taken = {d: [] for d in pending}      # when each word of a stream was taken
     loaded = {d: 0 for d in pending}      # words of the stream whose load is placed
-    load_cycles = 16 * config.rows // config.load_columns
+    load_cycles = 17 * config.rows // config.load_columns
     overhead = 7
 
     def place(stream, words, start):

@@ -22,10 +22,10 @@ class ArrayUnit(wiring.Component):
     Bit-exact model: :func:`sim.reference.array.run_array`; cycles:
     :func:`sim.reference.array.array_cycles`.
 
-    A tile's tables are loaded in ``16 * rows / load_columns`` cycles, behind the last lookup of
+    A tile's tables are loaded in ``17 * rows / load_columns`` cycles, behind the last lookup of
     the tile before it, while that one's results drain; its first column set and its first spike
     words are fetched earlier. A tile then looks up a plane per cycle. Without stalls
-    the period of a tile is its lookups + ``16 * rows / load_columns + 1`` cycles. Positions with
+    the period of a tile is its lookups + ``17 * rows / load_columns + 1`` cycles. Positions with
     less than 3 planes take 3 cycles where partial sums are read.
 
     A partial sum is read 3 cycles before its sums are ready and written one cycle after. The

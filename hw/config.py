@@ -37,7 +37,7 @@ class CoreConfig:
         word, in bits: 16, 32 or 64.
     load_columns : int
         Array columns whose tables are written at once; divides ``rows``. A tile loads in
-        ``16 * rows / load_columns`` cycles.
+        ``17 * rows / load_columns`` cycles.
     neuron_lanes : int
         Channels that the neuron core computes per cycle; divides ``rows``.
     acc_bits : int

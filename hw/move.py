@@ -146,7 +146,12 @@ class LoadUnit(wiring.Component):
             with m.Default():
                 m.d.sync += room.eq(1)
         m.d.comb += bursts.allow.eq(room)
-        m.d.sync += asked.eq(asked + Mux(bursts.issued, bursts.words, 0) - arrived)
+        # Arrivals a cycle late: off the path of the data, and on the safe side.
+        arrived_late = Signal()
+        m.d.sync += [
+            arrived_late.eq(arrived),
+            asked.eq(asked + Mux(bursts.issued, bursts.words, 0) - arrived_late),
+        ]
 
         # Receiver: where the words go.
         words_left = Signal(16)
@@ -154,6 +159,7 @@ class LoadUnit(wiring.Component):
         pool_row = Signal(16)
         pool_address = Signal(16)
         pool_left = Signal(16)
+        pool_last, pool_none = Signal(), Signal()   # pool_left == 1, pool_left == 0
         slot = Signal(range(ratio) if ratio > 1 else 1)
         word = self.memory.r_data
         crc_data = Signal(config.rows)
@@ -177,6 +183,7 @@ class LoadUnit(wiring.Component):
                     words_left.eq(run.length), rows_left.eq(run.count),
                     pool_row.eq(run.pool_address), pool_address.eq(run.pool_address),
                     pool_left.eq(run.pool_words), slot.eq(0),
+                    pool_last.eq(run.pool_words == 1), pool_none.eq(run.pool_words == 0),
                     self.control.events.eq(0),
                 ]
                 m.next = "MOVE"
@@ -191,7 +198,7 @@ class LoadUnit(wiring.Component):
                     with m.Default():
                         present = Signal()
                         m.d.comb += [
-                            present.eq(word.valid & (pool_left != 0)),
+                            present.eq(word.valid & ~pool_none),
                             self.write.valid.eq(present),
                             self.write.address.eq(pool_address),
                             self.write.data.eq(
@@ -201,7 +208,7 @@ class LoadUnit(wiring.Component):
                         last_slot = slot == ratio - 1
                         # The last word of a row may hold fewer pool words, or none.
                         m.d.comb += word.ready.eq(
-                            (pool_left == 0) | (self.write.ready & (last_slot | (pool_left == 1))))
+                            pool_none | (self.write.ready & (last_slot | pool_last)))
                         # A cycle late, off the path of the pool's ready.
                         m.d.sync += [
                             crc_data.eq(self.write.data),
@@ -211,6 +218,7 @@ class LoadUnit(wiring.Component):
                             m.d.sync += [
                                 pool_address.eq(pool_address + 1),
                                 pool_left.eq(pool_left - 1),
+                                pool_last.eq(pool_left == 2), pool_none.eq(pool_last),
                                 slot.eq(Mux(last_slot, 0, slot + 1)),
                             ]
                 m.d.comb += self.control.stall.stream.eq(~word.valid)
@@ -225,6 +233,7 @@ class LoadUnit(wiring.Component):
                             pool_row.eq(pool_row + run.pool_stride),
                             pool_address.eq(pool_row + run.pool_stride),
                             pool_left.eq(run.pool_words), slot.eq(0),
+                            pool_last.eq(run.pool_words == 1), pool_none.eq(run.pool_words == 0),
                         ]
                         with m.If(rows_left == 1):
                             m.next = "SETTLE"

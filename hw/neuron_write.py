@@ -204,6 +204,7 @@ class PositionWriter(wiring.Component):
         word = Signal(range(self._words))
         in_planes = Signal()
         plane_last = Signal(range(self._words))
+        word_last = Signal()               # word == plane_last; there are at least 3 planes
         membrane_base = Signal(16)
         membrane_next = Signal(16)
         plane_base = Signal(16)
@@ -233,13 +234,13 @@ class PositionWriter(wiring.Component):
                 m.d.sync += [membrane_base.eq(membrane_next), in_planes.eq(has_planes)]
                 m.d.comb += position_done.eq(~has_planes)
         with m.If(push_plane):
-            m.d.sync += word.eq(word + 1)
+            m.d.sync += [word.eq(word + 1), word_last.eq(word == plane_last - 1)]
             m.d.sync += Cat(drain[:-1]).eq(Cat(drain[1:]))
-            with m.If(word == plane_last):
-                m.d.sync += [word.eq(0), plane_base.eq(plane_next), drain_valid.eq(0),
+            with m.If(word_last):
+                m.d.sync += [word.eq(0), word_last.eq(0), plane_base.eq(plane_next), drain_valid.eq(0),
                              in_planes.eq(~self.membrane)]
                 m.d.comb += position_done.eq(1)
-        m.d.comb += load.eq(full & (~drain_valid | (push_plane & (word == plane_last))))
+        m.d.comb += load.eq(full & (~drain_valid | (push_plane & word_last)))
         with m.If(load):
             m.d.sync += [drain.eq(fill), drain_valid.eq(1)]
         m.d.sync += left.eq(left - position_done)
@@ -260,6 +261,7 @@ class PositionWriter(wiring.Component):
             m.d.sync += [
                 left.eq(self.count),
                 word.eq(0),
+                word_last.eq(0),
                 in_planes.eq(~self.membrane),
                 membrane_base.eq(self.membrane_address),
                 plane_base.eq(self.plane_address),

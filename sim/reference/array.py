@@ -84,7 +84,7 @@ def array_cycles(fields, headers, *, config):
     keeps ahead of the lookups: at most ``planes - 1`` skipped positions (a row outside counts
     one) between two that are read.
     """
-    load = 16 * config.rows // config.load_columns
+    load = 17 * config.rows // config.load_columns
     levels = (config.rows // 4).bit_length() - 1
     planes = fields["planes"]
     if not headers:

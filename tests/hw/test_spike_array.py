@@ -150,7 +150,7 @@ def test_loader(rows, load_columns, stall):
         writes, feed_stream(dut.i, tiles.reshape(-1).tolist(), rng=rng, stall=stall)])
 
     if not stall:
-        assert finished == [dut.set_words + 1 + 16 * sets, 1 + 16 * sets, 1 + 16 * sets]
+        assert finished == [dut.set_words + 1 + 17 * sets, 1 + 17 * sets, 1 + 17 * sets]
 
 
 @pytest.mark.parametrize("parameters, message", [
