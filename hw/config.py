@@ -54,7 +54,7 @@ class CoreConfig:
         Positions that the partial-sum memory holds (``rows * acc_bits`` bits each).
     weight_fifo_words, const_fifo_words, depthwise_fifo_words : int
         Depth of the stream buffers of the array, the neuron core and the depthwise unit, in
-        memory words.
+        memory words; at least 16.
     head_words : int
         Largest attention head, in pool words: heads up to ``head_words * rows`` channels.
     queue_depth : int
@@ -102,6 +102,11 @@ class CoreConfig:
                      "const_fifo_words", "depthwise_fifo_words"):
             require(_power_of_two(getattr(self, name)),
                     f"{name.replace('_', ' ').capitalize()} must be a power of two",
+                    getattr(self, name))
+        for name in ("weight_fifo_words", "const_fifo_words", "depthwise_fifo_words"):
+            # A load asks for bursts of 16 words only where a whole one has room (hw/move.py).
+            require(getattr(self, name) >= 16,
+                    f"{name.replace('_', ' ').capitalize()} must be at least 16",
                     getattr(self, name))
         require(self.pool_words <= 1 << 16, "Pool must be at most 65536 words", self.pool_words)
         require(self.psum_words <= 1024, "Partial sums must be at most 1024 words",

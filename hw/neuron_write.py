@@ -237,7 +237,8 @@ class PositionWriter(wiring.Component):
             m.d.sync += [word.eq(word + 1), word_last.eq(word == plane_last - 1)]
             m.d.sync += Cat(drain[:-1]).eq(Cat(drain[1:]))
             with m.If(word_last):
-                m.d.sync += [word.eq(0), word_last.eq(0), plane_base.eq(plane_next), drain_valid.eq(0),
+                m.d.sync += [word.eq(0), word_last.eq(0), drain_valid.eq(0),
+                             plane_base.eq(plane_next),
                              in_planes.eq(~self.membrane)]
                 m.d.comb += position_done.eq(1)
         m.d.comb += load.eq(full & (~drain_valid | (push_plane & word_last)))

@@ -38,7 +38,7 @@ class Record(data.Struct):
 class Fetch(wiring.Component):
     """Read descriptors from memory and hand them to the queues in program order.
 
-    Prefetches up to 32 memory words; one descriptor per 3 cycles at best. After an END descriptor
+    Prefetches up to 32 memory words; one descriptor per 4 cycles at best. After an END descriptor
     it waits for the words already asked for and raises ``ended`` until the next ``start``.
 
     Members

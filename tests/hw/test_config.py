@@ -1,0 +1,30 @@
+import pytest
+
+from hw.config import CoreConfig
+
+
+def test_derived_sizes():
+    config = CoreConfig(rows=32)
+    assert config.lanes == 1024
+    assert config.words_per_memory_word == 2
+    assert config.tile_weight_words == 64
+    assert config.tile_const_words == 64
+    assert CoreConfig(**config.to_dict()) == config
+
+
+@pytest.mark.parametrize("change, text", [
+    ({"rows": 48}, r"^Rows must be 16, 32 or 64, not 48$"),
+    ({"load_columns": 5}, r"^Load columns must divide 32 rows and fill whole memory words, not 5$"),
+    ({"neuron_lanes": 0}, r"^Neuron lanes must divide 32 rows, not 0$"),
+    ({"acc_bits": 31}, r"^Accumulator width must be 20..30 bits, not 31$"),
+    ({"membrane_frac": 3}, r"^Membrane fraction must be 4..14 bits, not 3$"),
+    ({"z_bits": 17}, r"^Width of z must be 4..16 bits, not 17$"),
+    ({"multiplier_bits": 19}, r"^Multiplier width must be 8..18 bits, not 19$"),
+    ({"psum_words": 100}, r"^Psum words must be a power of two, not 100$"),
+    ({"weight_fifo_words": 8}, r"^Weight fifo words must be at least 16, not 8$"),
+    ({"pool_bank_words": 16384}, r"^Pool must be at most 65536 words, not 131072$"),
+    ({"queue_depth": 1}, r"^Queue depth must be 2..15, not 1$"),
+])
+def test_wrong(change, text):
+    with pytest.raises(ValueError, match=text):
+        CoreConfig(**change)
