@@ -13,7 +13,7 @@ __all__ = ["MemoryArbiter"]
 class MemoryArbiter(wiring.Component):
     """Share a memory port between clients, by fixed priority, lowest index first.
 
-    A command takes two cycles, one every other cycle; read data one cycle. Data of every burst
+    A command takes two cycles, one every other cycle; data one cycle. Data of every burst
     goes to, or comes from, the client that asked; clients must take the read data that
     they asked for without waiting for another client's transfer, because data comes in order.
 
@@ -81,9 +81,12 @@ class MemoryArbiter(wiring.Component):
                 with m.If(self.client[index].commands.valid):
                     m.d.sync += [chosen.eq(index), taking.eq(1)]
 
-        # Read data through a queue of two, so that neither valid nor ready passes through.
+        # Data through queues of two, so that neither valid nor ready passes through.
         m.submodules.r_queue = r_queue = fifo.SyncFIFO(width=64, depth=2)
         wiring.connect(m, wiring.flipped(self.memory.r_data), r_queue.w_stream)
+
+        m.submodules.w_queue = w_queue = fifo.SyncFIFO(width=64, depth=2)
+        wiring.connect(m, w_queue.r_stream, wiring.flipped(self.memory.w_data))
 
         for queue, is_read in ((reads, True), (writes, False)):
             current = Signal(owner, name="reading" if is_read else "writing")
@@ -93,7 +96,7 @@ class MemoryArbiter(wiring.Component):
                 for index in range(self._clients):
                     client = self.client[index]
                     source, sink = ((r_queue.r_stream, client.r_data) if is_read
-                                    else (client.w_data, self.memory.w_data))
+                                    else (client.w_data, w_queue.w_stream))
                     with m.Case(index):
                         m.d.comb += [
                             sink.valid.eq(source.valid & active),

@@ -149,7 +149,7 @@ class Core(wiring.Component):
                 with m.If(self.start):
                     m.d.sync += [
                         self.busy.eq(1), image.eq(self.image), result.eq(self.result),
-                        left.eq(self.count), self.counters.eq(0),
+                        left.eq(self.count),
                     ]
                     m.next = "BEGIN"
             with m.State("BEGIN"):
@@ -189,11 +189,13 @@ class Core(wiring.Component):
             step = Signal.like(Value.cast(amount), name=f"step_{name.lower()}")
             m.d.sync += step.eq(amount)
             index = Counter[name]
-            with m.If(self.busy):
+            with m.If(counting):
                 m.d.sync += self.counters[index].eq(self.counters[index] + step)
 
-        busy = self.busy
-        with m.If(busy):
+        # Registers of their own: a thousand flip-flops hang on each.
+        counting, clear = Signal(), Signal()
+        m.d.sync += [counting.eq(self.busy), clear.eq(self.start & ~self.busy)]
+        with m.If(counting):
             m.d.sync += self.counters[Counter.CYCLES].eq(self.counters[Counter.CYCLES] + 1)
         any_done = Signal(range(len(queues) + 1))
         m.d.comb += any_done.eq(sum(q.done for q in queues))
@@ -223,3 +225,5 @@ class Core(wiring.Component):
                             (CoreError.PSUM_COLLISION, psum.collision)):
             with m.If(signal):
                 m.d.sync += errors[bit].eq(1)
+        with m.If(clear):
+            m.d.sync += self.counters.eq(0)

@@ -79,7 +79,8 @@ class DepthwiseUnit(wiring.Component):
         control = self.control
 
         job = Signal(Depthwise)
-        partial = Signal()
+        # Twice, for control and for wide data; another reset value keeps Yosys from merging them.
+        partial, partial_data = Signal(), Signal(init=1)
         width_last = Signal(9)
         half = job.kernel[1:]
         kernel_row = Signal(3)
@@ -126,7 +127,7 @@ class DepthwiseUnit(wiring.Component):
             accumulate.start.eq(start),
             accumulate.address.eq(pass_psum),
             accumulate.initialise.eq(initialise),
-            accumulate.partial.eq(partial),
+            accumulate.partial.eq(partial_data),
             accumulate.level_sums.eq(level.sums),
             accumulate.partial_sums.eq(taps.sums),
             accumulate.valid.eq(level.valid | taps.valid),
@@ -163,7 +164,8 @@ class DepthwiseUnit(wiring.Component):
                 m.d.sync += [job.eq(control.run.payload), kernel_row.eq(0), spikes.eq(0)]
                 with m.If(control.run.valid & ~done):
                     m.d.sync += load.eq(1)
-                    m.d.sync += partial.eq(control.run.p.mode == DepthwiseMode.PARTIAL)
+                    is_partial = control.run.p.mode == DepthwiseMode.PARTIAL
+                    m.d.sync += [partial.eq(is_partial), partial_data.eq(is_partial)]
                     m.next = "PLACE_MAP"
             with m.State("PLACE_MAP"):
                 m.d.sync += [

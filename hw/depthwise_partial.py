@@ -108,7 +108,9 @@ class PartialTaps(wiring.Component):
 
         # The window moves with the first bit of a position; the first move only fills it.
         # Behind the last position anything may follow: it is masked.
+        # Twice, for control and for the weights of all lanes; see `partial` in hw/depthwise.py.
         bit = Signal(range(WEIGHT_BITS))
+        bit_data = Signal(range(WEIGHT_BITS), init=WEIGHT_BITS - 1)
         fill = Signal()
         ready = Signal()
         first = bit == WEIGHT_BITS - 1
@@ -124,14 +126,14 @@ class PartialTaps(wiring.Component):
         with m.If(self.start):
             m.d.sync += [
                 self.psum.address.eq(self.address),
-                bit.eq(WEIGHT_BITS - 1),
+                bit.eq(WEIGHT_BITS - 1), bit_data.eq(WEIGHT_BITS - 1),
                 fill.eq(1),
                 left_mask.eq(0),
             ]
         with m.Elif(step):
             m.d.sync += fill.eq(0)
             with m.If(~fill):
-                m.d.sync += bit.eq(bit - 1)
+                m.d.sync += [bit.eq(bit - 1), bit_data.eq(bit - 1)]
             with m.If(output.step):
                 m.d.sync += left_mask.eq(~output.row_end)
         with m.If(push):
@@ -155,7 +157,7 @@ class PartialTaps(wiring.Component):
             ]
             for j in range(rows):
                 m.d.sync += use[j].eq(
-                    Cat(self.weights[j][t].bit_select(bit, 1) for t in range(TAPS)) & mask)
+                    Cat(self.weights[j][t].bit_select(bit_data, 1) for t in range(TAPS)) & mask)
                 terms = [window[t][j] & use[j][t].replicate(bits).as_signed()
                          for t in range(TAPS)]
                 m.d.sync += [pairs[j].eq(terms[0] + terms[1]), thirds[j].eq(terms[2])]

@@ -168,17 +168,20 @@ class LoadUnit(wiring.Component):
         m.d.sync += crc_valid.eq(0)
         m.d.comb += arrived.eq(word.valid & word.ready)
 
+        starting = Signal()   # in state START; a register, for it clears the wide CRC
+        m.d.comb += crc.start.eq(starting)
+        m.d.sync += starting.eq(0)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.control.run.ready.eq(1)
+                m.d.sync += run.eq(self.control.run.payload)
                 with m.If(self.control.run.valid):
-                    m.d.sync += run.eq(self.control.run.payload)
+                    m.d.sync += starting.eq(1)
                     m.next = "START"
             with m.State("START"):
                 m.d.comb += bursts.start.eq(1)
                 m.d.comb += bursts.address.eq(run.memory_address
                                               + Mux(run.image, self.image, 0))
-                m.d.comb += crc.start.eq(1)
                 m.d.sync += [
                     words_left.eq(run.length), rows_left.eq(run.count),
                     pool_row.eq(run.pool_address), pool_address.eq(run.pool_address),
@@ -341,15 +344,19 @@ class StoreUnit(wiring.Component):
             with m.If(pack_left == 1):
                 m.d.sync += [pack_left.eq(run.pool_words), rows_left.eq(rows_left - 1)]
 
+        starting = Signal()   # in state START; a register, for it clears the wide CRC
+        m.d.comb += crc.start.eq(starting)
+        m.d.sync += starting.eq(0)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.control.run.ready.eq(1)
+                m.d.sync += run.eq(self.control.run.payload)
                 with m.If(self.control.run.valid):
-                    m.d.sync += run.eq(self.control.run.payload)
+                    m.d.sync += starting.eq(1)
                     m.next = "START"
             with m.State("START"):
                 m.d.comb += [
-                    bursts.start.eq(1), crc.start.eq(1),
+                    bursts.start.eq(1),
                     bursts.address.eq(run.memory_address + Mux(run.image, self.result, 0)),
                 ]
                 m.d.sync += [

@@ -10,6 +10,7 @@ from gen.cost import layer_cycles, predict, spans
 from gen.inputs import load_images
 from gen.iss import Iss
 from gen.verify import rtl_trace, verify
+from hw.descriptor import Destination
 from model import zoo
 from sim.rtl import RtlCore
 
@@ -46,7 +47,9 @@ def test_cost_model_within_ten_percent(network, images, request):
     assert abs(prediction.cycles / run.cycles - 1) < 0.10, (prediction.cycles, run.cycles)
     measured = layer_cycles(program, spans(records))
     for name, layer in measured.items():
-        if layer.cycles > run.cycles / 100 and not name.endswith("attn_lif"):
+        # Small layers feel what is not modelled: two units at one pool bank, and the spikes of
+        # q and k, on which attention's time depends.
+        if layer.cycles > run.cycles / 50:
             predicted = prediction.layers[name].cycles
             assert abs(predicted / layer.cycles - 1) < 0.10, (name, predicted, layer.cycles)
 
@@ -63,8 +66,12 @@ def test_shrunken_configuration(network, images, request):
     maps = [name for name, strips in program.strips.items() if strips < 3]
     # Attention and pooling take whole maps; the head is a single position.
     assert all(name.endswith(("attn_lif", "lif", "head")) for name in maps), maps
-    words = config.tile_weight_words + 1
-    assert config.weight_fifo_words < words
+    layers = {}
+    for d in program.descriptors:
+        if d.fields.get("destination") is Destination.WEIGHT:
+            layers.setdefault(d.layer, []).append(d.fields["length"])
+    assert all(sum(words) // program.strips[name] > config.weight_fifo_words
+               for name, words in layers.items())
     result = verify(network, program, images[:2], forms=("integer", "iss", "rtl"),
                     twin=TwinSpec(**overrides["twin"]),
                     cache=request.config.cache.mkdir("rtl"))

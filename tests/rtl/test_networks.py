@@ -15,7 +15,7 @@ pytestmark = pytest.mark.rtl
 # Few cores, because each is compiled for minutes; several networks run on each.
 CORES = {
     "narrow": (CoreConfig(rows=16, load_columns=4, neuron_lanes=8, acc_bits=25, membrane_frac=7,
-                          z_bits=8, multiplier_bits=12, pool_banks=4, pool_bank_words=1024,
+                          z_bits=8, multiplier_bits=12, pool_banks=4, pool_bank_words=2048,
                           psum_words=128, weight_fifo_words=32, const_fifo_words=32,
                           depthwise_fifo_words=32, head_words=8, queue_depth=2),
                IntegerParams(acc_bits=25, u_frac=7, z_bits=8, z_frac=3, mult_bits=12),
