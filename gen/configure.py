@@ -13,8 +13,9 @@ from hw.config import CoreConfig
 __all__ = ["AcceleratorConfig", "TwinSpec", "block_rams", "derive", "read_overrides"]
 
 
-COMB_OF_ROWS = {16: 15_000, 32: 30_000, 64: 59_000}
-"""LUTs of a whole core by array side; 32: routed (docs/results), the others estimated."""
+COMB_OF_ROWS = {16: 15_000, 32: 42_000, 64: 59_000}
+"""LUTs of a whole design by array side; 32: as packed by nextpnr (docs/decisions/0007), the
+others estimated."""
 
 POOL_BANK_WORDS = (512, 1024, 2048, 4096)
 

@@ -5,7 +5,6 @@ same rules as the hardware: dispatch in order into bounded queues, units in orde
 weights that stream ahead only as far as their buffer. Held to the RTL by tests.
 """
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,25 +115,13 @@ def predict(program):
     started = [[] for _ in range(units)]
     dispatch = BEGIN
     times = []
-    pending = {d: deque() for d in Destination if d is not Destination.POOL}
     depth = {Destination.WEIGHT: config.weight_fifo_words,
              Destination.CONST: config.const_fifo_words,
              Destination.DEPTHWISE: config.depthwise_fifo_words}
-    taken = {d: [] for d in pending}      # when each word of a stream was taken
-    loaded = {d: 0 for d in pending}      # words of the stream whose load is placed
+    taken = {d: [] for d in depth}        # when each word of a stream was taken
+    loaded = {d: 0 for d in depth}        # words of the stream whose load is placed
     load_cycles = 17 * config.rows // config.load_columns
     overhead = 7
-
-    def place(stream, words, start):
-        """Arrival of the last of ``words`` words that a load from ``start`` brings."""
-        begin = loaded[stream]
-        loaded[stream] += words
-        last = start + overhead + words
-        blocked = loaded[stream] - depth[stream]
-        if blocked > 0:
-            # The last word enters when all but a bufferful were taken; later takers decide.
-            pending[stream].append((blocked, begin))
-        return last
 
     for descriptor in program.descriptors:
         unit, f = descriptor.unit.value, descriptor.fields
@@ -154,7 +141,8 @@ def predict(program):
             if target is Destination.POOL:
                 end = start + overhead + f["count"] * max(f["length"], f["pool_words"])
             else:
-                end = place(target, words, start)
+                loaded[target] += words
+                end = start + overhead + words
                 # Words beyond the buffer wait for those that the consumer takes.
                 blocked = loaded[target] - depth[target]
                 if 0 < blocked <= len(taken[target]):
@@ -188,7 +176,7 @@ def predict(program):
         times.append([start, end])
     cycles = max(end for unit in done for end in unit) + END
     busy_times = [tuple(t) for t in times]
-    return Prediction(cycles, _layers(program, busy_times), busy_times)
+    return Prediction(cycles, layer_cycles(program, busy_times), busy_times)
 
 
 def _array_end(program, descriptor, start, config, load_cycles, done, taken):
@@ -217,10 +205,6 @@ def _array_end(program, descriptor, start, config, load_cycles, done, taken):
         now = loaded + lookups
     load_done[-1] = max(load_done[-1], arrival)
     return now + 12
-
-
-def _layers(program, times):
-    return layer_cycles(program, times)
 
 
 def layer_cycles(program, times):

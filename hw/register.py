@@ -106,7 +106,6 @@ class CoreError(IntEnum):
     """Bits of ``Counter.ERRORS``."""
     POOL_COLLISION = 0
     PSUM_COLLISION = 1
-    KV_COLLISION = 2
 
 
 def config_digest(config):
