@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import MEMORY_BITS
 from hw.descriptor import Destination, Load, Store
 from hw.port import Memory, POOL_LATENCY, PoolRead, PoolWrite, Unit
+from hw.write_buffer import WriteBuffer
 
 
 __all__ = ["LoadUnit", "StoreUnit", "BURST_WORDS"]
@@ -21,7 +22,9 @@ class _Bursts(wiring.Component):
     """Walk rows of memory words as bursts of at most :data:`BURST_WORDS`.
 
     ``start`` (with the row geometry held until ``busy`` falls) begins; one burst is offered at a
-    time. A burst never crosses the end of a row.
+    time, and a burst never crosses the end of a row. Five cycles from one burst to the next, so
+    that every decision starts and ends in a register. ``taken`` tells, a cycle late, that a burst
+    of ``words`` was accepted; ``allow`` is looked at two cycles after it at the earliest.
     """
 
     def __init__(self):
@@ -34,8 +37,8 @@ class _Bursts(wiring.Component):
             "write": In(1),
             "busy": Out(1),
             "allow": In(1),
-            "words": Out(8),
-            "issued": Out(1),
+            "words": Out(range(BURST_WORDS + 1)),
+            "taken": Out(1),
             "commands": Out(Memory().members["commands"].signature),
         })
 
@@ -45,35 +48,43 @@ class _Bursts(wiring.Component):
         address = Signal(24)
         left = Signal(16)
         rows = Signal(16)
-        with m.If(left > BURST_WORDS):
-            m.d.comb += self.words.eq(BURST_WORDS)
-        with m.Else():
-            m.d.comb += self.words.eq(left)
-        # Once offered, a command stays: "allow" may only rise while it waits.
-        offered = Signal()
+        measure = Signal()    # find out how long the burst is
+        offer = Signal()      # ... and ask for it as soon as that is allowed
+        row_last = Signal()   # it is the last one of its row
+        rows_last = Signal()  # ... and that row the last
+        command = self.commands
         m.d.comb += [
-            self.commands.payload.address.eq(address),
-            self.commands.payload.length.eq(self.words),
-            self.commands.payload.write.eq(self.write),
-            self.commands.valid.eq(self.busy & (self.allow | offered)),
-            self.issued.eq(self.commands.valid & self.commands.ready),
+            command.payload.address.eq(address),
+            command.payload.length.eq(self.words),
+            command.payload.write.eq(self.write),
         ]
-        m.d.sync += offered.eq(self.commands.valid & ~self.commands.ready)
+        m.d.sync += [
+            self.taken.eq(command.valid & command.ready),
+            measure.eq(self.start | (self.taken & ~(row_last & rows_last))),
+        ]
+        with m.If(command.ready):
+            m.d.sync += command.valid.eq(0)
+        with m.If(measure):
+            m.d.sync += [
+                self.words.eq(Mux(left > BURST_WORDS, BURST_WORDS, left)),
+                row_last.eq(left <= BURST_WORDS), rows_last.eq(rows == 1), offer.eq(1),
+            ]
+        with m.If(offer & self.allow):
+            m.d.sync += [command.valid.eq(1), offer.eq(0)]
         with m.If(self.start):
             m.d.sync += [
                 self.busy.eq(1), row.eq(self.address), address.eq(self.address),
                 left.eq(self.length), rows.eq(self.count),
             ]
-        with m.Elif(self.issued):
-            with m.If(left <= BURST_WORDS):
+        with m.Elif(self.taken):
+            m.d.sync += [address.eq(address + BURST_WORDS), left.eq(left - BURST_WORDS)]
+            with m.If(row_last):
                 m.d.sync += [
                     row.eq(row + self.stride), address.eq(row + self.stride),
                     left.eq(self.length), rows.eq(rows - 1),
                 ]
-                with m.If(rows == 1):
+                with m.If(rows_last):
                     m.d.sync += self.busy.eq(0)
-            with m.Else():
-                m.d.sync += [address.eq(address + BURST_WORDS), left.eq(left - BURST_WORDS)]
         return m
 
 
@@ -141,8 +152,7 @@ class LoadUnit(wiring.Component):
         with m.Switch(run.destination):
             for destination, (buffer, depth) in buffers.items():
                 with m.Case(destination):
-                    m.d.sync += room.eq((buffer.level + asked <= depth - BURST_WORDS)
-                                        & ~bursts.issued)
+                    m.d.sync += room.eq(buffer.level + asked <= depth - BURST_WORDS)
             with m.Default():
                 m.d.sync += room.eq(1)
         m.d.comb += bursts.allow.eq(room)
@@ -150,104 +160,100 @@ class LoadUnit(wiring.Component):
         arrived_late = Signal()
         m.d.sync += [
             arrived_late.eq(arrived),
-            asked.eq(asked + Mux(bursts.issued, bursts.words, 0) - arrived_late),
+            asked.eq(asked + Mux(bursts.taken, bursts.words, 0) - arrived_late),
         ]
 
-        # Receiver: where the words go.
+        # States, one register each, for each of them enables many others.
+        idle = Signal(init=1)
+        starting = Signal()
+        moving = Signal()
+        settling = Signal()
+        into_pool = Signal()
+        into = {destination: Signal(name=f"into_{destination.name.lower()}")
+                for destination in buffers}
+        m.d.comb += [
+            self.control.run.ready.eq(idle),
+            bursts.start.eq(starting),
+            bursts.address.eq(run.memory_address + Mux(run.image, self.image, 0)),
+            crc.start.eq(starting),
+        ]
+        m.d.sync += starting.eq(idle & self.control.run.valid)
+        with m.If(idle):
+            m.d.sync += [run.eq(self.control.run.payload), idle.eq(~self.control.run.valid)]
+        with m.If(starting):
+            m.d.sync += [moving.eq(1), into_pool.eq(run.destination == Destination.POOL)]
+            m.d.sync += [flag.eq(run.destination == destination)
+                         for destination, flag in into.items()]
+
+        # Memory words into a stream buffer (there is room) or, slot by slot, into the pool.
         words_left = Signal(16)
+        words_last = Signal()                    # words_left == 1
         rows_left = Signal(16)
+        rows_last = Signal()
         pool_row = Signal(16)
         pool_address = Signal(16)
         pool_left = Signal(16)
         pool_last, pool_none = Signal(), Signal()   # pool_left == 1, pool_left == 0
         slot = Signal(range(ratio) if ratio > 1 else 1)
+        last_slot = slot == ratio - 1
         word = self.memory.r_data
-        crc_data = Signal(config.rows)
-        crc_valid = Signal()
-        m.d.comb += [crc.data.eq(crc_data), crc.valid.eq(crc_valid)]
-        m.d.sync += crc_valid.eq(0)
-        m.d.comb += arrived.eq(word.valid & word.ready)
-
-        starting = Signal()   # in state START; a register, for it clears the wide CRC
-        m.d.comb += crc.start.eq(starting)
-        m.d.sync += starting.eq(0)
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += self.control.run.ready.eq(1)
-                m.d.sync += run.eq(self.control.run.payload)
-                with m.If(self.control.run.valid):
-                    m.d.sync += starting.eq(1)
-                    m.next = "START"
-            with m.State("START"):
-                m.d.comb += bursts.start.eq(1)
-                m.d.comb += bursts.address.eq(run.memory_address
-                                              + Mux(run.image, self.image, 0))
-                m.d.sync += [
-                    words_left.eq(run.length), rows_left.eq(run.count),
-                    pool_row.eq(run.pool_address), pool_address.eq(run.pool_address),
-                    pool_left.eq(run.pool_words), slot.eq(0),
-                    pool_last.eq(run.pool_words == 1), pool_none.eq(run.pool_words == 0),
-                    self.control.events.eq(0),
-                ]
-                m.next = "MOVE"
-            with m.State("MOVE"):
-                with m.Switch(run.destination):
-                    for destination, (buffer, _) in buffers.items():
-                        with m.Case(destination):
-                            m.d.comb += [
-                                buffer.w_data.eq(word.payload), buffer.w_en.eq(word.valid),
-                                word.ready.eq(buffer.w_rdy),
-                            ]
-                    with m.Default():
-                        present = Signal()
-                        m.d.comb += [
-                            present.eq(word.valid & ~pool_none),
-                            self.write.valid.eq(present),
-                            self.write.address.eq(pool_address),
-                            self.write.data.eq(
-                                word.payload.word_select(slot, config.rows)),
-                            self.control.stall.pool.eq(present & ~self.write.ready),
-                        ]
-                        last_slot = slot == ratio - 1
-                        # The last word of a row may hold fewer pool words, or none.
-                        m.d.comb += word.ready.eq(
-                            pool_none | (self.write.ready & (last_slot | pool_last)))
-                        # A cycle late, off the path of the pool's ready.
-                        m.d.sync += [
-                            crc_data.eq(self.write.data),
-                            crc_valid.eq(present & self.write.ready),
-                        ]
-                        with m.If(present & self.write.ready):
-                            m.d.sync += [
-                                pool_address.eq(pool_address + 1),
-                                pool_left.eq(pool_left - 1),
-                                pool_last.eq(pool_left == 2), pool_none.eq(pool_last),
-                                slot.eq(Mux(last_slot, 0, slot + 1)),
-                            ]
-                m.d.comb += self.control.stall.stream.eq(~word.valid)
-                with m.If(arrived):
-                    m.d.sync += [
-                        words_left.eq(words_left - 1),
-                        self.control.events.eq(self.control.events + 1),
-                    ]
-                    with m.If(words_left == 1):
-                        m.d.sync += [
-                            words_left.eq(run.length), rows_left.eq(rows_left - 1),
-                            pool_row.eq(pool_row + run.pool_stride),
-                            pool_address.eq(pool_row + run.pool_stride),
-                            pool_left.eq(run.pool_words), slot.eq(0),
-                            pool_last.eq(run.pool_words == 1), pool_none.eq(run.pool_words == 0),
-                        ]
-                        with m.If(rows_left == 1):
-                            m.next = "SETTLE"
-            with m.State("SETTLE"):
-                m.next = "DONE"
-            with m.State("DONE"):
-                m.d.comb += [
-                    self.control.done.eq(1),
-                    self.control.crc.eq(Mux(run.destination == Destination.POOL, crc.crc, 0)),
-                ]
-                m.next = "IDLE"
+        push = Signal()
+        for destination, (buffer, _) in buffers.items():
+            m.d.comb += [
+                buffer.w_data.eq(word.payload), buffer.w_en.eq(into[destination] & word.valid)]
+        m.submodules.port = port = WriteBuffer(config)
+        wiring.connect(m, port.write, wiring.flipped(self.write))
+        m.d.comb += [
+            port.valid.eq(into_pool & word.valid & ~pool_none),
+            port.address.eq(pool_address),
+            port.data.eq(word.payload.word_select(slot, config.rows)),
+            push.eq(port.valid & port.ready),
+            # The last word of a row may hold fewer pool words, or none.
+            word.ready.eq(Mux(into_pool, pool_none | (port.ready & (last_slot | pool_last)),
+                              moving)),
+            arrived.eq(word.valid & word.ready),
+            self.control.stall.pool.eq(port.valid & ~port.ready),
+            self.control.stall.stream.eq(moving & ~word.valid),
+        ]
+        m.d.sync += [crc.data.eq(port.data), crc.valid.eq(push)]
+        with m.If(push):
+            m.d.sync += [
+                pool_address.eq(pool_address + 1), pool_left.eq(pool_left - 1),
+                pool_last.eq(pool_left == 2), pool_none.eq(pool_last),
+                slot.eq(Mux(last_slot, 0, slot + 1)),
+            ]
+        with m.If(arrived):
+            m.d.sync += [
+                words_left.eq(words_left - 1), words_last.eq(words_left == 2),
+                self.control.events.eq(self.control.events + 1),
+            ]
+        with m.If(starting | (arrived & words_last)):
+            m.d.sync += [
+                words_left.eq(run.length), words_last.eq(run.length == 1),
+                pool_left.eq(run.pool_words), slot.eq(0),
+                pool_last.eq(run.pool_words == 1), pool_none.eq(run.pool_words == 0),
+            ]
+        with m.If(starting):
+            m.d.sync += [
+                rows_left.eq(run.count), rows_last.eq(run.count == 1), self.control.events.eq(0),
+                pool_row.eq(run.pool_address), pool_address.eq(run.pool_address),
+            ]
+        with m.Elif(arrived & words_last):
+            m.d.sync += [
+                rows_left.eq(rows_left - 1), rows_last.eq(rows_left == 2),
+                pool_row.eq(pool_row + run.pool_stride),
+                pool_address.eq(pool_row + run.pool_stride),
+            ]
+            with m.If(rows_last):
+                m.d.sync += [moving.eq(0), into_pool.eq(0), settling.eq(1)]
+                m.d.sync += [flag.eq(0) for flag in into.values()]
+        m.d.sync += self.control.done.eq(0)
+        with m.If(settling & ~port.busy & ~crc.valid):
+            m.d.sync += [settling.eq(0), self.control.done.eq(1)]
+        m.d.comb += self.control.crc.eq(
+            Mux(run.destination == Destination.POOL, crc.crc, 0))
+        with m.If(self.control.done):
+            m.d.sync += idle.eq(1)
         return m
 
 
@@ -281,7 +287,7 @@ class StoreUnit(wiring.Component):
         ratio = config.words_per_memory_word
         m.submodules.bursts = bursts = _Bursts()
         m.submodules.crc = crc = CRC32_ISO_HDLC(data_width=config.rows).create()
-        depth = 8
+        depth = 16
         m.submodules.words = words = fifo.SyncFIFOBuffered(width=config.rows, depth=depth)
 
         run = Signal(Store)
@@ -298,6 +304,7 @@ class StoreUnit(wiring.Component):
         rows = Signal(16)
         reading = Signal()
         flight = Signal(range(POOL_LATENCY + depth + 2))
+        asking = Signal()
         accepted = self.read.valid & self.read.ready
         m.d.comb += [
             self.read.address.eq(address),
@@ -305,17 +312,20 @@ class StoreUnit(wiring.Component):
             crc.data.eq(self.read.data), crc.valid.eq(self.read.data_valid),
             self.control.stall.pool.eq(self.read.valid & ~self.read.ready),
         ]
-        offered = Signal()
-        m.d.comb += self.read.valid.eq(reading & ((flight < depth) | offered))
-        m.d.sync += offered.eq(self.read.valid & ~self.read.ready)
+        # In two steps: the queue's fill decides in a register whether another word is asked for.
+        m.d.comb += [self.read.valid.eq(reading & asking)]
+        m.d.sync += asking.eq((flight < depth - 1) | (self.read.valid & ~self.read.ready))
+        left_last = Signal()   # left == 1
+        rows_last = Signal()   # rows == 1
         with m.If(accepted):
-            m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
-            with m.If(left == 1):
+            m.d.sync += [address.eq(address + 1), left.eq(left - 1), left_last.eq(left == 2)]
+            with m.If(left_last):
                 m.d.sync += [
                     row.eq(row + run.pool_stride), address.eq(row + run.pool_stride),
-                    left.eq(run.pool_words), rows.eq(rows - 1),
+                    left.eq(run.pool_words), left_last.eq(run.pool_words == 1),
+                    rows.eq(rows - 1), rows_last.eq(rows == 2),
                 ]
-                with m.If(rows == 1):
+                with m.If(rows_last):
                     m.d.sync += reading.eq(0)
 
         # Packer: words of the queue into memory words, each row ending on a whole one.
@@ -344,33 +354,32 @@ class StoreUnit(wiring.Component):
             with m.If(pack_left == 1):
                 m.d.sync += [pack_left.eq(run.pool_words), rows_left.eq(rows_left - 1)]
 
-        starting = Signal()   # in state START; a register, for it clears the wide CRC
-        m.d.comb += crc.start.eq(starting)
-        m.d.sync += starting.eq(0)
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += self.control.run.ready.eq(1)
-                m.d.sync += run.eq(self.control.run.payload)
-                with m.If(self.control.run.valid):
-                    m.d.sync += starting.eq(1)
-                    m.next = "START"
-            with m.State("START"):
-                m.d.comb += [
-                    bursts.start.eq(1),
-                    bursts.address.eq(run.memory_address + Mux(run.image, self.result, 0)),
-                ]
-                m.d.sync += [
-                    row.eq(run.pool_address), address.eq(run.pool_address),
-                    left.eq(run.pool_words), rows.eq(run.count), reading.eq(1),
-                    pack_left.eq(run.pool_words), rows_left.eq(run.count), slot.eq(0),
-                    self.control.events.eq(0),
-                ]
-                m.next = "MOVE"
-            with m.State("MOVE"):
-                m.d.comb += self.control.stall.stream.eq(full & ~self.memory.w_data.ready)
-                with m.If((rows_left == 0) & ~full & ~bursts.busy):
-                    m.next = "DONE"
-            with m.State("DONE"):
-                m.d.comb += [self.control.done.eq(1), self.control.crc.eq(crc.crc)]
-                m.next = "IDLE"
+        # States, one register each, for each of them enables many others.
+        idle = Signal(init=1)
+        starting = Signal()
+        moving = Signal()
+        m.d.comb += [
+            self.control.run.ready.eq(idle),
+            bursts.start.eq(starting),
+            bursts.address.eq(run.memory_address + Mux(run.image, self.result, 0)),
+            crc.start.eq(starting),
+            self.control.stall.stream.eq(full & ~self.memory.w_data.ready),
+            self.control.crc.eq(crc.crc),
+        ]
+        m.d.sync += [starting.eq(idle & self.control.run.valid), self.control.done.eq(0)]
+        with m.If(idle):
+            m.d.sync += [run.eq(self.control.run.payload), idle.eq(~self.control.run.valid)]
+        with m.If(starting):
+            m.d.sync += [
+                moving.eq(1),
+                row.eq(run.pool_address), address.eq(run.pool_address),
+                left.eq(run.pool_words), left_last.eq(run.pool_words == 1),
+                rows.eq(run.count), rows_last.eq(run.count == 1), reading.eq(1),
+                pack_left.eq(run.pool_words), rows_left.eq(run.count), slot.eq(0),
+                self.control.events.eq(0),
+            ]
+        with m.If(moving & (rows_left == 0) & ~full & ~bursts.busy):
+            m.d.sync += [moving.eq(0), self.control.done.eq(1)]
+        with m.If(self.control.done):
+            m.d.sync += idle.eq(1)
         return m
