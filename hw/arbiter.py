@@ -108,11 +108,19 @@ class MemoryArbiter(wiring.Component):
             if is_read:
                 for index in range(self._clients):
                     m.d.comb += self.client[index].r_data.payload.eq(r_queue.r_data)
-            last = Signal(name="read_last" if is_read else "write_last")
-            m.d.comb += last.eq(transfer & (current.length == 1))
+            # The burst after this one waits in a register, so that the queue is out of the path
+            # of the data.
+            upcoming = Signal(owner, name="read_next" if is_read else "write_next")
+            waiting = Signal(name="read_waiting" if is_read else "write_waiting")
+            last = Signal(name="read_last" if is_read else "write_last")   # current.length == 1
+            m.d.comb += queue.r_en.eq(~waiting)
+            with m.If(~waiting):
+                m.d.sync += [upcoming.eq(queue.r_data), waiting.eq(queue.r_rdy)]
             with m.If(transfer):
-                m.d.sync += current.length.eq(current.length - 1)
-            with m.If(~active | last):
-                m.d.comb += queue.r_en.eq(1)
-                m.d.sync += [active.eq(queue.r_rdy), current.eq(queue.r_data)]
+                m.d.sync += [current.length.eq(current.length - 1), last.eq(current.length == 2)]
+            with m.If(~active | (transfer & last)):
+                m.d.sync += [current.eq(upcoming), last.eq(upcoming.length == 1),
+                             active.eq(waiting)]
+                with m.If(waiting):
+                    m.d.sync += waiting.eq(0)
         return m

@@ -269,8 +269,9 @@ class ArrayReader(wiring.Component):
             self.o.valid.eq(queue.r_rdy),
             self.o.payload.eq(queue.r_data),
             queue.r_en.eq(taken),
-            self._credit.eq(planes_out != self.DEPTH),
         ]
+        # A register, decided on the count of a cycle ago: it is part of the pool's `valid`.
+        m.d.sync += self._credit.eq(planes_out < self.DEPTH - 1)
         m.d.sync += planes_out.eq(planes_out + self._tag_valid - taken)
 
     def _count_events(self, m):

@@ -93,11 +93,14 @@ class ArrayUnit(wiring.Component):
 
         # Weight stream: header to the reader, the rest of the tile to the loader.
         words_left = Signal(range(config.tile_weight_words + 1))
-        with m.If(words_left != 0):
+        in_tile = Signal()                          # words_left != 0
+        more_tiles = Signal()                       # a header comes next
+        m.d.sync += more_tiles.eq((fetches_left != 0) & ~in_tile)
+        with m.If(in_tile):
             wiring.connect(m, wiring.flipped(self.weights), loader.i)
             with m.If(loader.i.valid & loader.i.ready):
-                m.d.sync += words_left.eq(words_left - 1)
-        with m.Elif(fetches_left != 0):
+                m.d.sync += [words_left.eq(words_left - 1), in_tile.eq(words_left != 1)]
+        with m.Elif(more_tiles):
             m.d.comb += [
                 reader.headers.payload.eq(self.weights.payload),
                 reader.headers.valid.eq(self.weights.valid),
@@ -105,8 +108,8 @@ class ArrayUnit(wiring.Component):
             ]
             with m.If(self.weights.valid & self.weights.ready):
                 m.d.sync += [
-                    words_left.eq(config.tile_weight_words),
-                    fetches_left.eq(fetches_left - 1),
+                    words_left.eq(config.tile_weight_words), in_tile.eq(1),
+                    more_tiles.eq(0), fetches_left.eq(fetches_left - 1),
                 ]
 
         enable = Signal()
@@ -135,7 +138,10 @@ class ArrayUnit(wiring.Component):
                     started.eq(0),
                 ]
                 with m.If(control.run.valid):
-                    m.d.sync += fetches_left.eq(control.run.p.tiles)
+                    m.d.sync += [
+                        fetches_left.eq(control.run.p.tiles),
+                        more_tiles.eq(control.run.p.tiles != 0),
+                    ]
                     m.next = "BEGIN"
             with m.State("BEGIN"):
                 m.d.comb += begin.eq(1)

@@ -260,12 +260,10 @@ class Recorder(wiring.Component):
             for index in range(len(UNITS)):
                 with m.Case(index):
                     m.d.comb += record.eq(self.i[index].payload)
+        # The chosen record's address and words go through registers, away from the multiplexer.
         command = self.memory.commands
         data = self.memory.w_data
-        m.d.comb += [
-            command.payload.address.eq(self.log + (record.index << 1)),
-            command.payload.length.eq(2), command.payload.write.eq(1),
-        ]
+        m.d.comb += [command.payload.length.eq(2), command.payload.write.eq(1)]
         with m.FSM():
             with m.State("IDLE"):
                 waiting = Cat(port.valid for port in self.i)
@@ -274,17 +272,24 @@ class Recorder(wiring.Component):
                     with m.If(self.i[index].valid):
                         m.d.sync += chosen.eq(index)
                 with m.If(waiting.any()):
-                    m.next = "COMMAND"
+                    m.next = "LOOK"
+            with m.State("LOOK"):
+                m.d.sync += [
+                    command.payload.address.eq(self.log + (record.index << 1)),
+                    data.payload.eq(Cat(record.crc, record.events)),
+                ]
+                m.next = "COMMAND"
             with m.State("COMMAND"):
                 m.d.comb += command.valid.eq(1)
                 with m.If(command.ready):
                     m.next = "SIGNATURE"
             with m.State("SIGNATURE"):
-                m.d.comb += [data.payload.eq(Cat(record.crc, record.events)), data.valid.eq(1)]
+                m.d.comb += data.valid.eq(1)
                 with m.If(data.ready):
+                    m.d.sync += data.payload.eq(Cat(record.start, record.end))
                     m.next = "TIME"
             with m.State("TIME"):
-                m.d.comb += [data.payload.eq(Cat(record.start, record.end)), data.valid.eq(1)]
+                m.d.comb += data.valid.eq(1)
                 with m.If(data.ready):
                     for index in range(len(UNITS)):
                         m.d.comb += self.i[index].ready.eq(chosen == index)

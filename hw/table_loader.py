@@ -97,7 +97,9 @@ class TableLoader(wiring.Component):
         full = Signal()
         transfer = Signal()
         fire = Signal()
-        # A register, for it enables a thousand flip-flops; a set takes 17 cycles for it, not 16.
+        # Registers, and one for the thousand flip-flops of the set alone (the initial value keeps
+        # the two apart); a set takes 17 cycles for it, not 16.
+        transfer_wide = Signal(init=1)
         m.d.comb += [fire.eq(transfer & self.enable), self.i.ready.eq(~full | fire)]
         with m.If(fire):
             m.d.sync += full.eq(0)
@@ -124,10 +126,12 @@ class TableLoader(wiring.Component):
             following.eq(Mux(fire, 0, step + 1)),
         ]
         with m.If(self.enable):
-            m.d.sync += transfer.eq(full & free & allowed & ~transfer)
+            ready = full & free & allowed & ~transfer
+            m.d.sync += [transfer.eq(ready), transfer_wide.eq(ready)]
+        with m.If(transfer_wide & self.enable):
+            m.d.sync += active.eq(collected)
         with m.If(fire):
             m.d.sync += [
-                active.eq(collected),
                 busy.eq(1),
                 free.eq(0),
                 this_set.eq(next_set),
