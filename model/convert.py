@@ -1,7 +1,8 @@
 """Make a portable file: ``python -m model.convert --checkpoint F.pth --heads H --out F.qsd``.
 
 Reads a published checkpoint or one of `model.train`, checks it, and writes a ``.qsd`` file, which
-needs no torch to run. Nothing is written unless everything is in order.
+needs no torch to run. With ``--model NAME`` the file holds what that name stands for (`model.zoo`),
+so synthetic weights can be kept. Nothing is written unless everything is in order.
 """
 
 import argparse
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 import sys
 
-from model import qsd_file
+from model import qsd_file, zoo
 from model.cli import add_widths, guarded, Parser, widths
 
 
@@ -25,8 +26,15 @@ def _parser() -> argparse.ArgumentParser:
         "keeps int8 weights and the trained per-channel constants; the widths below are checked "
         "and stored as its defaults, and can be changed whenever it is loaded.",
     )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--checkpoint", type=Path, metavar="F.pth", help="file to read")
+    source.add_argument(
+        "--model",
+        metavar="NAME",
+        help="a network by name: shipped, in the cache folder, or else synthetic",
+    )
     parser.add_argument(
-        "--checkpoint", required=True, type=Path, metavar="F.pth", help="file to read"
+        "--seed", type=int, default=0, metavar="S", help="of synthetic weights (default: 0)"
     )
     parser.add_argument(
         "--heads",
@@ -49,23 +57,35 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _convert(args: argparse.Namespace) -> None:
-    from model import checkpoint  # after parsing: --help should not wait for torch
-
     if args.out.suffix != ".qsd":
         raise ValueError(f"--out must end in .qsd, not be {args.out}")
+    found = _read(args)
+    params = widths(args, found.params)
+    content = qsd_file.to_bytes(found.state, found.spec, params, origin=found.origin)
+    qsd_file.write_atomically(args.out, content)
+    spec = found.spec
+    print(
+        f"{args.out}: dims {'/'.join(map(str, spec.dims))}, {spec.heads} heads, "
+        f"{spec.classes} classes, {spec.weight_count:,} weights of {spec.weight_bits} bits, "
+        f"{len(content):,} bytes" + (f" ({found.origin})" if found.origin else "")
+    )
+
+
+def _read(args: argparse.Namespace) -> zoo.Weights:
+    if args.model is not None:
+        for name in ("image_size", "weight_bits"):
+            if getattr(args, name) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} goes with --checkpoint")
+        return zoo.read(args.model, heads=args.heads, seed=args.seed)
+    from model import checkpoint  # after parsing: --help should not wait for torch
+
     spec, state = checkpoint.load(
         args.checkpoint,
         heads=args.heads,
         image_size=args.image_size,
         weight_bits=args.weight_bits,
     )
-    content = qsd_file.to_bytes(state, spec, widths(args, None))
-    qsd_file.write_atomically(args.out, content)
-    print(
-        f"{args.out}: dims {'/'.join(map(str, spec.dims))}, {spec.heads} heads, "
-        f"{spec.classes} classes, {spec.weight_count:,} weights of {spec.weight_bits} bits, "
-        f"{len(content):,} bytes"
-    )
+    return zoo.Weights(spec, None, state)
 
 
 if __name__ == "__main__":

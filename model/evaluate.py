@@ -18,6 +18,7 @@ from model import qsd_file, zoo
 from model.cli import add_widths, guarded, Parser, widths
 from model.data import DATASETS, IMAGE_SCALE, to_image_q
 from model.epilogue import IntegerParams
+from model.spec import MODELS
 
 
 FORMS = ("float", "integer", "wide")
@@ -37,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
         "are known. Nothing is written without --out.",
     )
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--model", metavar="NAME", help="a network whose weights are shipped")
+    which.add_argument(
+        "--model", metavar="NAME", help=f"a network by name: {', '.join(MODELS)}"
+    )
     which.add_argument(
         "--weights", type=Path, metavar="F", help="a .qsd file or a checkpoint (.pth)"
     )
@@ -104,6 +107,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         np.savez(buffer, **results[args.form])
         qsd_file.write_atomically(args.out, buffer.getvalue())
     _print_result(args, results, labels)
+    if found.origin:
+        print(found.origin)
 
 
 def _print_result(

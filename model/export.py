@@ -257,6 +257,7 @@ def build(
     *,
     form: Form = "integer",
     input_shape: tuple[int, int, int] | None = None,
+    origin: str = "",
 ) -> IntegerNetwork:
     """Choose the constants of folded `layers` and make the graph.
 
@@ -265,6 +266,7 @@ def build(
         form: "integer", what the hardware computes, or "wide", the same graph with real scales
             and so many fraction bits that it equals the float64 network on every level.
         input_shape: (C, H, W) of the images if not the spec's; any size is possible.
+        origin: See `IntegerNetwork`.
 
     Raises:
         ValueError: If D is not 4, the form is unknown, or an accumulator is too wide.
@@ -283,7 +285,7 @@ def build(
     head = layers["head"]
     builder.conv("head", "lif", Raw(head.scale, head.offset))
     shape = input_shape or (spec.in_channels, spec.image_size, spec.image_size)
-    return IntegerNetwork(spec.to_dict(), params, builder.ops, shape)
+    return IntegerNetwork(spec.to_dict(), params, builder.ops, shape, origin)
 
 
 def export(
@@ -293,6 +295,8 @@ def export(
     *,
     form: Form = "integer",
     input_shape: tuple[int, int, int] | None = None,
+    origin: str = "",
 ) -> IntegerNetwork:
     """`fold`, then `build`: state dict (see `model.checkpoint`) -> integer network."""
-    return build(fold(state, spec), spec, params, form=form, input_shape=input_shape)
+    layers = fold(state, spec)
+    return build(layers, spec, params, form=form, input_shape=input_shape, origin=origin)

@@ -86,6 +86,8 @@ class IntegerNetwork:
         Operators in execution order; each source is "image" or made by an earlier operator.
     input_shape
         (C, H, W) of the image.
+    origin
+        What the weights are if they were not trained, "" otherwise; kept, not interpreted.
 
     Raises
     ------
@@ -100,8 +102,10 @@ class IntegerNetwork:
         params: IntegerParams,
         ops: Iterable[Op],
         input_shape: tuple[int, int, int],
+        origin: str = "",
     ) -> None:
         self.spec, self.params, self.ops = spec, params, tuple(ops)
+        self.origin = origin
         self.input_shape = tuple(int(size) for size in input_shape)
         self._tensors = self._check()
 

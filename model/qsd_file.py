@@ -4,7 +4,8 @@ A safetensors file. Tensors: the state dict with its published names, but int8 "
 for the weights; alphas, biases, batch norms and layer scales as they were trained. The integer
 constants follow from these and the widths, so one file serves every form and every width. Its
 one metadata entry "qsd" is a JSON object: format, version, spec, params (default widths), graph
-(the operators that the writer saw, for readers and as a check) and sha256 over all of it.
+(the operators that the writer saw, for readers and as a check), origin (of weights that were not
+trained: what they are) and sha256 over all of it.
 The same input gives the same bytes.
 """
 
@@ -68,7 +69,9 @@ def float_state(state: State) -> dict[str, NDArray]:
     return full
 
 
-def to_bytes(state: State, spec: QsdtSpec, params: IntegerParams | None = None) -> bytes:
+def to_bytes(
+    state: State, spec: QsdtSpec, params: IntegerParams | None = None, *, origin: str = ""
+) -> bytes:
     """Content of the file. Raises ValueError if the network cannot be exported at `params`."""
     params, tensors = params or IntegerParams(), stored_state(state, spec)
     header = {
@@ -78,6 +81,8 @@ def to_bytes(state: State, spec: QsdtSpec, params: IntegerParams | None = None) 
         "params": asdict(params),
         "graph": export(tensors, spec, params).listing(),
     }
+    if origin:
+        header["origin"] = origin
     header["sha256"] = _digest(header, tensors)
     # One entry: the order of several is not fixed in safetensors' own writer.
     return to_safetensors(tensors, metadata={"qsd": _canonical(header)})
@@ -102,6 +107,12 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def origin(path: str | os.PathLike) -> str:
+    """What a readable file says of weights that were not trained, "" of others."""
+    with safe_open(path, framework="np") as file:
+        return _header(Path(path), (file.metadata() or {}).get("qsd")).get("origin", "")
 
 
 def load(path: str | os.PathLike) -> tuple[QsdtSpec, IntegerParams, dict[str, NDArray]]:

@@ -1,10 +1,13 @@
-"""Finding networks: shipped ones by name, others by file. One entry point for every command.
+"""Finding networks: by name or by file. One entry point for every command.
 
-Torch is imported only where a ``.pth`` file is read.
+A name stands for, in this order, the weights shipped with this package, a file in the user's cache
+folder (see `cache_folder`, `cached_names`), or seeded synthetic weights, which are announced as
+such wherever they go. Nothing is downloaded. Torch is imported only where a ``.pth`` file is read.
 """
 
 from dataclasses import dataclass
 from importlib import resources
+import logging
 import os
 from pathlib import Path
 
@@ -14,18 +17,30 @@ from model import export, qsd_file
 from model.epilogue import IntegerParams
 from model.integer import IntegerNetwork
 from model.spec import MODELS, QsdtSpec
+from model.synthetic import NOTICE, synthetic_state
+
+
+log = logging.getLogger(__name__)
+
+PUBLISHED = {
+    "qsdt_t": "15M_1x4_w4a1t4_74_5.pth",
+    "qsdt_l": "SD_Transformer_v2-L_6.8M_1x4_w4a1t4_80_3.pth",
+}
+"""Names that the published checkpoints have, as far as they are known."""
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """A trained network before its integer constants are chosen.
+    """A network before its integer constants are chosen.
 
-    spec; params, the widths its file recommends (None for a ``.pth``); state, published keys.
+    spec; params, the widths its file recommends (None for others); state, published keys; origin,
+    what the weights are if they were not trained, "" otherwise.
     """
 
     spec: QsdtSpec
     params: IntegerParams | None
     state: dict[str, NDArray]
+    origin: str = ""
 
 
 def shipped() -> tuple[str, ...]:
@@ -37,17 +52,33 @@ def shipped() -> tuple[str, ...]:
     return tuple(sorted(name.stem for name in names if name.suffix == ".qsd"))
 
 
+def cache_folder() -> Path:
+    """Where users put weights that are not shipped: ``$XDG_CACHE_HOME/qsdt``, by default
+    ``~/.cache/qsdt`` (XDG Base Directory Specification; relative values are ignored)."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "qsdt"
+
+
+def cached_names(model: str) -> tuple[str, ...]:
+    """File names that stand for `model` in the cache folder, the first found is taken."""
+    names = (f"{model}.qsd", f"{model}.pth")
+    return (*names, PUBLISHED[model]) if model in PUBLISHED else names
+
+
 def read(
     model: str | None = None,
     weights: str | os.PathLike | None = None,
     heads: int | None = None,
+    *,
+    seed: int = 0,
 ) -> Weights:
-    """Read a shipped network by name, or a ``.qsd`` or ``.pth`` file.
+    """Read or make a network by name, or read a ``.qsd`` or ``.pth`` file.
 
     Args:
-        model: A name in `shipped`.
+        model: A name in `MODELS`; see above for what it stands for.
         weights: A file; where both are given its spec must be that of `model`.
         heads: Attention heads, needed for a published ``.pth``; must agree with other files.
+        seed: Of synthetic weights, where nothing else is found.
 
     Raises:
         ValueError: Naming the cause; an unknown name lists the known ones.
@@ -63,13 +94,19 @@ def read(
     if model is None:
         raise ValueError("a model name or a weights file must be given")
     _check_known(model)
-    if model not in shipped():
-        raise ValueError(
-            f"no weights of {model} are shipped (only of {', '.join(shipped()) or 'none'}): "
-            "name a .qsd or .pth file with --weights"
-        )
-    with resources.as_file(resources.files("model") / "weights" / f"{model}.qsd") as path:
-        return _read_file(path, heads)
+    if model in shipped():
+        with resources.as_file(resources.files("model") / "weights" / f"{model}.qsd") as path:
+            return _read_file(path, heads)
+    for name in cached_names(model):
+        path = cache_folder() / name
+        if path.is_file():
+            log.info("%s: weights from %s", model, path)
+            return read(model, path, heads or MODELS[model].heads)
+    log.warning(
+        "%s: no weights are shipped and %s has none of %s: weights of seed %d; %s",
+        *(model, cache_folder(), ", ".join(cached_names(model)), seed, NOTICE),
+    )
+    return Weights(MODELS[model], None, synthetic_state(MODELS[model], seed), NOTICE)
 
 
 def load(
@@ -93,8 +130,12 @@ def network(
     input_shape: tuple[int, int, int] | None = None,
 ) -> IntegerNetwork:
     """The integer network of what `read` returned."""
-    chosen = params or weights.params
-    return export.export(weights.state, weights.spec, chosen, form=form, input_shape=input_shape)
+    return export.export(
+        *(weights.state, weights.spec, params or weights.params),
+        form=form,
+        input_shape=input_shape,
+        origin=weights.origin,
+    )
 
 
 def _check_known(model: str) -> None:
@@ -108,7 +149,10 @@ def _read_file(path: Path, heads: int | None) -> Weights:
         spec, params, state = qsd_file.load(path)
         if heads is not None and heads != spec.heads:
             raise ValueError(f"{path}: heads is {spec.heads} in this file, not {heads}")
-        return Weights(spec, params, state)
+        origin = qsd_file.origin(path)
+        if origin:
+            log.warning("%s: %s", path, origin)
+        return Weights(spec, params, state, origin)
     if path.suffix in (".pth", ".pt"):
         try:
             from model import checkpoint  # torch is not needed for anything else

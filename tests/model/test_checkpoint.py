@@ -322,8 +322,6 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(ValueError, match="model must be one of .*qsdt_l.*qsdt_nano.*, not nope"):
         zoo.load("nope")
-    with pytest.raises(ValueError, match="no weights of qsdt_m are shipped.*--weights"):
-        zoo.load("qsdt_m")
     with pytest.raises(ValueError, match="must be given"):
         zoo.load()
     with pytest.raises(ValueError, match="must be a .qsd or .pth file, not weights.bin"):
