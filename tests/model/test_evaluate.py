@@ -130,7 +130,7 @@ def test_bad_images_are_refused_and_nothing_written(small, tmp_path, capsys, arr
     "command, message",
     [
         (["--model", "nope", "--data", "fashion_mnist"], "model must be one of"),
-        (["--model", "qsdt_t", "--data", "fashion_mnist"], "no weights of qsdt_t are shipped"),
+        (["--model", "qsdt_t", "--data", "fashion_mnist"], "images must be (N, 3, H, W)"),
         (["--weights", "nowhere.qsd", "--data", "fashion_mnist"], "nowhere.qsd"),
         (["--weights", "NET", "--images", "nowhere.npz"], "nowhere.npz"),
         (["--weights", "NET", "--images", "X", "--tensors"], "--tensors needs --out"),
