@@ -12,7 +12,7 @@ from model.evaluate import read_images
 from model.spec import QsdtSpec
 
 
-__all__ = ["add_network_options", "load_network", "load_images"]
+__all__ = ["add_image_options", "add_network_options", "load_network", "load_images"]
 
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -27,6 +27,18 @@ def add_network_options(parser):
     parser.add_argument("--heads", type=int, metavar="H",
                         help="attention heads of a .pth checkpoint")
     add_widths(parser)
+
+
+def add_image_options(parser):
+    """``--images`` or ``--data``, ``--data-dir`` and ``--count``, for :func:`load_images`."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--images", metavar="X.npz|P.png|DIR",
+                       help="images (image_q int8 in units of 1/48), a picture, or a folder of "
+                            "them (default: the images that come with the model, else random ones)")
+    group.add_argument("--data", choices=sorted(data.DATASETS), help="test split of a data set")
+    parser.add_argument("--data-dir", type=Path, metavar="D",
+                        help="where the data set lies if its package is not installed")
+    parser.add_argument("--count", type=int, metavar="N", help="first N images only")
 
 
 def load_network(arguments):
@@ -81,7 +93,7 @@ def load_images(source, network, *, model=None, count=None, dataset=None, data_d
                 raise InputError(f"{path} is neither an .npz, a picture nor a folder of them")
     elif dataset is not None:
         with as_input_error():
-            split = data.fashion_mnist(data_dir).test
+            split = data.DATASETS[dataset](data_dir).test
             images = data.to_image_q(split.images[:count], spec)
             labels = split.labels
     else:

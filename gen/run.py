@@ -22,7 +22,7 @@ from gen.error import (
     WeightsMismatch,
 )
 from gen.image import ProgramImage
-from gen.inputs import add_network_options, load_images, load_network
+from gen.inputs import add_image_options, add_network_options, load_images, load_network
 from gen.iss import image_words, logits_of
 from gen.link import Device, LinkError
 from hw.register import config_digest
@@ -113,14 +113,7 @@ def _parser():
     parser.add_argument("--board", required=True, metavar="NAME",
                         help="virtual, or ulx3s-12f, ulx3s-25f, ulx3s-45f, ulx3s-85f (ulx3s)")
     add_network_options(parser)
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--images", metavar="X.npz|P.png|DIR",
-                       help="images (image_q int8 in units of 1/48), a picture, or a folder of "
-                            "them")
-    group.add_argument("--data", choices=("fashion_mnist",), help="test split of a data set")
-    parser.add_argument("--data-dir", type=Path, metavar="D",
-                        help="where the data set lies if its package is not installed")
-    parser.add_argument("--count", type=int, metavar="N", help="first N images only")
+    add_image_options(parser)
     parser.add_argument("--port", metavar="P",
                         help="serial port of the board, e.g. /dev/ttyUSB0 (or socket://host:port)")
     parser.add_argument("--program", action="store_true",

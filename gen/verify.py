@@ -27,7 +27,7 @@ from gen.error import (
     ToolMissing,
     VerificationFailed,
 )
-from gen.inputs import add_network_options, load_images, load_network
+from gen.inputs import add_image_options, add_network_options, load_images, load_network
 from gen.iss import image_words, Iss, logits_of
 from gen.layout import unpack_lanes
 from gen.step import digest_bytes, write_atomic
@@ -262,10 +262,7 @@ def _parser():
         epilog="Exit status: 0 all equal, 1 a difference or bad input, 2 the simulator failed, "
                "3 a tool is missing, 130 interrupted.")
     add_network_options(parser)
-    parser.add_argument("--images", metavar="X.npz",
-                        help="image_q int8 (N, C, H, W) in units of 1/48 (default: the images "
-                             "that come with the model, else random ones)")
-    parser.add_argument("--count", type=int, metavar="N", help="use the first N images only")
+    add_image_options(parser)
     parser.add_argument("--board", default="ulx3s", metavar="NAME",
                         help="board whose configuration is verified (default: %(default)s)")
     parser.add_argument("--config", metavar="C.yaml",
@@ -296,7 +293,8 @@ def _run(arguments):
     overrides = read_overrides(arguments.config)
     name, network = load_network(arguments)
     images, _ = load_images(arguments.images, network, model=arguments.model,
-                            count=arguments.count)
+                            count=arguments.count, dataset=arguments.data,
+                            data_dir=arguments.data_dir)
     config, program = derive(board, network, overrides)
     with as_input_error("twin"):
         twin = TwinSpec(**(overrides.get("twin") or {}))

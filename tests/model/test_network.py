@@ -200,6 +200,15 @@ def test_qsdt_nano_fits_its_purpose():
     assert any(d & (d - 1) for d in heads)
 
 
+def test_qsdt_s_fits_its_purpose():
+    s = spec("qsdt_s")
+    assert 3_500_000 <= s.weight_count <= 4_100_000
+    block_ram_bytes = 208 * 18 * 1024 // 8  # LFE5U-85F: 208 EBR of 18 Kbit
+    assert s.weight_count * s.weight_bits // 8 > 3 * block_ram_bytes
+    assert all(s.sizes[stage] ** 2 >= 16 for _, stage in s.transformer_blocks)
+    assert all(d & (d - 1) for d in (dim // s.heads for dim in s.dims[3:]))
+
+
 def randomised(model: QsdTransformer, seed: int = 0) -> QsdTransformer:
     """Fill batch norms, steps and layer scales with values of both signs."""
     torch.manual_seed(seed)

@@ -171,7 +171,7 @@ def test_interrupt_then_resume(tiny_program, tmp_path, monkeypatch, capsys):
     "words, message",
     [
         (["--model", "qsdt_x"], "model must be one of qsdt_t, .*qsdt_nano.*, not qsdt_x"),
-        (["--data", "cifar"], "data set must be one of fashion_mnist, halves, not cifar"),
+        (["--data", "cifar"], "must be one of fashion_mnist, fashion_scenes, halves, not cifar"),
         (["--data", "fashion_mnist", "--data-dir", "nowhere"], "apt-get install"),
         (["--model", "qsdt_nano"], "images must be 28 pixels wide, not 16"),
         (["--resume"], "--resume must find .*checkpoint.pth"),
