@@ -5,10 +5,11 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
+from hw.register import MEMORY_STATUS_BITS
 
 
 __all__ = ["POOL_LATENCY", "PSUM_LATENCY", "PoolRead", "PoolWrite", "PsumRead", "PsumWrite",
-           "MemoryCommand", "Memory", "Unit", "Stall"]
+           "MemoryCommand", "Memory", "MemoryStatus", "SdramPins", "Unit", "Stall"]
 
 
 POOL_LATENCY = 3
@@ -98,6 +99,30 @@ class Stall(data.Struct):
     pool: 1
     psum: 1
     stream: 1
+MemoryStatus = data.StructLayout(MEMORY_STATUS_BITS)
+"""State of a memory backend, see :data:`hw.register.MEMORY_STATUS_BITS`."""
+
+
+class SdramPins(wiring.Signature):
+    """A 16-bit SDRAM chip, from its controller; all outputs are flip-flops.
+
+    Strobes are active high (1 is the low level of RAS#, CAS#, WE#); CS# is always active. The
+    physical layer may add registers both ways; the chip's clock comes from it too.
+
+    ``phase_step`` moves that clock later by one of the ``phases`` steps of its period, at each
+    falling edge, while the chip gets no commands. It is high and low for 16 cycles of ``sync`` at
+    least; all others belong to the clock domain of the SDRAM.
+    """
+
+    def __init__(self):
+        super().__init__({
+            "cke": Out(1), "ras": Out(1), "cas": Out(1), "we": Out(1),
+            "bank": Out(2), "address": Out(13), "dqm": Out(2, init=3),
+            "dq_o": Out(16), "dq_oe": Out(1), "dq_i": In(16),
+            "phase_step": Out(1),
+        })
+
+
 
 
 class Unit(wiring.Signature):

@@ -9,8 +9,8 @@ import zlib
 
 
 __all__ = ["MAGIC", "VERSION", "FRAME_WORDS", "REGISTER_BITS", "COUNTER_BASE", "Opcode", "REPLY",
-           "REFUSED", "Register", "CONTROL_BITS", "State", "UNITS", "Counter", "CoreError",
-           "config_digest"]
+           "REFUSED", "Register", "CONTROL_BITS", "State", "MEMORY_STATUS_BITS", "MemoryFault",
+           "UNITS", "Counter", "CoreError", "config_digest"]
 
 
 MAGIC = 0x54445351
@@ -82,6 +82,27 @@ CONTROL_BITS = {
 class State(IntEnum):
     """Bits of ``Register.STATE``."""
     BUSY = 0
+
+
+MEMORY_STATUS_BITS = {"ready": 1, "fault": 3, "delay": 4, "phase": 8, "window": 8,
+                      "address_bit": 5}
+"""Fields of a memory backend's status, the lowest first.
+
+``ready``: the memory can be used. ``fault``: a :class:`MemoryFault`; ``ready`` then stays 0.
+``delay``, ``phase``: chosen read delay in cycles and clock phase in steps; ``window``: settings in
+a row that passed. ``address_bit``: with ``GEOMETRY``, the lowest address bit that failed.
+"""
+
+
+class MemoryFault(IntEnum):
+    """Why the memory cannot be used.
+
+    ``CALIBRATION``: no setting of read delay and clock phase passes with enough margin.
+    ``GEOMETRY``: the chip works but is smaller than, or not wired as, the part built for.
+    """
+    NONE = 0
+    CALIBRATION = 1
+    GEOMETRY = 2
 
 
 UNITS = ("LOAD", "STORE", "ARRAY", "DEPTHWISE", "ATTENTION", "NEURON")

@@ -7,10 +7,11 @@ that a ``ready`` (or ``valid``) is low in a cycle.
 from amaranth.sim import Simulator
 
 
-def simulate(dut, *testbenches, background=(), cycles=100_000, vcd=None):
+def simulate(dut, *testbenches, background=(), cycles=100_000, vcd=None, clocks=None):
     """Run ``testbenches`` on ``dut`` until all end, beside ``background`` processes.
 
-    Raises :exc:`TimeoutError` after ``cycles`` clock cycles.
+    ``clocks`` gives the period of each further clock domain, in periods of ``sync``. Raises
+    :exc:`TimeoutError` after ``cycles`` clock cycles.
     """
     async def watchdog(ctx):
         for _ in range(cycles):
@@ -19,6 +20,8 @@ def simulate(dut, *testbenches, background=(), cycles=100_000, vcd=None):
 
     sim = Simulator(dut)
     sim.add_clock(1e-6)
+    for domain, period in (clocks or {}).items():
+        sim.add_clock(period * 1e-6, domain=domain)
     for testbench in testbenches:
         sim.add_testbench(testbench)
     for process in (*background, watchdog):

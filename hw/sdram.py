@@ -1,0 +1,120 @@
+"""SDRAM as the memory of an accelerator: calibration, clock crossing, scheduler."""
+
+from amaranth import *
+from amaranth.lib import fifo, wiring
+from amaranth.lib.cdc import FFSynchronizer
+from amaranth.lib.wiring import In, Out
+
+from hw.config import MEMORY_BITS
+from hw.port import Memory, MemoryCommand, MemoryStatus, SdramPins
+from hw.sdram_calibration import SdramCalibration
+from hw.sdram_scheduler import SdramScheduler
+
+
+__all__ = ["SdramMemory"]
+
+
+COMMANDS = 8
+"""Bursts that wait for the scheduler."""
+
+WORDS = 16
+"""Places of each data queue: more than the words on their way in its round trip."""
+
+
+class SdramMemory(wiring.Component):
+    """Memory backend in a 16-bit SDRAM chip.
+
+    The memory port belongs to ``sync``, the pins to ``sdram``; asynchronous FIFOs lie between.
+    After reset the chip is initialised, calibrated and measured
+    (:class:`hw.sdram_calibration.SdramCalibration`); the port takes commands once
+    ``status.ready``. Up to 8 bursts wait, and a linear stream of them uses at least 90 % of the
+    chip's bus (refreshes included) while ``sync`` runs at a quarter of ``sdram`` or faster.
+
+    Parameters
+    ----------
+    config : :class:`hw.sdram_config.SdramConfig`
+    phases : int
+        Steps of the chip's clock phase in a period, 1 if it cannot be moved.
+
+    Members
+    -------
+    memory : ``In(Memory())``
+        See :class:`hw.port.Memory`.
+    status : ``Out(MemoryStatus)``
+        See :data:`hw.register.MEMORY_STATUS_BITS`.
+    found_words : ``Out(25)``
+        Size of the memory found; valid with ``status.ready``.
+    pins : ``Out(SdramPins())``
+    """
+
+    def __init__(self, config, *, phases=1):
+        self._config = config
+        self._calibration = SdramCalibration(config, phases=phases)
+        super().__init__({
+            "memory": In(Memory()),
+            "status": Out(MemoryStatus),
+            "found_words": Out(25),
+            "pins": Out(SdramPins()),
+        })
+
+    @property
+    def config(self):
+        return self._config
+
+    @property
+    def phases(self):
+        return self._calibration.phases
+
+    @property
+    def words(self):
+        """Words that every part has: what a program may count on."""
+        return self._config.words
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.calibration = calibration = self._calibration
+        m.submodules.scheduler = scheduler = DomainRenamer("sdram")(
+            SdramScheduler(self._config, r_depth=WORDS))
+        wiring.connect(m, wiring.flipped(self.memory), calibration.engine)
+
+        # A FIFO's writing side resets both sides: the board resets the two domains together.
+        outward = {"w_domain": "sync", "r_domain": "sdram"}
+        m.submodules.commands = commands = fifo.AsyncFIFO(
+            width=MemoryCommand.as_shape().size, depth=COMMANDS, **outward)
+        m.submodules.w_data = w_data = fifo.AsyncFIFO(width=MEMORY_BITS, depth=WORDS, **outward)
+        m.submodules.r_data = r_data = fifo.AsyncFIFO(
+            width=MEMORY_BITS, depth=WORDS, w_domain="sdram", r_domain="sync")
+        memory = calibration.memory
+        m.d.comb += [
+            commands.w_data.eq(memory.commands.payload),
+            commands.w_en.eq(memory.commands.valid),
+            memory.commands.ready.eq(commands.w_rdy),
+            scheduler.commands.payload.as_value().eq(commands.r_data),
+            scheduler.commands.valid.eq(commands.r_rdy),
+            commands.r_en.eq(scheduler.commands.ready),
+            r_data.w_data.eq(scheduler.r_data),
+            r_data.w_en.eq(scheduler.r_valid),
+            scheduler.r_level.eq(r_data.w_level),
+        ]
+        wiring.connect(m, memory.w_data, w_data.w_stream)
+        wiring.connect(m, w_data.r_stream, scheduler.w_data)
+        wiring.connect(m, r_data.r_stream, memory.r_data)
+
+        m.submodules.restart = FFSynchronizer(calibration.restart, scheduler.restart,
+                                              o_domain="sdram")
+        m.submodules.delay = FFSynchronizer(calibration.delay, scheduler.delay,
+                                            o_domain="sdram")
+        m.d.comb += [
+            calibration.initialised.eq(scheduler.initialised),
+            self.status.eq(calibration.status),
+            self.found_words.eq(calibration.words),
+            self.pins.phase_step.eq(calibration.phase_step),
+        ]
+        for name in SdramPins().members:
+            if name == "dq_i":
+                m.d.comb += scheduler.pins.dq_i.eq(self.pins.dq_i)
+            elif name != "phase_step":
+                m.d.comb += getattr(self.pins, name).eq(getattr(scheduler.pins, name))
+
+        return m

@@ -1,0 +1,344 @@
+"""Commands of an SDRAM: initialisation, rows, bursts of one memory word, refresh."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.config import MEMORY_BITS
+from hw.port import MemoryCommand, SdramPins
+from hw.sdram_config import BEATS, DATA_BITS
+
+
+__all__ = ["SdramScheduler", "DELAYS", "REFRESH_POSTPONED"]
+
+
+DELAYS = 4
+"""Read delays that can be chosen: 0..3 cycles more than the least."""
+
+REFRESH_POSTPONED = 4
+"""Refreshes that are due when one is forced."""
+
+INIT_REFRESHES = 8
+"""REFRESH commands of the initialisation: the most that a maker asks for."""
+
+
+class SdramScheduler(wiring.Component):
+    """Turn bursts of words into SDRAM commands. One clock domain, that of the chip.
+
+    A word is one READ or WRITE of burst length 4, so that three of four command slots are free
+    for the rows: while the words of one row are transferred, the row of the next segment (the rest
+    of the burst, or the next burst) is opened in another bank. A linear stream takes 4 cycles a
+    word without a gap.
+
+    Rows stay open until another row of their bank, or a refresh, is needed. Refreshes wait until
+    there is nothing else to do, and are forced between two words when ``REFRESH_POSTPONED`` are
+    due; then all that are due are done.
+
+    Parameters
+    ----------
+    config : :class:`hw.sdram_config.SdramConfig`
+    r_depth : int
+        Places of the queue behind ``r_data``, at least 4.
+
+    Members
+    -------
+    commands : ``In(stream.Signature(MemoryCommand))``
+        Bursts; address bits beyond the chip are ignored.
+    w_data : ``In(stream.Signature(64))``
+    r_data : ``Out(64)``, r_valid : ``Out(1)``
+        A word read; must be taken.
+    r_level : ``In(range(r_depth + 1))``
+        Words in the queue behind; may be 2 cycles late.
+    delay : ``In(range(DELAYS))``
+        Read delay; to be changed only during ``restart``.
+    restart : ``In(1)``
+        While high, and once all is done, the chip gets no commands; then it is initialised anew.
+    initialised : ``Out(1)``
+        The chip takes bursts. Falls in answer to ``restart``.
+    pins : ``Out(SdramPins())``
+        All but ``phase_step``.
+    """
+
+    def __init__(self, config, *, r_depth):
+        if r_depth < 4:
+            raise ValueError(f"Read queue must have at least 4 places, not {r_depth!r}")
+        self._config = config
+        self._r_depth = r_depth
+        super().__init__({
+            "commands": In(stream.Signature(MemoryCommand)),
+            "w_data": In(stream.Signature(MEMORY_BITS)),
+            "r_data": Out(MEMORY_BITS),
+            "r_valid": Out(1),
+            "r_level": In(range(r_depth + 1)),
+            "delay": In(range(DELAYS)),
+            "restart": In(1),
+            "initialised": Out(1),
+            "pins": Out(SdramPins()),
+        })
+
+    @property
+    def config(self):
+        return self._config
+
+    def elaborate(self, platform):
+        m = Module()
+        config, pins = self._config, self.pins
+
+        # Segments: the words of a burst that lie in one row.
+        place = data.StructLayout({
+            "column": config.word_column_bits, "bank": config.bank_bits, "row": config.row_bits,
+            "extra": int(config.optional_column)})
+        segment = data.StructLayout({"at": place, "write": 1, "count": 8})
+        current, following = Signal(segment), Signal(segment)
+        current_valid, following_valid = Signal(), Signal()
+        current_open, following_open = Signal(), Signal()
+        current_last, following_last = Signal(), Signal()
+        pending = self._cut(m, following, following_valid, following_open)
+        m.d.sync += following_last.eq(following.count == 1)
+        with m.If(~current_valid & following_valid & following_open):
+            m.d.sync += [
+                current.eq(following), current_valid.eq(1), current_open.eq(1),
+                current_last.eq(following_last), following_valid.eq(0),
+            ]
+
+        # Column commands: one word each, 4 cycles apart. A write leaves the bus one idle cycle
+        # after the last datum read.
+        hold = Signal(init=1)
+        read_gap = Signal(range(BEATS))
+        write_gap = Signal(range(BEATS + config.cas_latency + 1))
+        room = Signal()
+        go, go_read, go_write = Signal(), Signal(), Signal()
+        ready = current_valid & current_open & ~hold
+        m.d.comb += [
+            go_read.eq(ready & ~current.write & (read_gap == 0) & room),
+            go_write.eq(ready & current.write & (write_gap == 0) & self.w_data.valid),
+            go.eq(go_read | go_write),
+            self.w_data.ready.eq(go_write),
+        ]
+        m.d.sync += [
+            read_gap.eq(Mux(go, BEATS - 1, read_gap - (read_gap != 0))),
+            write_gap.eq(Mux(go_read, BEATS + config.cas_latency,
+                             Mux(go_write, BEATS - 1, write_gap - (write_gap != 0)))),
+        ]
+        with m.If(go):
+            m.d.sync += [
+                current.at.column.eq(current.at.column + 1),
+                current.count.eq(current.count - 1), current_last.eq(current.count == 2),
+            ]
+            with m.If(current_last):
+                m.d.sync += current_valid.eq(0)
+        self._data(m, go_read, go_write, room)
+
+        # A bank may be closed when its counter is 0.
+        held = [Signal(range(max(config.tras, config.trc, BEATS + config.twr) + 1),
+                       name=f"held_{bank}") for bank in range(1 << config.bank_bits)]
+        row_held = max(config.tras, config.trc - config.trp)
+        activate = Signal()
+        target = Signal(place)
+        for bank, counter in enumerate(held):
+            with m.If(go & (current.at.bank == bank)):
+                # The row was opened at least tRCD ago, so that what is left of it is no more.
+                m.d.sync += counter.eq(Mux(
+                    current.write, max(BEATS - 1 + config.twr, row_held - config.trcd) - 1,
+                    max(BEATS, row_held - config.trcd) - 1))
+            with m.Elif(activate & (target.bank == bank)):
+                m.d.sync += counter.eq(row_held - 1)
+            with m.Elif(counter != 0):
+                m.d.sync += counter.eq(counter - 1)
+
+        # Refreshes due, and the time between them.
+        interval = Signal(range(config.refresh), init=config.refresh - 1)
+        due = Signal(4, init=INIT_REFRESHES)
+        tick, refreshed, renew = Signal(), Signal(), Signal()
+        idle, wanted = Signal(), Signal()
+        m.d.comb += tick.eq(interval == 0)
+        m.d.sync += [
+            interval.eq(Mux(tick, config.refresh - 1, interval - 1)),
+            idle.eq(~(pending | following_valid | current_valid)),
+            wanted.eq(Mux(idle, due != 0, due >= REFRESH_POSTPONED)),
+        ]
+        with m.If(renew):
+            m.d.sync += due.eq(INIT_REFRESHES)
+        with m.Elif(self.initialised & tick & ~refreshed):
+            m.d.sync += due.eq(due + 1)
+        with m.Elif(refreshed & ~(self.initialised & tick)):
+            m.d.sync += due.eq(due - 1)
+
+        # Rows, refresh and initialisation: one command after the other.
+        open_rows = Array(Signal(config.row_bits, name=f"row_{bank}") for bank in range(len(held)))
+        is_open = Signal(len(held))
+        match, opened = Signal(), Signal()
+        for_current = Signal()
+        wait = Signal(range(max(config.trfc, config.trp, config.trcd, config.trrd, config.tmrd)))
+        powering = Signal(range(config.power_up), init=config.power_up - 1)
+        m.d.sync += [
+            pins.ras.eq(0), pins.cas.eq(go), pins.we.eq(go_write), pins.bank.eq(current.at.bank),
+            pins.dqm.eq((~self.initialised).replicate(2)),
+            pins.address.eq(Cat(C(0, 2), current.at.column, current.at.extra)),
+        ]
+        with m.If(wait != 0):
+            m.d.sync += wait.eq(wait - 1)
+
+        def command(*, ras, cas=0, we=0, then):
+            m.d.sync += [pins.ras.eq(ras), pins.cas.eq(cas), pins.we.eq(we), wait.eq(then - 1)]
+
+        with m.FSM():
+            with m.State("POWER_UP"):
+                m.d.sync += powering.eq(powering - 1)
+                with m.If(powering == 0):
+                    m.d.sync += [pins.cke.eq(1), powering.eq(config.power_up - 1)]
+                    with m.If(pins.cke):
+                        m.next = "CLOSE_ALL"
+
+            with m.State("PICK"):
+                m.d.sync += [
+                    for_current.eq(current_valid & ~current_open),
+                    target.eq(Mux(current_valid & ~current_open, current.at, following.at)),
+                ]
+                with m.If(self.restart & idle):
+                    m.d.sync += [hold.eq(1), self.initialised.eq(0)]
+                    m.next = "QUIET"
+                with m.Elif(wanted):
+                    m.d.sync += hold.eq(1)
+                    m.next = "CLOSE_ALL"
+                with m.Elif((current_valid & ~current_open) | (following_valid & ~following_open)):
+                    m.next = "LOOK"
+            with m.State("LOOK"):
+                m.d.sync += [
+                    opened.eq(is_open.bit_select(target.bank, 1)),
+                    match.eq(open_rows[target.bank] == target.row),
+                ]
+                m.next = "DECIDE"
+            with m.State("DECIDE"):
+                with m.If(~opened):
+                    m.next = "OPEN"
+                with m.Elif(match):
+                    m.next = "OPENED"
+                with m.Elif(~for_current & current_valid & (current.at.bank == target.bank)):
+                    m.next = "PICK"
+                with m.Else():
+                    m.next = "CLOSE"
+            with m.State("CLOSE"):
+                with m.If(~go & (Array(held)[target.bank] == 0)):
+                    command(ras=1, we=1, then=config.trp)
+                    m.d.sync += pins.bank.eq(target.bank)
+                    m.d.sync += pins.address.eq(0)
+                    m.next = "OPEN"
+            with m.State("OPEN"):
+                with m.If(~go & (wait == 0)):
+                    command(ras=1, then=max(config.trcd, config.trrd))
+                    m.d.comb += activate.eq(1)
+                    m.d.sync += [
+                        pins.bank.eq(target.bank), pins.address.eq(target.row),
+                        is_open.bit_select(target.bank, 1).eq(1),
+                        open_rows[target.bank].eq(target.row),
+                    ]
+                    m.next = "OPENED"
+            with m.State("OPENED"):
+                with m.If(wait == 0):
+                    with m.If(for_current):
+                        m.d.sync += current_open.eq(1)
+                    with m.Else():
+                        m.d.sync += following_open.eq(1)
+                    m.next = "PICK"
+
+            with m.State("QUIET"):
+                with m.If(~self.restart):
+                    m.d.comb += renew.eq(1)
+                    m.next = "CLOSE_ALL"
+            with m.State("CLOSE_ALL"):
+                with m.If(Cat(counter == 0 for counter in held).all()):
+                    command(ras=1, we=1, then=config.trp)
+                    m.d.sync += [
+                        pins.address.eq(1 << 10), is_open.eq(0), current_open.eq(0),
+                        following_open.eq(0),
+                    ]
+                    m.next = "REFRESH"
+            with m.State("REFRESH"):
+                with m.If(wait == 0):
+                    with m.If(due != 0):
+                        command(ras=1, cas=1, then=config.trfc)
+                        m.d.comb += refreshed.eq(1)
+                    with m.Elif(~self.initialised):
+                        command(ras=1, cas=1, we=1, then=config.tmrd)
+                        m.d.sync += pins.bank.eq(0)
+                        m.d.sync += pins.address.eq(2 | config.cas_latency << 4)
+                        m.d.sync += self.initialised.eq(1)
+                    with m.Else():
+                        m.d.sync += hold.eq(0)
+                        m.next = "PICK"
+
+        return m
+
+    def _cut(self, m, following, following_valid, following_open):
+        """Cut bursts into segments; returns whether one is on its way."""
+        config = self._config
+        bits = config.words_bits + config.optional_column
+        address = Signal(bits)
+        left = Signal(8)
+        write = Signal()
+        room = Signal(range(config.row_words + 1))
+        fits = Signal()
+        pending = Signal()
+        column = address[:config.word_column_bits]
+        with m.FSM(name="cut"):
+            with m.State("TAKE"):
+                m.d.comb += self.commands.ready.eq(1)
+                m.d.comb += pending.eq(self.commands.valid)
+                m.d.sync += [
+                    address.eq(self.commands.p.address), left.eq(self.commands.p.length),
+                    write.eq(self.commands.p.write),
+                ]
+                with m.If(self.commands.valid):
+                    m.next = "CUT"
+            with m.State("CUT"):
+                m.d.comb += pending.eq(1)
+                m.d.sync += room.eq(config.row_words - column)
+                m.d.sync += fits.eq(left <= config.row_words - column)
+                m.next = "PASS"
+            with m.State("PASS"):
+                m.d.comb += pending.eq(1)
+                with m.If(~following_valid):
+                    m.d.sync += [
+                        following.at.as_value().eq(address), following.write.eq(write),
+                        following.count.eq(Mux(fits, left, room)),
+                        following_valid.eq(1), following_open.eq(0),
+                        address.eq(Cat(C(0, config.word_column_bits),
+                                       (address[config.word_column_bits:] + 1)
+                                       [:bits - config.word_column_bits])),
+                        left.eq(left - room),
+                    ]
+                    m.next = "TAKE"
+                    with m.If(~fits):
+                        m.next = "CUT"
+        return pending
+
+    def _data(self, m, go_read, go_write, room):
+        """Data pins, and how many words read are on their way."""
+        config, pins = self._config, self.pins
+
+        driven = Signal(BEATS)
+        shifted = Signal(MEMORY_BITS)
+        m.d.sync += [driven.eq(driven >> 1), shifted.eq(shifted >> DATA_BITS)]
+        with m.If(go_write):
+            m.d.sync += [driven.eq((1 << BEATS) - 1), shifted.eq(self.w_data.payload)]
+        m.d.comb += [pins.dq_o.eq(shifted), pins.dq_oe.eq(driven[0])]
+
+        # The first datum is in dq_i at the earliest CAS latency + 2 cycles after the decision (two
+        # registers on the way, one back, the chip's clock ahead of ours), the word 4 later.
+        least = config.cas_latency + 5
+        reading = Signal(least + DELAYS)
+        m.d.sync += [
+            reading.eq(Cat(go_read, reading)), self.r_data.eq(Cat(self.r_data[DATA_BITS:],
+                                                                  pins.dq_i)),
+        ]
+        m.d.comb += self.r_valid.eq(reading[least:].bit_select(self.delay, 1))
+
+        counted = Signal(2)
+        promised = Signal(range(self._r_depth + 1))
+        m.d.sync += [
+            counted.eq(Cat(self.r_valid, counted)),
+            promised.eq(promised + go_read - counted[1]),
+            # One place more than is needed, because this flag is a cycle late.
+            room.eq(self.r_level + promised < self._r_depth - 1),
+        ]

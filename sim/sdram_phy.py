@@ -1,0 +1,90 @@
+"""Simulation twin of a board's SDRAM pins: registers, and a clock phase that can be wrong."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.cdc import FFSynchronizer
+from amaranth.lib.wiring import In, Out
+
+from hw.port import SdramPins
+
+
+__all__ = ["SdramPhyTwin"]
+
+
+class SdramPhyTwin(wiring.Component):
+    """Registers between controller and chip, one each way, and the effects of the clock phase.
+
+    The chip's clock lags behind the controller's by ``phase / phases`` of a period. What the
+    controller sends changes at the chip around phase ``command_at``: the chip of a later phase
+    samples it in the same period, that of an earlier one in the next. The chip's data arrive
+    around phase ``data_at``: up to there they are captured a cycle earlier. In the ``unsure``
+    phases from ``command_at`` or ``data_at`` on, every bit sampled is, at random, the earlier or
+    the later one. Clock domain ``sdram``; the chip model is clocked by it, too.
+
+    Parameters
+    ----------
+    phases : int
+    command_at, data_at : int
+        Phases in ``0..phases - 1``; ``data_at = phases`` captures all data early.
+    unsure : int
+        0 for pins that are never wrong.
+    stuck_address : int
+        Address pins that are always 0, one bit each: to test what a calibration finds.
+
+    Members
+    -------
+    controller : ``In(SdramPins())``
+    chip : ``Out(SdramPins())``
+    phase : ``Out(8)``
+    """
+
+    def __init__(self, *, phases=1, command_at=0, data_at=1, unsure=0, stuck_address=0):
+        self._phases = phases
+        self._command_at, self._data_at, self._unsure = command_at, data_at, unsure
+        self._stuck_address = stuck_address
+        super().__init__({
+            "controller": In(SdramPins()),
+            "chip": Out(SdramPins()),
+            "phase": Out(8),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        controller, chip = self.controller, self.chip
+        names = [name for name in SdramPins().members if name not in ("dq_i", "phase_step")]
+
+        step, step_before = Signal(), Signal()
+        m.submodules.step = FFSynchronizer(controller.phase_step, step, o_domain="sdram")
+        m.d.sdram += step_before.eq(step)
+        with m.If(step_before & ~step):
+            m.d.sdram += self.phase.eq(Mux(self.phase == self._phases - 1, 0, self.phase + 1))
+
+        def choose(at, early, late):
+            """What is sampled: ``late`` up to phase ``at``, either for ``unsure``, ``early``."""
+            return Mux(self.phase < at, late, Mux(
+                self.phase < at + self._unsure,
+                (early & noise[:len(early)]) | (late & ~noise[:len(early)]), early))
+
+        noise = Signal(64, init=0x9e3779b97f4a7c15)
+        steps = [Signal(64, name=f"noise_{k}") for k in range(2)]
+        m.d.comb += [steps[0].eq(noise ^ (noise << 13)), steps[1].eq(steps[0] ^ (steps[0] >> 7))]
+        m.d.sdram += noise.eq(steps[1] ^ (steps[1] << 17))
+
+        out = Signal(data.StructLayout({name: len(getattr(controller, name)) for name in names}),
+                     init={"dqm": 3})
+        before = Signal.like(out)
+        sampled = Signal.like(out)
+        m.d.sdram += before.eq(out)
+        for name in names:
+            m.d.sdram += getattr(out, name).eq(getattr(controller, name))
+            value = getattr(sampled, name)
+            m.d.comb += getattr(chip, name).eq(
+                value & ~C(self._stuck_address, 13) if name == "address" else value)
+        m.d.comb += sampled.as_value().eq(
+            choose(self._command_at, out.as_value(), before.as_value()))
+
+        arrived = Signal(16)
+        m.d.sdram += arrived.eq(chip.dq_i)
+        m.d.comb += controller.dq_i.eq(choose(self._data_at, arrived, chip.dq_i))
+
+        return m

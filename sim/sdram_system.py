@@ -1,0 +1,79 @@
+"""An SDRAM memory with its chip, as one memory backend for simulations."""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.port import Memory, MemoryStatus
+from hw.sdram import SdramMemory
+from sim.sdram_chip import SdramChip, SdramRule
+from sim.sdram_phy import SdramPhyTwin
+
+
+__all__ = ["SdramSystem"]
+
+
+class SdramSystem(wiring.Component):
+    """Controller, pins and chip model. Clock domains ``sync`` and ``sdram``.
+
+    Parameters
+    ----------
+    config : :class:`hw.sdram_config.SdramConfig`
+        Of the controller.
+    chip : :class:`hw.sdram_config.SdramConfig`
+        Of the chip; that of the controller unless given.
+    phases : int
+        Steps of the clock phase.
+    verilog : bool
+        See :class:`sim.storage.Storage`.
+    init_refreshes : int
+        See :class:`sim.sdram_chip.SdramChip`.
+    pins
+        Further arguments of :class:`sim.sdram_phy.SdramPhyTwin`.
+
+    Members
+    -------
+    memory, status, found_words
+        As in :class:`hw.sdram.SdramMemory`.
+    violations, reads, writes, refreshes
+        As in :class:`sim.sdram_chip.SdramChip`; those before ``status.ready`` are forgotten if the
+        phase can be wrong.
+    """
+
+    def __init__(self, config, *, chip=None, phases=1, verilog=False, init_refreshes=8, **pins):
+        self._sdram = SdramMemory(config, phases=phases)
+        self._pins = SdramPhyTwin(phases=phases, **pins)
+        self._chip = SdramChip(chip or config, verilog=verilog, init_refreshes=init_refreshes)
+        super().__init__({
+            "memory": In(Memory()),
+            "status": Out(MemoryStatus),
+            "found_words": Out(25),
+            "violations": Out(len(SdramRule)),
+            "reads": Out(32), "writes": Out(32), "refreshes": Out(32),
+        })
+
+    @property
+    def config(self):
+        return self._sdram.config
+
+    @property
+    def words(self):
+        return self._sdram.words
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.sdram = sdram = self._sdram
+        m.submodules.pins = pins = self._pins
+        m.submodules.chip = DomainRenamer("sdram")(self._chip)
+        chip = self._chip
+        wiring.connect(m, wiring.flipped(self.memory), sdram.memory)
+        wiring.connect(m, sdram.pins, pins.controller)
+        wiring.connect(m, pins.chip, chip.pins)
+        m.d.comb += [
+            self.status.eq(sdram.status), self.found_words.eq(sdram.found_words),
+            self.violations.eq(chip.violations), self.reads.eq(chip.reads),
+            self.writes.eq(chip.writes), self.refreshes.eq(chip.refreshes),
+        ]
+        if sdram.phases > 1:
+            m.d.comb += chip.clear.eq(~sdram.status.ready)
+        return m
