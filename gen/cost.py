@@ -1,18 +1,31 @@
 """Cost model: cycles of a compiled program without simulating it.
 
-Every descriptor gets a duration from its fields; a walk in program order gives it a start from the
-same rules as the hardware: dispatch in order into bounded queues, units in order, waits, and
-weights that stream ahead only as far as their buffer. Held to the RTL by tests.
+Every unit is a process that takes its descriptors in order, as the hardware does: dispatch in
+program order into bounded queues, waits on counts of other units, weights and constants that
+stream ahead only as far as their buffers, and one memory port that loads, stores, descriptors and
+records share. A process computes times as soon as those that it depends on are known. Nothing is
+simulated cycle by cycle, so a network of 15 M weights takes seconds. Held to the RTL by tests.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from hw.descriptor import DepthwiseMode, Destination, NeuronFunction, NeuronSource, UnitKind
+from hw.config import MEMORY_BITS
+from hw.descriptor import (
+    DepthwiseMode,
+    DESCRIPTOR_WORDS,
+    Destination,
+    NeuronFunction,
+    NeuronSource,
+    UnitKind,
+)
 
 
-__all__ = ["Prediction", "LayerCost", "predict", "spans", "layer_cycles"]
+__all__ = ["LayerCost", "MemoryTiming", "ON_CHIP", "Prediction", "layer_cycles", "predict",
+           "spans"]
 
 
 # Cycles between events of the sequencer (hw/sequencer.py), measured in RTL.
@@ -23,18 +36,90 @@ AFTER_OTHER = 3   # from another unit's done to a start that waited for it
 BEGIN = 24        # from start of the core to the first dispatch, memory latency left out
 END = 14          # from the last done to idle
 
+BURST_WORDS, BURST_CYCLES = 16, 5
+"""Longest burst of the move units and cycles from one to the next (hw/move.py)."""
+
+FETCH_WORDS, FETCH_AHEAD = 12, 20
+"""Burst of the descriptor fetch, and words it may have ahead when it asks for one."""
+
+RECORD_WORDS = 2
+
 SPIKES = 0.05
 """Assumed share of set bits in the planes of q and k; what attention costs depends on it."""
+
+SDRAM_EFFICIENCY = 0.92
+"""Share of the SDRAM bus that long runs use, refreshes and turnarounds included."""
+
+SDRAM_LATENCY_NS = 250
+"""From a burst at the core's port to its first word, row opened: arbiter, two clock crossings,
+ACTIVATE, READ, pads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryTiming:
+    """The memory behind the core, as its one port sees it.
+
+    Attributes
+    ----------
+    name : str
+        For reports.
+    words_per_cycle : float
+        64-bit words per engine cycle in long runs of either direction, at most 1.
+    latency : int
+        Engine cycles from a read command to its first word.
+    """
+
+    name: str
+    words_per_cycle: float
+    latency: int
+
+    def __post_init__(self):
+        if not 0 < self.words_per_cycle <= 1:
+            raise ValueError(f"Words per cycle must be above 0 and at most 1, "
+                             f"not {self.words_per_cycle!r}")
+
+    @classmethod
+    def of_sdram(cls, *, clock_hz, engine_hz, data_bits=16, efficiency=SDRAM_EFFICIENCY):
+        """A synchronous DRAM: ``clock_hz * data_bits * efficiency`` bits per second."""
+        rate = clock_hz * data_bits * efficiency / (MEMORY_BITS * engine_hz)
+        return cls(name="SDRAM", words_per_cycle=min(1.0, rate),
+                   latency=round(SDRAM_LATENCY_NS * engine_hz * 1e-9))
+
+
+ON_CHIP = MemoryTiming(name="memory", words_per_cycle=1.0, latency=2)
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Cycles of one layer, its memory traffic, busy cycles by unit, and the busiest one."""
+    """What one layer costs.
+
+    Attributes
+    ----------
+    cycles : int
+        By which it prolongs the run.
+    bytes_in, bytes_out : int
+        Read from and written to memory, descriptors and records left out.
+    weight_bytes : int
+        Of ``bytes_in``, weights and constants.
+    busy : dict
+        Cycles from start to end of its descriptors, by unit; they include waiting.
+    work : dict
+        Cycles that each unit, and the memory port, would need for it if never waiting.
+    bound : str
+        The wall: whichever of ``work`` is largest.
+    """
 
     cycles: int
-    memory_bytes: int
+    bytes_in: int
+    bytes_out: int
+    weight_bytes: int
     busy: dict
+    work: dict
     bound: str
+
+    @property
+    def memory_bytes(self):
+        return self.bytes_in + self.bytes_out
 
 
 @dataclass(frozen=True)
@@ -44,6 +129,15 @@ class Prediction:
     cycles: int
     layers: dict
     times: list
+
+    @cached_property
+    def memory_bytes(self):
+        """Bytes in and out of memory per image, descriptors and records included."""
+        return (sum(layer.memory_bytes for layer in self.layers.values())
+                + 8 * len(self.times) * (DESCRIPTOR_WORDS + RECORD_WORDS))
+
+
+# -- work of a descriptor -----------------------------------------------------------------------
 
 
 def _neuron_cycles(f, config):
@@ -58,27 +152,43 @@ def _neuron_cycles(f, config):
     if f["source"] is NeuronSource.MEMBRANE_SUM:
         return 16 * f["count"] + 40
     reads = 16 if f.get("add") else 0
-    return f["count"] * max(groups, words, reads) + (38 if reads else 24)
+    return f["count"] * max(groups, words, reads) + (41 if reads else 23)
 
 
-def _inside(f, dy, dx):
-    """(positions of a tile that are read, all positions)."""
-    y = (f["first_row"] + np.arange(f["out_rows"])) * f["stride"] + dy
-    x = np.arange(f["out_width"]) * f["stride"] + dx
-    read = int(((y >= 0) & (y < f["height"])).sum()) * int(((x >= 0) & (x < f["width"])).sum())
-    return read, len(y) * len(x)
+def _inside(first, count, stride, shift, size):
+    """How many k in first..first+count-1 have 0 <= k*stride + shift < size."""
+    low = max(first, -(shift // stride))
+    high = min(first + count, -((shift - size) // stride))
+    return max(0, high - low)
 
 
 def _tile_cycles(f, tiles):
     """Lookup cycles of every tile of an ARRAY descriptor."""
+    every = f["out_rows"] * f["out_width"]
     cycles = []
     for index, (dy, dx) in enumerate(tiles):
-        read, every = _inside(f, dy, dx)
+        read = (_inside(f["first_row"], f["out_rows"], f["stride"], dy, f["height"])
+                * _inside(0, f["out_width"], f["stride"], dx, f["width"]))
         if index == 0 and not f.get("accumulate"):
             cycles.append(read * f["planes"] + every - read)
         else:
             cycles.append(max(read, 1) * max(f["planes"], 3) + (read < every))
     return cycles
+
+
+def _set_words(config):
+    """Memory words of a column set of the table loader."""
+    return config.load_columns * config.rows * 4 // MEMORY_BITS
+
+
+def _set_cycles(config):
+    """Least cycles from one column set to the next: 17 to write it, a word a cycle to collect."""
+    return max(17, _set_words(config))
+
+
+def _load_cycles(config):
+    """Least cycles to load the tables of a tile whose first set is at hand."""
+    return (config.rows // config.load_columns - 1) * _set_cycles(config) + 17
 
 
 def _depthwise_cycles(f, config):
@@ -88,8 +198,7 @@ def _depthwise_cycles(f, config):
     per_position = 3 if level else 4
     total = 0
     for ky in range(kernel):
-        rows = [f["first_row"] + y + ky - kernel // 2 for y in range(f["out_rows"])]
-        valid = sum(0 <= iy < f["height"] for iy in rows)
+        valid = _inside(f["first_row"], f["out_rows"], 1, ky - kernel // 2, f["height"])
         total += valid * f["width"] * per_position + 20
     return words, total + 8
 
@@ -102,112 +211,283 @@ def _attention_cycles(f, config):
     return round(f["tokens"] * (key + query) + 14)
 
 
-def predict(program):
-    """Predict cycles of a :class:`gen.compiler.Program` on the memory of one word per cycle.
+def _is_stream(f):
+    return f.get("destination", Destination.POOL) is not Destination.POOL
+
+
+def _move_cycles(f):
+    """Cycles of a move to or from the pool on a memory that never makes it wait."""
+    bursts = f["count"] * -(-f["length"] // BURST_WORDS)
+    return max(f["count"] * max(f["length"], f["pool_words"]), BURST_CYCLES * bursts)
+
+
+def _work(descriptor, config):
+    """Cycles that the descriptor's unit needs if it never waits."""
+    f, kind = descriptor.fields, descriptor.unit
+    if kind is UnitKind.LOAD:
+        return f["length"] * f["count"] if _is_stream(f) else _move_cycles(f)
+    if kind is UnitKind.STORE:
+        return _move_cycles(f)
+    if kind is UnitKind.ARRAY:
+        tiles = descriptor.taps
+        return len(tiles) * (_load_cycles(config) + 1) + sum(_tile_cycles(f, tiles)) + 14
+    if kind is UnitKind.DEPTHWISE:
+        return sum(_depthwise_cycles(f, config))
+    if kind is UnitKind.ATTENTION:
+        return _attention_cycles(f, config)
+    return _neuron_cycles(f, config)
+
+
+# -- memory and streams -------------------------------------------------------------------------
+
+
+class _Port:
+    """The memory port as a flow: words per cycle, booked into the earliest free cycles."""
+
+    SPAN = 64
+    """Cycles that are booked together."""
+
+    def __init__(self, timing):
+        self._rate = timing.words_per_cycle
+        self._room = self._rate * self.SPAN
+        self._free = []       # words still free in every span
+        self._next = []       # span to look at instead, for full ones
+
+    def _find(self, span):
+        """First span from ``span`` on that is not full."""
+        path = []
+        while True:
+            while span >= len(self._free):
+                self._next.append(len(self._free))
+                self._free.append(self._room)
+            if self._next[span] == span:
+                break
+            path.append(span)
+            span = self._next[span]
+        for passed in path:
+            self._next[passed] = span
+        return span
+
+    def transfer(self, start, words):
+        """Book ``words`` from cycle ``start`` on; when the last one is through."""
+        left, span = words, int(start) // self.SPAN
+        while True:
+            span = self._find(span)
+            taken = min(left, self._free[span])
+            self._free[span] -= taken
+            left -= taken
+            if self._free[span] < 1e-6:
+                self._next[span] = span + 1
+            if left <= 1e-6:
+                break
+        full = (span + 1) * self.SPAN - self._free[span] / self._rate
+        return max(start + words / self._rate, min(full, (span + 1) * self.SPAN))
+
+
+class _Stream:
+    """A stream buffer: when words came in and when they were taken, as (count so far, time)."""
+
+    def __init__(self, depth):
+        self.depth = depth
+        self.chunk = max(BURST_WORDS, min(64, depth // 4))
+        self.came, self.came_times = [0], [0]
+        self.gone, self.gone_times = [0], [0]
+
+    def arrive(self, words, time):
+        self.came.append(self.came[-1] + words)
+        self.came_times.append(time)
+
+    def take(self, words, time):
+        self.gone.append(self.gone[-1] + words)
+        self.gone_times.append(time)
+
+    def arrived(self, count):
+        """When word number ``count`` was there, or None."""
+        if self.came[-1] < count:
+            return None
+        return self.came_times[bisect_left(self.came, count)]
+
+    def taken(self, count):
+        """When word number ``count`` had been taken, or None."""
+        if self.gone[-1] < count:
+            return None
+        return self.gone_times[bisect_left(self.gone, count)]
+
+
+# -- processes ----------------------------------------------------------------------------------
+
+
+class _Model:
+    """Processes of one program; every method ending in ``_process`` yields when it is blocked."""
+
+    def __init__(self, program, memory):
+        self.program, self.memory, self.config = program, memory, program.config
+        self.port = _Port(memory)
+        config = self.config
+        self.streams = {Destination.WEIGHT: _Stream(config.weight_fifo_words),
+                        Destination.CONST: _Stream(config.const_fifo_words),
+                        Destination.DEPTHWISE: _Stream(config.depthwise_fifo_words)}
+        self.lists = [[] for _ in range(len(UnitKind) - 1)]
+        for index, descriptor in enumerate(program.descriptors):
+            self.lists[descriptor.unit.value].append(index)
+        self.dispatched = []
+        self.started = [[] for _ in self.lists]
+        self.done = [[] for _ in self.lists]
+        self.times = [None] * len(program.descriptors)
+
+    def run(self):
+        processes = [self._dispatch_process(), *(
+            self._unit_process(UnitKind(unit)) for unit in range(len(self.lists)))]
+        while processes:
+            before = self._progress()
+            processes = [p for p in processes if next(p, "ended") != "ended"]
+            if processes and self._progress() == before:
+                raise RuntimeError("The program deadlocks: its descriptors wait for each other")
+        cycles = max((done[-1] for done in self.done if done), default=0) + END
+        times = [(round(start), round(end)) for start, end in self.times]
+        return Prediction(round(cycles), layer_cycles(self.program, times, self.memory), times)
+
+    def _progress(self):
+        """A number that grows with everything that becomes known."""
+        return (len(self.dispatched) + sum(map(len, self.started)) + sum(map(len, self.done))
+                + sum(len(s.came) + len(s.gone) for s in self.streams.values()))
+
+    def _dispatch_process(self):
+        config = self.config
+        position = [0] * len(self.lists)
+        per_burst = FETCH_WORDS // DESCRIPTOR_WORDS
+        ahead = FETCH_AHEAD // DESCRIPTOR_WORDS
+        arrived, now = 0, BEGIN - DISPATCH
+        for index, descriptor in enumerate(self.program.descriptors):
+            unit = descriptor.unit.value
+            # The queue and two registers behind it are full until an earlier one starts.
+            earlier = position[unit] - config.queue_depth - 2
+            position[unit] += 1
+            while earlier >= len(self.started[unit]):
+                yield
+            if index % per_burst == 0:
+                asked = self.dispatched[index - ahead] if index >= ahead else 0
+                arrived = self.port.transfer(asked, FETCH_WORDS) + self.memory.latency
+            now = max(now + DISPATCH, arrived + DESCRIPTOR_WORDS + 1)
+            if earlier >= 0:
+                now = max(now, self.started[unit][earlier] + 1)
+            self.dispatched.append(now)
+
+    def _unit_process(self, unit):
+        """Take the unit's descriptors one after the other."""
+        run = {UnitKind.LOAD: self._load, UnitKind.STORE: self._store,
+               UnitKind.ARRAY: self._array, UnitKind.DEPTHWISE: self._depthwise,
+               UnitKind.ATTENTION: self._attention, UnitKind.NEURON: self._neuron}[unit]
+        mine = unit.value
+        for index in self.lists[mine]:
+            descriptor = self.program.descriptors[index]
+            needed = [(other, wait) for other, wait in enumerate(descriptor.waits)
+                      if other != mine and wait]
+            while len(self.dispatched) <= index or any(
+                    len(self.done[other]) < wait for other, wait in needed):
+                yield
+            start = self.dispatched[index] + TO_START
+            if self.done[mine]:
+                start = max(start, self.done[mine][-1] + AFTER_OWN)
+            for other, wait in needed:
+                start = max(start, self.done[other][wait - 1] + AFTER_OTHER)
+            self.started[mine].append(start)
+            end = yield from run(descriptor, start)
+            self.port.transfer(end, RECORD_WORDS)
+            self.done[mine].append(end)
+            self.times[index] = (start, end)
+
+    def _load(self, descriptor, start):
+        f = descriptor.fields
+        now = start + BURST_CYCLES
+        if not _is_stream(f):
+            words = f["length"] * f["count"]
+            through = self.port.transfer(now, words)
+            return max(through, now + _move_cycles(f)) + self.memory.latency
+        stream = self.streams[f["destination"]]
+        left, end = f["length"] * f["count"], now
+        while left:
+            words = min(left, stream.chunk)
+            room = stream.came[-1] + words - stream.depth
+            while stream.taken(room) is None:
+                yield
+            now = max(now, stream.taken(room) + 2 if room > 0 else now)
+            through = self.port.transfer(now, words)
+            end = through + self.memory.latency
+            stream.arrive(words, end)
+            now = max(now + BURST_CYCLES * -(-words // BURST_WORDS), through - stream.depth)
+            left -= words
+        return end
+
+    def _store(self, descriptor, start):
+        f = descriptor.fields
+        through = self.port.transfer(start + 8, f["length"] * f["count"])
+        return max(through + 4, start + 12 + _move_cycles(f))
+        yield  # a process as the others, that never waits
+
+    def _consume(self, stream, words, now):
+        """Take ``words`` from a stream, one a cycle from ``now`` on; when the last one is."""
+        left = words
+        while left:
+            step = min(left, stream.chunk)
+            while stream.arrived(stream.gone[-1] + step) is None:
+                yield
+            now = max(now + step, stream.arrived(stream.gone[-1] + step))
+            stream.take(step, now)
+            left -= step
+        return now
+
+    def _array(self, descriptor, start):
+        config = self.config
+        stream = self.streams[Destination.WEIGHT]
+        sets, words = config.rows // config.load_columns, _set_words(config)
+        now = fire = start + 2
+        for lookups in _tile_cycles(descriptor.fields, descriptor.taps):
+            collected = fire
+            for index in range(sets):
+                # A set is collected while the one before it is written.
+                header = 1 if index == 0 else 0
+                collected = yield from self._consume(stream, words + header, collected)
+                fire = max(collected + 1, fire + 17, now + 1 if index == 0 else 0)
+                collected = fire
+            now = fire + 17 + lookups
+        return now + 12
+
+    def _depthwise(self, descriptor, start):
+        words, cycles = _depthwise_cycles(descriptor.fields, self.config)
+        stream = self.streams[Destination.DEPTHWISE]
+        taken = yield from self._consume(stream, words, start)
+        return taken + 2 + cycles
+
+    def _attention(self, descriptor, start):
+        return start + _attention_cycles(descriptor.fields, self.config)
+        yield  # as above
+
+    def _neuron(self, descriptor, start):
+        # Constants are taken while the tile before still runs.
+        started = self.started[UnitKind.NEURON.value]
+        before = started[-2] if len(started) > 1 else 0
+        taken = yield from self._consume(
+            self.streams[Destination.CONST], self.config.tile_const_words, before)
+        return max(start, taken + 4) + _neuron_cycles(descriptor.fields, self.config)
+
+
+def predict(program, memory=ON_CHIP):
+    """Predict cycles of a :class:`gen.compiler.Program` behind a memory.
+
+    Parameters
+    ----------
+    program : Program
+    memory : MemoryTiming
 
     Returns
     -------
     Prediction
     """
-    config = program.config
-    units = len(UnitKind) - 1
-    done = [[] for _ in range(units)]     # completion times per unit
-    started = [[] for _ in range(units)]
-    dispatch = BEGIN
-    times = []
-    depth = {Destination.WEIGHT: config.weight_fifo_words,
-             Destination.CONST: config.const_fifo_words,
-             Destination.DEPTHWISE: config.depthwise_fifo_words}
-    taken = {d: [] for d in depth}        # when each word of a stream was taken
-    loaded = {d: 0 for d in depth}        # words of the stream whose load is placed
-    load_cycles = 17 * config.rows // config.load_columns
-    overhead = 7
-
-    for descriptor in program.descriptors:
-        unit, f = descriptor.unit.value, descriptor.fields
-        queue = started[unit]
-        room = queue[-(config.queue_depth + 2)] if len(queue) >= config.queue_depth + 2 else 0
-        dispatch = max(dispatch + DISPATCH, room + 1)
-        start = dispatch + TO_START
-        if done[unit]:
-            start = max(start, done[unit][-1] + AFTER_OWN)
-        for other, wait in enumerate(descriptor.waits):
-            if other != unit and wait:
-                start = max(start, done[other][wait - 1] + AFTER_OTHER)
-        kind = descriptor.unit
-        if kind is UnitKind.LOAD:
-            words = f["length"] * f["count"]
-            target = f.get("destination", Destination.POOL)
-            if target is Destination.POOL:
-                end = start + overhead + f["count"] * max(f["length"], f["pool_words"])
-            else:
-                loaded[target] += words
-                end = start + overhead + words
-                # Words beyond the buffer wait for those that the consumer takes.
-                blocked = loaded[target] - depth[target]
-                if 0 < blocked <= len(taken[target]):
-                    end = max(end, taken[target][blocked - 1] + 2)
-                elif blocked > 0:
-                    end = None  # known when the consumer is placed
-        elif kind is UnitKind.STORE:
-            end = start + 12 + f["count"] * f["pool_words"]
-        elif kind is UnitKind.ARRAY:
-            end = _array_end(program, descriptor, start, config, load_cycles, done, taken)
-        elif kind is UnitKind.DEPTHWISE:
-            words, cycles = _depthwise_cycles(f, config)
-            arrive = done[UnitKind.LOAD.value][-1]
-            begin = max(start + words, arrive + 2)
-            taken[Destination.DEPTHWISE] += [begin] * words
-            end = begin + cycles
-        elif kind is UnitKind.ATTENTION:
-            end = start + _attention_cycles(f, config)
-        else:
-            words = config.tile_const_words
-            # Constants may be taken while the tile before still runs.
-            arrive = done[UnitKind.LOAD.value][-1]
-            begin = max(start, arrive + 4)
-            taken[Destination.CONST] += [max(arrive, queue[-1] if queue else 0)] * words
-            end = begin + _neuron_cycles(f, config)
-        if end is None:
-            # The array decides when this load ends; it is the next consumer (see _array_end).
-            end = start + overhead + f["length"] * f["count"]
-        started[unit].append(start)
-        done[unit].append(end)
-        times.append([start, end])
-    cycles = max(end for unit in done for end in unit) + END
-    busy_times = [tuple(t) for t in times]
-    return Prediction(cycles, layer_cycles(program, busy_times), busy_times)
+    return _Model(program, memory).run()
 
 
-def _array_end(program, descriptor, start, config, load_cycles, done, taken):
-    """End of an ARRAY descriptor; also moves the end of its weight load, which it drains."""
-    f = descriptor.fields
-    tiles = descriptor.taps
-    words = config.tile_weight_words + 1
-    load_done = done[UnitKind.LOAD.value]
-    stream = taken[Destination.WEIGHT]
-    total = words * len(tiles)
-    load_start = load_done[-1] - total    # when its first word could come
-    depth = config.weight_fifo_words
-    now = start + 2
-    base = len(stream)
-    arrival = load_start
-    for index, lookups in enumerate(_tile_cycles(f, tiles)):
-        # Arrival of the tile's last word: one a cycle, and never more than a bufferful ahead.
-        arrival += words
-        ahead = base + (index + 1) * words - depth
-        if ahead > 0:
-            arrival = max(arrival, stream[ahead - 1] + 3)
-        loaded = max(now + load_cycles + 1, arrival + 18)
-        # Its words are taken evenly while its tables load.
-        first = loaded - load_cycles
-        stream.extend(first + k * load_cycles // words for k in range(words))
-        now = loaded + lookups
-    load_done[-1] = max(load_done[-1], arrival)
-    return now + 12
-
-
-def layer_cycles(program, times):
+def layer_cycles(program, times, memory=ON_CHIP):
     """Per-layer costs from (start, end) of every descriptor, predicted or measured.
 
     A layer's cycles are those by which it prolongs the run: the end of its last descriptor
@@ -216,18 +496,28 @@ def layer_cycles(program, times):
     layers = {}
     finish = 0
     for descriptor, (start, end) in zip(program.descriptors, times, strict=True):
-        entry = layers.setdefault(descriptor.layer, {"busy": {}, "bytes": 0, "end": 0})
-        name = descriptor.unit.name.lower()
+        entry = layers.setdefault(descriptor.layer, {
+            "busy": {}, "work": {}, "in": 0, "out": 0, "weights": 0, "end": 0})
+        name, f = descriptor.unit.name.lower(), descriptor.fields
         entry["busy"][name] = entry["busy"].get(name, 0) + end - start
         entry["end"] = max(entry["end"], end)
+        words = DESCRIPTOR_WORDS + RECORD_WORDS
         if descriptor.unit in (UnitKind.LOAD, UnitKind.STORE):
-            entry["bytes"] += 8 * descriptor.fields["length"] * descriptor.fields["count"]
+            moved = f["length"] * f["count"]
+            words += moved
+            entry["in" if descriptor.unit is UnitKind.LOAD else "out"] += 8 * moved
+            entry["weights"] += 8 * moved if _is_stream(f) else 0
+        else:
+            entry["work"][name] = entry["work"].get(name, 0) + _work(descriptor, program.config)
+        entry["work"][memory.name] = (entry["work"].get(memory.name, 0)
+                                      + words / memory.words_per_cycle)
     costs = {}
     for name, entry in layers.items():
         cycles = max(0, entry["end"] - finish)
         finish = max(finish, entry["end"])
-        work = {k: v for k, v in entry["busy"].items() if k != "load"} or entry["busy"]
-        costs[name] = LayerCost(cycles, entry["bytes"], entry["busy"], max(work, key=work.get))
+        work = {unit: round(cycles) for unit, cycles in entry["work"].items()}
+        costs[name] = LayerCost(cycles, entry["in"], entry["out"], entry["weights"],
+                                entry["busy"], work, max(work, key=work.get))
     return costs
 
 

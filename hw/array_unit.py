@@ -49,9 +49,9 @@ class ArrayUnit(wiring.Component):
     weights : ``In(stream.Signature(64))``
         Weight tiles with headers. Nothing is taken beyond the descriptor's tiles.
     pool : ``Out(PoolRead(config))``
-    psum_read : ``Out(PsumRead(config))``
+    psum_read : ``Out(PsumRead(config, rows))``
         ``valid`` depends on ``psum_write.ready``, combinationally.
-    psum_write : ``Out(PsumWrite(config))``
+    psum_write : ``Out(PsumWrite(config, rows))``
     """
 
     def __init__(self, config):
@@ -61,8 +61,8 @@ class ArrayUnit(wiring.Component):
             "control": In(Unit(Array)),
             "weights": In(stream.Signature(MEMORY_BITS)),
             "pool": Out(PoolRead(config)),
-            "psum_read": Out(PsumRead(config)),
-            "psum_write": Out(PsumWrite(config)),
+            "psum_read": Out(PsumRead(config, config.rows)),
+            "psum_write": Out(PsumWrite(config, config.rows)),
         })
 
     @property

@@ -87,7 +87,9 @@ class Core(wiring.Component):
         m.submodules.attention = attention = AttentionUnit(config=config)
         m.submodules.neuron = neuron = NeuronUnit(config)
         m.submodules.pool = pool = Pool(config, readers=5, writers=3)
-        m.submodules.psum = psum = PartialSums(config)
+        m.submodules.psum = psum = PartialSums(
+            config, read_lanes=(config.rows, config.rows, config.neuron_lanes),
+            write_lanes=(config.rows, config.rows))
         units = {
             UnitKind.LOAD: load, UnitKind.STORE: store, UnitKind.ARRAY: array,
             UnitKind.DEPTHWISE: depthwise, UnitKind.ATTENTION: attention,
@@ -112,10 +114,12 @@ class Core(wiring.Component):
             wiring.connect(m, port, pool.read[index])
         for index, port in enumerate((neuron.write, attention.write, load.write)):
             wiring.connect(m, port, pool.write[index])
-        for index, port in enumerate((array.psum_read, depthwise.psum_read, neuron.psum)):
-            wiring.connect(m, port, psum.read[index])
-        for index, port in enumerate((array.psum_write, depthwise.psum_write)):
-            wiring.connect(m, port, psum.write[index])
+        for port, served in zip((array.psum_read, depthwise.psum_read, neuron.psum), psum.readers,
+                                strict=True):
+            wiring.connect(m, port, served)
+        for port, served in zip((array.psum_write, depthwise.psum_write), psum.writers,
+                                strict=True):
+            wiring.connect(m, port, served)
 
         # Queues and completion counts.
         completed = Signal(data.ArrayLayout(WAIT_BITS, len(UNITS)))

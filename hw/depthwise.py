@@ -55,8 +55,8 @@ class DepthwiseUnit(wiring.Component):
     control : ``In(Unit(Depthwise))``
     weights : ``In(stream.Signature(64))``
     pool : ``Out(PoolRead(config))``
-    psum_read : ``Out(PsumRead(config))``
-    psum_write : ``Out(PsumWrite(config))``
+    psum_read : ``Out(PsumRead(config, rows))``
+    psum_write : ``Out(PsumWrite(config, rows))``
     """
 
     def __init__(self, *, config):
@@ -65,8 +65,8 @@ class DepthwiseUnit(wiring.Component):
             "control": In(Unit(Depthwise)),
             "weights": In(stream.Signature(MEMORY_BITS)),
             "pool": Out(PoolRead(config)),
-            "psum_read": Out(PsumRead(config)),
-            "psum_write": Out(PsumWrite(config)),
+            "psum_read": Out(PsumRead(config, config.rows)),
+            "psum_write": Out(PsumWrite(config, config.rows)),
         })
 
     @property
@@ -281,9 +281,9 @@ class _MergeReads(wiring.Component):
 
     def __init__(self, *, config):
         super().__init__({
-            "a": In(PsumRead(config)),
-            "b": In(PsumRead(config)),
-            "psum": Out(PsumRead(config)),
+            "a": In(PsumRead(config, config.rows)),
+            "b": In(PsumRead(config, config.rows)),
+            "psum": Out(PsumRead(config, config.rows)),
         })
 
     def elaborate(self, platform):

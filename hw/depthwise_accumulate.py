@@ -46,8 +46,8 @@ class DepthwiseAccumulate(wiring.Component):
         Sums are taken. The same signal from two registers: one for control, one for wide data.
     finish : ``Out(1)``
         High for a cycle after the last write of the pass was accepted.
-    psum_read : ``Out(PsumRead(config))``
-    psum_write : ``Out(PsumWrite(config))``
+    psum_read : ``Out(PsumRead(config, rows))``
+    psum_write : ``Out(PsumWrite(config, rows))``
     """
 
     def __init__(self, *, config):
@@ -68,8 +68,8 @@ class DepthwiseAccumulate(wiring.Component):
             "advance": Out(1, init=1),
             "advance_data": Out(1),
             "finish": Out(1),
-            "psum_read": Out(PsumRead(config)),
-            "psum_write": Out(PsumWrite(config)),
+            "psum_read": Out(PsumRead(config, config.rows)),
+            "psum_write": Out(PsumWrite(config, config.rows)),
         })
 
     @property

@@ -49,7 +49,7 @@ class PartialTaps(wiring.Component):
         One addition behind registers.
     valid, negative, last, end : ``Out(1)``
         Sums are valid, of the sign bit, of the lowest bit, of the last position too.
-    psum : ``Out(PsumRead(config))``
+    psum : ``Out(PsumRead(config, rows))``
     """
 
     def __init__(self, *, config):
@@ -68,7 +68,7 @@ class PartialTaps(wiring.Component):
             "negative": Out(1),
             "last": Out(1),
             "end": Out(1),
-            "psum": Out(PsumRead(config)),
+            "psum": Out(PsumRead(config, config.rows)),
         })
 
     @property

@@ -10,7 +10,7 @@ from hw.descriptor import Neuron, NeuronFunction, NeuronSource
 from hw.level_fire import LevelFire
 from hw.neuron_buffer import MembraneFetch, TileConstants
 from hw.neuron_write import PositionWriter
-from hw.port import PoolRead, PoolWrite, PsumRead, Unit
+from hw.port import PoolRead, PoolWrite, PSUM_LATENCY, PsumRead, Unit
 from hw.rescale import Rescale
 
 
@@ -20,9 +20,10 @@ __all__ = ["NeuronUnit"]
 class NeuronUnit(wiring.Component):
     """Run NEURON descriptors (docs/architecture.md; golden: :func:`sim.reference.neuron.neuron`).
 
-    Three decoupled stages: partial sums and membranes of coming positions are fetched ahead; groups
-    of ``neuron_lanes`` channels go through free-running lanes; results are queued and written
-    word by word. The lanes need no stall: a group enters only if the queues behind have room.
+    Three decoupled stages: membranes of coming positions are fetched ahead; groups of
+    ``neuron_lanes`` channels, with their partial sums, go through free-running lanes; results are
+    queued and written word by word. The lanes need no stall: a group enters only if what it needs
+    is there and the queues behind have room.
 
     Allowed settings: FIRE (its other flags are ignored) of PARTIAL or MEMBRANE_SUM; SCALE of
     PARTIAL with ``write_planes`` alone (``planes`` 4..16), or with ``write_membrane``,
@@ -32,16 +33,16 @@ class NeuronUnit(wiring.Component):
     Events: the sum of the levels written.
 
     Throughput with ports that never stall: the largest of the following cycles per position: its
-    groups (``rows / neuron_lanes``); 4 (partial sums); 16 if membranes are read; the words written.
+    groups (``rows / neuron_lanes``); 16 if membranes are read; the words written.
     With four groups a descriptor occupies the unit, from the cycle in which it is offered up to
     ``done``, for ``count * cycles`` and
 
     =====================================  ========
-    FIRE                                   19
-    MEMBRANE_SUM                           32
-    planes                                 26
-    levels without membrane                27, with ``add`` 31
-    membrane, with or without levels       21, with ``add`` 37
+    FIRE                                   18
+    MEMBRANE_SUM                           31
+    planes                                 25
+    levels without membrane                26, with ``add`` 34
+    membrane, with or without levels       20, with ``add`` 40
     =====================================  ========
 
     more. The next tile of constants loads meanwhile, in ``2 * rows`` cycles.
@@ -60,7 +61,7 @@ class NeuronUnit(wiring.Component):
     control : ``In(Unit(Neuron))``
     constants : ``In(stream.Signature(64))``
         Constant tiles. The next tile is taken while one is in use.
-    psum : ``Out(PsumRead(config))``
+    psum : ``Out(PsumRead(config, neuron_lanes))``
     pool : ``Out(PoolRead(config))``
         Membranes in.
     write : ``Out(PoolWrite(config))``
@@ -76,7 +77,7 @@ class NeuronUnit(wiring.Component):
         super().__init__({
             "control": In(Unit(Neuron)),
             "constants": In(stream.Signature(MEMORY_BITS)),
-            "psum": Out(PsumRead(config)),
+            "psum": Out(PsumRead(config, config.neuron_lanes)),
             "pool": Out(PoolRead(config)),
             "write": Out(PoolWrite(config)),
             "u_saturated": Out(16),
@@ -151,30 +152,17 @@ class NeuronUnit(wiring.Component):
             writer.plane_stride.eq(run.plane_stride),
         ]
 
-        # Partial sums: one row waits while the lanes work through another.
-        row_shape = self.psum.data.shape()
-        row = Signal(row_shape)
-        row_valid = Signal()
-        waiting = Signal(row_shape)
-        waiting_valid = Signal()
-        asked = Signal()
+        # What is left to issue: positions, and of the current one the groups from `group` on.
         left = Signal(16)
-        move = Signal()
+        group = Signal(range(groups))
+        group_first = Signal(init=1)
         issue = Signal()
-        issue_last = Signal()
-        m.d.comb += self.psum.valid.eq((left != 0) & ~asked)
-        with m.If(start & ~summing):
-            m.d.sync += [left.eq(run.count), self.psum.address.eq(run.psum)]
-        with m.If(self.psum.valid & self.psum.ready):
-            m.d.sync += [left.eq(left - 1), self.psum.address.eq(self.psum.address + 1),
-                         asked.eq(1)]
-        with m.If(self.psum.data_valid):
-            m.d.sync += [waiting.eq(self.psum.data), waiting_valid.eq(1)]
-        m.d.comb += move.eq(waiting_valid & (~row_valid | issue_last))
-        with m.If(issue_last):
-            m.d.sync += row_valid.eq(0)
-        with m.If(move):
-            m.d.sync += [row.eq(waiting), row_valid.eq(1), waiting_valid.eq(0), asked.eq(0)]
+        arriving, arriving_group = issue, group     # when its partial sums arrive
+        for cycle in range(PSUM_LATENCY):
+            later = Signal(name=f"arriving_{cycle}")
+            later_group = Signal.like(group, name=f"arriving_group_{cycle}")
+            m.d.sync += [later.eq(arriving), later_group.eq(arriving_group)]
+            arriving, arriving_group = later, later_group
 
         # Membrane sums: every fetched group is added to its lanes' sums. The fetch of a position
         # takes 16 cycles, so a group never comes back while it is in the two steps of the addition.
@@ -184,25 +172,21 @@ class NeuronUnit(wiring.Component):
         sum_issue = Signal()
         sum_finished = Signal()
         sum_write = Signal()
-        sum_ready = Signal()
         sums_shape = data.ArrayLayout(signed(config.acc_bits), lanes)
         m.submodules.sums = sums_memory = Memory(shape=sums_shape, depth=groups, init=[],
                                                  attrs={"ram_style": "distributed"})
         sums_write = sums_memory.write_port()
         sums_read = sums_memory.read_port(domain="comb")
         sums = Signal(sums_shape)
-        group = Signal(range(groups))
-        group_first = Signal(init=1)
         m.d.comb += [
             sum_issue.eq((sum_left != 0) & ((sum_group != 0) | fetch.available)),
-            sums_read.addr.eq(Mux(sum_left != 0, sum_group, group)),
+            sums_read.addr.eq(Mux(sum_left != 0, sum_group, arriving_group)),
             sums_write.en.eq(sum_write),
         ]
         m.d.sync += [
             sum_write.eq(sum_issue),
             sums_write.addr.eq(sum_group),
             sum_finished.eq(0),
-            sum_ready.eq(row_valid & ~issue),
             sums.eq(sums_read.data),
         ]
         with m.If(~summing | (sum_first & (sum_left != 0))):
@@ -210,40 +194,54 @@ class NeuronUnit(wiring.Component):
         for lane in range(lanes):
             m.d.comb += sums_write.data[lane].eq(sums[lane] + fetch.lanes[lane])
         with m.If(start):
-            m.d.sync += [sum_left.eq(Mux(summing, run.count, 0)), sum_first.eq(1), row.eq(0)]
+            m.d.sync += [sum_left.eq(Mux(summing, run.count, 0)), sum_first.eq(1)]
         with m.If(sum_issue):
             m.d.sync += sum_group.eq(sum_group + 1)
             with m.If(sum_group == groups - 1):
                 m.d.sync += [sum_group.eq(0), sum_first.eq(0), sum_left.eq(sum_left - 1),
                              sum_finished.eq(sum_left == 1)]
-        with m.If(sum_finished):
-            m.d.sync += row_valid.eq(1)
 
-        # Issue. Sums are read one cycle before they are issued.
-        claim = Signal()
+        # Issue a group: ask for its partial sums. Everything that it needs behind them is there.
+        able = Signal()
+        issue_last = Signal()
         m.d.comb += [
-            issue.eq(row_valid & tile.ready & writer.room & (~summing | sum_ready)
-                     & (~add | ~group_first | fetch.available)),
+            able.eq((left != 0) & tile.ready & writer.room
+                    & (~add | ~group_first | fetch.available)),
+            self.psum.valid.eq(able & ~summing),
+            self.psum.group.eq(group),
+            issue.eq(able & (summing | self.psum.ready)),
             issue_last.eq(issue & (group == groups - 1)),
             writer.reserve.eq(issue),
-            claim.eq(issue & add & group_first),
-            fetch.claim.eq(claim | (sum_issue & (sum_group == 0))),
+            fetch.claim.eq((issue & add & group_first) | (sum_issue & (sum_group == 0))),
         ]
         with m.If(issue):
             m.d.sync += [group.eq(group + 1), group_first.eq(groups == 1)]
         with m.If(issue_last):
-            m.d.sync += [group.eq(0), group_first.eq(1)]
+            m.d.sync += [group.eq(0), group_first.eq(1), left.eq(left - 1),
+                         self.psum.address.eq(self.psum.address + 1)]
+        with m.If(start):
+            m.d.sync += [left.eq(Mux(summing, 0, run.count)), self.psum.address.eq(run.psum)]
+        with m.If(sum_finished):
+            m.d.sync += left.eq(1)
+
+        # They arrive in a register, together with the sums of membranes; one of the two is 0.
+        partial = Signal(self.psum.data.shape(), reset_less=True)
+        issued, issued_group = Signal(), Signal.like(group)
+        m.d.sync += [partial.eq(self.psum.data), issued.eq(arriving),
+                     issued_group.eq(arriving_group)]
+        with m.If(summing):
+            m.d.sync += partial.eq(0)
 
         # Lanes. valid[k] and step_group[k] belong to cycle k of Rescale and LevelFire.
         valid = Signal(Rescale.LEVEL_LATENCY + 1)
         step_group = [Signal(range(groups), name=f"group_{k}") for k in range(Rescale.SHIFT_DELAY)]
-        m.d.sync += [valid.eq(Cat(issue, valid)), step_group[0].eq(group)]
+        m.d.sync += [valid.eq(Cat(issued, valid)), step_group[0].eq(issued_group)]
         for before, after in zip(step_group[:-1], step_group[1:], strict=True):
             m.d.sync += after.eq(before)
         m.d.comb += [
-            tile.group.eq(group),
-            tile.bias_group.eq(Mux(fire, group, step_group[Rescale.BIAS_DELAY - 1])),
-            tile.shift_group.eq(Mux(fire, group, step_group[Rescale.SHIFT_DELAY - 1])),
+            tile.group.eq(issued_group),
+            tile.bias_group.eq(Mux(fire, issued_group, step_group[Rescale.BIAS_DELAY - 1])),
+            tile.shift_group.eq(Mux(fire, issued_group, step_group[Rescale.SHIFT_DELAY - 1])),
             fetch.take.eq((valid[Rescale.ADDEND_DELAY - 1] & add) | sum_issue),
             writer.values_valid.eq(valid[Rescale.VALUE_LATENCY]),
             writer.level_valid.eq(Mux(fire, valid[LevelFire.LATENCY],
@@ -256,10 +254,8 @@ class NeuronUnit(wiring.Component):
                 acc_bits=config.acc_bits, multiplier_bits=config.multiplier_bits,
                 membrane_frac=config.membrane_frac)
             acc = Signal(signed(config.acc_bits), name=f"acc_{lane}")
-            choices = Array(row[g * lanes + lane] for g in range(groups))
             constants = tile.lanes[lane]
-            # The row is 0 while membranes are summed, and the sums are 0 otherwise.
-            m.d.sync += acc.eq(choices[group] | sums[lane])
+            m.d.sync += acc.eq(partial[lane] | sums[lane])
             m.d.comb += [
                 lane_fire.acc.eq(acc),
                 lane_fire.thresholds.eq(constants.thresholds),

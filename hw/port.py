@@ -25,9 +25,10 @@ class _ReadPort(wiring.Signature):
     Data comes in order and cannot be refused: ask only for what can be taken.
     """
 
-    def __init__(self, address_bits, shape):
+    def __init__(self, address_bits, shape, *, groups=None):
         super().__init__({
             "address": Out(address_bits),
+            **({} if groups is None else {"group": Out(range(groups))}),
             "valid": Out(1),
             "ready": In(1),
             "data": In(shape),
@@ -38,9 +39,10 @@ class _ReadPort(wiring.Signature):
 class _WritePort(wiring.Signature):
     """Write of one word per ``valid & ready`` cycle, visible to reads accepted 2 cycles later."""
 
-    def __init__(self, address_bits, shape):
+    def __init__(self, address_bits, shape, *, groups=None):
         super().__init__({
             "address": Out(address_bits),
+            **({} if groups is None else {"group": Out(range(groups))}),
             "data": Out(shape),
             "valid": Out(1),
             "ready": In(1),
@@ -57,18 +59,21 @@ def PoolWrite(config):
     return _WritePort(16, config.rows)
 
 
-def _psum_row(config):
-    return data.ArrayLayout(signed(config.acc_bits), config.rows)
+def PsumRead(config, lanes):
+    """Read port of the partial sums: ``lanes`` channels of one position, from ``group * lanes``
+    (``group`` is not looked at where ``lanes`` are all ``rows``).
+
+    10-bit address. A unit that works on few channels at a time has a narrow port, because rows of
+    ``rows * acc_bits`` bits are the widest buses of the chip.
+    """
+    return _ReadPort(10, data.ArrayLayout(signed(config.acc_bits), lanes),
+                     groups=max(2, config.rows // lanes))
 
 
-def PsumRead(config):
-    """Read port of the partial sums; 10-bit address, all ``rows`` channels of one position."""
-    return _ReadPort(10, _psum_row(config))
-
-
-def PsumWrite(config):
-    """Write port of the partial sums."""
-    return _WritePort(10, _psum_row(config))
+def PsumWrite(config, lanes):
+    """Write port of the partial sums, as narrow as its unit (see :func:`PsumRead`)."""
+    return _WritePort(10, data.ArrayLayout(signed(config.acc_bits), lanes),
+                      groups=max(2, config.rows // lanes))
 
 
 class MemoryCommand(data.Struct):
@@ -94,11 +99,6 @@ class Memory(wiring.Signature):
         })
 
 
-class Stall(data.Struct):
-    """Why an active unit could not advance in this cycle (any number of causes)."""
-    pool: 1
-    psum: 1
-    stream: 1
 MemoryStatus = data.StructLayout(MEMORY_STATUS_BITS)
 """State of a memory backend, see :data:`hw.register.MEMORY_STATUS_BITS`."""
 
@@ -123,6 +123,11 @@ class SdramPins(wiring.Signature):
         })
 
 
+class Stall(data.Struct):
+    """Why an active unit could not advance in this cycle (any number of causes)."""
+    pool: 1
+    psum: 1
+    stream: 1
 
 
 class Unit(wiring.Signature):

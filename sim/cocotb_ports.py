@@ -12,15 +12,20 @@ def _port(dut, name, *parts):
     return {part: getattr(dut, f"{name}__{part}") for part in ("address", "valid", "ready", *parts)}
 
 
-async def serve_read(dut, name, read, *, latency, rng, stall):
-    """Answer the read port ``name``: ``read(address)`` gives the data, as an unsigned integer."""
-    port = _port(dut, name, "data", "data_valid")
+async def serve_read(dut, name, read, *, latency, rng, stall, grouped=False):
+    """Answer the read port ``name``: ``read(address)`` gives the data, as an unsigned integer.
+
+    ``grouped``: of a narrow port of the partial sums, ``read(address, group)``.
+    """
+    place = ("address", "group") if grouped else ("address",)
+    port = _port(dut, name, *place[1:], "data", "data_valid")
     pipeline, ready = [None] * (latency - 1), 0
     port["ready"].value = port["data_valid"].value = 0
     while True:
         await RisingEdge(dut.clk)
         asked = ready and port["valid"].value == 1
-        pipeline.append(read(port["address"].value.to_unsigned()) if asked else None)
+        pipeline.append(read(*(port[part].value.to_unsigned() for part in place))
+                        if asked else None)
         value = pipeline.pop(0)
         port["data_valid"].value = value is not None
         if value is not None:
@@ -29,14 +34,18 @@ async def serve_read(dut, name, read, *, latency, rng, stall):
         port["ready"].value = ready
 
 
-async def serve_write(dut, name, write, *, rng, stall):
-    """Take the write port ``name``: calls ``write(address, data)``."""
-    port = _port(dut, name, "data")
+async def serve_write(dut, name, write, *, rng, stall, grouped=False):
+    """Take the write port ``name``: calls ``write(address, data)``.
+
+    ``grouped``: of a narrow port of the partial sums, ``write(address, group, data)``.
+    """
+    place = ("address", "group") if grouped else ("address",)
+    port = _port(dut, name, *place[1:], "data")
     ready = port["ready"].value = 0
     while True:
         await RisingEdge(dut.clk)
         if ready and port["valid"].value == 1:
-            write(port["address"].value.to_unsigned(), port["data"].value.to_unsigned())
+            write(*(port[part].value.to_unsigned() for part in (*place, "data")))
         ready = int(rng.random() >= stall)
         port["ready"].value = ready
 

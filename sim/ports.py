@@ -33,15 +33,19 @@ def simulate(dut, *testbenches, background=(), cycles=100_000, vcd=None, clocks=
             sim.run()
 
 
-def serve_read(port, read, *, latency, rng, stall=0.0):
-    """Background process that answers a read port: ``read(address)`` gives the data."""
+def serve_read(port, read, *, latency, rng, stall=0.0, grouped=False):
+    """Background process that answers a read port: ``read(address)`` gives the data.
+
+    ``grouped``: of a narrow port of the partial sums, ``read(address, group)``.
+    """
     async def process(ctx):
         pipeline = [None] * (latency - 1)
         while True:
             ready = not (stall and rng.random() < stall)
             ctx.set(port.ready, ready)
-            *_, valid, address = await ctx.tick().sample(port.valid, port.address)
-            pipeline.append(read(address) if valid and ready else None)
+            place = (port.address, port.group) if grouped else (port.address,)
+            _, _, valid, *place = await ctx.tick().sample(port.valid, *place)
+            pipeline.append(read(*place) if valid and ready else None)
             value = pipeline.pop(0)
             ctx.set(port.data_valid, value is not None)
             if value is not None:
@@ -49,18 +53,20 @@ def serve_read(port, read, *, latency, rng, stall=0.0):
     return process
 
 
-def serve_write(port, write, *, rng, stall=0.0):
+def serve_write(port, write, *, rng, stall=0.0, grouped=False):
     """Background process that takes a write port: calls ``write(address, data)``.
 
+    ``grouped``: of a narrow port of the partial sums, ``write(address, group, data)``.
     ``data`` is what the simulator gives for the port's shape (an int, or a view to index).
     """
     async def process(ctx):
         while True:
             ready = not (stall and rng.random() < stall)
             ctx.set(port.ready, ready)
-            *_, valid, address, data = await ctx.tick().sample(port.valid, port.address, port.data)
+            place = (port.address, port.group) if grouped else (port.address,)
+            _, _, valid, *place, data = await ctx.tick().sample(port.valid, *place, port.data)
             if valid and ready:
-                write(address, data)
+                write(*place, data)
     return process
 
 

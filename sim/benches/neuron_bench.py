@@ -9,42 +9,13 @@ import numpy as np
 
 from hw.descriptor import Neuron, NeuronFunction, NeuronSource, pack, unpack
 from hw.port import POOL_LATENCY, PSUM_LATENCY
+from sim.cocotb_ports import serve_read, serve_write
 from sim.cocotb_streams import StreamSource
 from sim.reference.neuron import neuron
 
 
-ROWS, ACC_BITS, MEMBRANE_FRAC = 16, 24, 10       # those of tests/rtl/test_neuron.py
+ROWS, LANES, ACC_BITS, MEMBRANE_FRAC = 16, 4, 24, 10   # those of tests/rtl/test_neuron.py
 WORDS, COUNT = 4096, 8
-
-
-async def serve_read(dut, name, read, *, latency, rng, stall):
-    """Answer the read port ``name``: ``read(address)`` gives the data, as an unsigned integer."""
-    port = {part: getattr(dut, f"{name}__{part}")
-            for part in ("address", "valid", "ready", "data", "data_valid")}
-    pipeline, ready = [None] * (latency - 1), 0
-    port["ready"].value = port["data_valid"].value = 0
-    while True:
-        await RisingEdge(dut.clk)
-        asked = ready and port["valid"].value == 1
-        pipeline.append(read(port["address"].value.to_unsigned()) if asked else None)
-        value = pipeline.pop(0)
-        port["data_valid"].value = value is not None
-        if value is not None:
-            port["data"].value = value
-        ready = int(rng.random() >= stall)
-        port["ready"].value = ready
-
-
-async def serve_write(dut, name, write, *, rng, stall):
-    """Take the write port ``name``: calls ``write(address, data)``."""
-    port = {part: getattr(dut, f"{name}__{part}") for part in ("address", "valid", "ready", "data")}
-    ready = port["ready"].value = 0
-    while True:
-        await RisingEdge(dut.clk)
-        if ready and port["valid"].value == 1:
-            write(port["address"].value.to_unsigned(), port["data"].value.to_unsigned())
-        ready = int(rng.random() >= stall)
-        port["ready"].value = ready
 
 
 def random_tile(rng, fire):
@@ -70,9 +41,10 @@ async def matches_golden(dut, stall):
     pool = rng.integers(0, 1 << ROWS, size=WORDS, dtype=np.uint64)
     memory, expected_pool = pool.tolist(), pool.copy()
 
-    def psum_row(address):
+    def psum_group(address, group):
+        sums = psum[address, group * LANES:(group + 1) * LANES]
         return sum((int(acc) & (1 << ACC_BITS) - 1) << (lane * ACC_BITS)
-                   for lane, acc in enumerate(psum[address]))
+                   for lane, acc in enumerate(sums))
 
     where = dict(psum=5, count=COUNT, membrane_in=512, membrane_out=512, membrane_stride=24,
                  plane_out=1024, plane_stride=17)
@@ -98,7 +70,8 @@ async def matches_golden(dut, stall):
     options = dict(rng=stalls, stall=stall)
     cocotb.start_soon(serve_read(dut, "pool", lambda a: memory[a % WORDS], latency=POOL_LATENCY,
                                  **options))
-    cocotb.start_soon(serve_read(dut, "psum", psum_row, latency=PSUM_LATENCY, **options))
+    cocotb.start_soon(serve_read(dut, "psum", psum_group, latency=PSUM_LATENCY, grouped=True,
+                                 **options))
     cocotb.start_soon(serve_write(dut, "write",
                                   lambda a, d: memory.__setitem__(a % WORDS, d), **options))
     # As signed numbers, the way the source takes them.

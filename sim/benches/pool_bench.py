@@ -10,33 +10,49 @@ from cocotb.triggers import RisingEdge
 
 LATENCY = int(os.environ.get("LATENCY", "0"))
 WORDS = int(os.environ.get("WORDS", "0"))
+WIDTH = int(os.environ.get("WIDTH", "0"))         # of a whole word; ports may take a part of it
+PORT = os.environ.get("PORT", "")                 # "{kind}__{index}" or "{kind}_{index}"
 
 
 class Port:
-    """One port of the array ``name``; holds its request until it is accepted."""
+    """A read or write port; holds its request until it is accepted."""
 
-    def __init__(self, dut, name, index):
+    def __init__(self, dut, kind, index):
+        name = PORT.format(kind=kind, index=index)
         for part in ("address", "valid", "ready", "data"):
-            setattr(self, part, getattr(dut, f"{name}__{index}__{part}"))
-        if name == "read":
-            self.data_valid = getattr(dut, f"{name}__{index}__data_valid")
+            setattr(self, part, getattr(dut, f"{name}__{part}"))
+        if kind == "read":
+            self.data_valid = getattr(dut, f"{name}__data_valid")
+        self.group = getattr(dut, f"{name}__group", None)
+        self.bits = len(self.data)
+        self.shift = 0
         self.valid.value = 0
         self.request = None
         self.expected = [None] * LATENCY
 
-    def drive(self, request):
+    def drive(self, request, rng=None):
         self.request = request
         self.valid.value = request is not None
         if request is not None:
             self.address.value = request
+            if self.group is not None:
+                group = rng.randrange(WIDTH // self.bits)
+                self.group.value = group
+                self.shift = group * self.bits
+
+    @property
+    def mask(self):
+        return (1 << self.bits) - 1 << self.shift
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def reads_see_writes(dut):
     """Random traffic on all ports; reads avoid only the words written in the cycle before."""
     rng = random.Random(0)
-    reads, writes = ([Port(dut, name, index) for index in range(5)
-                      if hasattr(dut, f"{name}__{index}__valid")] for name in ("read", "write"))
+    reads, writes = ([Port(dut, kind, index) for index in range(5)
+                      if hasattr(dut, PORT.format(kind=kind, index=index) + "__valid")]
+                     for kind in ("read", "write"))
+    assert reads and writes
     dut.rst.value = 1
     Clock(dut.clk, 10, unit="ns").start()
     await RisingEdge(dut.clk)
@@ -46,10 +62,10 @@ async def reads_see_writes(dut):
         for port in reads:
             if port.request in written or port.request is None:
                 address = rng.randrange(WORDS)
-                port.drive(None if address in written or rng.random() < 0.3 else address)
+                port.drive(None if address in written or rng.random() < 0.3 else address, rng)
         for port in writes:
             if port.request is None and rng.random() < 0.7:
-                port.drive(rng.randrange(WORDS))
+                port.drive(rng.randrange(WORDS), rng)
                 port.word = rng.getrandbits(len(port.data))
                 port.data.value = port.word
         await RisingEdge(dut.clk)
@@ -59,17 +75,18 @@ async def reads_see_writes(dut):
             if due is not None:
                 assert port.data.value.to_unsigned() == due
             took = port.request is not None and port.ready.value == 1
-            port.expected.append(model[port.request] if took else None)
+            port.expected.append((model[port.request] & port.mask) >> port.shift
+                                 if took else None)
             if took:
                 port.drive(None)
                 accepted += 1
         written = {}
         for port in writes:
             if port.request is not None and port.ready.value == 1:
-                written[port.request] = port.word
+                written[port.request] = (port.word << port.shift, port.mask)
                 port.drive(None)
                 accepted += 1
-        for address, word in written.items():
-            model[address] = word
+        for address, (word, mask) in written.items():
+            model[address] = model[address] & ~mask | word
     assert dut.collision.value == 0
     assert accepted > 2000

@@ -15,8 +15,13 @@ def small(**settings):
                          "psum_words": 16, **settings})
 
 
-async def random_traffic(ctx, dut, *, latency, words, bank_of, draw, as_value, cycles, rng):
+async def random_traffic(ctx, dut, *, cycles, rng):
     """Random requests on every port against a model that knows banks, priority and latency."""
+    latency, words = POOL_LATENCY, dut.config.pool_words
+
+    def bank_of(address):
+        return address // dut.config.pool_bank_words
+
     model = [0] * words
     expected = [[None] * latency for _ in dut.read]
     written = set()                               # accepted in the cycle before
@@ -26,7 +31,7 @@ async def random_traffic(ctx, dut, *, latency, words, bank_of, draw, as_value, c
         for kind, ports in (("read", dut.read), ("write", dut.write)):
             for index, port in enumerate(ports):
                 if (kind, index) not in requests and rng.random() < 0.7:
-                    requests[kind, index] = (rng.randrange(words), draw(rng))
+                    requests[kind, index] = (rng.randrange(words), rng.getrandbits(16))
                 request = requests.get((kind, index))
                 if kind == "read" and request and request[0] in written:
                     requests.pop((kind, index))   # would collide; ask for it another time
@@ -47,7 +52,7 @@ async def random_traffic(ctx, dut, *, latency, words, bank_of, draw, as_value, c
             due = expected[index].pop(0)
             assert bool(data_valid) == (due is not None)
             if due is not None:
-                assert as_value(value) == due
+                assert value == due
             answer = None
             if request := requests.get(("read", index)):
                 bank = bank_of(request[0])
@@ -80,49 +85,110 @@ def test_pool_traffic(readers, writers, settings):
     dut = Pool(config, readers=readers, writers=writers)
 
     async def bench(ctx):
-        await random_traffic(ctx, dut, latency=POOL_LATENCY, words=config.pool_words,
-                             bank_of=lambda a: a // config.pool_bank_words,
-                             draw=lambda rng: rng.getrandbits(16), as_value=int, cycles=1500,
-                             rng=random.Random(0))
+        await random_traffic(ctx, dut, cycles=1500, rng=random.Random(0))
 
     simulate(dut, bench, cycles=2000)
 
 
-def test_partial_sums_traffic():
+@pytest.mark.parametrize(("read_lanes", "write_lanes"), [
+    ((16,), (16,)), ((16, 4, 1), (16, 8)), ((2, 16, 16), (4, 2, 16))])
+def test_partial_sums_traffic(read_lanes, write_lanes):
+    """Random requests on ports of every width against a model of sums, priority and latency."""
     config = small()
-    dut = PartialSums(config)
+    dut = PartialSums(config, read_lanes=read_lanes, write_lanes=write_lanes)
+    rng = random.Random(0)
 
     async def bench(ctx):
-        await random_traffic(
-            ctx, dut, latency=PSUM_LATENCY, words=config.psum_words, bank_of=lambda a: 0,
-            draw=lambda rng: [rng.randrange(-2**23, 2**23) for _ in range(config.rows)],
-            as_value=lambda row: list(row) if any(row) else 0, cycles=800, rng=random.Random(0))
+        model = [[0] * config.rows for _ in range(config.psum_words)]
+        expected = [[None] * PSUM_LATENCY for _ in read_lanes]
+        written = set()                           # accepted in the cycle before
+        requests = {}
+        accepted = 0
+        for _ in range(800):
+            for kind, ports, widths in (("read", dut.readers, read_lanes),
+                                        ("write", dut.writers, write_lanes)):
+                for index, (port, lanes) in enumerate(zip(ports, widths, strict=True)):
+                    if (kind, index) not in requests and rng.random() < 0.7:
+                        requests[kind, index] = (
+                            rng.randrange(config.psum_words), rng.randrange(config.rows // lanes),
+                            [rng.randrange(-2**23, 2**23) for _ in range(lanes)])
+                    request = requests.get((kind, index))
+                    if kind == "read" and request and request[0] in written:
+                        requests.pop((kind, index))   # would collide; asks another time
+                        request = None
+                    ctx.set(port.valid, request is not None)
+                    if request:
+                        ctx.set(port.address, request[0])
+                        ctx.set(port.group, request[1])
+                        if kind == "write":
+                            ctx.set(port.data, request[2])
+            _, _, *seen = await ctx.tick().sample(
+                *[s for p in dut.readers for s in (p.ready, p.data_valid, p.data)],
+                *[p.ready for p in dut.writers])
+            for kind, widths in (("read", read_lanes), ("write", write_lanes)):
+                free = True
+                if kind == "write":
+                    written = set()
+                for index, lanes in enumerate(widths):
+                    answer = None
+                    if request := requests.get((kind, index)):
+                        place, group, data = request
+                        part = slice(group * lanes, (group + 1) * lanes)
+                        ready = seen[3 * index if kind == "read" else 3 * len(read_lanes) + index]
+                        assert ready == free
+                        if ready:
+                            requests.pop((kind, index))
+                            accepted += 1
+                            if kind == "read":
+                                answer = model[place][part]
+                            else:
+                                model[place][part] = data
+                                written.add(place)
+                        free = False
+                    if kind == "read":
+                        due = expected[index].pop(0)
+                        assert bool(seen[3 * index + 1]) == (due is not None)
+                        if due is not None:
+                            assert [seen[3 * index + 2][k] for k in range(lanes)] == due
+                        expected[index].append(answer)
+        assert ctx.get(dut.collision) == 0
+        assert accepted > 800
 
     simulate(dut, bench, cycles=1000)
 
 
-@pytest.mark.parametrize("make", [lambda c: Pool(c, readers=2, writers=1), PartialSums])
 @pytest.mark.parametrize(("gap", "collides"), [(0, 0), (1, 1), (2, 0)])
-def test_collision(make, gap, collides):
-    dut = make(small())
+@pytest.mark.parametrize("kind", ["pool", "partial_sums"])
+def test_collision(kind, gap, collides):
+    if kind == "pool":
+        dut = Pool(small(), readers=2, writers=1)
+        read, write = dut.read[1], dut.write[0]
+    else:
+        dut = PartialSums(small(), read_lanes=(16, 4), write_lanes=(8,))
+        read, write = dut.readers[1], dut.writers[0]
 
     async def bench(ctx):
-        ctx.set(dut.write[0].address, 5)
-        ctx.set(dut.write[0].valid, 1)
+        ctx.set(write.address, 5)
+        ctx.set(write.valid, 1)
         for cycle in range(6):
-            ctx.set(dut.read[1].address, 5)
-            ctx.set(dut.read[1].valid, cycle == gap)
+            ctx.set(read.address, 5)
+            ctx.set(read.valid, cycle == gap)
             await ctx.tick()
-            ctx.set(dut.write[0].valid, 0)
+            ctx.set(write.valid, 0)
         assert ctx.get(dut.collision) == collides
 
     simulate(dut, bench, cycles=20)
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"readers": 0, "writers": 1}, "^Readers must be at least 1, not 0$"),
-    ({"readers": 1, "writers": 0}, "^Writers must be at least 1, not 0$")])
-@pytest.mark.parametrize("component", [Pool, PartialSums])
-def test_ports_wrong(component, settings, message):
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: Pool(small(), readers=0, writers=1), "^Readers must be at least 1, not 0$"),
+    (lambda: Pool(small(), readers=1, writers=0), "^Writers must be at least 1, not 0$"),
+    (lambda: PartialSums(small(), read_lanes=(), write_lanes=(16,)),
+     "^Readers must be at least 1, not 0$"),
+    (lambda: PartialSums(small(), read_lanes=(16,), write_lanes=()),
+     "^Writers must be at least 1, not 0$"),
+    (lambda: PartialSums(small(), read_lanes=(3,), write_lanes=(16,)),
+     "^Lanes of a port must divide 16 rows, not 3$")])
+def test_ports_wrong(make, message):
     with pytest.raises(ValueError, match=message):
-        component(small(), **settings)
+        make()
