@@ -28,6 +28,8 @@ class SdramSpec:
     """
 
     parts: tuple[SdramPart, ...]
+    target_hz: int
+    """The clock that is built when nothing else is asked for."""
     data_bits: int
     banks: int
     rows: int
