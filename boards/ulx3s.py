@@ -123,7 +123,7 @@ SDRAM = SdramSpec(
         SdramPart(name="M12L2561616A-6TG2T", columns=512, max_mhz=166),
         SdramPart(name="AS4C32M16SB-7TCN", columns=1024, max_mhz=143),
     ),
-    data_bits=16, banks=4, rows=8192,
+    target_hz=100_000_000, data_bits=16, banks=4, rows=8192,
     trcd_ns=21, trp_ns=21, tras_ns=45, trc_ns=66, trfc_ns=70, twr_ns=15, trrd_ns=15,
     refresh_ns=7812.5, power_up_ns=200_000,
 )
