@@ -21,7 +21,7 @@ def workplace(tmp_path, monkeypatch):
 @pytest.mark.parametrize("command, arguments, text", [
     (build.cli, ["--board", "ulx4", "--model", "qsdt_nano"], "known boards are ulx3s-12f"),
     (build.cli, ["--board", "ulx3s", "--model", "qsdt"], "must be one of .*qsdt_nano"),
-    (build.cli, ["--board", "ulx3s"], "Name a network: --model .qsdt_nano"),
+    (build.cli, ["--board", "ulx3s"], "Name a network: --model .*qsdt_nano"),
     (build.cli, ["--board", "ulx3s", "--weights", "none.qsd"], "none.qsd"),
     (build.cli, ["--board", "ulx3s-12f", "--model", "qsdt_nano", "--until", "config"],
      "Does not fit: block RAMs .* needed, 56 available"),
