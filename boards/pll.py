@@ -29,6 +29,11 @@ class PllDividers:
     feedback: int
     divider: int
 
+    @property
+    def phases(self) -> int:
+        """Steps of the dynamic phase in a period of the output: eighths of the oscillator's."""
+        return 8 * self.divider
+
     @classmethod
     def find(cls, input_hz: int, output_hz: int) -> "PllDividers":
         """Dividers that give exactly ``output_hz``, the phase detector as fast as possible."""
@@ -48,7 +53,9 @@ class PllDividers:
 
 
 class Ecp5Pll(wiring.Component):
-    """One output clock from one EHXPLLL. Synthesis only: simulations clock ``sync`` directly.
+    """One output clock from one EHXPLLL, and the same clock with a phase that can be moved.
+
+    Synthesis only: simulations clock their domains directly.
 
     Parameters
     ----------
@@ -59,6 +66,11 @@ class Ecp5Pll(wiring.Component):
     -------
     clk_in : ``In(1)``
     clk_out : ``Out(1)``
+    clk_shifted : ``Out(1)``
+        ``clk_out``, later by one of the ``phases`` steps of its period for each falling edge of
+        ``phase_step`` (FPGA-TN-02200, dynamic phase adjustment).
+    phase_step : ``In(1)``
+        Asynchronous; high and low for at least 10 ns.
     locked : ``Out(1)``
         Asynchronous: high while the output is locked to the input.
     """
@@ -71,6 +83,8 @@ class Ecp5Pll(wiring.Component):
         super().__init__({
             "clk_in": In(1),
             "clk_out": Out(1),
+            "clk_shifted": Out(1),
+            "phase_step": In(1),
             "locked": Out(1),
         })
 
@@ -81,6 +95,11 @@ class Ecp5Pll(wiring.Component):
     @property
     def output_hz(self):
         return self._output_hz
+
+    @property
+    def phases(self):
+        """Phase steps in a period of the output: eighths of the oscillator's."""
+        return self._dividers.phases
 
     @property
     def dividers(self):
@@ -102,7 +121,7 @@ class Ecp5Pll(wiring.Component):
             p_PLLRST_ENA="DISABLED",
             p_INTFB_WAKE="DISABLED",
             p_STDBY_ENABLE="DISABLED",
-            p_DPHASE_SOURCE="DISABLED",
+            p_DPHASE_SOURCE="ENABLED",
             p_OUTDIVIDER_MUXA="DIVA",
             p_CLKOP_ENABLE="ENABLED",
             p_CLKI_DIV=d.reference,
@@ -110,19 +129,26 @@ class Ecp5Pll(wiring.Component):
             p_CLKOP_DIV=d.divider,
             p_CLKOP_CPHASE=d.divider // 2,
             p_CLKOP_FPHASE=0,
+            p_OUTDIVIDER_MUXB="DIVB",
+            p_CLKOS_ENABLE="ENABLED",
+            p_CLKOS_DIV=d.divider,
+            p_CLKOS_CPHASE=d.divider // 2,
+            p_CLKOS_FPHASE=0,
             p_FEEDBK_PATH="CLKOP",
             i_RST=Const(0),
             i_STDBY=Const(0),
             i_CLKI=self.clk_in,
             i_CLKFB=self.clk_out,
+            # CLKOS, towards later.
             i_PHASESEL0=Const(0),
             i_PHASESEL1=Const(0),
-            i_PHASEDIR=Const(1),
-            i_PHASESTEP=Const(1),
-            i_PHASELOADREG=Const(1),
+            i_PHASEDIR=Const(0),
+            i_PHASESTEP=self.phase_step,
+            i_PHASELOADREG=Const(0),
             i_PLLWAKESYNC=Const(0),
             i_ENCLKOP=Const(0),
             o_CLKOP=self.clk_out,
+            o_CLKOS=self.clk_shifted,
             o_LOCK=self.locked,
         )
 

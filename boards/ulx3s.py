@@ -10,6 +10,7 @@ from amaranth_boards.ulx3s import (
     ULX3S_85F_Platform,
 )
 
+from boards.ecp5_sdram import Ecp5SdramPins
 from boards.pll import Ecp5Pll
 from boards.spec import BoardSpec, SdramPart, SdramSpec
 
@@ -32,6 +33,9 @@ class Ulx3sTop(wiring.Component):
       cycles) and ``tx`` leaves from a flip-flop (1 cycle) that idles high from configuration on.
       ``uart_tx_enable`` is never requested: on the board that pin is an output of the bridge.
     * ``shell.leds`` drives LED 0..7; missing upper bits stay dark.
+    * ``shell.pins``, where there is one, drives the SDRAM chip (:mod:`boards.ecp5_sdram`). Its
+      domain ``sdram`` and the chip's own clock ``sdram_chip`` come from a second PLL; both
+      domains leave reset together, because the FIFOs between them need it.
     * The ESP32 is held in reset (it shares the SD card and JTAG pins, and its power draw would
       be measured as ours). Its wireless loader works again after the next power cycle.
 
@@ -41,14 +45,19 @@ class Ulx3sTop(wiring.Component):
         Ports ``rx : In(1)``, ``tx : Out(1)`` and ``leds : Out(n)``, n at most 8, all in ``sync``.
     core_clock_hz : int
         Frequency of ``sync``; must be reachable from 25 MHz by whole dividers.
+    sdram_clock_hz : int
+        Frequency of ``sdram``, for a shell with SDRAM pins; likewise.
     """
 
-    def __init__(self, shell, *, core_clock_hz):
+    def __init__(self, shell, *, core_clock_hz, sdram_clock_hz=None):
         if len(shell.leds) > 8:
             raise ValueError(f"Shell must drive at most 8 LEDs, not {len(shell.leds)!r}")
 
         self._shell = shell
         self._pll = Ecp5Pll(input_hz=CLOCK_HZ, output_hz=core_clock_hz)
+        self._sdram_pll = None
+        if hasattr(shell, "pins"):
+            self._sdram_pll = Ecp5Pll(input_hz=CLOCK_HZ, output_hz=sdram_clock_hz)
 
         super().__init__({})
 
@@ -80,7 +89,11 @@ class Ulx3sTop(wiring.Component):
         locked = Signal()
         waited = Signal(range(RESET_CYCLES))
         ready = Signal()
-        m.submodules.lock_sync = FFSynchronizer(pll.locked, locked, o_domain="board")
+        all_locked = pll.locked
+        if self._sdram_pll is not None:
+            m.submodules.sdram_pll = sdram_pll = self._sdram_pll
+            all_locked = all_locked & sdram_pll.locked
+        m.submodules.lock_sync = FFSynchronizer(all_locked, locked, o_domain="board")
         with m.If(~locked):
             m.d.board += [waited.eq(0), ready.eq(0)]
         with m.Elif(waited == RESET_CYCLES - 1):
@@ -88,6 +101,20 @@ class Ulx3sTop(wiring.Component):
         with m.Else():
             m.d.board += waited.eq(waited + 1)
         m.submodules.reset_sync = ResetSynchronizer(~ready, domain="sync")
+
+        # SDRAM.
+        if self._sdram_pll is not None:
+            m.domains.sdram = ClockDomain()
+            m.domains.sdram_chip = ClockDomain(reset_less=True)
+            m.d.comb += [
+                sdram_pll.clk_in.eq(clk25.i),
+                sdram_pll.phase_step.eq(shell.pins.phase_step),
+                ClockSignal("sdram").eq(sdram_pll.clk_out),
+                ClockSignal("sdram_chip").eq(sdram_pll.clk_shifted),
+            ]
+            m.submodules.sdram_reset = ResetSynchronizer(~ready, domain="sdram")
+            m.submodules.sdram_pins = Ecp5SdramPins(shell.pins, platform.request(
+                "sdram", dir={name: "-" for name in Ecp5SdramPins.SUBSIGNALS}))
 
         # Link.
         uart = platform.request("uart", 0, dir={"rx": "-", "tx": "-", "rts": "-", "dtr": "-"})
@@ -136,7 +163,7 @@ def _ulx3s(suffix, *, idcode, comb, ebr, dsp, platform):
         clock_hz=CLOCK_HZ, target_hz=80_000_000,
         core_clocks_hz=tuple(mhz * 1_000_000 for mhz in (50, 60, 75, 80, 90, 100)),
         baud_rates=(2_000_000, 1_000_000),
-        comb=comb, ff=comb, ebr=ebr, dsp=dsp, comb_limit=0.65,
+        comb=comb, ff=comb, ebr=ebr, dsp=dsp, comb_limit=0.71,
         sdram=SDRAM, platform=platform, top=Ulx3sTop, loader="ulx3s", usb=(0x0403, 0x6015),
     )
 

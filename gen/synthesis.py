@@ -77,6 +77,8 @@ def collision_commands(rtlil: str) -> list[str]:
     that is not transparent. Asynchronous ports (LUT-RAM) must keep theirs: yosys asserts on them.
     """
     widths = sorted({int(width) for width in re.findall(r"\\COLLISION_X_MASK (\d+)'", rtlil)})
+    # Two clocks have no "same cycle": yosys asserts that such ports keep the mask clear.
+    crossing = "".join(f" {module}/* %d" for module in _modules_across_clocks(rtlil))
     commands = []
     for width in widths:
         if width:
@@ -85,8 +87,24 @@ def collision_commands(rtlil: str) -> list[str]:
             commands.append(
                 f"setparam -set COLLISION_X_MASK {width}'{'1' * width} t:$memrd_v2 "
                 f"r:CLK_ENABLE=1 r:CLK_ENABLE=1'1 %u %i "
-                f"r:TRANSPARENCY_MASK={width}'{zeros} %i r:COLLISION_X_MASK={width}'{zeros} %i")
+                f"r:TRANSPARENCY_MASK={width}'{zeros} %i r:COLLISION_X_MASK={width}'{zeros} %i"
+                f"{crossing}")
     return commands
+
+
+def _modules_across_clocks(rtlil: str) -> list[str]:
+    """Modules that write a memory with one clock and read it with another (asynchronous FIFOs)."""
+    found = []
+    for module in re.split(r"(?m)^module \\", rtlil)[1:]:
+        clocks = {}
+        for kind, cell in re.findall(r"(?ms)^  cell \$mem(rd|wr)_v2 (.*?)^  end$", module):
+            memory = re.search(r"\\MEMID (\S+)", cell)[1]
+            # An asynchronous read port has no clock of its own.
+            if kind == "wr" or not re.search(r"\\CLK_ENABLE (1'0|0)$", cell, re.MULTILINE):
+                clocks.setdefault(memory, set()).add(re.search(r"\\CLK (.*)", cell)[1])
+        if any(len(of_memory) > 1 for of_memory in clocks.values()):
+            found.append(module.split(maxsplit=1)[0])
+    return found
 
 
 def _used(usage: Usage) -> dict[str, float]:

@@ -106,14 +106,13 @@ class SdramScheduler(wiring.Component):
         hold = Signal(init=1)
         read_gap = Signal(range(BEATS))
         write_gap = Signal(range(BEATS + config.cas_latency + 1))
-        room = Signal()
+        room, fetched = Signal(), Signal()
         go, go_read, go_write = Signal(), Signal(), Signal()
         ready = current_valid & current_open & ~hold
         m.d.comb += [
             go_read.eq(ready & ~current.write & (read_gap == 0) & room),
-            go_write.eq(ready & current.write & (write_gap == 0) & self.w_data.valid),
+            go_write.eq(ready & current.write & (write_gap == 0) & fetched),
             go.eq(go_read | go_write),
-            self.w_data.ready.eq(go_write),
         ]
         m.d.sync += [
             read_gap.eq(Mux(go, BEATS - 1, read_gap - (read_gap != 0))),
@@ -127,7 +126,7 @@ class SdramScheduler(wiring.Component):
             ]
             with m.If(current_last):
                 m.d.sync += current_valid.eq(0)
-        self._data(m, go_read, go_write, room)
+        self._data(m, go_read, go_write, room, fetched)
 
         # A bank may be closed when its counter is 0.
         held = [Signal(range(max(config.tras, config.trc, BEATS + config.twr) + 1),
@@ -313,15 +312,22 @@ class SdramScheduler(wiring.Component):
                         m.next = "CUT"
         return pending
 
-    def _data(self, m, go_read, go_write, room):
-        """Data pins, and how many words read are on their way."""
+    def _data(self, m, go_read, go_write, room, fetched):
+        """Data pins; whether there is room for a word read and one to be written."""
         config, pins = self._config, self.pins
 
+        # A word waits in a register, so that no path leads from a command back into the queue.
+        word = Signal(MEMORY_BITS)
+        m.d.comb += self.w_data.ready.eq(~fetched)
+        with m.If(~fetched):
+            m.d.sync += [word.eq(self.w_data.payload), fetched.eq(self.w_data.valid)]
+        with m.Elif(go_write):
+            m.d.sync += fetched.eq(0)
         driven = Signal(BEATS)
         shifted = Signal(MEMORY_BITS)
         m.d.sync += [driven.eq(driven >> 1), shifted.eq(shifted >> DATA_BITS)]
         with m.If(go_write):
-            m.d.sync += [driven.eq((1 << BEATS) - 1), shifted.eq(self.w_data.payload)]
+            m.d.sync += [driven.eq((1 << BEATS) - 1), shifted.eq(word)]
         m.d.comb += [pins.dq_o.eq(shifted), pins.dq_oe.eq(driven[0])]
 
         # The first datum is in dq_i at the earliest CAS latency + 2 cycles after the decision (two

@@ -19,7 +19,7 @@ class SdramPhyTwin(wiring.Component):
     samples it in the same period, that of an earlier one in the next. The chip's data arrive
     around phase ``data_at``: up to there they are captured a cycle earlier. In the ``unsure``
     phases from ``command_at`` or ``data_at`` on, every bit sampled is, at random, the earlier or
-    the later one. Clock domain ``sdram``; the chip model is clocked by it, too.
+    the later one. One clock domain, that of the controller; the chip model runs in it, too.
 
     Parameters
     ----------
@@ -54,10 +54,10 @@ class SdramPhyTwin(wiring.Component):
         names = [name for name in SdramPins().members if name not in ("dq_i", "phase_step")]
 
         step, step_before = Signal(), Signal()
-        m.submodules.step = FFSynchronizer(controller.phase_step, step, o_domain="sdram")
-        m.d.sdram += step_before.eq(step)
+        m.submodules.step = FFSynchronizer(controller.phase_step, step)
+        m.d.sync += step_before.eq(step)
         with m.If(step_before & ~step):
-            m.d.sdram += self.phase.eq(Mux(self.phase == self._phases - 1, 0, self.phase + 1))
+            m.d.sync += self.phase.eq(Mux(self.phase == self._phases - 1, 0, self.phase + 1))
 
         def choose(at, early, late):
             """What is sampled: ``late`` up to phase ``at``, either for ``unsure``, ``early``."""
@@ -68,15 +68,15 @@ class SdramPhyTwin(wiring.Component):
         noise = Signal(64, init=0x9e3779b97f4a7c15)
         steps = [Signal(64, name=f"noise_{k}") for k in range(2)]
         m.d.comb += [steps[0].eq(noise ^ (noise << 13)), steps[1].eq(steps[0] ^ (steps[0] >> 7))]
-        m.d.sdram += noise.eq(steps[1] ^ (steps[1] << 17))
+        m.d.sync += noise.eq(steps[1] ^ (steps[1] << 17))
 
         out = Signal(data.StructLayout({name: len(getattr(controller, name)) for name in names}),
                      init={"dqm": 3})
         before = Signal.like(out)
         sampled = Signal.like(out)
-        m.d.sdram += before.eq(out)
+        m.d.sync += before.eq(out)
         for name in names:
-            m.d.sdram += getattr(out, name).eq(getattr(controller, name))
+            m.d.sync += getattr(out, name).eq(getattr(controller, name))
             value = getattr(sampled, name)
             m.d.comb += getattr(chip, name).eq(
                 value & ~C(self._stuck_address, 13) if name == "address" else value)
@@ -84,7 +84,7 @@ class SdramPhyTwin(wiring.Component):
             choose(self._command_at, out.as_value(), before.as_value()))
 
         arrived = Signal(16)
-        m.d.sdram += arrived.eq(chip.dq_i)
+        m.d.sync += arrived.eq(chip.dq_i)
         m.d.comb += controller.dq_i.eq(choose(self._data_at, arrived, chip.dq_i))
 
         return m

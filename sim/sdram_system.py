@@ -63,9 +63,9 @@ class SdramSystem(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.sdram = sdram = self._sdram
-        m.submodules.pins = pins = self._pins
-        m.submodules.chip = DomainRenamer("sdram")(self._chip)
-        chip = self._chip
+        pins, chip = self._pins, self._chip
+        m.submodules.pins = DomainRenamer("sdram")(pins)
+        m.submodules.chip = DomainRenamer("sdram")(chip)
         wiring.connect(m, wiring.flipped(self.memory), sdram.memory)
         wiring.connect(m, sdram.pins, pins.controller)
         wiring.connect(m, pins.chip, chip.pins)

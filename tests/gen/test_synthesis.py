@@ -4,7 +4,9 @@ import dataclasses
 import json
 
 from amaranth import *
+from amaranth.back import rtlil
 from amaranth.lib import memory, wiring
+from amaranth.lib.fifo import AsyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 import pytest
 
@@ -108,6 +110,20 @@ def test_collision_commands():
     assert commands[1].startswith("setparam -set COLLISION_X_MASK 2'11 t:$memrd_v2 ")
     assert "r:TRANSPARENCY_MASK=2'00" in commands[1]
     assert synthesis.collision_commands("module \\top\nend\n") == []
+
+
+def test_collision_commands_leave_crossing_memories_alone():
+    """One FIFO within a clock domain, one between two: only the first may be set."""
+    class Fifos(Elaboratable):
+        def elaborate(self, platform):
+            m = Module()
+            m.domains.other = ClockDomain()
+            m.submodules.near = SyncFIFOBuffered(width=8, depth=64)
+            m.submodules.far = AsyncFIFO(width=8, depth=64, w_domain="sync", r_domain="other")
+            return m
+
+    command, = synthesis.collision_commands(rtlil.convert(Fifos(), ports=[], emit_src=False))
+    assert command.endswith(" %i top.far/* %d")
 
 
 def test_steps_and_reuse(fake, folder):
