@@ -417,7 +417,8 @@ class _Compiler:
         if not tiles:  # the partial sums must still be written
             tiles.append((0, 0, 0, np.zeros((config.rows, config.rows), np.int64)))
         words = [word for offset, dy, dx, tile in tiles for word in (
-            np.array([pack(TileHeader, offset=offset, dy=dy, dx=dx)], np.uint64),
+            np.array([pack(TileHeader, offset=offset, dy=dy, dx=dx)]
+                     + [0] * (config.tile_header_words - 1), np.uint64),
             pack_tile(tile))]
         return [(dy, dx) for _, dy, dx, _ in tiles], np.concatenate(words)
 

@@ -181,14 +181,13 @@ def _set_words(config):
     return config.load_columns * config.rows * 4 // MEMORY_BITS
 
 
-def _set_cycles(config):
-    """Least cycles from one column set to the next: 17 to write it, a word a cycle to collect."""
-    return max(17, _set_words(config))
+SET_CYCLES = 17
+"""Cycles from one column set of the table loader to the next."""
 
 
 def _load_cycles(config):
     """Least cycles to load the tables of a tile whose first set is at hand."""
-    return (config.rows // config.load_columns - 1) * _set_cycles(config) + 17
+    return config.rows // config.load_columns * SET_CYCLES
 
 
 def _depthwise_cycles(f, config):
@@ -425,14 +424,14 @@ class _Model:
         return max(through + 4, start + 12 + _move_cycles(f))
         yield  # a process as the others, that never waits
 
-    def _consume(self, stream, words, now):
-        """Take ``words`` from a stream, one a cycle from ``now`` on; when the last one is."""
+    def _consume(self, stream, words, now, *, rate=1):
+        """Take ``words`` from a stream, ``rate`` a cycle from ``now`` on; when the last one is."""
         left = words
         while left:
             step = min(left, stream.chunk)
             while stream.arrived(stream.gone[-1] + step) is None:
                 yield
-            now = max(now + step, stream.arrived(stream.gone[-1] + step))
+            now = max(now + step / rate, stream.arrived(stream.gone[-1] + step))
             stream.take(step, now)
             left -= step
         return now
@@ -446,11 +445,12 @@ class _Model:
             collected = fire
             for index in range(sets):
                 # A set is collected while the one before it is written.
-                header = 1 if index == 0 else 0
-                collected = yield from self._consume(stream, words + header, collected)
-                fire = max(collected + 1, fire + 17, now + 1 if index == 0 else 0)
+                header = config.tile_header_words if index == 0 else 0
+                collected = yield from self._consume(stream, words + header, collected,
+                                                     rate=config.tile_header_words)
+                fire = max(collected + 1, fire + SET_CYCLES, now + 1 if index == 0 else 0)
                 collected = fire
-            now = fire + 17 + lookups
+            now = fire + SET_CYCLES + lookups
         return now + 12
 
     def _depthwise(self, descriptor, start):

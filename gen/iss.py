@@ -194,7 +194,8 @@ class Iss:
         count = f["out_rows"] * f["out_width"]
         y, x = np.divmod(np.arange(count), f["out_width"])
         for tile in range(f["tiles"]):
-            header = unpack(TileHeader, int(self._pop(Destination.WEIGHT, 1)[0]))
+            header = unpack(TileHeader, int(self._pop(
+                Destination.WEIGHT, self.config.tile_header_words)[0]))
             words = self._pop(Destination.WEIGHT, self.config.tile_weight_words)
             nibbles = words[:, None] >> np.arange(0, 64, 4, dtype=np.uint64) & np.uint64(15)
             weight = _signed(nibbles.astype(np.int64).reshape(rows, rows), 4)

@@ -5,7 +5,6 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.array_reader import ArrayReader
-from hw.config import MEMORY_BITS
 from hw.descriptor import Array
 from hw.packed_add import guard_bit, packed_add
 from hw.port import PoolRead, PSUM_LATENCY, PsumRead, PsumWrite, Unit
@@ -46,8 +45,8 @@ class ArrayUnit(wiring.Component):
     control : ``In(Unit(Array))``
         ``out_rows``, ``out_width`` and ``planes`` must be at least 1, ``out_rows * out_width``
         at most ``psum_words``.
-    weights : ``In(stream.Signature(64))``
-        Weight tiles with headers. Nothing is taken beyond the descriptor's tiles.
+    weights : ``In(stream.Signature(weight_bits))``
+        Weight tiles with headers, a header in the lowest bits of a word. Nothing is taken beyond the descriptor's tiles.
     pool : ``Out(PoolRead(config))``
     psum_read : ``Out(PsumRead(config, rows))``
         ``valid`` depends on ``psum_write.ready``, combinationally.
@@ -59,7 +58,7 @@ class ArrayUnit(wiring.Component):
 
         super().__init__({
             "control": In(Unit(Array)),
-            "weights": In(stream.Signature(MEMORY_BITS)),
+            "weights": In(stream.Signature(config.weight_bits)),
             "pool": Out(PoolRead(config)),
             "psum_read": Out(PsumRead(config, config.rows)),
             "psum_write": Out(PsumWrite(config, config.rows)),
@@ -75,8 +74,8 @@ class ArrayUnit(wiring.Component):
         config = self._config
         control = self.control
         m.submodules.reader = reader = ArrayReader(config)
-        m.submodules.loader = loader = TableLoader(rows=config.rows,
-                                                   load_columns=config.load_columns)
+        m.submodules.loader = loader = TableLoader(
+            rows=config.rows, load_columns=config.load_columns, word_bits=config.weight_bits)
         m.submodules.array = array = SpikeArray(rows=config.rows, acc_bits=config.acc_bits,
                                                 load_columns=config.load_columns)
         wiring.connect(m, reader.pool, wiring.flipped(self.pool))
@@ -92,7 +91,8 @@ class ArrayUnit(wiring.Component):
         ]
 
         # Weight stream: header to the reader, the rest of the tile to the loader.
-        words_left = Signal(range(config.tile_weight_words + 1))
+        tile_words = config.tile_weight_words // config.tile_header_words
+        words_left = Signal(range(tile_words + 1))
         in_tile = Signal()                          # words_left != 0
         more_tiles = Signal()                       # a header comes next
         m.d.sync += more_tiles.eq((fetches_left != 0) & ~in_tile)
@@ -108,7 +108,7 @@ class ArrayUnit(wiring.Component):
             ]
             with m.If(self.weights.valid & self.weights.ready):
                 m.d.sync += [
-                    words_left.eq(config.tile_weight_words), in_tile.eq(1),
+                    words_left.eq(tile_words), in_tile.eq(1),
                     more_tiles.eq(0), fetches_left.eq(fetches_left - 1),
                 ]
 

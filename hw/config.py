@@ -103,6 +103,9 @@ class CoreConfig:
             require(_power_of_two(getattr(self, name)),
                     f"{name.replace('_', ' ').capitalize()} must be a power of two",
                     getattr(self, name))
+        require(self.weight_fifo_words // self.tile_header_words >= 4,
+                f"Weight fifo words must be at least 4 times {self.weight_bits} bits",
+                self.weight_fifo_words)
         for name in ("weight_fifo_words", "const_fifo_words", "depthwise_fifo_words"):
             # A load asks for bursts of 16 words only where a whole one has room (hw/move.py).
             require(getattr(self, name) >= 16,
@@ -140,6 +143,21 @@ class CoreConfig:
     def tile_weight_words(self):
         """Memory words of one weight tile, without its header."""
         return self.rows * self.rows * 4 // MEMORY_BITS
+
+    @property
+    def weight_bits(self):
+        """Width of the weight stream: a column set of the loader arrives in 16 cycles."""
+        return max(MEMORY_BITS, self.load_columns * self.rows * 4 // 16)
+
+    @property
+    def tile_header_words(self):
+        """Memory words of a tile's header; it fills a word of the weight stream."""
+        return self.weight_bits // MEMORY_BITS
+
+    @property
+    def tile_words(self):
+        """Memory words of one weight tile, header and all."""
+        return self.tile_header_words + self.tile_weight_words
 
     @property
     def tile_const_words(self):

@@ -104,7 +104,10 @@ class LoadUnit(wiring.Component):
         Address of the current image, added for descriptors with ``image`` set.
     memory : ``Out(Memory())``
     write : ``Out(PoolWrite(config))``
-    weights, constants, depthwise : ``Out(stream.Signature(64))``
+    weights : ``Out(stream.Signature(weight_bits))``
+        Wider than memory where the array takes several memory words a cycle; loads bring whole
+        words of it.
+    constants, depthwise : ``Out(stream.Signature(64))``
     """
 
     def __init__(self, config):
@@ -114,7 +117,7 @@ class LoadUnit(wiring.Component):
             "image": In(24),
             "memory": Out(Memory()),
             "write": Out(PoolWrite(config)),
-            "weights": Out(stream.Signature(MEMORY_BITS)),
+            "weights": Out(stream.Signature(config.weight_bits)),
             "constants": Out(stream.Signature(MEMORY_BITS)),
             "depthwise": Out(stream.Signature(MEMORY_BITS)),
         })
@@ -139,29 +142,27 @@ class LoadUnit(wiring.Component):
                 (Destination.CONST, "const", config.const_fifo_words, self.constants),
                 (Destination.DEPTHWISE, "depthwise", config.depthwise_fifo_words,
                  self.depthwise)):
-            buffer = fifo.SyncFIFOBuffered(width=MEMORY_BITS, depth=depth)
+            per_word = len(port.payload) // MEMORY_BITS
+            buffer = fifo.SyncFIFOBuffered(width=len(port.payload), depth=depth // per_word)
             m.submodules[f"{name}_fifo"] = buffer
             wiring.connect(m, buffer.r_stream, wiring.flipped(port))
-            buffers[destination] = (buffer, depth)
+            buffers[destination] = (buffer, per_word, depth)
 
         # Room: words in the buffer plus words asked for must stay within its depth. Compared one
-        # cycle late against the fill of one cycle ago; a buffer only drains meanwhile.
-        asked = Signal(range(max(d for _, d in buffers.values()) + BURST_WORDS + 1))
+        # cycle late against the fill of one cycle ago; a buffer only drains meanwhile. A word is
+        # off the count of those asked for when it is in the buffer, perhaps with others.
+        asked = Signal(range(max(d for _, _, d in buffers.values()) + BURST_WORDS + 1))
+        entered = Signal(range(max(per_word for _, per_word, _ in buffers.values()) + 1))
         arrived = Signal()
         room = Signal()
         with m.Switch(run.destination):
-            for destination, (buffer, depth) in buffers.items():
+            for destination, (buffer, per_word, depth) in buffers.items():
                 with m.Case(destination):
-                    m.d.sync += room.eq(buffer.level + asked <= depth - BURST_WORDS)
+                    m.d.sync += room.eq(buffer.level * per_word + asked <= depth - BURST_WORDS)
             with m.Default():
                 m.d.sync += room.eq(1)
         m.d.comb += bursts.allow.eq(room)
-        # Arrivals a cycle late: off the path of the data, and on the safe side.
-        arrived_late = Signal()
-        m.d.sync += [
-            arrived_late.eq(arrived),
-            asked.eq(asked + Mux(bursts.taken, bursts.words, 0) - arrived_late),
-        ]
+        m.d.sync += asked.eq(asked + Mux(bursts.taken, bursts.words, 0) - entered)
 
         # States, one register each, for each of them enables many others.
         idle = Signal(init=1)
@@ -198,9 +199,20 @@ class LoadUnit(wiring.Component):
         last_slot = slot == ratio - 1
         word = self.memory.r_data
         push = Signal()
-        for destination, (buffer, _) in buffers.items():
+        m.d.sync += entered.eq(arrived & into_pool)   # late: off the path of the data
+        for destination, (buffer, per_word, _) in buffers.items():
+            before = Signal((per_word - 1) * MEMORY_BITS)
+            part = Signal(range(max(2, per_word)))
+            present = into[destination] & word.valid
             m.d.comb += [
-                buffer.w_data.eq(word.payload), buffer.w_en.eq(into[destination] & word.valid)]
+                buffer.w_data.eq(Cat(before, word.payload)),
+                buffer.w_en.eq(present & (part == per_word - 1)),
+            ]
+            with m.If(present):
+                m.d.sync += [before.eq(Cat(before, word.payload) >> MEMORY_BITS),
+                             part.eq(Mux(part == per_word - 1, 0, part + 1))]
+            with m.If(buffer.w_en):
+                m.d.sync += entered.eq(per_word)
         m.submodules.port = port = WriteBuffer(config)
         wiring.connect(m, port.write, wiring.flipped(self.write))
         m.d.comb += [

@@ -19,9 +19,8 @@ class TableLoader(wiring.Component):
     set before it are written. Table addresses go in Gray-code order, so that a step adds one
     weight to the running sum of its group or takes one away.
 
-    A tile of ``rows // load_columns`` sets takes 17 cycles per set, if the stream brings
-    the ``load_columns * rows // 16`` words of a set in that time (one word per cycle for 32 rows
-    and 8 load columns). The first entry is written at the end of the third cycle after the one
+    A tile of ``rows // load_columns`` sets takes 17 cycles per set, if the stream brings a word
+    every cycle. The first entry is written at the end of the third cycle after the one
     in which the first set's transfer happens: ``start`` high and the set complete. The last
     entry is written at the end of the second cycle after ``done``.
 
@@ -31,11 +30,13 @@ class TableLoader(wiring.Component):
     Parameters
     ----------
     rows, load_columns : int
-        As :class:`hw.spike_array.SpikeArray`; a set must fill whole memory words.
+        As :class:`hw.spike_array.SpikeArray`.
+    word_bits : int
+        Width of the stream; a set must fill whole words. 16 words a set keep up with the steps.
 
     Members
     -------
-    i : ``In(stream.Signature(64))``
+    i : ``In(stream.Signature(word_bits))``
         Tiles without header: nibble ``column * rows + row``, two's complement.
     start : ``In(1)``
         The tables may be overwritten by the next tile. Looked at before its first set only.
@@ -50,18 +51,19 @@ class TableLoader(wiring.Component):
         To the members of the SpikeArray of these names.
     """
 
-    def __init__(self, *, rows, load_columns):
+    def __init__(self, *, rows, load_columns, word_bits=MEMORY_BITS):
         if load_columns < 1 or rows % load_columns:
             raise ValueError(f"Load columns must divide {rows} rows, not {load_columns!r}")
-        if load_columns * rows * 4 % MEMORY_BITS:
-            raise ValueError(f"Weights of a set must fill whole words of {MEMORY_BITS} bits, "
+        if load_columns * rows * 4 % word_bits:
+            raise ValueError(f"Weights of a set must fill whole words of {word_bits} bits, "
                              f"not {load_columns * rows * 4} bits")
 
         self._rows = rows
         self._load_columns = load_columns
+        self._word_bits = word_bits
 
         super().__init__({
-            "i": In(stream.Signature(MEMORY_BITS)),
+            "i": In(stream.Signature(word_bits)),
             "start": In(1),
             "enable": In(1, init=1),
             "done": Out(1),
@@ -85,14 +87,14 @@ class TableLoader(wiring.Component):
 
     @property
     def set_words(self):
-        """Memory words of one column set."""
-        return self._load_columns * self._rows * 4 // MEMORY_BITS
+        """Words of the stream in one column set."""
+        return self._load_columns * self._rows * 4 // self._word_bits
 
     def elaborate(self, platform):
         m = Module()
 
         # Collect the next set.
-        collected = Signal(self.set_words * MEMORY_BITS, reset_less=True)
+        collected = Signal(self.set_words * self._word_bits, reset_less=True)
         fill = Signal(range(self.set_words))
         full = Signal()
         transfer = Signal()
@@ -104,7 +106,7 @@ class TableLoader(wiring.Component):
         with m.If(fire):
             m.d.sync += full.eq(0)
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += collected.word_select(fill, MEMORY_BITS).eq(self.i.payload)
+            m.d.sync += collected.word_select(fill, self._word_bits).eq(self.i.payload)
             with m.If(fill == self.set_words - 1):
                 m.d.sync += [fill.eq(0), full.eq(1)]
             with m.Else():

@@ -20,11 +20,11 @@ class Machine:
     """An ArrayUnit with its memories, run descriptor by descriptor beside the golden model."""
 
     def __init__(self, *, rng, stall=0.0, **config):
-        self.config = CoreConfig(rows=16, **config)
+        self.config = CoreConfig(**{"rows": 16, **config})
         self.rng, self.stall = rng, stall
-        self.pool = rng.integers(0, 1 << 16, size=1 << 16, dtype=np.uint64)
+        self.pool = rng.integers(0, 1 << self.config.rows, size=1 << 16, dtype=np.uint64)
         high = 1 << (self.config.acc_bits - 1)
-        self.psum = rng.integers(-high, high, size=(1024, 16))
+        self.psum = rng.integers(-high, high, size=(1024, self.config.rows))
         self.jobs = []
 
     def add(self, tiles, **fields):
@@ -71,7 +71,11 @@ class Machine:
                 await ctx.tick()
                 self.now += 1
 
-        words = [w for _, tiles in self.jobs for tile in tiles for w in tile]
+        ratio = config.tile_header_words
+        words = [w for _, tiles in self.jobs for tile in tiles for w in [
+            tile[0], *[0] * (ratio - 1), *tile[1:]]]
+        words = [sum(w << 64 * k for k, w in enumerate(words[at:at + ratio]))
+                 for at in range(0, len(words), ratio)]
         simulate(dut, control, background=[
             land, clock, feed_stream(dut.weights, words, rng=rng, stall=stall),
             serve_read(dut.pool, lambda a: int(self.pool[a]), latency=POOL_LATENCY, rng=rng,
@@ -107,6 +111,16 @@ def test_convolution_3x3(load_columns, stall):
                 first_row=0, out_rows=3, out_width=5, psum=7)
     machine.add(tiles[:2], source=1, row_stride=40_000, position_stride=4095, height=9, width=7,
                 first_row=3, out_rows=2, out_width=4, psum=1020, accumulate=1, stride=2)
+    machine.run()
+
+
+def test_wide_weight_stream():
+    """64 rows and 16 load columns: four memory words of weights a cycle."""
+    rng = np.random.default_rng(2)
+    machine = Machine(rng=rng, stall=0.2, rows=64, load_columns=16, acc_bits=20)
+    tiles = [random_tile(rng, machine.config, dy=dy, dx=dx) for dy, dx in ((0, 0), (1, -1))]
+    machine.add(tiles, source=65_000, row_stride=15, position_stride=3, height=3, width=3,
+                first_row=0, out_rows=2, out_width=3, psum=7)
     machine.run()
 
 

@@ -20,6 +20,8 @@ def test_derived_sizes():
     ({"membrane_frac": 3}, r"^Membrane fraction must be 4..14 bits, not 3$"),
     ({"z_bits": 17}, r"^Width of z must be 4..16 bits, not 17$"),
     ({"multiplier_bits": 19}, r"^Multiplier width must be 8..18 bits, not 19$"),
+    ({"rows": 64, "load_columns": 64, "weight_fifo_words": 32},
+     r"^Weight fifo words must be at least 4 times 1024 bits, not 32$"),
     ({"psum_words": 100}, r"^Psum words must be a power of two, not 100$"),
     ({"weight_fifo_words": 8}, r"^Weight fifo words must be at least 16, not 8$"),
     ({"pool_bank_words": 16384}, r"^Pool must be at most 65536 words, not 131072$"),

@@ -65,9 +65,11 @@ def test_load_to_pool(rows, stall):
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.6])
-def test_load_to_streams(stall):
+@pytest.mark.parametrize("rows", [16, 64])
+def test_load_to_streams(rows, stall):
     rng = np.random.default_rng(1)
-    dut = LoadUnit(config(16))
+    dut = LoadUnit(config(rows))
+    per_word = config(rows).weight_bits // 64
     memory = {k: int(rng.integers(0, 1 << 63)) for k in range(2048)}
     streams = {Destination.WEIGHT: dut.weights, Destination.CONST: dut.constants,
                Destination.DEPTHWISE: dut.depthwise}
@@ -78,6 +80,8 @@ def test_load_to_streams(stall):
         for _ in range(12):
             destination = list(streams)[int(rng.integers(3))]
             address, length = int(rng.integers(1500)), int(rng.integers(1, 150))
+            if destination is Destination.WEIGHT:
+                length = -(-length // per_word) * per_word
             crc, events = await run_unit(ctx, dut.control, dict(
                 destination=destination, memory_address=address, length=length, count=2,
                 memory_stride=200))
@@ -87,6 +91,9 @@ def test_load_to_streams(stall):
             assert crc == 0 and events == 2 * length
         for _ in range(400):
             await ctx.tick()
+        received[Destination.WEIGHT] = [
+            wide >> 64 * k & (1 << 64) - 1 for wide in received[Destination.WEIGHT]
+            for k in range(per_word)]
         assert received == expected
 
     simulate(dut, bench, background=[

@@ -101,12 +101,13 @@ def test_lookup_before_write():
     assert sums == [3, 5]
 
 
-@pytest.mark.parametrize("rows, load_columns", [(16, 1), (16, 4), (32, 8)])
+@pytest.mark.parametrize("rows, load_columns, word_bits", [
+    (16, 1, 64), (16, 4, 64), (32, 8, 64), (32, 16, 128)])
 @pytest.mark.parametrize("stall", [0.0, 0.4])
-def test_loader(rows, load_columns, stall):
+def test_loader(rows, load_columns, word_bits, stall):
     """Every entry of every table, and the time of each write."""
     rng = np.random.default_rng(0)
-    dut = TableLoader(rows=rows, load_columns=load_columns)
+    dut = TableLoader(rows=rows, load_columns=load_columns, word_bits=word_bits)
     sets, groups = rows // load_columns, rows // 4
     tiles = rng.integers(0, 1 << 64, size=(3, rows * rows // 16), dtype=np.uint64)
     tiles[0, 0] = 0x8888_7777_0000_FFFF
@@ -146,8 +147,10 @@ def test_loader(rows, load_columns, stall):
                 *_, which = await ctx.tick().sample(dut.entry_write)
                 assert which == 0
 
+    words = [sum(w << 64 * k for k, w in enumerate(part))
+             for part in tiles.reshape(-1, word_bits // 64).tolist()]
     simulate(dut, control, background=[
-        writes, feed_stream(dut.i, tiles.reshape(-1).tolist(), rng=rng, stall=stall)])
+        writes, feed_stream(dut.i, words, rng=rng, stall=stall)])
 
     if not stall:
         assert finished == [dut.set_words + 1 + 17 * sets, 1 + 17 * sets, 1 + 17 * sets]
