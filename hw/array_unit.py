@@ -46,7 +46,8 @@ class ArrayUnit(wiring.Component):
         ``out_rows``, ``out_width`` and ``planes`` must be at least 1, ``out_rows * out_width``
         at most ``psum_words``.
     weights : ``In(stream.Signature(weight_bits))``
-        Weight tiles with headers, a header in the lowest bits of a word. Nothing is taken beyond the descriptor's tiles.
+        Weight tiles with headers, a header in the lowest bits of a word. Nothing is taken beyond
+        the descriptor's tiles.
     pool : ``Out(PoolRead(config))``
     psum_read : ``Out(PsumRead(config, rows))``
         ``valid`` depends on ``psum_write.ready``, combinationally.
