@@ -2,16 +2,16 @@
 
 from amaranth import *
 from amaranth.lib import data, wiring
-from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.attention_events import AttentionEvents, event_layout
+from hw.attention_events import AttentionEvents, event_layout, note_layout, word_note
 from hw.attention_fetch import AttentionFetch
 from hw.config import LEVEL_PLANES
 from hw.descriptor import Attention
 from hw.pool_prefetch import PoolPrefetch
+from hw.pool_write import PoolWriteQueue
 from hw.port import PoolRead, PoolWrite, Unit
 
 
@@ -33,14 +33,15 @@ class AttentionUnit(wiring.Component):
     additions does not matter. Words of k and q are taken plane by plane, the highest first; the
     q sum is doubled between planes. Events: set bits of the k and q words.
 
-    Cycles of a token without stalls, where e is the set bits of a word:
+    Cycles of a token without stalls, where e is its set bits of k or q:
 
-    - k: ``max(3 + 3 * words, sum of max(1, e))``; plus 3, 2 or 1 if the same row is hit by the
-      event 1, 2 or 3 cycles before;
-    - q: ``max(4, 3 * words, sum of max(1, e) + doublings)``, a doubling in front of each of the
-      planes 1 and 0 if the token had an event before;
+    - k: ``max(3 + 3 * words, e, (e + 10) / 2)``, for v of a token is read only once the token
+      before the last one has left; plus 3, 2 or 1 if the same row is hit by the event 1, 2 or 3
+      cycles before;
+    - q: ``max(3 * words, e + doublings)``, at least 1, a doubling in front of each of the planes
+      1 and 0 if the token had an event before;
 
-    and 14 for the descriptor; a few per cent more where words with many bits and the words of v
+    and 19 for the descriptor; a few per cent more where words with many bits and the words of v
     follow each other.
 
     Measured cost for ``rows=32``, ``head_words=4`` alone in an LFE5U-85F-6: 3700 COMB, 1970 FF,
@@ -73,30 +74,38 @@ class AttentionUnit(wiring.Component):
         m = Module()
 
         rows = self._config.rows
-        control, write = self.control, self.write
+        control = self.control
 
         idle = Signal(init=1)
-        start = Signal()
+        running = Signal()
+        start = Signal()                   # of the front
+        begin = Signal()                   # of the rest, a cycle later
         finish = Signal()
         job = Signal(Attention)
         m.d.comb += [control.run.ready.eq(idle), control.done.eq(finish)]
-        m.d.sync += start.eq(0)
+        m.d.sync += [start.eq(0), begin.eq(start)]
         with m.If(idle & control.run.valid):
             m.d.sync += [idle.eq(0), start.eq(1), job.eq(control.run.payload)]
         with m.If(finish):
             m.d.sync += idle.eq(1)
 
         m.submodules.fetch = fetch = AttentionFetch()
-        m.submodules.prefetch = prefetch = PoolPrefetch(config=self._config)
+        m.submodules.prefetch = prefetch = PoolPrefetch(config=self._config, note=word_note,
+                                                        note_bits=note_layout(self._config).size)
         m.submodules.events = events = AttentionEvents(config=self._config)
+        m.submodules.queue = queue = PoolWriteQueue(config=self._config)
         wiring.connect(m, fetch.addresses, prefetch.addresses)
         wiring.connect(m, prefetch.words, events.words)
         wiring.connect(m, prefetch.pool, wiring.flipped(self.pool))
+        wiring.connect(m, queue.write, wiring.flipped(self.write))
         m.d.comb += [
             fetch.job.eq(job),
             fetch.start.eq(start),
             events.job.eq(job),
             events.start.eq(start),
+            events.note.eq(prefetch.note),
+            queue.start.eq(begin),
+            control.crc.eq(queue.crc),
         ]
 
         m.submodules.ktv = ktv = Memory(shape=CELL_BITS * rows,
@@ -105,160 +114,168 @@ class AttentionUnit(wiring.Component):
         ktv_read = ktv.read_port()
         ktv_write = ktv.write_port()
 
-        # Stages: event -> address -> output (of the memory) -> add -> store. The memory is read
-        # in `address` and written in `store`, so that an event must keep 4 cycles behind another
-        # one on the same row. How long it waits in `address` is found one stage earlier.
+        # Stages: event -> address -> output (of the memory) -> add -> store. Events wait in
+        # `address`, and nothing waits after it, so that no data register has an enable. The
+        # memory is read in `address` and written in `store`: an event must keep 4 cycles behind
+        # another one on the same row. How long it waits is found one stage earlier.
         event = events.event
         address, output, add = (Signal(event_layout(self._config), name=name)
                                 for name in ("address", "output", "add"))
         store_row = Signal.like(add.row)
         store = Signal()
-        # Twice, for wide data and for control; another reset value keeps Yosys from merging them.
-        hold, hold_control = Signal(), Signal(init=1)
+        # Twice, for their loads; yosys does not merge a register with its complement.
+        advance, hold = Signal(init=1), Signal()
+        advance_next = Signal()
         wait = Signal(2)
-        advance = Signal()
+        wait_next = Signal(2)
+        issue_last = Signal()
+        last_next = Signal()
 
         def same_row(step):
             return step.valid & step.hit & ~step.query & (step.row == event.row)
 
+        with m.If(~advance):
+            m.d.comb += wait_next.eq(Mux(wait == 0, 0, wait - 1))
+        with m.Elif(same_row(address)):
+            m.d.comb += wait_next.eq(3)
+        with m.Elif(same_row(output)):
+            m.d.comb += wait_next.eq(2)
+        with m.Elif(same_row(add)):
+            m.d.comb += wait_next.eq(1)
+        # The last event of a token sends three words to the queue: it keeps 3 cycles behind
+        # another one, and waits for their room.
         m.d.comb += [
-            advance.eq(~hold_control & (wait == 0)),
-            events.advance.eq(advance),
-            events.waiting.eq(address),
-            ktv_read.addr.eq(address.row),
-            ktv_read.en.eq(advance & address.valid & address.hit),
+            issue_last.eq(advance & address.valid & address.last),
+            last_next.eq(Mux(advance, event.valid & event.last, address.valid & address.last)),
+            advance_next.eq((wait_next == 0)
+                            & ~(last_next & (issue_last | (output.valid & output.last)
+                                             | ~queue.ready))),
         ]
+        m.d.sync += [wait.eq(wait_next), advance.eq(advance_next), hold.eq(~advance_next)]
+        mask = Signal(rows)
         with m.If(advance):
-            m.d.sync += address.eq(event)
-            with m.If(same_row(address)):
-                m.d.sync += wait.eq(3)
-            with m.Elif(same_row(output)):
-                m.d.sync += wait.eq(2)
-            with m.Elif(same_row(add)):
-                m.d.sync += wait.eq(1)
-        with m.Elif(~hold):
-            m.d.sync += wait.eq(wait - 1)
+            m.d.sync += [
+                address.eq(event),
+                mask.eq(self._same_slot(m, event.row[:exact_log2(rows)], job.slot_log2)),
+            ]
+        # Also of no event, or of none with a row: then the words read count as 0.
+        read = Signal()
+        unwritten = Signal()
+        m.d.comb += [
+            events.advance.eq(~hold),
+            events.waiting.eq(address),
+            read.eq(advance & address.valid & address.hit),
+            ktv_read.addr.eq(address.row),
+            ktv_read.en.eq(read),
+        ]
+        m.d.sync += [
+            output.eq(address),
+            output.valid.eq(address.valid & advance),
+            unwritten.eq(~(read & address.seen)),
+            add.eq(output),
+            store_row.eq(add.row),
+            store.eq(add.valid & add.hit & ~add.query),
+        ]
 
         counted = Signal(32)
         m.d.comb += control.events.eq(counted)
-        with m.If(start):
+        with m.If(begin):
             m.d.sync += counted.eq(0)
-        with m.Elif(ktv_read.en):
+        with m.Elif(output.valid & output.hit):
             m.d.sync += counted.eq(counted + 1)
 
+        # K^T V. A synchronous reset puts no LUT behind the slow output of the memory (the reason
+        # why data registers here have no other reset).
         row = Signal(data.ArrayLayout(CELL_BITS, rows), reset_less=True)
-        terms = Signal(data.ArrayLayout(CELL_BITS - CAP_ONES, rows), reset_less=True)
-        output_value = Signal(data.ArrayLayout(rows, LEVEL_PLANES), reset_less=True)
-        same_slot = self._same_slot(m, address.row[:exact_log2(rows)], job.slot_log2)
-        with m.If(~hold):
-            m.d.sync += [
-                output.eq(address),
-                output.valid.eq(address.valid & advance),
-                add.eq(output),
-                store_row.eq(add.row),
-                store.eq(add.valid & add.hit & ~add.query),
-            ]
-            for j in range(rows):
-                # v goes along with its event, then is shifted: two steps of at most 5 inputs.
-                m.d.sync += (output_value[p][j].eq(
-                    Mux(address.bank, events.values[1][p][j], events.values[0][p][j])
-                    & same_slot[j]) for p in range(LEVEL_PLANES))
-                v = Cat(plane[j] for plane in output_value)
-                m.d.sync += terms[j].eq(Mux(output.plane[1], v << 2,
-                                            Mux(output.plane[0], v << 1, v)))
-
-        # A row that was not written yet counts as 0: a synchronous reset, no LUT behind the slow
-        # output of the memory (the reason why data registers here have no other reset).
-        unwritten = Signal()
-        m.d.comb += unwritten.eq(~hold & ~(output.hit & output.seen))
         with m.If(unwritten):
             m.d.sync += row.eq(0)
-        with m.Elif(~hold):
+        with m.Else():
             m.d.sync += row.eq(ktv_read.data)
-
-        m.d.comb += [
-            ktv_write.addr.eq(store_row),
-            ktv_write.en.eq(store),
-        ]
+        value = Signal(data.ArrayLayout(rows, LEVEL_PLANES), reset_less=True)
+        terms = Signal(data.ArrayLayout(CELL_BITS - CAP_ONES, rows), reset_less=True)
         sums = Signal(data.ArrayLayout(CELL_BITS, rows), reset_less=True)
-        totals = Signal(data.ArrayLayout(CELL_BITS, rows), reset_less=True)
-        query = add.valid & add.query & ~hold
-        done_levels = query & add.last
-        levels = Signal(data.ArrayLayout(rows, LEVEL_PLANES), reset_less=True)
         for j in range(rows):
+            # v goes along with its event, then is shifted: two steps of at most 5 inputs.
+            m.d.sync += (value[p][j].eq(
+                Mux(address.bank, events.values[1][p][j], events.values[0][p][j]) & mask[j])
+                for p in range(LEVEL_PLANES))
+            v = Cat(plane[j] for plane in value)
+            m.d.sync += terms[j].eq(Mux(output.plane[1], v << 2, Mux(output.plane[0], v << 1, v)))
             # At most 224 + 28: no carry.
             cell = (row[j] + terms[j])[:CELL_BITS]
-            with m.If(~hold):
-                m.d.sync += sums[j].eq(_cap(cell, cell[-CAP_ONES:].all()))
+            m.d.sync += sums[j].eq(_cap(cell, cell[-CAP_ONES:].all()))
+        m.d.comb += [
+            ktv_write.addr.eq(store_row),
+            ktv_write.data.eq(sums),
+            ktv_write.en.eq(store),
+        ]
 
+        # Q (K^T V). Between events the row is 0, and a row of k is cleared at once, so that the
+        # sums need no enable. Flags of `add`, each a register of its own for its loads.
+        double, last, clear = Signal(), Signal(), Signal()
+        m.d.sync += [
+            double.eq(output.valid & output.double),
+            last.eq(output.valid & output.last),
+            clear.eq(begin | (output.valid & (~output.query | output.last))),
+        ]
+        totals = Signal(data.ArrayLayout(CELL_BITS, rows), reset_less=True)
+        tops = Signal(data.ArrayLayout(CAP_ONES, rows), reset_less=True)
+        for j in range(rows):
             total = Signal(CELL_BITS, name=f"total_{j}")
             added = totals[j] + row[j]
             over_added = added[-1] | added[-1 - CAP_ONES:-1].all()
             over_doubled = totals[j][-1] | totals[j][-1 - CAP_ONES:-1].all()
-            m.d.comb += total.eq(_cap(Mux(add.double, totals[j] << 1, added)[:CELL_BITS],
-                                      Mux(add.double, over_doubled, over_added)))
-            with m.If(start | done_levels):
+            m.d.comb += total.eq(_cap(Mux(double, totals[j] << 1, added)[:CELL_BITS],
+                                      Mux(double, over_doubled, over_added)))
+            with m.If(clear):
                 m.d.sync += totals[j].eq(0)
-            with m.Elif(query):
+            with m.Else():
                 m.d.sync += totals[j].eq(total)
-            # (total + 32) >> 6 from the top three bits.
-            top = total[-CAP_ONES:]
-            with m.If(done_levels):
-                m.d.sync += [
-                    levels[0][j].eq(top[0] ^ top[1]),
-                    levels[1][j].eq(top[2] ^ (top[0] & top[1])),
-                    levels[2][j].eq(top.all()),
-                ]
-        m.d.comb += ktv_write.data.eq(sums)
+            with m.If(last):
+                m.d.sync += tops[j].eq(total[-CAP_ONES:])
 
-        # Write the three planes while the next token is summed; hold only if that ends first.
+        # Three words of levels while the next token is summed: (total + 32) >> 6 from its top
+        # three bits.
+        writing = Signal()
         plane = Signal(range(LEVEL_PLANES))
         token_address = Signal(16)
         tokens_left = Signal(16)
-        taken = write.valid & write.ready
-        written = Signal()
-        m.d.comb += [
-            write.data.eq(levels[0]),
-            written.eq(taken & (plane == 0)),
-        ]
-        # A register, for it enables every stage: a last event comes to `add` while the levels of
-        # the token before are still being written.
-        last_next = Mux(hold, add.valid & add.last, output.valid & output.last)
-        hold_next = last_next & (done_levels | (write.valid & ~written))
-        m.d.sync += [hold.eq(hold_next), hold_control.eq(hold_next)]
-        m.d.sync += finish.eq(0)
-        with m.If(done_levels):
-            m.d.sync += [write.valid.eq(1), plane.eq(LEVEL_PLANES - 1)]
-        with m.If(taken):
-            m.d.sync += [
-                write.address.eq(write.address + 1),
-                plane.eq(plane - 1),
-                Cat(levels[0], levels[1]).eq(Cat(levels[1], levels[2])),
-            ]
-            with m.If(written):
+        all_given = Signal()
+        m.d.comb += queue.valid.eq(writing)
+        for j, top in enumerate(tops):
+            with m.Switch(plane):
+                with m.Case(0):
+                    m.d.comb += queue.data[j].eq(top[0] ^ top[1])
+                with m.Case(1):
+                    m.d.comb += queue.data[j].eq(top[2] ^ (top[0] & top[1]))
+                with m.Default():
+                    m.d.comb += queue.data[j].eq(top.all())
+        m.d.sync += all_given.eq(tokens_left == 0)
+        with m.If(writing):
+            m.d.sync += [queue.address.eq(queue.address + 1), plane.eq(plane + 1)]
+            with m.If(plane == LEVEL_PLANES - 1):
                 m.d.sync += [
-                    write.valid.eq(0),
-                    write.address.eq(token_address + job.position_stride),
+                    writing.eq(0),
+                    queue.address.eq(token_address + job.position_stride),
                     token_address.eq(token_address + job.position_stride),
                     tokens_left.eq(tokens_left - 1),
-                    finish.eq(tokens_left == 0),
                 ]
-        with m.If(start):
+        with m.If(last):
+            m.d.sync += [writing.eq(1), plane.eq(0)]
+        with m.If(finish):
+            m.d.sync += running.eq(0)
+        with m.If(begin):
             m.d.sync += [
-                write.address.eq(job.output),
+                running.eq(1),
+                queue.address.eq(job.output),
                 token_address.eq(job.output),
-                tokens_left.eq(job.tokens - 1),
+                tokens_left.eq(job.tokens),
+                all_given.eq(0),
             ]
+        m.d.sync += finish.eq(running & ~finish & all_given & ~queue.busy)
 
-        m.submodules.crc = crc = CRC32_ISO_HDLC(data_width=rows).create()
-        m.d.comb += [
-            crc.start.eq(start),
-            crc.data.eq(write.data),
-            crc.valid.eq(taken),
-            control.crc.eq(crc.crc),
-            control.stall.pool.eq((self.pool.valid & ~self.pool.ready)
-                                  | (write.valid & ~write.ready)),
-        ]
+        m.d.comb += control.stall.pool.eq((self.pool.valid & ~self.pool.ready)
+                                          | (self.write.valid & ~self.write.ready))
 
         return m
 

@@ -2,14 +2,16 @@
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import LEVEL_PLANES
 from hw.descriptor import Attention
+from hw.pipeline_queue import PipelineQueue
 
 
-__all__ = ["AttentionEvents", "event_layout"]
+__all__ = ["AttentionEvents", "event_layout", "note_layout", "word_note"]
 
 
 GROUP = 8
@@ -34,20 +36,49 @@ def _lowest(bits):
     return Cat(bit & ~Cat(bits[:i]).any() for i, bit in enumerate(bits))
 
 
-def _many(bits):
-    """Whether more than one of ``bits`` (a list) is set; no carry chain."""
-    return Cat(bit & Cat(bits[:i]).any() for i, bit in enumerate(bits) if i).any()
+def _more_than(count, bits):
+    """Whether more than ``count`` of ``bits`` (a list) are set; no carry chain."""
+    if count >= len(bits):
+        return Const(0)
+    # reached[k]: more than k of the bits so far.
+    reached = [Const(0)] * (count + 1)
+    for bit in bits:
+        reached = [r | (bit & before)
+                   for r, before in zip(reached, [Const(1), *reached], strict=False)]
+    return reached[count]
+
+
+def _index(onehot):
+    """Number of the bit that is set in ``onehot``."""
+    return Cat(Cat(onehot[i] for i in range(len(onehot)) if i >> k & 1).any()
+               for k in range(exact_log2(len(onehot))))
+
+
+def note_layout(config):
+    """What is known of a word before it is taken.
+
+    ``groups``: those of its 8-bit groups that have a set bit; ``more``: whether there are more
+    than 0, 1, 2 of them.
+    """
+    return data.StructLayout({"groups": config.rows // GROUP, "more": 3})
+
+
+def word_note(word):
+    """:func:`note_layout` of ``word``, as a flat value."""
+    groups = [word.word_select(g, GROUP).any() for g in range(len(word) // GROUP)]
+    return Cat(groups, (_more_than(k, groups) for k in range(3)))
 
 
 class AttentionEvents(wiring.Component):
     """Take the words that :class:`hw.attention_fetch.AttentionFetch` asked for and make events.
 
-    A priority encoder in two steps: a non-zero group of 8 bits per cycle, then a bit per cycle.
-    A word with e set bits takes max(1, e) cycles. In q, a doubling takes one more in front of
-    planes 1 and 0 if the token had an event before. v words are taken beside that.
+    A priority encoder in two steps: non-zero groups of 8 bits of a word, one per cycle, into a
+    queue; then their bits, one per cycle. In q, a doubling takes a group and an event of its own
+    in front of planes 1 and 0 if the token had an event before, and a token's last word an empty
+    one if it has no bit. v words are taken beside that.
 
     A bit per row remembers which rows of K^T V were written since ``start``, so that the memory
-    needs no clearing: ``head_words * rows`` flip-flops.
+    needs no clearing: LUT-RAM, itself taken as zeros in the first pass over the words.
 
     Parameters
     ----------
@@ -59,6 +90,8 @@ class AttentionEvents(wiring.Component):
         The descriptor, stable from ``start`` on.
     start : ``In(1)``
     words : ``In(stream.Signature(config.rows))``
+    note : ``In(note_layout(config))``
+        :func:`word_note` of ``words.payload``.
     values : ``Out(ArrayLayout(ArrayLayout(config.rows, 3), 2))``
         Planes of v of the current token and the one before, selected by ``bank``.
     event : ``Out(event_layout(config))``
@@ -75,6 +108,7 @@ class AttentionEvents(wiring.Component):
             "job": In(Attention),
             "start": In(1),
             "words": In(stream.Signature(config.rows)),
+            "note": In(note_layout(config)),
             "values": Out(data.ArrayLayout(data.ArrayLayout(config.rows, LEVEL_PLANES), 2)),
             "event": Out(event_layout(config)),
             "advance": In(1),
@@ -90,7 +124,14 @@ class AttentionEvents(wiring.Component):
 
         rows, head_words = self._config.rows, self._config.head_words
         groups = rows // GROUP
-        word_bits = exact_log2(head_words)
+        # One group: its bits, those that were seen before, and the flags of their events.
+        layout = data.StructLayout({
+            "bits": GROUP, "seen": GROUP, "group": exact_log2(groups),
+            "word": exact_log2(head_words), "query": 1, "double": 1, "last": 1, "bank": 1,
+            "plane": range(LEVEL_PLANES),
+        })
+        m.submodules.queue = queue = PipelineQueue(width=layout.size)
+        head = data.View(layout, queue.r_data)
 
         # Where the next word belongs.
         is_value = Signal()
@@ -99,81 +140,130 @@ class AttentionEvents(wiring.Component):
         w = Signal(4)
         tokens_left = Signal(16)
         bank = Signal()
+        token_any = Signal()               # the token had an event
+        unseen = Signal()                  # no word of this `w` came before
 
-        # Rows of K^T V that were written. Flip-flops, so that one cycle clears them.
-        seen = Signal(data.ArrayLayout(rows, head_words), reset_less=True)
+        m.submodules.seen = seen = Memory(shape=rows, depth=head_words, init=[],
+                                          attrs={"ram_style": "distributed"})
+        seen_write = seen.write_port()
+        seen_read = seen.read_port(domain="comb")
 
-        # The word whose groups are handed out. A mark is a step without a bit.
-        word = Signal(rows, reset_less=True)
-        word_seen = Signal(rows, reset_less=True)
+        # Groups of the word at the head: those still left, and in front of them a mark, that is
+        # a step without a bit.
+        word, note = self.words.payload, self.note
+        begun = Signal()
         left = Signal(groups)
+        more_left = Signal()
+        last_word = Signal()               # w == words - 1
+        doubles = Signal()                 # the word begins with a doubling
+        final = Signal()                   # of the token's q
         mark = Signal()
-        double = Signal()
-        last = Signal()
-        query = Signal()
-        word_index = Signal(word_bits)
-        word_plane = Signal(range(LEVEL_PLANES))
-        word_bank = Signal()
-
-        # The group whose bits are handed out.
-        chunk = Signal(event_layout(self._config))
-        bits = Signal(GROUP)
-        bits_seen = Signal(GROUP)
-        chunk_group = Signal(range(max(groups, 2)))
-        chunk_word = Signal(word_bits)
-
-        event = self.event
-        items = [mark, *left]
-        more_items, more_bits = _many(items), _many(list(bits))
-        take_group = Signal()
-        m.d.comb += take_group.eq(~chunk.valid | (self.advance & ~more_bits))
-
-        # Pop words.
-        word_free = Signal()
-        bank_free = Signal()
-        take_word = Signal()
-        take_value = Signal()
-
-        def uses_bank(step):
-            return step.valid & ~step.query & (step.bank == bank)
-
+        now = Signal(groups)
+        more_now = Signal()                # groups after this one, if it is none or one
+        active = Signal()
+        pop = Signal()
         m.d.comb += [
-            word_free.eq(~Cat(items).any() | (take_group & ~more_items)),
-            bank_free.eq(~(uses_bank(chunk) | uses_bank(event) | uses_bank(self.waiting))),
-            self.words.ready.eq(Mux(is_value, bank_free, word_free)),
-            take_value.eq(self.words.valid & is_value & bank_free),
-            take_word.eq(self.words.valid & ~is_value & word_free),
+            final.eq(is_query & last_word & (plane == 0)),
+            mark.eq(~begun & (doubles | (final & ~note.more[0]))),
+            now.eq(Mux(begun, left, note.groups)),
+            more_now.eq(Mux(begun, more_left, Mux(doubles, note.more[0], note.more[1]))),
+            active.eq(self.words.valid & ~is_value & queue.room),
+            pop.eq(active & ~more_now),
         ]
-        last_word = w == self.job.words - 1
-        any_bits = Cat(self.words.payload.word_select(g, GROUP).any() for g in range(groups))
-        token_any = Signal()
-        first = (plane == LEVEL_PLANES - 1) & (w == 0)
-        load_double = is_query & token_any & (w == 0) & (plane != LEVEL_PLANES - 1)
-        load_last = is_query & last_word & (plane == 0)
+        with m.If(active):
+            m.d.sync += [
+                begun.eq(more_now),
+                left.eq(now & ~(_lowest(list(now)) & ~mark.replicate(groups))),
+                more_left.eq(Mux(begun, _more_than(2, list(left)),
+                                 Mux(doubles, note.more[1], note.more[2]))),
+            ]
 
-        for i in range(head_words):
-            with m.If(self.start):
-                m.d.sync += seen[i].eq(0)
-            with m.Elif(take_word & ~is_query & (w == i)):
-                m.d.sync += seen[i].eq(seen[i] | self.words.payload)
+        # A cycle later; the words come along, so that nothing wide has an enable.
+        chosen = Signal(layout)
+        chosen_valid = Signal()
+        chosen_group = Signal(groups)
+        chosen_word = Signal(rows, reset_less=True)
+        chosen_seen = Signal(rows, reset_less=True)
+        old = seen_read.data & ~unseen.replicate(rows)
+        m.d.comb += [
+            queue.reserve.eq(active & (begun | doubles | final | note.more[0])),
+            seen_read.addr.eq(w),
+            seen_write.addr.eq(w),
+            seen_write.data.eq(old | word),
+            seen_write.en.eq(pop & ~is_query),
+        ]
+        m.d.sync += [
+            chosen_valid.eq(queue.reserve),
+            chosen_group.eq(_lowest(list(now)) & ~mark.replicate(groups)),
+            chosen_word.eq(word),
+            chosen_seen.eq(old),
+            chosen.word.eq(w),
+            chosen.query.eq(is_query),
+            chosen.double.eq(doubles & ~begun),
+            chosen.last.eq(final & ~more_now),
+            chosen.bank.eq(bank),
+            chosen.plane.eq(plane),
+        ]
 
+        def pick(source):
+            terms = [source.word_select(g, GROUP) & chosen_group[g].replicate(GROUP)
+                     for g in range(groups)]
+            while len(terms) > 1:
+                terms = [a | b for a, b in zip(terms[::2], terms[1::2], strict=True)]
+            return terms[0]
+
+        stored = Signal(layout)
+        m.d.comb += [
+            stored.eq(chosen),
+            stored.bits.eq(pick(chosen_word)),
+            stored.seen.eq(pick(chosen_seen)),
+            stored.group.eq(_index(chosen_group)),
+            queue.w_data.eq(stored),
+            queue.w_en.eq(chosen_valid),
+        ]
+
+        # v. Groups are taken in order, and those of the token before are all in the queue or
+        # further when the next v comes: the bank is free when it is none of these steps'.
+        chunk = Signal(layout)
+        chunk_valid = Signal()
+        bank_busy = Signal(2)
         values = Signal(self.values.shape(), reset_less=True)
-        m.d.comb += self.values.eq(values)
+        take_value = Signal()
+        steps = [(queue.ready, head), (chunk_valid, chunk), (self.event.valid, self.event),
+                 (self.waiting.valid & ~self.advance, self.waiting)]
+        for b in range(2):
+            m.d.sync += bank_busy[b].eq(Cat(valid & ~step.query & (step.bank == b)
+                                            for valid, step in steps).any())
+        m.d.comb += [
+            self.values.eq(values),
+            take_value.eq(self.words.valid & is_value & ~bank_busy.bit_select(bank, 1)),
+            self.words.ready.eq(Mux(is_value, ~bank_busy.bit_select(bank, 1), pop)),
+        ]
         with m.If(take_value):
             for b in range(2):
                 for p in range(LEVEL_PLANES):
                     # v comes by ascending plane: the counter runs down.
                     with m.If((bank == b) & (plane == LEVEL_PLANES - 1 - p)):
-                        m.d.sync += values[b][p].eq(self.words.payload)
+                        m.d.sync += values[b][p].eq(word)
             m.d.sync += plane.eq(plane - 1)
             with m.If(plane == 0):
                 m.d.sync += [plane.eq(LEVEL_PLANES - 1), is_value.eq(0)]
-        with m.If(take_word):
-            m.d.sync += token_any.eq((token_any & ~first) | any_bits.any())
+        any_next = token_any | note.more[0]
+        with m.If(pop):
+            m.d.sync += [
+                token_any.eq(any_next),
+                doubles.eq(0),
+                last_word.eq(self.job.words == Mux(last_word, 1, w + 2)),
+            ]
             with m.If(~last_word):
                 m.d.sync += w.eq(w + 1)
             with m.Elif(plane != 0):
-                m.d.sync += [w.eq(0), plane.eq(plane - 1)]
+                m.d.sync += [
+                    w.eq(0),
+                    plane.eq(plane - 1),
+                    unseen.eq(0),
+                    doubles.eq(is_query & any_next),
+                ]
             with m.Else():
                 m.d.sync += [
                     w.eq(0),
@@ -182,62 +272,41 @@ class AttentionEvents(wiring.Component):
                     is_query.eq(is_query | (tokens_left == 0)),
                     tokens_left.eq(tokens_left - 1),
                     bank.eq(~bank),
+                    token_any.eq(0),
                 ]
 
-        with m.If(take_word):
-            m.d.sync += [
-                word.eq(self.words.payload),
-                word_seen.eq(seen[w[:word_bits]] if word_bits else seen[0]),
-                left.eq(any_bits),
-                double.eq(load_double),
-                mark.eq(load_double | (load_last & ~any_bits.any())),
-                last.eq(load_last),
-                query.eq(is_query),
-                word_index.eq(w),
-                word_plane.eq(plane),
-                word_bank.eq(bank),
-            ]
-        with m.Elif(take_group):
-            m.d.sync += mark.eq(0)
-            with m.If(~mark):
-                m.d.sync += left.eq(left & ~_lowest(list(left)))
-
-        # Hand out groups: the mark first.
-        with m.If(take_group):
-            group = _lowest(items)[1:]
-
-            def pick(source):
-                chosen = [source.word_select(g, GROUP) & group[g].replicate(GROUP)
-                          for g in range(groups)]
-                while len(chosen) > 1:
-                    chosen = [a | b for a, b in zip(chosen[::2], chosen[1::2], strict=True)]
-                return chosen[0]
-
-            m.d.sync += [
-                bits.eq(pick(word)),
-                bits_seen.eq(pick(word_seen)),
-                chunk_group.eq(_index(group)),
-                chunk_word.eq(word_index),
-                chunk.valid.eq(Cat(items).any()),
-                chunk.query.eq(query),
-                chunk.double.eq(mark & double),
-                chunk.last.eq(last & ~more_items),
-                chunk.bank.eq(word_bank),
-                chunk.plane.eq(word_plane),
-            ]
-
         # Hand out bits.
-        bit = _lowest(list(bits))
+        event = self.event
+        bit = _lowest(list(chunk.bits))
+        more_bits = Signal()
+        take = Signal()
+        m.d.comb += [
+            take.eq(~chunk_valid | (self.advance & ~more_bits)),
+            queue.r_en.eq(take & queue.ready),
+        ]
+        with m.If(take):
+            m.d.sync += [
+                chunk.eq(head),
+                chunk_valid.eq(queue.ready),
+                more_bits.eq(_more_than(1, list(head.bits))),
+            ]
+        with m.Elif(self.advance):
+            m.d.sync += [
+                chunk.bits.eq(chunk.bits & ~bit),
+                more_bits.eq(_more_than(2, list(chunk.bits))),
+            ]
         with m.If(self.advance):
             m.d.sync += [
-                event.eq(chunk),
-                event.hit.eq(bits.any()),
-                event.seen.eq((bit & bits_seen).any()),
+                event.valid.eq(chunk_valid),
+                event.hit.eq(chunk.bits.any()),
+                event.seen.eq((bit & chunk.seen).any()),
+                event.query.eq(chunk.query),
+                event.double.eq(chunk.double),
                 event.last.eq(chunk.last & ~more_bits),
-                event.row.eq(Cat(_index(bit), chunk_group[:exact_log2(groups)], chunk_word)),
+                event.bank.eq(chunk.bank),
+                event.plane.eq(chunk.plane),
+                event.row.eq(Cat(_index(bit), chunk.group, chunk.word)),
             ]
-            with m.If(~take_group):
-                m.d.sync += bits.eq(bits & ~bit)
 
         with m.If(self.start):
             m.d.sync += [
@@ -245,13 +314,10 @@ class AttentionEvents(wiring.Component):
                 is_query.eq(0),
                 plane.eq(LEVEL_PLANES - 1),
                 w.eq(0),
+                last_word.eq(self.job.words == 1),
+                token_any.eq(0),
+                unseen.eq(1),
                 tokens_left.eq(self.job.tokens - 1),
             ]
 
         return m
-
-
-def _index(onehot):
-    """Number of the bit that is set in ``onehot``."""
-    return Cat(Cat(onehot[i] for i in range(len(onehot)) if i >> k & 1).any()
-               for k in range(exact_log2(len(onehot))))

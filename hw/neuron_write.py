@@ -2,90 +2,15 @@
 
 from amaranth import *
 from amaranth.lib import data, wiring
-from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.config import LEVEL_PLANES, MEMBRANE_BITS
+from hw.pipeline_queue import PipelineQueue
+from hw.pool_write import PoolWriteQueue
 from hw.port import PoolWrite
 
 
-__all__ = ["GroupQueue", "PositionWriter"]
-
-
-class GroupQueue(wiring.Component):
-    """Queue behind a pipeline that cannot stop: places are reserved before, filled after it.
-
-    Cost: LUT-RAM, 16 deep.
-
-    Parameters
-    ----------
-    width : int
-
-    Members
-    -------
-    reserve : ``In(1)``
-        Keep one place for an entry on its way; while ``room``.
-    room : ``Out(1)``
-    w_data, w_en : ``In(width)``, ``In(1)``
-        Fill the oldest reserved place.
-    r_data : ``Out(width)``, ready : ``Out(1)``
-        Oldest entry and whether there is one, from two registers and a LUT-RAM.
-    r_en : ``In(1)``
-        Remove it; while ``ready``.
-    """
-
-    DEPTH = 16
-
-    def __init__(self, *, width):
-        self._width = width
-        super().__init__({
-            "reserve": In(1),
-            "room": Out(1, init=1),
-            "w_data": In(width),
-            "w_en": In(1),
-            "r_data": Out(width),
-            "ready": Out(1),
-            "r_en": In(1),
-        })
-
-    @property
-    def width(self):
-        return self._width
-
-    def elaborate(self, platform):
-        m = Module()
-
-        m.submodules.memory = memory = Memory(shape=self._width, depth=self.DEPTH, init=[],
-                                              attrs={"ram_style": "distributed"})
-        write_port = memory.write_port()
-        read_port = memory.read_port(domain="comb")
-        m.d.comb += [
-            write_port.data.eq(self.w_data),
-            write_port.en.eq(self.w_en),
-            self.r_data.eq(read_port.data),
-        ]
-        with m.If(self.w_en):
-            m.d.sync += write_port.addr.eq(write_port.addr + 1)
-        with m.If(self.r_en):
-            m.d.sync += read_port.addr.eq(read_port.addr + 1)
-
-        used = Signal(range(self.DEPTH + 1))
-        used_next = Signal.like(used)
-        level = Signal(range(self.DEPTH + 1))
-        level_next = Signal.like(level)
-        m.d.comb += [
-            used_next.eq(used + self.reserve - self.r_en),
-            level_next.eq(level + self.w_en - self.r_en),
-        ]
-        m.d.sync += [
-            used.eq(used_next),
-            self.room.eq(used_next != self.DEPTH),
-            level.eq(level_next),
-            self.ready.eq(level_next != 0),
-        ]
-
-        return m
+__all__ = ["PositionWriter"]
 
 
 class PositionWriter(wiring.Component):
@@ -149,8 +74,8 @@ class PositionWriter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.values = values = GroupQueue(width=MEMBRANE_BITS * self._lanes)
-        m.submodules.levels = levels = GroupQueue(width=LEVEL_PLANES * self._lanes)
+        m.submodules.values = values = PipelineQueue(width=MEMBRANE_BITS * self._lanes)
+        m.submodules.levels = levels = PipelineQueue(width=LEVEL_PLANES * self._lanes)
         value_planes = Signal()
         use_values = Signal()
         has_planes = Signal()
@@ -196,7 +121,7 @@ class PositionWriter(wiring.Component):
                             Cat(head[lane][plane] for lane in range(self._lanes)))
 
         # Serialise. The queue in front of the port keeps its ready out of all of this.
-        m.submodules.port = port = _WriteBuffer(self._config)
+        m.submodules.port = port = PoolWriteQueue(config=self._config)
         wiring.connect(m, port.write, wiring.flipped(self.write))
         drain = Signal(data.ArrayLayout(self._rows, MEMBRANE_BITS))
         drain_valid = Signal()
@@ -246,17 +171,10 @@ class PositionWriter(wiring.Component):
             m.d.sync += [drain.eq(fill), drain_valid.eq(1)]
         m.d.sync += left.eq(left - position_done)
 
-        m.submodules.crc_unit = crc = CRC32_ISO_HDLC(data_width=self._rows).create()
-        more = Signal()
-        m.d.comb += more.eq(left != 0)
-        m.d.sync += [
-            crc.data.eq(self.write.data),
-            crc.valid.eq(self.write.valid & self.write.ready),
-            crc.start.eq(self.start),
-        ]
         m.d.comb += [
-            self.crc.eq(crc.crc),
-            self.idle.eq(~more & ~port.busy & ~crc.valid),
+            port.start.eq(self.start),
+            self.crc.eq(port.crc),
+            self.idle.eq((left == 0) & ~port.busy),
         ]
         with m.If(self.start):
             m.d.sync += [
@@ -267,41 +185,5 @@ class PositionWriter(wiring.Component):
                 membrane_base.eq(self.membrane_address),
                 plane_base.eq(self.plane_address),
             ]
-
-        return m
-
-
-class _WriteBuffer(wiring.Component):
-    """Two registers in front of a write port; ``ready`` is one of their flags."""
-
-    def __init__(self, config):
-        self._rows = config.rows
-        super().__init__({
-            "address": In(16),
-            "data": In(config.rows),
-            "valid": In(1),
-            "ready": Out(1),
-            "busy": Out(1),
-            "write": Out(PoolWrite(config)),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-
-        held = Signal()
-        held_address = Signal(16)
-        held_data = Signal(self._rows)
-        m.d.comb += [self.ready.eq(~held), self.busy.eq(self.write.valid | held)]
-        with m.If(self.write.ready | ~self.write.valid):
-            m.d.sync += [
-                self.write.valid.eq(self.valid | held),
-                self.write.address.eq(Mux(held, held_address, self.address)),
-                self.write.data.eq(Mux(held, held_data, self.data)),
-                held.eq(0),
-            ]
-        with m.Elif(self.valid & ~held):
-            m.d.sync += held.eq(1)
-        with m.If(~held):
-            m.d.sync += [held_address.eq(self.address), held_data.eq(self.data)]
 
         return m

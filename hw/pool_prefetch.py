@@ -24,6 +24,11 @@ class PoolPrefetch(wiring.Component):
     Parameters
     ----------
     config : CoreConfig
+    note : callable, optional
+        Value of a word that is computed before the queue and kept beside the word, so that the
+        consumer has it early in the cycle; default: none.
+    note_bits : int
+        Width of that value.
 
     Members
     -------
@@ -31,16 +36,21 @@ class PoolPrefetch(wiring.Component):
         Passed on to ``pool`` in the same cycle.
     words : ``Out(stream.Signature(config.rows))``
         The payload comes from a LUT-RAM, not from a register.
+    note : ``Out(note_bits)``
+        The note of ``words.payload``.
     pool : ``Out(PoolRead(config))``
     empty : ``Out(1)``
         Nothing is requested or waiting.
     """
 
-    def __init__(self, *, config):
+    def __init__(self, *, config, note=None, note_bits=0):
         self._config = config
+        self._note = note
+        self._note_bits = note_bits
         super().__init__({
             "addresses": In(stream.Signature(16)),
             "words": Out(stream.Signature(config.rows)),
+            "note": Out(note_bits),
             "pool": Out(PoolRead(config)),
             "empty": Out(1),
         })
@@ -52,24 +62,26 @@ class PoolPrefetch(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.memory = memory = Memory(shape=self._config.rows, depth=DEPTH, init=[],
+        m.submodules.memory = memory = Memory(shape=self._config.rows + self._note_bits,
+                                              depth=DEPTH, init=[],
                                               attrs={"ram_style": "distributed"})
         write = memory.write_port()
         read = memory.read_port(domain="comb")
 
         free = Signal(range(DEPTH + 1), init=DEPTH)
+        room = Signal(init=1)              # free != 0
         level = Signal(range(DEPTH + 1))
         request = Signal()
         pop = Signal()
         returned = Signal()
         m.d.comb += [
             self.pool.address.eq(self.addresses.payload),
-            self.pool.valid.eq(self.addresses.valid & free.any()),
-            self.addresses.ready.eq(self.pool.ready & free.any()),
+            self.pool.valid.eq(self.addresses.valid & room),
+            self.addresses.ready.eq(self.pool.ready & room),
             request.eq(self.pool.valid & self.pool.ready),
-            write.data.eq(self.pool.data),
+            write.data.eq(Cat(self.pool.data, self._note(self.pool.data) if self._note else [])),
             write.en.eq(self.pool.data_valid),
-            self.words.payload.eq(read.data),
+            Cat(self.words.payload, self.note).eq(read.data),
             pop.eq(self.words.valid & self.words.ready),
             self.empty.eq((free == DEPTH) | ((free == DEPTH - 1) & returned)),
         ]
@@ -77,6 +89,7 @@ class PoolPrefetch(wiring.Component):
             # A cycle late: `words.ready` comes late in its cycle.
             returned.eq(pop),
             free.eq(free + returned - request),
+            room.eq(returned | (free > 1) | (room & ~request)),
             level.eq(level + self.pool.data_valid - pop),
             # level != 0, as a register.
             self.words.valid.eq(self.pool.data_valid | (level > 1) | (self.words.valid & ~pop)),

@@ -1,0 +1,80 @@
+"""Queue that takes what a pipeline without a stop gives it."""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+
+__all__ = ["PipelineQueue"]
+
+
+class PipelineQueue(wiring.Component):
+    """Queue behind a pipeline that cannot stop: places are reserved before, filled after it.
+
+    Cost: LUT-RAM, 16 deep.
+
+    Parameters
+    ----------
+    width : int
+
+    Members
+    -------
+    reserve : ``In(1)``
+        Keep one place for an entry on its way; while ``room``.
+    room : ``Out(1)``
+    w_data, w_en : ``In(width)``, ``In(1)``
+        Fill the oldest reserved place.
+    r_data : ``Out(width)``, ready : ``Out(1)``
+        Oldest entry and whether there is one, from two registers and a LUT-RAM.
+    r_en : ``In(1)``
+        Remove it; while ``ready``.
+    """
+
+    DEPTH = 16
+
+    def __init__(self, *, width):
+        self._width = width
+        super().__init__({
+            "reserve": In(1),
+            "room": Out(1, init=1),
+            "w_data": In(width),
+            "w_en": In(1),
+            "r_data": Out(width),
+            "ready": Out(1),
+            "r_en": In(1),
+        })
+
+    @property
+    def width(self):
+        return self._width
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.memory = memory = Memory(shape=self._width, depth=self.DEPTH, init=[],
+                                              attrs={"ram_style": "distributed"})
+        write_port = memory.write_port()
+        read_port = memory.read_port(domain="comb")
+        m.d.comb += [
+            write_port.data.eq(self.w_data),
+            write_port.en.eq(self.w_en),
+            self.r_data.eq(read_port.data),
+        ]
+        with m.If(self.w_en):
+            m.d.sync += write_port.addr.eq(write_port.addr + 1)
+        with m.If(self.r_en):
+            m.d.sync += read_port.addr.eq(read_port.addr + 1)
+
+        # The flags come from a few bits each, not from the sums: `r_en` comes late in its cycle.
+        used = Signal(range(self.DEPTH + 1))
+        level = Signal(range(self.DEPTH + 1))
+        m.d.sync += [
+            used.eq(used + self.reserve - self.r_en),
+            self.room.eq(self.r_en | (used < self.DEPTH - 1)
+                         | ((used == self.DEPTH - 1) & ~self.reserve)),
+            level.eq(level + self.w_en - self.r_en),
+            self.ready.eq(self.w_en | (level > 1) | (self.ready & ~self.r_en)),
+        ]
+
+        return m
