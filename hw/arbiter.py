@@ -4,6 +4,7 @@ from amaranth import *
 from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.config import MEMORY_BITS
 from hw.port import Memory, MemoryCommand
 
 
@@ -42,7 +43,7 @@ class MemoryArbiter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        owner = data.StructLayout({"client": range(max(2, self._clients)), "length": 8})
+        owner = data.StructLayout({"client": self._clients, "length": 8})   # client: one bit each
         m.submodules.reads = reads = fifo.SyncFIFOBuffered(
             width=owner.size, depth=self._depth)
         m.submodules.writes = writes = fifo.SyncFIFOBuffered(
@@ -70,7 +71,7 @@ class MemoryArbiter(wiring.Component):
                     with m.Case(index):
                         entry = Signal(owner, name=f"owner_{index}")
                         m.d.comb += [
-                            client.ready.eq(1), entry.client.eq(index),
+                            client.ready.eq(1), entry.client.eq(1 << index),
                             entry.length.eq(client.payload.length),
                             reads.w_data.eq(entry), reads.w_en.eq(~client.payload.write),
                             writes.w_data.eq(entry), writes.w_en.eq(client.payload.write),
@@ -92,22 +93,29 @@ class MemoryArbiter(wiring.Component):
             current = Signal(owner, name="reading" if is_read else "writing")
             active = Signal(name="read_active" if is_read else "write_active")
             transfer = Signal(name="read_transfer" if is_read else "write_transfer")
-            with m.Switch(current.client):
-                for index in range(self._clients):
-                    client = self.client[index]
-                    source, sink = ((r_queue.r_stream, client.r_data) if is_read
-                                    else (client.w_data, w_queue.w_stream))
-                    with m.Case(index):
-                        m.d.comb += [
-                            sink.valid.eq(source.valid & active),
-                            source.ready.eq(sink.ready & active),
-                            transfer.eq(source.valid & sink.ready & active),
-                        ]
-                        if not is_read:
-                            m.d.comb += sink.payload.eq(source.payload)
+            select = [active & current.client[index] for index in range(self._clients)]
             if is_read:
-                for index in range(self._clients):
-                    m.d.comb += self.client[index].r_data.payload.eq(r_queue.r_data)
+                source = r_queue.r_stream
+                for chosen_by, client in zip(select, self.client, strict=True):
+                    m.d.comb += [client.r_data.payload.eq(source.payload),
+                                 client.r_data.valid.eq(source.valid & chosen_by)]
+                m.d.comb += [
+                    source.ready.eq(Cat(chosen_by & client.r_data.ready for chosen_by, client
+                                        in zip(select, self.client, strict=True)).any()),
+                    transfer.eq(source.valid & source.ready),
+                ]
+            else:
+                sink = w_queue.w_stream
+                words = C(0, MEMORY_BITS)
+                for index, client in enumerate(self.client):
+                    m.d.comb += client.w_data.ready.eq(sink.ready & select[index])
+                    words = words | Mux(current.client[index], client.w_data.payload, 0)
+                m.d.comb += [
+                    sink.payload.eq(words),
+                    sink.valid.eq(Cat(chosen_by & client.w_data.valid for chosen_by, client
+                                      in zip(select, self.client, strict=True)).any()),
+                    transfer.eq(sink.valid & sink.ready),
+                ]
             # The burst after this one waits in a register, so that the queue is out of the path
             # of the data.
             upcoming = Signal(owner, name="read_next" if is_read else "write_next")

@@ -202,7 +202,9 @@ class Core(wiring.Component):
         with m.If(counting):
             m.d.sync += self.counters[Counter.CYCLES].eq(self.counters[Counter.CYCLES] + 1)
         any_done = Signal(range(len(queues) + 1))
-        m.d.comb += any_done.eq(sum(q.done for q in queues))
+        done = Signal(len(queues))
+        m.d.sync += done.eq(Cat(q.done for q in queues))
+        m.d.comb += any_done.eq(sum(done))
         count("DESCRIPTORS", any_done)
         for unit, queue in zip(UNITS, queues, strict=True):
             stall = units[unit].control.stall

@@ -167,6 +167,7 @@ class LoadUnit(wiring.Component):
         # States, one register each, for each of them enables many others.
         idle = Signal(init=1)
         starting = Signal()
+        starting_crc = Signal(init=1)   # the same for the CRC alone; not merged, being 1 at first
         moving = Signal()
         settling = Signal()
         into_pool = Signal()
@@ -176,9 +177,10 @@ class LoadUnit(wiring.Component):
             self.control.run.ready.eq(idle),
             bursts.start.eq(starting),
             bursts.address.eq(run.memory_address + Mux(run.image, self.image, 0)),
-            crc.start.eq(starting),
+            crc.start.eq(starting_crc),
         ]
-        m.d.sync += starting.eq(idle & self.control.run.valid)
+        m.d.sync += [starting.eq(idle & self.control.run.valid),
+                     starting_crc.eq(idle & self.control.run.valid)]
         with m.If(idle):
             m.d.sync += [run.eq(self.control.run.payload), idle.eq(~self.control.run.valid)]
         with m.If(starting):
@@ -369,16 +371,18 @@ class StoreUnit(wiring.Component):
         # States, one register each, for each of them enables many others.
         idle = Signal(init=1)
         starting = Signal()
+        starting_crc = Signal(init=1)   # as in the load unit
         moving = Signal()
         m.d.comb += [
             self.control.run.ready.eq(idle),
             bursts.start.eq(starting),
             bursts.address.eq(run.memory_address + Mux(run.image, self.result, 0)),
-            crc.start.eq(starting),
+            crc.start.eq(starting_crc),
             self.control.stall.stream.eq(full & ~self.memory.w_data.ready),
             self.control.crc.eq(crc.crc),
         ]
-        m.d.sync += [starting.eq(idle & self.control.run.valid), self.control.done.eq(0)]
+        m.d.sync += [starting.eq(idle & self.control.run.valid),
+                     starting_crc.eq(idle & self.control.run.valid), self.control.done.eq(0)]
         with m.If(idle):
             m.d.sync += [run.eq(self.control.run.payload), idle.eq(~self.control.run.valid)]
         with m.If(starting):

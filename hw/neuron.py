@@ -154,6 +154,7 @@ class NeuronUnit(wiring.Component):
 
         # What is left to issue: positions, and of the current one the groups from `group` on.
         left = Signal(16)
+        more, left_last = Signal(), Signal()        # left != 0, left == 1
         group = Signal(range(groups))
         group_first = Signal(init=1)
         issue = Signal()
@@ -167,6 +168,7 @@ class NeuronUnit(wiring.Component):
         # Membrane sums: every fetched group is added to its lanes' sums. The fetch of a position
         # takes 16 cycles, so a group never comes back while it is in the two steps of the addition.
         sum_left = Signal(16)
+        sum_more = Signal()                         # sum_left != 0
         sum_first = Signal()
         sum_group = Signal(range(groups))
         sum_issue = Signal()
@@ -179,8 +181,8 @@ class NeuronUnit(wiring.Component):
         sums_read = sums_memory.read_port(domain="comb")
         sums = Signal(sums_shape)
         m.d.comb += [
-            sum_issue.eq((sum_left != 0) & ((sum_group != 0) | fetch.available)),
-            sums_read.addr.eq(Mux(sum_left != 0, sum_group, arriving_group)),
+            sum_issue.eq(sum_more & ((sum_group != 0) | fetch.available)),
+            sums_read.addr.eq(Mux(sum_more, sum_group, arriving_group)),
             sums_write.en.eq(sum_write),
         ]
         m.d.sync += [
@@ -189,23 +191,24 @@ class NeuronUnit(wiring.Component):
             sum_finished.eq(0),
             sums.eq(sums_read.data),
         ]
-        with m.If(~summing | (sum_first & (sum_left != 0))):
+        with m.If(~summing | (sum_first & sum_more)):
             m.d.sync += sums.eq(0)
         for lane in range(lanes):
             m.d.comb += sums_write.data[lane].eq(sums[lane] + fetch.lanes[lane])
         with m.If(start):
-            m.d.sync += [sum_left.eq(Mux(summing, run.count, 0)), sum_first.eq(1)]
+            m.d.sync += [sum_left.eq(run.count), sum_more.eq(summing), sum_first.eq(1)]
         with m.If(sum_issue):
             m.d.sync += sum_group.eq(sum_group + 1)
             with m.If(sum_group == groups - 1):
-                m.d.sync += [sum_group.eq(0), sum_first.eq(0), sum_left.eq(sum_left - 1),
-                             sum_finished.eq(sum_left == 1)]
+                m.d.sync += [sum_group.eq(0), sum_first.eq(0), sum_left.eq(sum_left - 1)]
+                with m.If(sum_left == 1):
+                    m.d.sync += [sum_more.eq(0), sum_finished.eq(1)]
 
         # Issue a group: ask for its partial sums. Everything that it needs behind them is there.
         able = Signal()
         issue_last = Signal()
         m.d.comb += [
-            able.eq((left != 0) & tile.ready & writer.room
+            able.eq(more & tile.ready & writer.room
                     & (~add | ~group_first | fetch.available)),
             self.psum.valid.eq(able & ~summing),
             self.psum.group.eq(group),
@@ -217,12 +220,14 @@ class NeuronUnit(wiring.Component):
         with m.If(issue):
             m.d.sync += [group.eq(group + 1), group_first.eq(groups == 1)]
         with m.If(issue_last):
-            m.d.sync += [group.eq(0), group_first.eq(1), left.eq(left - 1),
+            m.d.sync += [group.eq(0), group_first.eq(1), left.eq(left - 1), more.eq(~left_last),
+                         left_last.eq(left == 2),
                          self.psum.address.eq(self.psum.address + 1)]
         with m.If(start):
-            m.d.sync += [left.eq(Mux(summing, 0, run.count)), self.psum.address.eq(run.psum)]
+            m.d.sync += [left.eq(run.count), more.eq(~summing), left_last.eq(run.count == 1),
+                         self.psum.address.eq(run.psum)]
         with m.If(sum_finished):
-            m.d.sync += left.eq(1)
+            m.d.sync += [more.eq(1), left_last.eq(1)]
 
         # They arrive in a register, together with the sums of membranes; one of the two is 0.
         partial = Signal(self.psum.data.shape(), reset_less=True)

@@ -203,11 +203,17 @@ class UnitQueue(wiring.Component):
         with m.If(self.record.ready):
             m.d.sync += recorded.eq(1)
 
+        # In state EMPTY; a register of its own, for the whole head hangs on it.
+        empty = Signal(init=1)
+        m.d.comb += queue.r_en.eq(empty)
+        with m.If(empty):
+            m.d.sync += head.eq(queue.r_data)
+
         with m.FSM():
             with m.State("EMPTY"):
-                m.d.comb += [queue.r_en.eq(1), self.idle.eq(~queue.r_rdy & recorded)]
+                m.d.comb += self.idle.eq(~queue.r_rdy & recorded)
                 with m.If(queue.r_rdy):
-                    m.d.sync += head.eq(queue.r_data)
+                    m.d.sync += empty.eq(0)
                     m.next = "COMPARE"
             with m.State("COMPARE"):
                 m.next = "WAIT"
@@ -226,7 +232,7 @@ class UnitQueue(wiring.Component):
                     m.d.comb += self.done.eq(1)
                     m.d.sync += [
                         record.crc.eq(self.unit.crc), record.events.eq(self.unit.events),
-                        record.end.eq(self.time), recorded.eq(0),
+                        record.end.eq(self.time), recorded.eq(0), empty.eq(1),
                     ]
                     m.next = "EMPTY"
         return m

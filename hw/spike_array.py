@@ -36,19 +36,6 @@ def _copies(m, name, source, count, enable, *, init=0):
     return signals
 
 
-def _flag_copies(m, name, source, count, enable, *, init=0):
-    """Like :func:`_copies` for one bit whose reset value matters: the second copy is inverted."""
-    flag = Signal(name=name, init=init)
-    with m.If(enable):
-        m.d.sync += flag.eq(source)
-    if count < 2:
-        return [flag]
-    inverse = Signal(name=f"{name}_n", init=1 - init)
-    with m.If(enable):
-        m.d.sync += inverse.eq(~source)
-    return [flag, ~inverse]
-
-
 class SpikeArray(wiring.Component):
     """``rows`` inputs x ``rows`` outputs of 4-bit weights by distributed arithmetic.
 
@@ -170,20 +157,20 @@ class SpikeArray(wiring.Component):
         # Flags travel beside the tree and are copied in the same way in the last two steps.
         flags = {"add": self.plane, "finish": self.plane & self.last,
                  "negate": self.plane & self.negate}
-        for stage in range(self.latency - 3):
-            moved = {name: Signal(name=f"{name}_{stage}") for name in flags}
+        stages = self.latency - 3
+        for stage in range(stages):
+            # "finish" enters the copies after a reset, which clears the accumulators.
+            moved = {name: Signal(name=f"{name}_{stage}",
+                                  init=int(name == "finish" and stage == stages - 1))
+                     for name in flags}
             with m.If(enable):
                 m.d.sync += [moved[name].eq(flags[name]) for name in flags]
             flags = moved
         controls = {}
         for name in flags:
-            # "finish" is high after reset, which clears the accumulators.
-            init = int(name == "finish")
             controls[name] = []
-            for k, copy in enumerate(_flag_copies(m, f"{name}_a", flags[name], self.sets, enable,
-                                                  init=init)):
-                controls[name] += _flag_copies(m, f"{name}_b{k}", copy, self.sets // 2, enable,
-                                               init=init)
+            for k, copy in enumerate(_copies(m, f"{name}_a", flags[name], self.sets, enable)):
+                controls[name] += _copies(m, f"{name}_b{k}", copy, self.sets // 2, enable)
 
         guards = [guard_bit(m, f"guard_{k}", word[k]) for k, word in enumerate(words)]
         for which in range(self.sets):
