@@ -1,7 +1,7 @@
 """What a board is: plain data about its chip, clock, link and memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from amaranth.build import Platform
 
@@ -11,38 +11,65 @@ __all__ = ["BoardSpec", "SdramPart", "SdramSpec"]
 
 @dataclass(frozen=True, kw_only=True)
 class SdramPart:
-    """One SDRAM chip that is found on a board."""
+    """One SDRAM chip that is found on a board: its size, and the times of its data sheet."""
 
     name: str
     columns: int
     """Columns of a row, in words: what tells 32 MB from 64 MB modules."""
     max_mhz: int
+    trcd_ns: float
+    """ACTIVATE to READ or WRITE."""
+    trp_ns: float
+    """PRECHARGE to ACTIVATE."""
+    tras_ns: float
+    """ACTIVATE to PRECHARGE."""
+    trc_ns: float
+    """ACTIVATE to ACTIVATE in one bank."""
+    trfc_ns: float
+    """REFRESH to any command."""
+    twr_ns: float
+    """Last datum written to PRECHARGE."""
+    trrd_ns: float
+    """ACTIVATE to ACTIVATE in two banks."""
+    tmrd_ns: float
+    """Mode register to any command."""
+
+    @property
+    def times(self) -> dict[str, float]:
+        """Every time by its name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name.endswith("_ns")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SdramSpec:
-    """Geometry and timing of a board's single-data-rate SDRAM.
+    """A board's single-data-rate SDRAM: the parts that were shipped with it.
 
-    The times are the slowest of all ``parts``, so that one controller fits every board that was
-    shipped. ``rows * banks * columns`` words of ``data_bits`` each.
+    ``rows * banks * columns`` words of ``data_bits`` each.
     """
 
     parts: tuple[SdramPart, ...]
-    target_hz: int
-    """The clock that is built when nothing else is asked for."""
     data_bits: int
     banks: int
     rows: int
-    trcd_ns: float
-    trp_ns: float
-    tras_ns: float
-    trc_ns: float
-    trfc_ns: float
-    twr_ns: float
-    trrd_ns: float
     refresh_ns: float
     """Mean time between two refresh commands."""
     power_up_ns: float
+    clocks_hz: tuple[int, ...]
+    """Clocks that the board top can make."""
+    target_hz: int
+    """The clock that is built when nothing else is asked for."""
+
+    def __post_init__(self) -> None:
+        fastest = min(part.max_mhz for part in self.parts) * 1_000_000
+        for clock_hz in (self.target_hz, *self.clocks_hz):
+            if clock_hz not in self.clocks_hz or clock_hz > fastest:
+                raise ValueError(f"SDRAM clock must be one of {self.clocks_hz} and at most "
+                                 f"{fastest} Hz, not {clock_hz!r}")
+
+    @property
+    def times(self) -> dict[str, float]:
+        """The slowest of each time, so that one controller fits every board."""
+        return {name: max(part.times[name] for part in self.parts) for name in self.parts[0].times}
 
     @property
     def columns(self) -> int:
@@ -80,13 +107,16 @@ class BoardSpec:
     comb, ff, ebr, dsp : int
         LUT4s, flip-flops, 18-kbit block RAMs and 18x18 multipliers of the chip.
     comb_limit : float
-        Share of ``comb`` above which placement is known to stall.
+        Share of ``comb`` that a design may take; placement is known to stall above it, on some
+        seeds from 0.6 on.
     sdram : SdramSpec or None
     platform : type
         amaranth-boards platform class.
     top : callable
-        ``top(shell, core_clock_hz=...)``: the component that wires a core shell (``rx``, ``tx``,
-        ``leds``) to the board's pins and clock.
+        ``top(shell, core_clock_hz=..., sdram_clock_hz=...)``: the component that wires a core
+        shell (``rx``, ``tx``, ``leds`` and perhaps SDRAM ``pins``) to the board's pins and clocks.
+    sdram_phases : callable
+        ``sdram_phases(sdram_clock_hz)``: steps of the chip's clock phase that the top can make.
     loader : str
         openFPGALoader's name of the board.
     usb : tuple of (int, int)
@@ -111,6 +141,7 @@ class BoardSpec:
     sdram: SdramSpec | None
     platform: type[Platform]
     top: Callable
+    sdram_phases: Callable[[int], int]
     loader: str
     usb: tuple[int, int]
 

@@ -11,7 +11,7 @@ from amaranth_boards.ulx3s import (
 )
 
 from boards.ecp5_sdram import Ecp5SdramPins
-from boards.pll import Ecp5Pll
+from boards.pll import Ecp5Pll, PllDividers
 from boards.spec import BoardSpec, SdramPart, SdramSpec
 
 
@@ -143,16 +143,31 @@ class Ulx3sTop(wiring.Component):
         return m
 
 
+def sdram_phases(sdram_clock_hz):
+    """Steps of the phase of the SDRAM chip's clock in a period."""
+    return PllDividers.find(CLOCK_HZ, sdram_clock_hz).phases
+
+
+# Times from the makers' data sheets (speed grade in the name). For the IS42S16160G the slowest
+# values in use for it anywhere are taken, which are slower than its data sheet.
 SDRAM = SdramSpec(
     parts=(
-        SdramPart(name="MT48LC16M16A2TG-6A", columns=512, max_mhz=166),
-        SdramPart(name="IS42S16160G-7TL", columns=512, max_mhz=143),
-        SdramPart(name="M12L2561616A-6TG2T", columns=512, max_mhz=166),
-        SdramPart(name="AS4C32M16SB-7TCN", columns=1024, max_mhz=143),
+        SdramPart(name="MT48LC16M16A2TG-6A", columns=512, max_mhz=166,
+                  trcd_ns=18, trp_ns=18, tras_ns=42, trc_ns=60, trfc_ns=60, twr_ns=12,
+                  trrd_ns=12, tmrd_ns=12),
+        SdramPart(name="IS42S16160G-7TL", columns=512, max_mhz=143,
+                  trcd_ns=20, trp_ns=20, tras_ns=45, trc_ns=66, trfc_ns=70, twr_ns=15,
+                  trrd_ns=15, tmrd_ns=14),
+        SdramPart(name="M12L2561616A-6TG2T", columns=512, max_mhz=166,
+                  trcd_ns=18, trp_ns=18, tras_ns=42, trc_ns=60, trfc_ns=60, twr_ns=12,
+                  trrd_ns=12, tmrd_ns=12),
+        SdramPart(name="AS4C32M16SB-7TCN", columns=1024, max_mhz=143,
+                  trcd_ns=21, trp_ns=21, tras_ns=42, trc_ns=63, trfc_ns=63, twr_ns=14,
+                  trrd_ns=14, tmrd_ns=14),
     ),
-    target_hz=100_000_000, data_bits=16, banks=4, rows=8192,
-    trcd_ns=21, trp_ns=21, tras_ns=45, trc_ns=66, trfc_ns=70, twr_ns=15, trrd_ns=15,
-    refresh_ns=7812.5, power_up_ns=200_000,
+    data_bits=16, banks=4, rows=8192, refresh_ns=7812.5, power_up_ns=200_000,
+    clocks_hz=tuple(mhz * 1_000_000 for mhz in (50, 75, 100, 125, 130, 135)),
+    target_hz=130_000_000,
 )
 
 
@@ -164,7 +179,8 @@ def _ulx3s(suffix, *, idcode, comb, ebr, dsp, platform):
         core_clocks_hz=tuple(mhz * 1_000_000 for mhz in (50, 60, 75, 80, 90, 100)),
         baud_rates=(2_000_000, 1_000_000),
         comb=comb, ff=comb, ebr=ebr, dsp=dsp, comb_limit=0.71,
-        sdram=SDRAM, platform=platform, top=Ulx3sTop, loader="ulx3s", usb=(0x0403, 0x6015),
+        sdram=SDRAM, platform=platform, top=Ulx3sTop, sdram_phases=sdram_phases,
+        loader="ulx3s", usb=(0x0403, 0x6015),
     )
 
 

@@ -26,12 +26,11 @@ STEP_CYCLES = 16
 class SdramCalibration(wiring.Component):
     """Find settings at which the memory works, and its size; then connect the engine to it.
 
-    A later phase of the chip's clock delays what the chip sees and answers; a whole period is one
-    cycle of read delay. So all settings lie on one axis of time: ``phases`` steps for each read
-    delay, from the longest delay down. Each setting is tried with ``TEST_WORDS`` words of which
+    For each read delay the phase of the chip's clock goes round twice, because a window of good
+    phases may lie across its zero. Each setting is tried with ``TEST_WORDS`` words of which
     neighbouring transfers are complements of each other, on a chip that was initialised anew,
-    because a wrong phase garbles commands too. The middle of the longest row of settings that
-    pass is chosen, and tested ``FINAL_TESTS`` times.
+    because a wrong phase garbles commands too. The middle of the longest window is chosen, and
+    tested ``FINAL_TESTS`` times.
 
     Then distinct words are written to addresses 2**k, the highest k first, and to 0, and read
     back. If the optional column bit is missing, the first comes back as another; any other
@@ -71,7 +70,7 @@ class SdramCalibration(wiring.Component):
             "memory": Out(Memory()),
             "status": Out(MemoryStatus),
             "words": Out(25),
-            "delay": Out(range(DELAYS)),
+            "delay": Out(range(DELAYS), init=DELAYS - 1),
             "restart": Out(1),
             "initialised": In(1),
             "phase_step": Out(1),
@@ -83,8 +82,8 @@ class SdramCalibration(wiring.Component):
 
     @property
     def least_window(self):
-        """Settings in a row that must pass: an eighth of a period on each side of the middle."""
-        return max(1, self._phases // 4)
+        """Phases in a row that must pass: an eighth of a period."""
+        return max(1, self._phases // 8)
 
     def elaborate(self, platform):
         m = Module()
@@ -145,6 +144,7 @@ class SdramCalibration(wiring.Component):
         best = Signal(8)
         best_delay, best_phase = Signal.like(self.delay), Signal.like(phase)
         back = Signal(8)
+        second_round = Signal()
         bits = config.words_bits + config.optional_column
         bit = Signal(range(bits + 1))
         one_hot = Signal(bits + 1)
@@ -157,11 +157,7 @@ class SdramCalibration(wiring.Component):
         with m.If(differs):
             m.d.sync += failed.eq(1)
 
-        with m.FSM(init="BEGIN"):
-            with m.State("BEGIN"):
-                m.d.sync += self.delay.eq(DELAYS - 1)
-                m.next = "RESTART"
-
+        with m.FSM():
             # The clock moves while the chip rests; then the chip is initialised.
             with m.State("RESTART"):
                 m.d.sync += [self.restart.eq(1), timer.eq(0), failed.eq(0)]
@@ -217,7 +213,7 @@ class SdramCalibration(wiring.Component):
                 m.next = "JUDGE"
             with m.State("JUDGE"):
                 with m.If(scanning):
-                    m.d.sync += run.eq(Mux(failed, 0, run + (run != 255)))
+                    m.d.sync += run.eq(Mux(failed, 0, run + (run != phases)))
                     m.next = "NOTE"
                 with m.Elif(~sizing):
                     m.d.sync += tests.eq(tests - 1)
@@ -236,10 +232,12 @@ class SdramCalibration(wiring.Component):
                 m.d.sync += wanted_phase.eq(Mux(last_phase, 0, phase + 1))
                 m.next = "RESTART"
                 with m.If(last_phase):
-                    m.d.sync += self.delay.eq(self.delay - 1)
-                    with m.If(self.delay == 0):
-                        m.d.sync += scanning.eq(0)
-                        m.next = "CHOOSE"
+                    m.d.sync += second_round.eq(~second_round)
+                    with m.If(second_round):
+                        m.d.sync += [run.eq(0), self.delay.eq(self.delay - 1)]
+                        with m.If(self.delay == 0):
+                            m.d.sync += scanning.eq(0)
+                            m.next = "CHOOSE"
             with m.State("CHOOSE"):
                 m.d.sync += [
                     status.window.eq(best), back.eq((best - 1) >> 1), tests.eq(FINAL_TESTS),
@@ -253,10 +251,9 @@ class SdramCalibration(wiring.Component):
                 m.d.sync += back.eq(back - 1)
                 with m.If(back == 0):
                     m.next = "RESTART"
-                with m.Elif(wanted_phase == 0):
-                    m.d.sync += [wanted_phase.eq(phases - 1), self.delay.eq(self.delay + 1)]
                 with m.Else():
-                    m.d.sync += wanted_phase.eq(wanted_phase - 1)
+                    m.d.sync += wanted_phase.eq(
+                        Mux(wanted_phase == 0, phases - 1, wanted_phase - 1))
 
             # The highest address bit may be missing where it is optional.
             with m.State("SIZE"):

@@ -22,6 +22,10 @@ INIT_REFRESHES = 8
 """REFRESH commands of the initialisation: the most that a maker asks for."""
 
 
+TURNAROUND = 1
+"""Idle cycles of the data pins between a datum read and one written."""
+
+
 class SdramScheduler(wiring.Component):
     """Turn bursts of words into SDRAM commands. One clock domain, that of the chip.
 
@@ -101,11 +105,11 @@ class SdramScheduler(wiring.Component):
                 current_last.eq(following_last), following_valid.eq(0),
             ]
 
-        # Column commands: one word each, 4 cycles apart. A write leaves the bus one idle cycle
-        # after the last datum read.
+        # Column commands: one word each, 4 cycles apart.
         hold = Signal(init=1)
         read_gap = Signal(range(BEATS))
-        write_gap = Signal(range(BEATS + config.cas_latency + 1))
+        turn = BEATS + config.cas_latency + TURNAROUND
+        write_gap = Signal(range(turn))
         room, fetched = Signal(), Signal()
         go, go_read, go_write = Signal(), Signal(), Signal()
         ready = current_valid & current_open & ~hold
@@ -116,7 +120,7 @@ class SdramScheduler(wiring.Component):
         ]
         m.d.sync += [
             read_gap.eq(Mux(go, BEATS - 1, read_gap - (read_gap != 0))),
-            write_gap.eq(Mux(go_read, BEATS + config.cas_latency,
+            write_gap.eq(Mux(go_read, turn - 1,
                              Mux(go_write, BEATS - 1, write_gap - (write_gap != 0)))),
         ]
         with m.If(go):
@@ -136,10 +140,11 @@ class SdramScheduler(wiring.Component):
         target = Signal(place)
         for bank, counter in enumerate(held):
             with m.If(go & (current.at.bank == bank)):
-                # The row was opened at least tRCD ago, so that what is left of it is no more.
-                m.d.sync += counter.eq(Mux(
-                    current.write, max(BEATS - 1 + config.twr, row_held - config.trcd) - 1,
-                    max(BEATS, row_held - config.trcd) - 1))
+                # What is left of earlier waits: of a row, opened at least tRCD ago, and of a write,
+                # at least a burst ago.
+                left = max(row_held - config.trcd, config.twr - 1)
+                m.d.sync += counter.eq(Mux(current.write, max(BEATS - 1 + config.twr, left),
+                                           max(BEATS, left)) - 1)
             with m.Elif(activate & (target.bank == bank)):
                 m.d.sync += counter.eq(row_held - 1)
             with m.Elif(counter != 0):
