@@ -205,16 +205,15 @@ def verify(network, program, images, *, forms, twin=NO_STALLS, cache=Path("build
     """
     from contextlib import ExitStack
 
-    from sim.rtl import RtlCore
+    from sim.rtl import RtlCore, twin_memory
 
     stats, figures, differences = {}, {}, {}
     pairs = list(combinations([f for f in FORMS if f in forms], 2))
     with ExitStack() as stack:
         core = None
         if "rtl" in forms:
-            core = stack.enter_context(RtlCore(
-                program.config, memory_words=max(program.memory_words, memory_words),
-                latency=twin.latency, stall=twin.stall, seed=twin.seed, cache=cache))
+            memory = twin_memory(max(program.memory_words, memory_words), **vars(twin))
+            core = stack.enter_context(RtlCore(program.config, memory=memory, cache=cache))
             core.write(0, program.payload)
         cycles, spikes, counters, records = [], [], {}, None
         for index in range(len(images)):

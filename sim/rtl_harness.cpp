@@ -1,21 +1,39 @@
-// Drives sim/rtl_top.py: memory writes and reads, runs, and traces of what the units write.
+// Drives sim/rtl_top.py: fills and reads the memory, runs, traces what the units write, and saves
+// and restores the whole state.
 //
-// Commands on stdin, answers on stdout, all little endian:
-//   W address:u32 count:u32 data:u64[count]          -> nothing
-//   R address:u32 count:u32                          -> data:u64[count]
-//   G controls:u32[6] images:u32 limit:u64           -> finished:u32 cycles:u64 counters:u32[N]
+// Usage: Vtop PERIOD SDRAM_PERIOD. The periods of the two clocks, in any unit; the second is 0 for
+// a memory without a clock of its own.
+//
+// Commands on stdin, answers on stdout, all little endian; FINISHED is 1 once the core is idle:
+//   W address:u32 count:u32 data:u64[count]     -> nothing
+//   R address:u32 count:u32                     -> data:u64[count]
+//   G controls:u32[6] images:u32                -> nothing; starts a run, its cycles count from 0
+//   C cycles:u64 trace:u8                       -> finished:u32 violations:u32 cycles:u64 counters:u32[N]
 //        then per unit (neuron, attention) count:u64 addresses:u16[count] data:u64[count]
-// Progress during a run goes to stderr, one line "cycles N" every 2^20 cycles.
+//        Runs on, at most that many cycles; the words written meanwhile follow if trace is 1.
+//   S size:u32 path:u8[size]                    -> 'S': state saved to that file
+//   L size:u32 path:u8[size]                    -> 'L': state taken from that file
 
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "Vtop.h"
 #include "verilated.h"
+#include "verilated_save.h"
+#include "verilated_syms.h"
+
+static const int kStartCycles = 20000000;
 
 static Vtop *top;
+static uint64_t *words;   // the memory: `words` of sim/storage.v
+static uint64_t depth;
+static uint64_t cycles;   // since the run was started
+
+static uint64_t period = 1, sdram_period;
+static uint64_t sdram_edge;   // time from the core's last rising edge to the SDRAM's next one
 
 struct Trace {
     std::vector<uint16_t> addresses;
@@ -23,16 +41,30 @@ struct Trace {
 };
 static Trace neuron, attention;
 
-static void clock_cycle() {
-    top->clk = 0;
-    top->eval();
-    top->clk = 1;
-    top->eval();
+[[noreturn]] static void fail(const char *text) {
+    fprintf(stderr, "%s\n", text);
+    exit(1);
 }
 
-// Outputs are sampled with the clock low, after the inputs of this cycle were applied.
-static void settle() {
-    top->clk = 0;
+// One cycle of the core's clock, and the edges of the SDRAM's before it. Inputs go to registers
+// and outputs come from them (sim/rtl_top.py), so that one evaluation per edge is enough.
+static void clock_cycle() {
+    if (sdram_period) {
+        for (; sdram_edge < period; sdram_edge += sdram_period) {
+            top->sdram_clk = 1;
+            top->eval();
+            top->sdram_clk = 0;
+            top->eval();
+        }
+        sdram_edge -= period;
+        if (sdram_edge == 0) {   // both at once
+            top->sdram_clk = 1;
+            sdram_edge = sdram_period;
+        }
+    }
+    top->clk = 1;
+    top->eval();
+    top->clk = top->sdram_clk = 0;
     top->eval();
 }
 
@@ -40,64 +72,33 @@ static void get(void *data, size_t size) {
     if (size && fread(data, size, 1, stdin) != 1) exit(0);
 }
 
+template <typename T> static T get() {
+    T value;
+    get(&value, sizeof value);
+    return value;
+}
+
 static void put(const void *data, size_t size) {
     if (size) fwrite(data, size, 1, stdout);
 }
 
-static uint32_t get32() {
-    uint32_t value;
-    get(&value, 4);
-    return value;
+// The one array called `words`, wherever the memory twin has put it.
+static void find_memory() {
+    for (const auto &scope : *Verilated::scopeNameMap()) {
+        const VerilatedVar *found = scope.second->varFind("words");
+        if (!found) continue;
+        if (words) fail("more than one memory");
+        words = static_cast<uint64_t *>(found->datap());
+        depth = found->totalSize() / sizeof(uint64_t);
+    }
+    if (!words) fail("no memory");
 }
 
-static void command(uint32_t address, uint32_t length, bool write) {
-    top->command_address = address;
-    top->command_length = length;
-    top->command_write = write;
-    top->command_valid = 1;
-    for (bool taken = false; !taken;) {
-        settle();
-        taken = top->command_ready;
-        clock_cycle();
-    }
-    top->command_valid = 0;
-}
-
-static void write_memory() {
-    uint32_t address = get32(), count = get32();
-    std::vector<uint64_t> data(count);
-    get(data.data(), 8 * (size_t)count);
-    for (uint32_t done = 0; done < count;) {
-        uint32_t length = count - done < 128 ? count - done : 128;
-        command(address + done, length, true);
-        top->w_valid = 1;
-        for (uint32_t k = 0; k < length;) {
-            top->w_data = data[done + k];
-            settle();
-            if (top->w_ready) k++;
-            clock_cycle();
-        }
-        top->w_valid = 0;
-        done += length;
-    }
-}
-
-static void read_memory() {
-    uint32_t address = get32(), count = get32();
-    std::vector<uint64_t> data(count);
-    for (uint32_t done = 0; done < count;) {
-        uint32_t length = count - done < 128 ? count - done : 128;
-        command(address + done, length, false);
-        top->r_ready = 1;
-        for (uint32_t k = 0; k < length;) {
-            settle();
-            if (top->r_valid) data[done + k++] = top->r_data;
-            clock_cycle();
-        }
-        top->r_ready = 0;
-        done += length;
-    }
-    put(data.data(), 8 * (size_t)count);
+static uint64_t *range(uint32_t &count) {
+    uint32_t address = get<uint32_t>();
+    count = get<uint32_t>();
+    if ((uint64_t)address + count > depth) fail("address beyond the memory");
+    return words + address;
 }
 
 static void put_trace(Trace &trace) {
@@ -108,52 +109,92 @@ static void put_trace(Trace &trace) {
     trace = Trace();
 }
 
-static void run() {
-    top->program = get32();
-    top->log = get32();
-    top->image = get32();
-    top->image_stride = get32();
-    top->result = get32();
-    top->result_stride = get32();
-    top->count = get32();
-    uint64_t limit, cycles = 0;
-    get(&limit, 8);
+static void start() {
+    top->program = get<uint32_t>();
+    top->log = get<uint32_t>();
+    top->image = get<uint32_t>();
+    top->image_stride = get<uint32_t>();
+    top->result = get<uint32_t>();
+    top->result_stride = get<uint32_t>();
+    top->count = get<uint32_t>();
     top->start = 1;
     clock_cycle();
     top->start = 0;
-    while (cycles < limit) {
-        settle();
-        if (!top->busy) break;
-        if (top->neuron_valid) {
+    clock_cycle();
+    cycles = 0;
+}
+
+static void advance() {
+    uint64_t limit = cycles + get<uint64_t>();
+    bool trace = get<uint8_t>();
+    for (; top->busy && cycles < limit; cycles++) {
+        if (trace && top->neuron_valid) {
             neuron.addresses.push_back(top->neuron_address);
             neuron.data.push_back(top->neuron_data);
         }
-        if (top->attention_valid) {
+        if (trace && top->attention_valid) {
             attention.addresses.push_back(top->attention_address);
             attention.data.push_back(top->attention_data);
         }
         clock_cycle();
-        if ((++cycles & 0xFFFFF) == 0) fprintf(stderr, "cycles %llu\n", (unsigned long long)cycles);
     }
-    uint32_t finished = !top->busy;
+    uint32_t finished = !top->busy, violations = top->violations;
     put(&finished, 4);
+    put(&violations, 4);
     put(&cycles, 8);
     put(top->counters.data(), sizeof(top->counters));
     put_trace(neuron);
     put_trace(attention);
 }
 
+static std::string path() {
+    std::string name(get<uint32_t>(), 0);
+    get(&name[0], name.size());
+    return name;
+}
+
+static void save() {
+    VerilatedSave file;
+    file.open(path());
+    if (!file.isOpen()) fail("cannot write the checkpoint");
+    file << cycles << sdram_edge << *top;
+    file.close();
+    putchar('S');
+}
+
+static void restore() {
+    VerilatedRestore file;
+    file.open(path());
+    if (!file.isOpen()) fail("cannot read the checkpoint");
+    file >> cycles >> sdram_edge >> *top;
+    file.close();
+    putchar('L');
+}
+
 int main(int argc, char **argv) {
-    Verilated::commandArgs(argc, argv);
+    if (argc != 3) fail("usage: Vtop PERIOD SDRAM_PERIOD");
+    period = strtoull(argv[1], nullptr, 10);
+    sdram_period = sdram_edge = strtoull(argv[2], nullptr, 10);
     top = new Vtop;
-    top->rst = 1;
-    for (int k = 0; k < 4; k++) clock_cycle();
-    top->rst = 0;
+    top->eval();
+    find_memory();
+    for (int k = 0; !top->ready; k++) {   // an SDRAM starts and calibrates itself
+        if (k == kStartCycles) fail("the memory does not become ready");
+        clock_cycle();
+    }
     for (;;) {
+        uint32_t count;
         int kind = getchar();
-        if (kind == 'W') write_memory();
-        else if (kind == 'R') read_memory();
-        else if (kind == 'G') run();
+        if (kind == 'W') {
+            uint64_t *target = range(count);
+            get(target, 8 * (size_t)count);
+        } else if (kind == 'R') {
+            const uint64_t *source = range(count);
+            put(source, 8 * (size_t)count);
+        } else if (kind == 'G') start();
+        else if (kind == 'C') advance();
+        else if (kind == 'S') save();
+        else if (kind == 'L') restore();
         else break;
         fflush(stdout);
     }

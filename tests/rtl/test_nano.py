@@ -12,7 +12,7 @@ from gen.iss import Iss
 from gen.verify import rtl_trace, verify
 from hw.descriptor import Destination
 from model import zoo
-from sim.rtl import RtlCore
+from sim.rtl import RtlCore, twin_memory
 
 
 pytestmark = pytest.mark.rtl
@@ -40,7 +40,7 @@ def test_all_forms_equal(network, images, request):
 def test_cost_model_within_ten_percent(network, images, request):
     _, program = derive(find_board("ulx3s"), network)
     prediction = predict(program)
-    with RtlCore(program.config, memory_words=program.memory_words,
+    with RtlCore(program.config, memory=twin_memory(program.memory_words),
                  cache=request.config.cache.mkdir("rtl")) as core:
         core.write(0, program.payload)
         _, run, records = rtl_trace(program, core, images[0], limit=5_000_000)
