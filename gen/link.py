@@ -22,6 +22,8 @@ from hw.register import (
     COUNTER_BASE,
     FRAME_WORDS,
     MAGIC,
+    MEMORY_STATUS_BITS,
+    MemoryFault,
     Opcode,
     REFUSED,
     Register,
@@ -32,7 +34,7 @@ from hw.register import (
 
 
 __all__ = ["LinkError", "cobs_encode", "cobs_decode", "encode_frame", "decode_frame", "Transport",
-           "DeviceInfo", "Device"]
+           "DeviceInfo", "Device", "MemoryFailed", "decode_memory_status"]
 
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,37 @@ _READ_WINDOW = 2                                # the device holds two requests
 
 class LinkError(Exception):
     """The device cannot be reached, or does not answer as it should."""
+
+
+class MemoryFailed(LinkError):
+    """The device answers, but its memory did not pass the test at power-up.
+
+    ``status`` maps the fields of :data:`hw.register.MEMORY_STATUS_BITS` to their values.
+    """
+
+    def __init__(self, status, words):
+        setting = (f"read delay {status['delay']}, clock phase {status['phase']}, window of "
+                   f"{status['window']} phases")
+        if status["fault"] == MemoryFault.GEOMETRY:
+            text = (f"is not the part that the bitstream was built for: it should have {words} "
+                    f"words of 64 bits, but address bit {status['address_bit']} of them is "
+                    f"missing or stuck ({setting})")
+        elif status["fault"] == MemoryFault.CALIBRATION:
+            text = (f"fails its test at every setting, or at too many around the best one "
+                    f"({setting}): build with a lower sdram_mhz, or look for a bad board")
+        else:
+            text = "is still being tested: its clock does not run"
+        super().__init__(f"The device's SDRAM {text}")
+        self.status = status
+
+
+def decode_memory_status(value):
+    """Fields of ``Register.MEMORY_STATUS`` by name."""
+    status = {}
+    for name, bits in MEMORY_STATUS_BITS.items():
+        status[name] = value & (1 << bits) - 1
+        value >>= bits
+    return status
 
 
 def cobs_encode(data):
@@ -142,11 +175,13 @@ class Transport:
 class DeviceInfo:
     """What a device says about itself.
 
-    ``config_digest`` is :func:`hw.register.config_digest` of the core's configuration.
+    ``config_digest`` is :func:`hw.register.config_digest` of the core's configuration;
+    ``memory`` the status of its memory (:data:`hw.register.MEMORY_STATUS_BITS`).
     """
     version: int
     config_digest: int
     memory_words: int
+    memory: dict
 
 
 @dataclass(kw_only=True)
@@ -373,7 +408,18 @@ class Device:
         if version != VERSION:
             raise LinkError(f"Device has link version {version}, this program needs {VERSION}: "
                             f"build and load a matching bitstream")
-        return DeviceInfo(version=version, config_digest=digest, memory_words=words)
+        deadline = time.monotonic() + self._timeout
+        while True:
+            status = decode_memory_status(*self.read_registers(Register.MEMORY_STATUS))
+            if status["ready"]:
+                break
+            # The test takes milliseconds after the device was configured.
+            if status["fault"] or time.monotonic() >= deadline:
+                raise MemoryFailed(status, words)
+        if status["size_bits"]:
+            words = 1 << status["size_bits"]
+        return DeviceInfo(version=version, config_digest=digest, memory_words=words,
+                          memory=status)
 
     def info(self):
         """What the device said about itself when it was opened."""

@@ -16,7 +16,7 @@ __all__ = ["MAGIC", "VERSION", "FRAME_WORDS", "REGISTER_BITS", "COUNTER_BASE", "
 MAGIC = 0x54445351
 """First register: ``QSDT`` in ASCII, lowest byte first."""
 
-VERSION = 1
+VERSION = 2
 """Version of this register map and of the frames; the host refuses any other."""
 
 FRAME_WORDS = 64
@@ -49,6 +49,7 @@ class Register(IntEnum):
 
     ``START`` begins a run when a value different from the last one is written (8 bits, 0 after
     reset) and the core is idle, so that a repeated frame never starts twice.
+    ``MEMORY_WORDS`` is what every board has that the bitstream is for.
     ``LINK_ERRORS`` counts, modulo 2**16, frames that were dropped.
     """
     MAGIC = 0
@@ -57,6 +58,7 @@ class Register(IntEnum):
     MEMORY_WORDS = 3
     STATE = 4
     LINK_ERRORS = 5
+    MEMORY_STATUS = 6
     START = 8
     COUNT = 9
     PROGRAM = 10
@@ -84,13 +86,14 @@ class State(IntEnum):
     BUSY = 0
 
 
-MEMORY_STATUS_BITS = {"ready": 1, "fault": 3, "delay": 4, "phase": 8, "window": 8,
-                      "address_bit": 5}
-"""Fields of a memory backend's status, the lowest first.
+MEMORY_STATUS_BITS = {"ready": 1, "fault": 2, "delay": 2, "phase": 7, "window": 8,
+                      "address_bit": 5, "size_bits": 5}
+"""Fields of a memory backend's status, the lowest first; 30 bits of ``Register.MEMORY_STATUS``.
 
 ``ready``: the memory can be used. ``fault``: a :class:`MemoryFault`; ``ready`` then stays 0.
-``delay``, ``phase``: chosen read delay in cycles and clock phase in steps; ``window``: settings in
-a row that passed. ``address_bit``: with ``GEOMETRY``, the lowest address bit that failed.
+``delay``, ``phase``: chosen read delay in cycles and clock phase in steps; ``window``: phases in
+a row that passed. ``address_bit``: with ``GEOMETRY``, the lowest word address bit that failed.
+``size_bits``: with ``ready``, base-2 logarithm of the words found; 0: ``Register.MEMORY_WORDS``.
 """
 
 

@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.command import RegisterBus
+from hw.port import MemoryStatus
 from hw.register import (
     CONTROL_BITS,
     Counter,
@@ -48,6 +49,8 @@ class RegisterFile(wiring.Component):
         Count of dropped frames, modulo 2**16.
     counters : ``In(ArrayLayout(32, len(Counter)))``
         Counters of the core.
+    memory_status : ``In(MemoryStatus)``
+        Of the memory backend.
     count, program, log, image, image_stride, result, result_stride : ``Out(...)``
         Control registers, widths in :data:`hw.register.CONTROL_BITS`.
     """
@@ -64,6 +67,7 @@ class RegisterFile(wiring.Component):
             "core_busy": In(1),
             "link_error": In(1),
             "link_errors": Out(16),
+            "memory_status": In(MemoryStatus),
             "counters": In(data.ArrayLayout(32, len(Counter))),
             **{register.name.lower(): Out(bits) for register, bits in CONTROL_BITS.items()},
         })
@@ -99,6 +103,7 @@ class RegisterFile(wiring.Component):
         values[Register.MEMORY_WORDS] = C(self._memory_words, 32)
         values[Register.STATE] = self.core_busy << State.BUSY
         values[Register.LINK_ERRORS] = self.link_errors
+        values[Register.MEMORY_STATUS] = self.memory_status.as_value()
         values[Register.START] = run
         for register in CONTROL_BITS:
             values[register] = getattr(self, register.name.lower())

@@ -42,8 +42,6 @@ class SdramMemory(wiring.Component):
         See :class:`hw.port.Memory`.
     status : ``Out(MemoryStatus)``
         See :data:`hw.register.MEMORY_STATUS_BITS`.
-    found_words : ``Out(25)``
-        Size of the memory found; valid with ``status.ready``.
     pins : ``Out(SdramPins())``
     """
 
@@ -53,7 +51,6 @@ class SdramMemory(wiring.Component):
         super().__init__({
             "memory": In(Memory()),
             "status": Out(MemoryStatus),
-            "found_words": Out(25),
             "pins": Out(SdramPins()),
         })
 
@@ -108,7 +105,6 @@ class SdramMemory(wiring.Component):
         m.d.comb += [
             calibration.initialised.eq(scheduler.initialised),
             self.status.eq(calibration.status),
-            self.found_words.eq(calibration.words),
             self.pins.phase_step.eq(calibration.phase_step),
         ]
         for name in SdramPins().members:

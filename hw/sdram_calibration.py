@@ -50,8 +50,6 @@ class SdramCalibration(wiring.Component):
     memory : ``Out(Memory())``
         Towards the scheduler.
     status : ``Out(MemoryStatus)``
-    words : ``Out(25)``
-        Words of the memory found; valid with ``status.ready``.
     delay : ``Out(range(DELAYS))``
     restart : ``Out(1)``
     initialised : ``In(1)``
@@ -69,7 +67,6 @@ class SdramCalibration(wiring.Component):
             "engine": In(Memory()),
             "memory": Out(Memory()),
             "status": Out(MemoryStatus),
-            "words": Out(25),
             "delay": Out(range(DELAYS), init=DELAYS - 1),
             "restart": Out(1),
             "initialised": In(1),
@@ -261,9 +258,9 @@ class SdramCalibration(wiring.Component):
                 m.next = "COMMAND"
                 if config.optional_column:
                     with m.If(one_hot[bits]):
-                        m.d.sync += self.words.eq(Mux(failed, 1 << bits - 1, 1 << bits))
+                        m.d.sync += status.size_bits.eq(Mux(failed, bits - 1, bits))
                 else:
-                    m.d.sync += self.words.eq(1 << bits)
+                    m.d.sync += status.size_bits.eq(bits)
                 optional = one_hot[bits] if config.optional_column else C(0)
                 with m.If(failed & ~optional):
                     # Downwards: the last one noted is the lowest. One more below bit 0 is the

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.command import CommandProcessor
 from hw.frame import FrameReceiver, FrameTransmitter
 from hw.port import Memory
-from hw.register import config_digest, CONTROL_BITS, Counter
+from hw.register import config_digest, CONTROL_BITS, Counter, MemoryFault
 from hw.register_file import RegisterFile
 from hw.uart import UartReceiver, UartTransmitter
 
@@ -92,7 +92,9 @@ class Shell(wiring.Component):
     config : :class:`hw.config.CoreConfig`
         Of the core.
     memory : component
-        The memory backend: an attribute ``words`` and a port ``memory: In(Memory())``.
+        The memory backend: an attribute ``words`` and a port ``memory: In(Memory())``; perhaps
+        ``status: Out(MemoryStatus)`` (else it is always ready) and ``pins``, which become a port
+        of the shell.
     divisor : int
         Clock cycles in a bit of the UART, at least 4.
     core : component, optional
@@ -103,7 +105,8 @@ class Shell(wiring.Component):
     rx, tx : ``In(1)``, ``Out(1)``
         UART pins, idle high.
     leds : ``Out(8)``
-        0 core runs, 1 link active, 2 a frame was dropped, 3 the core reports an error (sticky),
+        0 core runs, 1 link active, 2 a frame was dropped, 3 the core or the memory reports an
+        error (sticky),
         4..6 low bits of the count of images, 7 always lit.
     busy : ``Out(1)``
         Low while nothing happens unless ``rx`` falls; lets a simulation sleep.
@@ -125,6 +128,8 @@ class Shell(wiring.Component):
             "tx": Out(1, init=1),
             "leds": Out(8),
             "busy": Out(1),
+            **{name: member for name, member in memory.signature.members.items()
+               if name == "pins"},
         })
 
     @property
@@ -143,20 +148,30 @@ class Shell(wiring.Component):
         m.submodules.memory = memory = self._memory
         wiring.connect(m, link.memory, core.host)
         wiring.connect(m, core.memory, memory.memory)
+        memory_busy, memory_fault = Signal(), Signal()
+        m.d.comb += link.memory_status.ready.eq(1)
+        if "status" in memory.signature.members:
+            m.d.comb += [
+                link.memory_status.eq(memory.status),
+                memory_fault.eq(memory.status.fault != MemoryFault.NONE),
+                memory_busy.eq(~memory.status.ready & ~memory_fault),
+            ]
         m.d.comb += [
             link.rx.eq(self.rx),
             self.tx.eq(link.tx),
             core.start.eq(link.start),
             link.core_busy.eq(core.busy),
             link.counters.eq(core.counters),
-            self.busy.eq(link.busy | link.start | core.busy),
+            self.busy.eq(link.busy | link.start | core.busy | memory_busy),
         ]
+        if "pins" in self.signature.members:
+            wiring.connect(m, memory.pins, wiring.flipped(self.pins))
         for register in CONTROL_BITS:
             name = register.name.lower()
             m.d.comb += getattr(core, name).eq(getattr(link, name))
 
         errors = Signal()
-        m.d.sync += errors.eq(core.counters[Counter.ERRORS] != 0)
+        m.d.sync += errors.eq((core.counters[Counter.ERRORS] != 0) | memory_fault)
         m.d.comb += self.leds.eq(Cat(core.busy, link.busy, link.link_errors != 0, errors,
                                      core.counters[Counter.IMAGES][:3], C(1, 1)))
 

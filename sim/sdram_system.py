@@ -33,7 +33,7 @@ class SdramSystem(wiring.Component):
 
     Members
     -------
-    memory, status, found_words
+    memory, status
         As in :class:`hw.sdram.SdramMemory`.
     violations, reads, writes, refreshes
         As in :class:`sim.sdram_chip.SdramChip`; those before ``status.ready`` are forgotten if the
@@ -47,7 +47,6 @@ class SdramSystem(wiring.Component):
         super().__init__({
             "memory": In(Memory()),
             "status": Out(MemoryStatus),
-            "found_words": Out(25),
             "violations": Out(len(SdramRule)),
             "reads": Out(32), "writes": Out(32), "refreshes": Out(32),
         })
@@ -70,9 +69,9 @@ class SdramSystem(wiring.Component):
         wiring.connect(m, sdram.pins, pins.controller)
         wiring.connect(m, pins.chip, chip.pins)
         m.d.comb += [
-            self.status.eq(sdram.status), self.found_words.eq(sdram.found_words),
-            self.violations.eq(chip.violations), self.reads.eq(chip.reads),
-            self.writes.eq(chip.writes), self.refreshes.eq(chip.refreshes),
+            self.status.eq(sdram.status), self.violations.eq(chip.violations),
+            self.reads.eq(chip.reads), self.writes.eq(chip.writes),
+            self.refreshes.eq(chip.refreshes),
         ]
         if sdram.phases > 1:
             m.d.comb += chip.clear.eq(~sdram.status.ready)

@@ -8,8 +8,28 @@ import threading
 import numpy as np
 import pytest
 
-from gen.link import cobs_decode, decode_frame, Device, encode_frame, LinkError, Transport
-from hw.register import Counter, COUNTER_BASE, MAGIC, Opcode, REFUSED, Register, REPLY, VERSION
+from gen.link import (
+    cobs_decode,
+    decode_frame,
+    decode_memory_status,
+    Device,
+    encode_frame,
+    LinkError,
+    MemoryFailed,
+    Transport,
+)
+from hw.register import (
+    Counter,
+    COUNTER_BASE,
+    MAGIC,
+    MEMORY_STATUS_BITS,
+    MemoryFault,
+    Opcode,
+    REFUSED,
+    Register,
+    REPLY,
+    VERSION,
+)
 
 
 class Model:
@@ -19,7 +39,8 @@ class Model:
         self.memory = np.arange(words, dtype=np.uint64)
         self.registers = dict.fromkeys(range(128), 0)
         self.registers |= {Register.MAGIC: MAGIC, Register.VERSION: VERSION,
-                           Register.CONFIG: 0x1234, Register.MEMORY_WORDS: words}
+                           Register.CONFIG: 0x1234, Register.MEMORY_WORDS: words,
+                           Register.MEMORY_STATUS: 1}
         self.registers |= {COUNTER_BASE + counter: 100 + counter for counter in Counter}
         self.starts = 0
         self._line = bytearray()
@@ -209,7 +230,7 @@ def test_only_damaged_answers():
 
 @pytest.mark.parametrize("register, message", [
     (Register.MAGIC, r"^model answers, but is no accelerator \(identification 0x00000007\)$"),
-    (Register.VERSION, r"^Device has link version 7, this program needs 1: build and load a "
+    (Register.VERSION, r"^Device has link version 7, this program needs 2: build and load a "
                        r"matching bitstream$"),
 ])
 def test_other_device(register, message):
@@ -217,6 +238,41 @@ def test_other_device(register, message):
     model.registers[register] = 7
     with pytest.raises(LinkError, match=message):
         Device(ModelTransport(model))
+
+
+@pytest.mark.parametrize("status, message", [
+    ({"fault": MemoryFault.CALIBRATION, "delay": 1, "phase": 7, "window": 3},
+     "^The device's SDRAM fails its test at every setting, or at too many around the best one "
+     r"\(read delay 1, clock phase 7, window of 3 phases\): build with a lower sdram_mhz"),
+    ({"fault": MemoryFault.GEOMETRY, "window": 20, "address_bit": 21},
+     "^The device's SDRAM is not the part that the bitstream was built for: it should have 4096 "
+     r"words of 64 bits, but address bit 21 of them is missing or stuck \(read delay 0, clock "
+     r"phase 0, window of 20 phases\)$"),
+    ({}, "^The device's SDRAM is still being tested: its clock does not run$"),
+])
+def test_memory_fault(status, message):
+    """Told when the device is opened: nothing is written to its memory, nothing read."""
+    transport = ModelTransport(Model())
+    transport.model.registers[Register.MEMORY_STATUS] = memory_status(**status)
+    with pytest.raises(MemoryFailed, match=message) as caught:
+        Device(transport, timeout=0.01)
+    assert transport.closed
+    assert caught.value.status == decode_memory_status(memory_status(**status))
+
+
+def test_memory_size_found():
+    model = Model()
+    model.registers[Register.MEMORY_STATUS] = memory_status(ready=1, size_bits=13, window=5)
+    info = Device(ModelTransport(model)).info()
+    assert info.memory_words == 8192
+    assert (info.memory["ready"], info.memory["window"]) == (1, 5)
+
+
+def memory_status(**fields):
+    value = 0
+    for name in reversed(MEMORY_STATUS_BITS):
+        value = value << MEMORY_STATUS_BITS[name] | fields.get(name, 0)
+    return value
 
 
 def test_refused():
@@ -298,7 +354,7 @@ def test_pseudo_terminal_and_unplugged():
     os.close(slave)
     device._timeout = 0.05
     model.feed = lambda data: b""
-    with pytest.raises(LinkError, match=r"^/dev/\S+ stopped answering after 5 answers, 6 tries; "
+    with pytest.raises(LinkError, match=r"^/dev/\S+ stopped answering after 6 answers, 6 tries; "
                                         r"is it still plugged in\?$"):
         device.read(0, 1)
     device.close()
