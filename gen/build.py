@@ -39,10 +39,14 @@ def make_shell(board, config, *, divisor=None):
     if divisor is None:
         _, divisor = board.link(config.clock_hz)
     return Shell(config.core, memory=OnChipMemory(words=config.memory_words), divisor=divisor)
+    Raises InputError for a configuration with another memory.
 
 
 def _parser():
     parser = ArgumentParser(
+    if config.memory != "onchip":
+        raise InputError(f"There is no RTL for the memory {config.memory!r} yet: the "
+                         "configuration and its prediction are what --until config gives")
         prog="python -m gen.build",
         description="Build an accelerator for a network: configuration, RTL, synthesis, place and "
                     "route, bitstream, program image and report.",

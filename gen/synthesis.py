@@ -40,7 +40,8 @@ RESOURCES = {"TRELLIS_COMB": "comb", "TRELLIS_FF": "ff", "DP16KD": "ebr", "MULT1
 """nextpnr's names of what a board has a budget of."""
 
 
-def write_rtl(board: BoardSpec, shell, folder: Path, *, core_clock_hz: int) -> StepResult:
+def write_rtl(board: BoardSpec, shell, folder: Path, *, core_clock_hz: int,
+              sdram_clock_hz: int | None = None) -> StepResult:
     """Elaborate ``shell`` in the board's top and write ``top.il`` and ``top.lpf``.
 
     Files whose content has not changed are left alone. The RTLIL carries no source positions: they
@@ -48,7 +49,7 @@ def write_rtl(board: BoardSpec, shell, folder: Path, *, core_clock_hz: int) -> S
     """
     started = time.monotonic()
     board.check_core_clock(core_clock_hz)
-    top = board.top(shell, core_clock_hz=core_clock_hz)
+    top = board.top(shell, core_clock_hz=core_clock_hz, sdram_clock_hz=sdram_clock_hz)
     # prepare() alone: build() would look for tools that we find ourselves.
     plan = board.platform().prepare(top, emit_src=False)
     outputs = {}

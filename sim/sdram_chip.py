@@ -73,8 +73,9 @@ class SdramChip(wiring.Component):
     Parameters
     ----------
     config : :class:`hw.sdram_config.SdramConfig`
-        The part: its own times and size (``optional_column`` is not used). A datum is read by the
-        edge ``cas_latency`` after its command.
+        The part: its own times and size; with ``optional_column``, it has that bit. A datum is
+        read by the edge ``cas_latency`` after its command. In the storage, words lie at the
+        addresses that a controller of the same configuration gives them.
     init_refreshes : int
         REFRESH commands that the part wants before its first use.
     verilog : bool
@@ -95,7 +96,7 @@ class SdramChip(wiring.Component):
     def __init__(self, config, *, init_refreshes=INIT_REFRESHES, verilog=False):
         self._config = config
         self._init_refreshes = init_refreshes
-        self._storage = Storage(words=config.words, verilog=verilog)
+        self._storage = Storage(words=config.words << config.optional_column, verilog=verilog)
         super().__init__({
             "pins": In(SdramPins()),
             "clear": In(1),
@@ -223,7 +224,8 @@ class SdramChip(wiring.Component):
 
         # Accesses.
         m.submodules.storage = storage = self._storage
-        place = Cat(pins.address[2:config.column_bits], bank, rows[bank])
+        extra = pins.address[config.column_bits:config.column_bits + config.optional_column]
+        place = Cat(pins.address[2:config.column_bits], bank, rows[bank], extra)
         write_place = Signal.like(place)
         written = Signal(MEMORY_BITS - DATA_BITS)
         check(SdramRule.UNALIGNED, access & (pins.address[:2] != 0))

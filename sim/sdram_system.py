@@ -21,7 +21,7 @@ class SdramSystem(wiring.Component):
     config : :class:`hw.sdram_config.SdramConfig`
         Of the controller.
     chip : :class:`hw.sdram_config.SdramConfig`
-        Of the chip; that of the controller unless given.
+        Of the chip (see :class:`sim.sdram_chip.SdramChip`); that of the controller unless given.
     phases : int
         Steps of the clock phase.
     verilog : bool

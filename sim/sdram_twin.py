@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.port import Memory, MemoryStatus
 from hw.sdram_config import BEATS
 from hw.sdram_scheduler import REFRESH_POSTPONED, TURNAROUND
+from sim.sdram_chip import SdramRule
 from sim.storage import Storage
 
 
@@ -44,6 +45,8 @@ class SdramTwin(wiring.Component):
     -------
     memory, status
         As in :class:`hw.sdram.SdramMemory`.
+    violations : ``Out(len(SdramRule))``
+        0: there is no chip. In the place of that of :class:`sim.sdram_system.SdramSystem`.
     """
 
     def __init__(self, config, *, sync_hz, words=None, init=(), verilog=False):
@@ -54,6 +57,7 @@ class SdramTwin(wiring.Component):
         super().__init__({
             "memory": In(Memory()),
             "status": Out(MemoryStatus),
+            "violations": Out(len(SdramRule)),
         })
 
     @property
