@@ -16,6 +16,7 @@ from gen.cost import predict
 from gen.error import add_verbosity, ArgumentParser, as_input_error, main, VerificationFailed
 from gen.image import ProgramImage
 from gen.inputs import add_network_options, load_network
+from gen.memory import make_memory
 from gen.report import measured, STAGES
 from gen.step import digest_of, locked, Progress, write_atomic
 from gen.toolchain import find_toolchain
@@ -28,25 +29,24 @@ __all__ = ["cli", "make_shell"]
 log = logging.getLogger(__name__)
 
 
-def make_shell(board, config, *, divisor=None):
-    """The top that is synthesised: shell, core and on-chip memory.
+def make_shell(board, config, *, divisor=None, memory=None):
+    """The top that is synthesised: shell, core and memory.
 
-    ``divisor`` (clock cycles in a bit of the link) is that of the board's link speed unless given.
+    ``divisor`` (clock cycles in a bit of the link) is that of the board's link speed unless given,
+    ``memory`` that of the configuration (:mod:`gen.memory`).
     """
-    from hw.onchip_memory import OnChipMemory
     from hw.shell import Shell
 
     if divisor is None:
         _, divisor = board.link(config.clock_hz)
-    return Shell(config.core, memory=OnChipMemory(words=config.memory_words), divisor=divisor)
-    Raises InputError for a configuration with another memory.
+    if memory is None:
+        with as_input_error():
+            memory = make_memory(board, config)
+    return Shell(config.core, memory=memory, divisor=divisor)
 
 
 def _parser():
     parser = ArgumentParser(
-    if config.memory != "onchip":
-        raise InputError(f"There is no RTL for the memory {config.memory!r} yet: the "
-                         "configuration and its prediction are what --until config gives")
         prog="python -m gen.build",
         description="Build an accelerator for a network: configuration, RTL, synthesis, place and "
                     "route, bitstream, program image and report.",
@@ -144,7 +144,8 @@ def _build(arguments, board, overrides, name, network, stages, folder):
     if "rtl" in stages:
         with progress.step("RTL"):
             results["rtl"] = synthesis.write_rtl(board, make_shell(board, config), folder,
-                                                 core_clock_hz=config.clock_hz)
+                                                 core_clock_hz=config.clock_hz,
+                                                 sdram_clock_hz=config.sdram_clock_hz)
             progress.note("unchanged" if results["rtl"].reused else "")
     if "synth" in stages:
         toolchain = find_toolchain(arguments.toolchain)

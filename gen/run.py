@@ -25,6 +25,7 @@ from gen.image import ProgramImage
 from gen.inputs import add_image_options, add_network_options, load_images, load_network
 from gen.iss import image_words, logits_of
 from gen.link import Device, LinkError
+from gen.memory import make_twin
 from hw.register import config_digest
 
 
@@ -139,7 +140,9 @@ def _device(arguments, board, config, name):
             raise InputError("--port and --program are for real boards")
         try:
             # Four clock cycles a bit: the link is the slowest thing to simulate.
-            shell = make_shell(board, config, divisor=4)
+            with as_input_error():
+                memory = make_twin(board, config)
+            shell = make_shell(board, config, divisor=4, memory=memory)
             with (VirtualBoard(shell, cache=arguments.cache) as virtual,
                   Device(virtual.url, timeout=virtual.link_timeout) as device):
                 yield device

@@ -73,7 +73,7 @@ class SdramTwin(wiring.Component):
         """Least cycles of ``sync`` from a read command to its first word: the way through both
         queues, and through scheduler, pins and chip."""
         there = 11 + self._config.cas_latency + BEATS
-        return 6 + round(there * self._sync_hz / self._config.clock_hz)
+        return 3 + round(there * self._sync_hz / self._config.clock_hz)
 
     def elaborate(self, platform):
         m = Module()

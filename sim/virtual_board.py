@@ -3,6 +3,7 @@
 from pathlib import Path
 import subprocess
 
+from sim.storage import STORAGE_VERILOG
 from sim.verilator import build_simulator
 
 
@@ -53,7 +54,8 @@ class VirtualBoard:
     def start(self):
         if self._process is not None:
             raise RuntimeError("Virtual board must not be started twice")
-        binary = build_simulator(self._shell, HARNESS, self._cache)
+        binary = build_simulator(self._shell, HARNESS, self._cache,
+                                 sources=[STORAGE_VERILOG])
         self._process = subprocess.Popen([binary, str(self._shell.divisor)], text=True,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         line = self._process.stdout.readline().split()

@@ -78,4 +78,4 @@ def test_first_word():
     _, cycles = run(SdramSystem(CONFIG), [(0, 0, 1)], seed=0)
     _, twin_cycles = run(SdramTwin(CONFIG, sync_hz=SYNC_HZ), [(0, 0, 1)], seed=0)
     print(f"controller {cycles} cycles, twin {twin_cycles}")
-    assert twin_cycles == pytest.approx(cycles, abs=3)
+    assert twin_cycles == pytest.approx(cycles, abs=1)
