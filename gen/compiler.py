@@ -464,7 +464,7 @@ class _Compiler:
             for group in range(out.groups):
                 psum = self.partial_sums(count)
                 self.stream(Destination.DEPTHWISE, pack_depthwise(
-                    self._spread(op.weight, source, group), 7))
+                    self._spread(op.weight, source, group)))
                 self.emit(UnitKind.DEPTHWISE, reads=[(POOL, *source.span())],
                           writes=[(PSUM, psum, psum + count)], mode=DepthwiseMode.LEVEL,
                           kernel=op.weight.shape[-1],
@@ -489,7 +489,7 @@ class _Compiler:
                             rows=last - first, width=out.width, stride=1, padding=0,
                             span=source.span())
                 self.stream(Destination.DEPTHWISE, pack_depthwise(
-                    self._spread(op.depthwise, views[op.epilogue.z], group), 3))
+                    self._spread(op.depthwise, views[op.epilogue.z], group)))
                 self.emit(UnitKind.DEPTHWISE, reads=[(PSUM, psum, psum + inner)],
                           writes=[(PSUM, psum + inner, psum + inner + count)],
                           mode=DepthwiseMode.PARTIAL, kernel=3, source=psum, source_row=first,

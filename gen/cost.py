@@ -191,15 +191,19 @@ def _load_cycles(config):
 
 
 def _depthwise_cycles(f, config):
+    """(stream words, cycles besides taking them), see :class:`hw.depthwise.DepthwiseUnit`."""
     level = f["mode"] is DepthwiseMode.LEVEL
-    kernel = f["kernel"] if level else 3
-    words = kernel * config.rows // (2 if level else 4)
+    kernel = f["kernel"]
+    words = kernel * config.rows // 2
     per_position = 3 if level else 4
-    total = 0
+    load = config.depthwise_lanes // 2
+    per_pass = max(16, load + 6) if level else max(15, load + 9)
+    groups = config.rows // config.depthwise_lanes
+    positions = 0
     for ky in range(kernel):
         valid = _inside(f["first_row"], f["out_rows"], 1, ky - kernel // 2, f["height"])
-        total += valid * f["width"] * per_position + 20
-    return words, total + 8
+        positions += valid * f["width"]
+    return words, groups * (positions * per_position + kernel * per_pass) + 31 - words
 
 
 def _attention_cycles(f, config):

@@ -216,7 +216,7 @@ class Iss:
     def _depthwise(self, f, completion):
         rows, width, height = self.config.rows, f["width"], f["height"]
         level = DepthwiseMode(f["mode"]) is DepthwiseMode.LEVEL
-        kernel, taps = (f["kernel"], 7) if level else (3, 3)
+        kernel, taps = f["kernel"], 7
         words = self._pop(Destination.DEPTHWISE, kernel * rows * (taps + 1) // 16)
         nibbles = words[:, None] >> np.arange(0, 64, 4, dtype=np.uint64) & np.uint64(15)
         weight = _signed(nibbles.astype(np.int64), 4).reshape(kernel, rows, taps + 1)[..., :taps]

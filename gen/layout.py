@@ -173,14 +173,14 @@ def pack_tile(weight):
     return _nibbles(weight)
 
 
-def pack_depthwise(weight, taps):
-    """Depthwise weights (R, k, k) -> memory words; rows of ``taps`` + 1 nibbles per lane.
+def pack_depthwise(weight):
+    """Depthwise weights (R, k, k) -> memory words; rows of seven taps and a 0 per lane.
 
-    A kernel smaller than ``taps`` is centred.
+    A smaller kernel is centred.
     """
     lanes, rows, columns = weight.shape
-    padded = np.zeros((rows, lanes, taps + 1), np.int64)
-    start = (taps - columns) // 2
+    padded = np.zeros((rows, lanes, 8), np.int64)
+    start = (7 - columns) // 2
     padded[:, :, start:start + columns] = np.asarray(weight, np.int64).transpose(1, 0, 2)
     return _nibbles(padded)
 

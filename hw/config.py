@@ -40,6 +40,8 @@ class CoreConfig:
         ``17 * rows / load_columns`` cycles.
     neuron_lanes : int
         Channels that the neuron core computes per cycle; divides ``rows``.
+    depthwise_lanes : int
+        Channels that the depthwise unit works on at a time; an even divisor of ``rows``.
     acc_bits : int
         Width of a partial sum, two's complement; 20..30.
     membrane_frac : int
@@ -66,6 +68,7 @@ class CoreConfig:
     rows: int = 32
     load_columns: int = 8
     neuron_lanes: int = 8
+    depthwise_lanes: int = 16
     acc_bits: int = 24
     membrane_frac: int = 10
     z_bits: int = 12
@@ -92,6 +95,9 @@ class CoreConfig:
                 self.load_columns)
         require(self.neuron_lanes > 0 and self.rows % self.neuron_lanes == 0,
                 f"Neuron lanes must divide {self.rows} rows", self.neuron_lanes)
+        require(self.depthwise_lanes > 0 and self.depthwise_lanes % 2 == 0
+                and self.rows % self.depthwise_lanes == 0,
+                f"Depthwise lanes must be even and divide {self.rows} rows", self.depthwise_lanes)
         require(20 <= self.acc_bits <= 30, "Accumulator width must be 20..30 bits", self.acc_bits)
         require(4 <= self.membrane_frac <= 14, "Membrane fraction must be 4..14 bits",
                 self.membrane_frac)

@@ -88,8 +88,8 @@ class Core(wiring.Component):
         m.submodules.neuron = neuron = NeuronUnit(config)
         m.submodules.pool = pool = Pool(config, readers=5, writers=3)
         m.submodules.psum = psum = PartialSums(
-            config, read_lanes=(config.rows, config.rows, config.neuron_lanes),
-            write_lanes=(config.rows, config.rows))
+            config, read_lanes=(config.rows, config.depthwise_lanes, config.neuron_lanes),
+            write_lanes=(config.rows, config.depthwise_lanes))
         units = {
             UnitKind.LOAD: load, UnitKind.STORE: store, UnitKind.ARRAY: array,
             UnitKind.DEPTHWISE: depthwise, UnitKind.ATTENTION: attention,

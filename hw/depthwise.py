@@ -1,13 +1,14 @@
 """Depthwise unit: stride-1 depthwise convolution of levels or of exact partial sums."""
 
 from amaranth import *
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import MEMORY_BITS
+from hw.config import LEVEL_PLANES, MEMORY_BITS
 from hw.depthwise_accumulate import DepthwiseAccumulate
-from hw.depthwise_level import LevelTaps
+from hw.depthwise_level import LevelTaps, TAPS, WEIGHT_BITS
 from hw.depthwise_partial import PartialTaps
+from hw.depthwise_walk import InputRows, ROW_BITS
 from hw.descriptor import Depthwise, DepthwiseMode
 from hw.port import PoolRead, PSUM_LATENCY, PsumRead, PsumWrite, Unit
 
@@ -15,12 +16,8 @@ from hw.port import PoolRead, PSUM_LATENCY, PsumRead, PsumWrite, Unit
 __all__ = ["DepthwiseUnit"]
 
 
-LEVEL_WEIGHT_BITS = 32
-PARTIAL_WEIGHT_BITS = 16
+LANE_BITS = 32
 """A lane's weights of one kernel row in the stream."""
-
-POSITION_BITS = 16
-"""Bits of a product of a row number and a row stride: addresses wrap."""
 
 
 class DepthwiseUnit(wiring.Component):
@@ -28,23 +25,24 @@ class DepthwiseUnit(wiring.Component):
 
     Bit-exact model: :func:`sim.reference.depthwise.depthwise`.
 
-    One pass over the output rows per kernel row, that adds to the partial sums (the first kernel
-    row inside the map writes instead), so that only the weights of one kernel row are held. A
-    pass takes its weights from the stream, R/2 memory words (LEVEL) or R/4 (PARTIAL), when the
-    pass before has written its last sum; it also takes them if it has no row to add. Events:
-    LEVEL counts the set bits of the words read; PARTIAL counts 0. ``crc`` is 0. ``height``,
-    ``width`` and ``out_rows`` are at least 1.
+    One pass over the output rows per kernel row and group of ``depthwise_lanes`` channels, that
+    adds to the partial sums (the first kernel row inside the map writes instead), so that
+    datapath, window and weights exist for one lane group, and weights for one kernel row. A pass
+    takes its weights from the stream, ``depthwise_lanes / 2`` memory words, as soon as the pass
+    before needs its own no more; it also takes them if it has no row to add. Events: LEVEL
+    counts the set bits of the words read; PARTIAL counts 0. ``crc`` is 0. ``height``, ``width``
+    and ``out_rows`` are at least 1.
 
     Cycles without stalls, where n is the positions of the output rows that a kernel row adds to,
-    summed over the kernel rows (its input row lies inside the map):
+    summed over the kernel rows (its input row lies inside the map), and a lane group needs
 
-    - LEVEL: ``46 + (rows / 2 + 18) * (kernel - 1) + 3 * n``;
-    - PARTIAL: ``79 + 4 * n``;
+    - LEVEL: ``max(16, depthwise_lanes / 2 + 6) * kernel + 3 * n``;
+    - PARTIAL: ``max(15, depthwise_lanes / 2 + 9) * kernel + 4 * n``;
 
-    plus at most one for each output row and kernel row whose input row lies above the map.
+    plus at most one for each output row and kernel row whose input row lies above the map: the
+    sum over the lane groups + 31.
 
-    Measured cost for ``rows=32`` alone in an LFE5U-85F-6: 10400 COMB, 10200 FF, 109 MHz (yosys
-    0.70 without flattening, nextpnr 0.11.1).
+    @COST@
 
     Parameters
     ----------
@@ -55,8 +53,8 @@ class DepthwiseUnit(wiring.Component):
     control : ``In(Unit(Depthwise))``
     weights : ``In(stream.Signature(64))``
     pool : ``Out(PoolRead(config))``
-    psum_read : ``Out(PsumRead(config, rows))``
-    psum_write : ``Out(PsumWrite(config, rows))``
+    psum_read : ``Out(PsumRead(config, depthwise_lanes))``
+    psum_write : ``Out(PsumWrite(config, depthwise_lanes))``
     """
 
     def __init__(self, *, config):
@@ -65,8 +63,8 @@ class DepthwiseUnit(wiring.Component):
             "control": In(Unit(Depthwise)),
             "weights": In(stream.Signature(MEMORY_BITS)),
             "pool": Out(PoolRead(config)),
-            "psum_read": Out(PsumRead(config, config.rows)),
-            "psum_write": Out(PsumWrite(config, config.rows)),
+            "psum_read": Out(PsumRead(config, config.depthwise_lanes)),
+            "psum_write": Out(PsumWrite(config, config.depthwise_lanes)),
         })
 
     @property
@@ -77,35 +75,33 @@ class DepthwiseUnit(wiring.Component):
         m = Module()
 
         control = self.control
+        groups = self._config.rows // self._config.depthwise_lanes
 
         job = Signal(Depthwise)
-        # Twice, for control and for wide data; another reset value keeps Yosys from merging them.
-        partial, partial_data = Signal(), Signal(init=1)
+        partial = Signal()
         width_last = Signal(9)
         half = job.kernel[1:]
         kernel_row = Signal(3)
         last_kernel_row = Signal()
-
-        # Where the pass of `kernel_row` finds row `first_row`: its input row and address.
-        input_row = Signal(signed(10))
-        origin = Signal(POSITION_BITS)
-        pitch = Signal(POSITION_BITS)      # from row to row of the input
-        factor = Signal(signed(POSITION_BITS))
-        bits_left = Signal(range(POSITION_BITS))
+        group = Signal(range(max(2, groups)))
+        last_group = Signal()
+        pool_group, psum_group = Signal.like(group), Signal.like(group)    # of passes under way
 
         # The rows of this pass that lie inside the map.
-        pass_input_row = Signal(signed(10))
-        pass_address = Signal(POSITION_BITS)
         pass_psum = Signal(10)
         pass_rows = Signal(10)
-        below = Signal(signed(11))         # rows from there to the end of the map
-        initialise = Signal(2)
+        below = Signal(signed(ROW_BITS + 1))    # rows from there to the end of the map
 
-        start = Signal()
+        first_of_map = Signal()            # their first one
+
         load = Signal()
         loading = Signal()
+        idle = Signal()                    # nothing needs weights, and none are on their way
+        early = Signal()                   # LevelTaps reads ahead while the last sums are written
+        enable = Signal()
         done = Signal()
 
+        m.submodules.rows = rows = InputRows()
         m.submodules.level = level = LevelTaps(config=self._config)
         m.submodules.partial = taps = PartialTaps(config=self._config)
         m.submodules.accumulate = accumulate = DepthwiseAccumulate(config=self._config)
@@ -116,34 +112,37 @@ class DepthwiseUnit(wiring.Component):
         wiring.connect(m, reads.psum, wiring.flipped(self.psum_read))
         wiring.connect(m, accumulate.psum_write, wiring.flipped(self.psum_write))
         m.d.comb += [
-            level.start.eq(start & ~partial),
-            level.address.eq(pass_address),
-            level.row_stride.eq(job.row_stride),
+            rows.first.eq(job.first_row - half),
+            rows.source_row.eq(Mux(partial, job.source_row, 0)),
+            rows.pitch.eq(Mux(partial, job.width, job.row_stride)),
+            rows.step.eq(level.row_step),
+            level.row_address.eq(rows.address),
+            level.group.eq(pool_group),
             level.position_stride.eq(job.position_stride),
-            level.enable.eq(~loading),
-            taps.start.eq(start & partial),
-            taps.address.eq(pass_address),
-            taps.enable.eq(~loading),
-            accumulate.start.eq(start),
+            taps.address.eq(rows.address),
+            taps.advance_next.eq(accumulate.advance_next),
             accumulate.address.eq(pass_psum),
-            accumulate.initialise.eq(initialise),
-            accumulate.partial.eq(partial_data),
-            accumulate.level_sums.eq(level.sums),
-            accumulate.partial_sums.eq(taps.sums),
-            accumulate.valid.eq(level.valid | taps.valid),
+            accumulate.halves.eq(level.halves),
+            accumulate.window.eq(taps.window),
+            accumulate.use.eq(taps.use),
             accumulate.negative.eq(taps.negative),
-            accumulate.last.eq(Mux(partial, taps.last, level.last)),
-            accumulate.end.eq(Mux(partial, taps.end, level.end)),
+            accumulate.valid.eq(level.valid | taps.valid),
+            accumulate.last.eq(level.last | taps.last),
+            accumulate.end.eq(level.end | taps.end),
+            self.psum_read.group.eq(psum_group),
+            self.psum_write.group.eq(psum_group),
+            idle.eq(~level.active & ~taps.active & accumulate.advance & ~load & ~loading),
         ]
         for part in (level, taps, accumulate):
             m.d.comb += [part.rows.eq(pass_rows), part.width_last.eq(width_last)]
         for part in (level, taps):
             m.d.comb += [
+                part.enable.eq(enable),
                 part.advance.eq(accumulate.advance),
                 part.advance_data.eq(accumulate.advance_data),
             ]
 
-        self._load_weights(m, load=load, loading=loading, partial=partial, level=level, taps=taps)
+        self._load_weights(m, load=load, loading=loading, targets=(level.weights, taps.weights))
 
         spikes = Signal(32)
         m.d.comb += [
@@ -155,136 +154,124 @@ class DepthwiseUnit(wiring.Component):
                                   | (self.psum_write.valid & ~self.psum_write.ready)),
             control.stall.stream.eq(self.weights.ready & ~self.weights.valid),
             last_kernel_row.eq(kernel_row == job.kernel - 1),
+            last_group.eq(group == groups - 1),
         ]
-        m.d.sync += [done.eq(0), start.eq(0), load.eq(0), spikes.eq(spikes + level.spikes)]
+        m.d.sync += [
+            done.eq(0), load.eq(0), spikes.eq(spikes + level.spikes),
+            level.start.eq(0), taps.start.eq(0), accumulate.start.eq(0),
+            enable.eq(~loading & ~early),
+            # LevelTaps starts at the highest plane.
+            rows.source.eq(job.source + Mux(partial, 0, LEVEL_PLANES - 1)),
+        ]
 
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += control.run.ready.eq(~done)
-                m.d.sync += [job.eq(control.run.payload), kernel_row.eq(0), spikes.eq(0)]
+                m.d.sync += [
+                    job.eq(control.run.payload),
+                    partial.eq(control.run.p.mode == DepthwiseMode.PARTIAL),
+                    kernel_row.eq(0),
+                    group.eq(0),
+                    spikes.eq(0),
+                ]
                 with m.If(control.run.valid & ~done):
-                    m.d.sync += load.eq(1)
-                    is_partial = control.run.p.mode == DepthwiseMode.PARTIAL
-                    m.d.sync += [partial.eq(is_partial), partial_data.eq(is_partial)]
                     m.next = "PLACE_MAP"
             with m.State("PLACE_MAP"):
-                m.d.sync += [
-                    width_last.eq(job.width - 1),
-                    input_row.eq(job.first_row - half),
-                    pitch.eq(Mux(partial, job.width, job.row_stride)),
-                    origin.eq(0),
-                    bits_left.eq(POSITION_BITS - 1),
-                ]
-                m.next = "PLACE_ROW"
-            with m.State("PLACE_ROW"):
-                m.d.sync += factor.eq(input_row - Mux(partial, job.source_row, 0))
-                m.next = "MULTIPLY"
-            with m.State("MULTIPLY"):
-                # Modulo 2**16, so that a negative row needs no care.
-                m.d.sync += [
-                    origin.eq((origin << 1) + Mux(factor[-1], pitch, 0)),
-                    factor.eq(factor << 1),
-                    bits_left.eq(bits_left - 1),
-                ]
-                with m.If(bits_left == 0):
-                    m.next = "PLACE_SOURCE"
-            with m.State("PLACE_SOURCE"):
-                m.d.sync += origin.eq(origin + job.source)
+                m.d.comb += rows.place.eq(1)
+                m.d.sync += width_last.eq(job.width - 1)
                 m.next = "PLACE_PASS"
             with m.State("PLACE_PASS"):
-                m.d.sync += [
-                    pass_input_row.eq(input_row),
-                    # LevelTaps starts at the highest plane.
-                    pass_address.eq(origin + Mux(partial, 0, 2)),
-                    pass_psum.eq(job.psum),
-                    pass_rows.eq(job.out_rows),
-                ]
-                m.next = "SKIP_ROWS"
+                m.d.comb += rows.rewind.eq(1)
+                m.d.sync += [pass_psum.eq(job.psum), pass_rows.eq(job.out_rows)]
+                with m.If(rows.ready):
+                    m.next = "SKIP_ROWS"
             with m.State("SKIP_ROWS"):
-                m.d.sync += below.eq(job.height - pass_input_row)
-                with m.If((pass_input_row < 0) & (pass_rows != 0)):
+                m.d.sync += below.eq(job.height - rows.row)
+                with m.If((rows.row < 0) & (pass_rows != 0)):
+                    m.d.comb += rows.step.eq(1)
                     m.d.sync += [
-                        pass_input_row.eq(pass_input_row + 1),
-                        pass_address.eq(pass_address + pitch),
                         pass_psum.eq(pass_psum + job.width),
                         pass_rows.eq(pass_rows - 1),
                     ]
                 with m.Else():
                     m.next = "CUT_ROWS"
             with m.State("CUT_ROWS"):
-                m.d.sync += initialise.eq(Cat(pass_input_row == 0, kernel_row == 0))
+                m.d.sync += first_of_map.eq(rows.row == 0)
                 with m.If(below < 0):
                     m.d.sync += pass_rows.eq(0)
                 with m.Elif(below < pass_rows):
                     m.d.sync += pass_rows.eq(below)
-                m.next = "START"
-            with m.State("START"):
-                with m.If(pass_rows == 0):
+                m.next = "WAIT_TAPS"
+            with m.State("WAIT_TAPS"):
+                # Nothing needs the weights of the pass before any more.
+                with m.If(idle):
+                    m.d.sync += load.eq(1)
                     m.next = "NEXT"
-                with m.Else():
-                    m.d.sync += start.eq(1)
-                    m.next = "RUN"
-            with m.State("RUN"):
-                with m.If(accumulate.finish):
+                    with m.If(pass_rows != 0):
+                        m.d.sync += [level.start.eq(~partial), pool_group.eq(group), early.eq(1)]
+                        m.next = "WAIT_SUMS"
+            with m.State("WAIT_SUMS"):
+                with m.If(~accumulate.busy):
+                    m.d.sync += [
+                        taps.start.eq(partial), accumulate.start.eq(1), early.eq(0),
+                        psum_group.eq(group),
+                        accumulate.initialise.eq(Cat(first_of_map, kernel_row == 0)),
+                    ]
+                    m.next = "FETCH"
+            with m.State("FETCH"):
+                with m.If(~level.fetching):
                     m.next = "NEXT"
             with m.State("NEXT"):
-                with m.If(~load & ~loading):
-                    m.d.sync += [
-                        kernel_row.eq(kernel_row + 1),
-                        input_row.eq(input_row + 1),
-                        origin.eq(origin + pitch),
-                        done.eq(last_kernel_row),
-                        load.eq(~last_kernel_row),
-                    ]
-                    m.next = "PLACE_PASS"
+                m.d.sync += group.eq(group + 1)
+                m.next = "PLACE_PASS"
+                with m.If(last_group):
+                    m.d.comb += rows.advance.eq(1)
+                    m.d.sync += [group.eq(0), kernel_row.eq(kernel_row + 1)]
                     with m.If(last_kernel_row):
-                        m.next = "IDLE"
+                        m.next = "FINISH"
+            with m.State("FINISH"):
+                with m.If(idle & ~accumulate.busy):
+                    m.d.sync += done.eq(1)
+                    m.next = "IDLE"
 
         return m
 
-    def _load_weights(self, m, *, load, loading, partial, level, taps):
-        """Shift the weights of a kernel row in from the stream, the last lanes at the far end.
+    def _load_weights(self, m, *, load, loading, targets):
+        """Shift the weights of a pass in from the stream, the last lanes at the far end.
 
         ``load`` is high for a cycle while nothing is computed, ``loading`` from the next one on.
         """
-        rows = self._config.rows
-        per_word = MEMORY_BITS // LEVEL_WEIGHT_BITS, MEMORY_BITS // PARTIAL_WEIGHT_BITS
-        level_weights = Signal(level.weights.shape(), reset_less=True)
-        partial_weights = Signal(taps.weights.shape(), reset_less=True)
-        words_left = Signal(range(rows // per_word[0]))
-        taken = self.weights.valid & self.weights.ready
+        lanes = self._config.depthwise_lanes
+        per_word = MEMORY_BITS // LANE_BITS
+        weights = Signal(data.ArrayLayout(data.ArrayLayout(WEIGHT_BITS, TAPS), lanes),
+                         reset_less=True)
+        words_left = Signal(range(lanes // per_word + 1))
+        # The shift enables all weights: it comes from a register, a cycle after the transfer.
+        word, shift = Signal(MEMORY_BITS, reset_less=True), Signal()
         m.d.comb += [
-            self.weights.ready.eq(loading),
-            level.weights.eq(level_weights),
-            taps.weights.eq(partial_weights),
+            self.weights.ready.eq(words_left != 0),
+            *(target.eq(weights) for target in targets),
         ]
+        m.d.sync += [word.eq(self.weights.payload), shift.eq(0)]
         with m.If(load):
-            m.d.sync += [
-                loading.eq(1),
-                words_left.eq(Mux(partial, rows // per_word[1], rows // per_word[0]) - 1),
-            ]
-        with m.If(taken):
-            m.d.sync += words_left.eq(words_left - 1)
-            with m.If(words_left == 0):
-                m.d.sync += loading.eq(0)
-        for mode, weights, lanes, bits in (
-                (~partial, level_weights, per_word[0], LEVEL_WEIGHT_BITS),
-                (partial, partial_weights, per_word[1], PARTIAL_WEIGHT_BITS)):
-            width = len(Value.cast(weights[0]))
-            word = Cat(self.weights.payload.word_select(i, bits)[:width] for i in range(lanes))
-            with m.If(taken & mode):
-                m.d.sync += weights.eq(Cat(Value.cast(weights)[lanes * width:], word))
+            m.d.sync += [loading.eq(1), words_left.eq(lanes // per_word)]
+        with m.Elif(self.weights.valid & self.weights.ready):
+            m.d.sync += [shift.eq(1), words_left.eq(words_left - 1)]
+        with m.Elif(words_left == 0):
+            m.d.sync += loading.eq(0)
+        with m.If(shift):
+            width = TAPS * WEIGHT_BITS
+            m.d.sync += weights.eq(Cat(
+                Value.cast(weights)[per_word * width:],
+                (word.word_select(i, LANE_BITS)[:width] for i in range(per_word))))
 
 
 class _MergeReads(wiring.Component):
     """Two readers of the partial sums on one port; ``a`` goes first."""
 
     def __init__(self, *, config):
-        super().__init__({
-            "a": In(PsumRead(config, config.rows)),
-            "b": In(PsumRead(config, config.rows)),
-            "psum": Out(PsumRead(config, config.rows)),
-        })
+        read = PsumRead(config, config.depthwise_lanes)
+        super().__init__({"a": In(read), "b": In(read), "psum": Out(read)})
 
     def elaborate(self, platform):
         m = Module()
@@ -293,21 +280,20 @@ class _MergeReads(wiring.Component):
         # A refused request must not change: the choice is kept.
         held, held_b = Signal(), Signal()
         choose_b = Mux(held, held_b, ~a.valid)
-        from_b = Signal(PSUM_LATENCY)
         m.d.comb += [
             psum.valid.eq(a.valid | b.valid),
             psum.address.eq(Mux(choose_b, b.address, a.address)),
             a.ready.eq(psum.ready & ~choose_b),
             b.ready.eq(psum.ready & choose_b),
-            a.data.eq(psum.data),
-            b.data.eq(psum.data),
-            a.data_valid.eq(psum.data_valid & ~from_b[-1]),
-            b.data_valid.eq(psum.data_valid & from_b[-1]),
         ]
-        m.d.sync += [
-            held.eq(psum.valid & ~psum.ready),
-            held_b.eq(choose_b),
-            from_b.eq(Cat(b.valid & choose_b, from_b)),
-        ]
+        m.d.sync += [held.eq(psum.valid & ~psum.ready), held_b.eq(choose_b)]
+        for name, port in [("a", a), ("b", b)]:
+            valid = port.valid & port.ready
+            for cycle in range(PSUM_LATENCY):
+                # A register of its own where the data arrives, for it enables all lanes.
+                moved = Signal(name=f"{name}_{cycle}")
+                m.d.sync += moved.eq(valid)
+                valid = moved
+            m.d.comb += [port.data.eq(psum.data), port.data_valid.eq(valid)]
 
         return m

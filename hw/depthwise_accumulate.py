@@ -1,29 +1,36 @@
-"""Back end of the depthwise unit: bit-serial accumulation into the partial-sum memory."""
+"""Back end of the depthwise unit: sums of taps, accumulated into the partial-sum memory."""
 
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.depthwise_level import LEVEL_SUM_BITS
-from hw.depthwise_partial import partial_sum_bits
+from hw.depthwise_level import HALF_BITS
+from hw.depthwise_partial import PARTIAL_BITS, TAPS
 from hw.depthwise_walk import Walk
+from hw.packed_add import guard_bit, packed_add
 from hw.port import PsumRead, PsumWrite
 
 
 __all__ = ["DepthwiseAccumulate"]
 
 
+PAIR_BITS = PARTIAL_BITS + 1
+SUM_BITS = PARTIAL_BITS + 2
+"""Three inputs of 18 bits."""
+
 RESULT_BITS = 23
 """A kernel row: three inputs of 18 bits times -8..7."""
 
 
 class DepthwiseAccumulate(wiring.Component):
-    """Add up sums of planes or weight bits, then add the results to the partial sums.
+    """Add up taps, then planes or weight bits, then add the results to the partial sums.
 
-    ``acc = 2 * acc + sum`` for the sums of a position; the last one gives the result, that is
-    added to the partial sum of the position, or written where ``initialise`` says so. One sum
-    per cycle; a result every third cycle. A partial sum is read ahead of its result; each is
-    read and written once in a pass, so that there is no hazard inside a pass.
+    A sum is that of ``halves`` and of the taps of ``window`` that ``use`` selects; one of the two
+    is 0, so that both modes share the adders. ``acc = 2 * acc + sum`` for the sums of a
+    position; the last one gives the result, that is added to the partial sum of the position, or
+    written where ``initialise`` says so. One sum per cycle; a result every third cycle. A
+    partial sum is read ahead of its result; each is read and written once in a pass, so that
+    there is no hazard inside a pass.
 
     Parameters
     ----------
@@ -32,44 +39,53 @@ class DepthwiseAccumulate(wiring.Component):
     Members
     -------
     start : ``In(1)``
-        Begin a pass; at least 2 cycles after ``finish`` of the one before. ``rows``,
-        ``width_last`` and ``initialise`` are stable up to ``finish``.
+        Begin a pass; while not ``busy``. ``width_last`` and ``initialise`` are stable until the
+        end of the pass. Its sums come after this cycle.
+    rows, width_last : ``In(9)``
     address : ``In(10)``
         Partial sum of the first position; the others follow.
     initialise : ``In(2)``
         Write instead of add: bit 0 in the first row, bit 1 in all rows.
-    partial : ``In(1)``
-        Take ``partial_sums`` (inverted where ``negative``), not ``level_sums``.
-    valid, negative, last, end : ``In(1)``
+    halves, window, use : ``In``
         See the taps.
+    negative : ``In(1)``
+        The sum counts as negative; only that of ``window``.
+    valid, last, end : ``In(1)``
+        A sum, the last one of a position, of the pass too.
     advance, advance_data : ``Out(1)``
         Sums are taken. The same signal from two registers: one for control, one for wide data.
-    finish : ``Out(1)``
-        High for a cycle after the last write of the pass was accepted.
-    psum_read : ``Out(PsumRead(config, rows))``
-    psum_write : ``Out(PsumWrite(config, rows))``
+    advance_next : ``Out(1)``
+        ``advance`` in the next cycle.
+    busy : ``Out(1)``
+        From the cycle after ``start`` until the last write of the pass was accepted.
+    psum_read : ``Out(PsumRead(config, depthwise_lanes))``
+        Without its ``group``.
+    psum_write : ``Out(PsumWrite(config, depthwise_lanes))``
+        Without its ``group``.
     """
 
     def __init__(self, *, config):
         self._config = config
+        lanes = config.depthwise_lanes
         super().__init__({
             "start": In(1),
             "rows": In(9),
             "width_last": In(9),
             "address": In(10),
             "initialise": In(2),
-            "partial": In(1),
-            "level_sums": In(data.ArrayLayout(signed(LEVEL_SUM_BITS), config.rows)),
-            "partial_sums": In(data.ArrayLayout(signed(partial_sum_bits(config)), config.rows)),
-            "valid": In(1),
+            "halves": In(data.ArrayLayout(data.ArrayLayout(HALF_BITS, 2), lanes)),
+            "window": In(data.ArrayLayout(data.ArrayLayout(PARTIAL_BITS, lanes), TAPS)),
+            "use": In(data.ArrayLayout(TAPS, lanes)),
             "negative": In(1),
+            "valid": In(1),
             "last": In(1),
             "end": In(1),
             "advance": Out(1, init=1),
             "advance_data": Out(1),
-            "finish": Out(1),
-            "psum_read": Out(PsumRead(config, config.rows)),
-            "psum_write": Out(PsumWrite(config, config.rows)),
+            "advance_next": Out(1),
+            "busy": Out(1),
+            "psum_read": Out(PsumRead(config, lanes)),
+            "psum_write": Out(PsumWrite(config, lanes)),
         })
 
     @property
@@ -79,39 +95,34 @@ class DepthwiseAccumulate(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        rows, acc_bits = self._config.rows, self._config.acc_bits
+        lanes, acc_bits = self._config.depthwise_lanes, self._config.acc_bits
         bits = min(RESULT_BITS, acc_bits)
-        read, write = self.psum_read, self.psum_write
+        write = self.psum_write
 
-        def lanes(width):
-            return Signal(data.ArrayLayout(signed(width), rows), reset_less=True,
-                          src_loc_at=1)
+        def registers(name, width):
+            return [Signal(width, name=f"{name}_{j}", reset_less=True) for j in range(lanes)]
 
-        sums = lanes(partial_sum_bits(self._config))
-        acc, result = lanes(bits), lanes(bits)
-        target, written = lanes(acc_bits), lanes(acc_bits)
-        valid, negative, last, end = (Signal(name=f"sum_{name}")
-                                      for name in ("valid", "negative", "last", "end"))
+        # Flags travel beside the sums: behind pairs, behind sums.
+        flags = {name: Signal(name=f"pair_{name}") for name in ("valid", "negative", "last", "end")}
+        valid, negative, last, end = (Signal(name=f"sum_{name}") for name in flags)
         result_valid, result_end = Signal(), Signal()
-        target_valid, target_asked = Signal(), Signal()
+        target_valid = Signal()
         written_end = Signal()
 
-        # Result and target -> written.
+        # Stop the sums before a last one meets a result that is not added yet. A register,
+        # for it enables every stage; it may stop them a cycle more than needed. Three registers
+        # of one signal, each for its own part of the loads. They differ in reset value or
+        # polarity, or Yosys would merge them; nothing is valid at reset.
         add = Signal()
-        add_sum = Signal()
-        add_last, clear_acc = Signal(), Signal()
-        # Three registers of one signal, each for its own part of some 2,500 loads. They differ
-        # in reset value or polarity, or Yosys would merge them; nothing is valid at reset.
-        hold = Signal()
+        add_sum, add_last, clear_acc = Signal(), Signal(), Signal()
+        hold, hold_next = Signal(), Signal()
+        valid_next = Mux(hold, valid, flags["valid"])
+        last_next = Mux(hold, valid & last, flags["valid"] & flags["last"])
         m.d.comb += [
             add.eq(result_valid & target_valid & ~write.valid),
+            hold_next.eq(last_next & ((result_valid & ~add) | add_last)),
+            self.advance_next.eq(~hold_next),
         ]
-        # Stop the sums before a last one meets a result that is not added yet. A register,
-        # for it enables every stage; it may stop them a cycle more than needed.
-        valid_next = Mux(hold, valid, self.valid)
-        last_next = Mux(hold, valid & last, self.valid & self.last)
-        hold_next = Signal()
-        m.d.comb += hold_next.eq(last_next & ((result_valid & ~add) | add_last))
         m.d.sync += [
             hold.eq(hold_next),
             self.advance.eq(~hold_next), self.advance_data.eq(~hold_next),
@@ -120,75 +131,122 @@ class DepthwiseAccumulate(wiring.Component):
             add_last.eq(last_next & ~hold_next),
             clear_acc.eq((last_next & ~hold_next) | self.start),
         ]
-
         with m.If(~hold):
             m.d.sync += [
-                valid.eq(self.valid),
-                negative.eq(self.partial & self.negative),
-                last.eq(self.last),
-                end.eq(self.end),
+                *(flags[name].eq(getattr(self, name)) for name in flags),
+                valid.eq(flags["valid"]),
+                negative.eq(flags["negative"]),
+                last.eq(flags["last"]),
+                end.eq(flags["end"]),
             ]
-            for j in range(rows):
-                bit_sum = self.partial_sums[j]
-                inverted = bit_sum ^ self.negative.replicate(len(bit_sum))
-                m.d.sync += sums[j].eq(Mux(self.partial, inverted.as_signed(),
-                                           self.level_sums[j]))
 
-        # Sums -> acc, or result with the last one. The carry of a negative sum comes from one
-        # more bit below.
-        for j in range(rows):
-            total = (Cat(negative, 0, acc[j][:-1]).as_signed()
-                     + Cat(negative, sums[j]).as_signed())[1:bits + 1]
+        # Taps -> pairs and thirds -> sums. A negative sum -a-b-c is ~a + ~b + ~c and a carry
+        # into each of the additions that follow, whose lowest bit is there for it.
+        guard = guard_bit(m, "guard", self.valid)
+        pairs, thirds, sums = (registers("pair", PAIR_BITS), registers("third", PARTIAL_BITS),
+                               registers("sum", SUM_BITS))
+        additions = []
+        for j in range(lanes):
+            terms = [(self.window[t][j] & self.use[j][t].replicate(PARTIAL_BITS))
+                     ^ self.negative.replicate(PARTIAL_BITS) for t in range(TAPS)]
+            operands = [_extend(terms[k] | _extend(self.halves[j][k], PARTIAL_BITS), PAIR_BITS)
+                        for k in range(2)]
+            additions.append((Cat(self.negative, operands[0], guard),
+                              Cat(self.negative, operands[1])))
+            with m.If(self.advance_data):
+                m.d.sync += thirds[j].eq(terms[2])
+        with m.If(self.advance_data):
+            self._take(m, "pair_adders", pairs, additions)
+            carry = flags["negative"]
+            self._take(m, "sum_adders", sums, [
+                (Cat(carry, _extend(pair, SUM_BITS), guard), Cat(carry, _extend(third, SUM_BITS)))
+                for pair, third in zip(pairs, thirds, strict=True)])
+
+        # Sums -> acc, or result with the last one. The lowest bit of 2 * acc is free for a carry.
+        acc, result = registers("acc", bits), registers("result", bits)
+        totals = packed_add(m, "acc_adders", [
+            (Cat(negative, a[:-1], guard), _extend(s, bits))
+            for a, s in zip(acc, sums, strict=True)])
+        for j in range(lanes):
             with m.If(clear_acc):
                 m.d.sync += acc[j].eq(0)
             with m.Elif(add_sum):
-                m.d.sync += acc[j].eq(total)
+                m.d.sync += acc[j].eq(totals[j])
             with m.If(add_last):
-                m.d.sync += result[j].eq(total)
+                m.d.sync += result[j].eq(totals[j])
         with m.If(add):
             m.d.sync += result_valid.eq(0)
         with m.If(add_last):
             m.d.sync += [result_valid.eq(1), result_end.eq(end)]
 
-        # Read the next target as soon as the last one is used; nothing to read where 0 is added.
+        # Result and target -> written, which may be anything until it is valid.
+        target = self._read_targets(m, add=add, valid=target_valid)
+        written = registers("written", acc_bits)
+        written_free = Signal(init=1)      # ~write.valid, for the data
+        totals = packed_add(m, "result_adders", [
+            (Cat(t, guard), _extend(r, acc_bits)) for t, r in zip(target, result, strict=True)])
+        with m.If(written_free):
+            m.d.sync += [w.eq(total) for w, total in zip(written, totals, strict=True)]
+        m.d.comb += write.data.eq(Cat(written))
+        with m.If(self.start):
+            m.d.sync += self.busy.eq(1)
+        with m.Elif(write.valid & write.ready & written_end):
+            m.d.sync += self.busy.eq(0)
+        with m.If(write.valid & write.ready):
+            m.d.sync += [write.valid.eq(0), written_free.eq(1), write.address.eq(write.address + 1)]
+        with m.If(add):
+            m.d.sync += [write.valid.eq(1), written_free.eq(0), written_end.eq(result_end)]
+        with m.If(self.start):
+            m.d.sync += write.address.eq(self.address)
+
+        return m
+
+    @staticmethod
+    def _take(m, name, registers, additions):
+        """Registers of sums whose operands have a carry below and a guard bit above them."""
+        sums = packed_add(m, name, additions)
+        m.d.sync += [register.eq(value[1:]) for register, value in zip(registers, sums,
+                                                                       strict=True)]
+
+    def _read_targets(self, m, *, add, valid):
+        """Read the next target as soon as the last one is used; none where the result is all.
+
+        ``add`` uses a target, ``valid`` tells that there is one. Returns it.
+        """
+        lanes, acc_bits = self._config.depthwise_lanes, self._config.acc_bits
+        read = self.psum_read
+        target = [Signal(acc_bits, name=f"target_{j}", reset_less=True) for j in range(lanes)]
         m.submodules.walk = walk = Walk()
         zero = self.initialise[1] | (self.initialise[0] & walk.first_row)
-        want = Signal()
-        clear = Signal()
+        want, asked = Signal(), Signal()
+        clear, cleared = Signal(), Signal()
         accepted = read.valid & read.ready
         m.d.comb += [
             walk.start.eq(self.start),
             walk.rows.eq(self.rows),
             walk.width_last.eq(self.width_last),
-            want.eq(walk.active & ~target_asked & (~target_valid | add)),
+            want.eq(walk.active & ~asked & (~valid | add)),
             read.valid.eq(want & ~zero),
             clear.eq(want & zero),
             walk.step.eq(accepted | clear),
         ]
+        m.d.sync += cleared.eq(clear)
         with m.If(add):
-            m.d.sync += target_valid.eq(0)
-        with m.If(accepted):
-            m.d.sync += target_asked.eq(1)
+            m.d.sync += valid.eq(0)
         with m.If(walk.step):
-            m.d.sync += read.address.eq(read.address + 1)
-        with m.If(read.data_valid):
-            m.d.sync += target_asked.eq(0)
-        with m.If(read.data_valid | clear):
-            m.d.sync += target_valid.eq(1)
-        with m.If(clear):
-            m.d.sync += target.eq(0)
+            m.d.sync += [asked.eq(1), read.address.eq(read.address + 1)]
+        with m.If(read.data_valid | cleared):
+            m.d.sync += [asked.eq(0), valid.eq(1)]
+        with m.If(cleared):
+            m.d.sync += [t.eq(0) for t in target]
         with m.Elif(read.data_valid):
-            m.d.sync += target.eq(read.data)
-
-        m.d.comb += write.data.eq(written)
-        m.d.sync += self.finish.eq(write.valid & write.ready & written_end)
-        with m.If(write.valid & write.ready):
-            m.d.sync += [write.valid.eq(0), write.address.eq(write.address + 1)]
-        with m.If(add):
-            m.d.sync += [write.valid.eq(1), written_end.eq(result_end)]
-            m.d.sync += (written[j].eq(target[j] + result[j]) for j in range(rows))
-
+            m.d.sync += [t.eq(read.data[j]) for j, t in enumerate(target)]
         with m.If(self.start):
-            m.d.sync += [read.address.eq(self.address), write.address.eq(self.address)]
+            m.d.sync += read.address.eq(self.address)
 
-        return m
+        return target
+
+
+def _extend(value, width):
+    """Two's complement bits, with the sign up to ``width``."""
+    return Cat(value, value[-1].replicate(width - len(value)))

@@ -5,19 +5,21 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import LEVEL_PLANES
-from hw.depthwise_walk import Walk
+from hw.depthwise_walk import ADDRESS_BITS, Walk
+from hw.packed_add import guard_bit, packed_add
 from hw.pool_prefetch import PoolPrefetch
 from hw.port import PoolRead
 
 
-__all__ = ["LevelTaps", "LEVEL_SUM_BITS"]
+__all__ = ["LevelTaps", "HALF_BITS", "TAPS", "WEIGHT_BITS"]
 
 
 TAPS = 7
 CENTRE = TAPS // 2
 WEIGHT_BITS = 4
-LEVEL_SUM_BITS = 7
-"""Seven weights of -8..7: -56..49."""
+PAIR_BITS = WEIGHT_BITS + 1
+HALF_BITS = WEIGHT_BITS + 2
+"""Four weights of -8..7."""
 
 
 class LevelTaps(wiring.Component):
@@ -34,43 +36,58 @@ class LevelTaps(wiring.Component):
     Members
     -------
     start : ``In(1)``
-        Begin a pass; ``address``, ``row_stride``, ``position_stride``, ``rows`` and
-        ``width_last`` are stable until its last sum is taken.
-    address : ``In(16)``
-        The highest plane of the first position of the first row.
+        Begin a pass; ``group``, ``position_stride``, ``rows`` and ``width_last`` are stable
+        until its last sum is taken.
+    row_address : ``In(16)``
+        The highest plane of the first position of a row: the first one with ``start``, the next
+        one from the cycle after ``row_step``.
+    row_step : ``Out(1)``
+    group : ``In(range(rows / lanes))``
+        Lane group, of ``depthwise_lanes``.
+    position_stride : ``In(12)``
+    rows, width_last : ``In(9)``
+    fetching : ``Out(1)``
+        Rows of the pass are still to come.
+    active : ``Out(1)``
+        From the cycle after ``start`` up to the last step; ``weights`` are needed up to the
+        first cycle with ``advance`` that follows.
     enable : ``In(1)``
-        ``weights`` are valid; low may only delay the sums.
-    weights : ``In(ArrayLayout(ArrayLayout(signed(4), 7), rows))``
+        ``weights`` are valid and sums may be taken; low may only delay them.
+    weights : ``In(ArrayLayout(ArrayLayout(4, 7), lanes))``
+        Two's complement.
     advance, advance_data : ``In(1)``
         The sums, valid or not, are taken; twice the same, for control and for wide data.
-    sums : ``Out(ArrayLayout(signed(7), rows))``
-        Two additions behind registers.
+    halves : ``Out(ArrayLayout(ArrayLayout(6, 2), lanes))``
+        Sums of four and of three taps, two's complement; 0 outside of a pass.
     valid, last, end : ``Out(1)``
-        Sums are valid, of the lowest plane, of the last position too.
-    spikes : ``Out(range(rows + 1))``
-        Set bits of a word taken from the pool, 0 in a cycle without one.
+        Sums are valid, of the lowest plane, of the last position too; 0 outside of a pass.
+    spikes : ``Out(range(lanes + 1))``
+        Set bits of the lanes of a word taken from the pool, 0 in a cycle without one.
     pool : ``Out(PoolRead(config))``
     """
 
     def __init__(self, *, config):
         self._config = config
+        lanes = config.depthwise_lanes
         super().__init__({
             "start": In(1),
-            "address": In(16),
-            "row_stride": In(16),
+            "row_address": In(ADDRESS_BITS),
+            "row_step": Out(1),
+            "group": In(range(max(2, config.rows // lanes))),
             "position_stride": In(12),
             "rows": In(9),
             "width_last": In(9),
+            "fetching": Out(1),
+            "active": Out(1),
             "enable": In(1),
-            "weights": In(data.ArrayLayout(data.ArrayLayout(signed(WEIGHT_BITS), TAPS),
-                                           config.rows)),
+            "weights": In(data.ArrayLayout(data.ArrayLayout(WEIGHT_BITS, TAPS), lanes)),
             "advance": In(1),
             "advance_data": In(1),
-            "sums": Out(data.ArrayLayout(signed(LEVEL_SUM_BITS), config.rows)),
+            "halves": Out(data.ArrayLayout(data.ArrayLayout(HALF_BITS, 2), lanes)),
             "valid": Out(1),
             "last": Out(1),
             "end": Out(1),
-            "spikes": Out(range(config.rows + 1)),
+            "spikes": Out(range(lanes + 1)),
             "pool": Out(PoolRead(config)),
         })
 
@@ -81,11 +98,20 @@ class LevelTaps(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        rows = self._config.rows
+        rows, lanes = self._config.rows, self._config.depthwise_lanes
         m.submodules.prefetch = prefetch = PoolPrefetch(config=self._config)
         m.submodules.input = read = Walk()
         m.submodules.output = output = Walk()
-        wiring.connect(m, prefetch.pool, wiring.flipped(self.pool))
+        # Only the lanes of the group go on: the rest of the queue vanishes in synthesis.
+        m.d.comb += [
+            self.pool.address.eq(prefetch.pool.address),
+            self.pool.valid.eq(prefetch.pool.valid),
+            prefetch.pool.ready.eq(self.pool.ready),
+            prefetch.pool.data_valid.eq(self.pool.data_valid),
+            prefetch.pool.data.eq(self.pool.data if lanes == rows
+                                  else self.pool.data.word_select(self.group, lanes)),
+        ]
+        word = prefetch.words.payload[:lanes]
         for walk in (read, output):
             m.d.comb += [
                 walk.start.eq(self.start),
@@ -102,18 +128,21 @@ class LevelTaps(wiring.Component):
         drained = Signal()
         m.d.sync += drained.eq(prefetch.empty & ~read.active & ~self.start)
         m.d.comb += [
-            ready.eq(self.enable & self.advance & output.active),
+            self.fetching.eq(read.active),
+            self.active.eq(output.active),
+            # What fills the line needs no weights.
+            ready.eq((self.enable | (fill != 0)) & self.advance & output.active),
             prefetch.words.ready.eq(ready),
             step.eq(ready & (prefetch.words.valid | drained)),
             output.step.eq(step & (plane == 0) & (fill == 0)),
         ]
-        line = Signal(data.ArrayLayout(rows, LEVEL_PLANES * (TAPS - 1) + 1))
+        line = Signal(data.ArrayLayout(lanes, LEVEL_PLANES * (TAPS - 1) + 1), reset_less=True)
         left_mask = Signal(CENTRE)
         with m.If(self.start):
             m.d.sync += [plane.eq(LEVEL_PLANES - 1), fill.eq(CENTRE), left_mask.eq(0)]
         with m.Elif(step):
             m.d.sync += [
-                line.eq(Cat(prefetch.words.payload, line)),
+                line.eq(Cat(word, line)),
                 plane.eq(Mux(plane == 0, LEVEL_PLANES - 1, plane - 1)),
             ]
             with m.If((plane == 0) & (fill != 0)):
@@ -121,70 +150,78 @@ class LevelTaps(wiring.Component):
             with m.If(output.step):
                 m.d.sync += left_mask.eq(Mux(output.row_end, 0, Cat(1, left_mask)))
 
-        # Line -> pairs -> sums.
+        # Line -> pairs -> halves. Left taps are masked by the positions passed, right taps by the
+        # positions to come, all of them outside of a pass.
         mask = Signal(TAPS)
-        line_valid, line_last, line_end = Signal(), Signal(), Signal()
-        pairs = [Signal(data.ArrayLayout(signed(WEIGHT_BITS + 1), TAPS // 2 + 1), name=f"pairs_{j}")
-                 for j in range(rows)]
+        inside = Cat(left_mask[::-1], 1, (output.x_left > t for t in range(CENTRE)))
+        flags = {"valid": step & (fill == 0), "last": output.active & (plane == 0),
+                 "end": output.active & output.end}
         with m.If(self.advance_data):
-            m.d.sync += [
-                line_valid.eq(step & (fill == 0)),
-                line_last.eq(plane == 0),
-                line_end.eq(output.end),
-                # Left taps by the positions passed, right taps by the positions to come.
-                mask.eq(Cat(left_mask[::-1], 1, (output.x_left > t for t in range(CENTRE)))),
-                self.valid.eq(line_valid),
-                self.last.eq(line_last),
-                self.end.eq(line_end),
-            ]
-            for j in range(rows):
-                terms = [self.weights[j][t]
-                         & (line[LEVEL_PLANES * (TAPS - 1 - t)][j] & mask[t])
-                         .replicate(WEIGHT_BITS).as_signed() for t in range(TAPS)]
-                terms.append(C(0, 1))
-                m.d.sync += (pairs[j][t // 2].eq(terms[t] + terms[t + 1])
-                             for t in range(0, TAPS + 1, 2))
-        for j in range(rows):
-            p = pairs[j]
-            m.d.comb += self.sums[j].eq((p[0] + p[1]) + (p[2] + p[3]))
+            m.d.sync += mask.eq(inside & output.active.replicate(TAPS))
+            for stage in ("line", "pairs"):
+                for name, flag in flags.items():
+                    moved = Signal(name=f"{stage}_{name}")
+                    m.d.sync += moved.eq(flag)
+                    flags[name] = moved
+            m.d.sync += [self.valid.eq(flags["valid"]), self.last.eq(flags["last"]),
+                         self.end.eq(flags["end"])]
 
-        self._count(m, prefetch.words)
+        guard = guard_bit(m, "guard", self.enable)
+        pairs, halves = [], []
+        for j in range(lanes):
+            terms = [self.weights[j][t] & (line[LEVEL_PLANES * (TAPS - 1 - t)][j] & mask[t])
+                     .replicate(WEIGHT_BITS) for t in range(TAPS)]
+            terms = [Cat(term, term[-1]) for term in terms]
+            pairs += [(Cat(terms[t], guard), terms[t + 1]) for t in range(0, TAPS - 1, 2)]
+            single = Signal(WEIGHT_BITS, name=f"single_{j}", reset_less=True)
+            with m.If(self.advance_data):
+                m.d.sync += single.eq(terms[-1])
+            halves.append(Cat(single, single[-1]))
+        pairs = self._add(m, "pair", pairs, PAIR_BITS)
+        terms = [(*pairs[3 * j:3 * j + 3], halves[j]) for j in range(lanes)]
+        halves = self._add(m, "half", [
+            (Cat(a, a[-1], guard), Cat(b, b[-1]))
+            for lane in terms for a, b in (lane[:2], lane[2:])], HALF_BITS)
+        m.d.comb += self.halves.eq(Cat(halves))
+
+        self._count(m, word, prefetch.words.valid & prefetch.words.ready)
 
         return m
+
+    def _add(self, m, name, additions, bits):
+        """Registers of the sums of the additions, without the guard bit."""
+        registers = [Signal(bits, name=f"{name}_{k}", reset_less=True)
+                     for k in range(len(additions))]
+        sums = packed_add(m, f"{name}_adders", additions)
+        with m.If(self.advance_data):
+            m.d.sync += [register.eq(value) for register, value in zip(registers, sums,
+                                                                       strict=True)]
+        return registers
 
     def _fetch(self, m, walk, addresses):
         """Addresses of the planes of every position, the highest plane first."""
         plane = Signal(range(LEVEL_PLANES))
-        position = Signal(16)              # the next position of the row
-        row = Signal(16)                   # the next row
+        position = Signal(ADDRESS_BITS)    # the next position of the row
         taken = addresses.valid & addresses.ready
+        next_row = taken & (plane == 0) & walk.row_end
         m.d.comb += [
             addresses.valid.eq(walk.active),
             walk.step.eq(taken & (plane == 0)),
+            self.row_step.eq(self.start | next_row),
         ]
-        with m.If(self.start):
+        target = Mux(self.start | walk.row_end, self.row_address, position)
+        with m.If(taken):
+            m.d.sync += [plane.eq(plane - 1), addresses.payload.eq(addresses.payload - 1)]
+        with m.If(self.start | (taken & (plane == 0))):
             m.d.sync += [
                 plane.eq(LEVEL_PLANES - 1),
-                addresses.payload.eq(self.address),
-                position.eq(self.address + self.position_stride),
-                row.eq(self.address + self.row_stride),
+                addresses.payload.eq(target),
+                position.eq(target + self.position_stride),
             ]
-        with m.Elif(taken):
-            m.d.sync += [plane.eq(plane - 1), addresses.payload.eq(addresses.payload - 1)]
-            with m.If(plane == 0):
-                target = Mux(walk.row_end, row, position)
-                m.d.sync += [
-                    plane.eq(LEVEL_PLANES - 1),
-                    addresses.payload.eq(target),
-                    position.eq(target + self.position_stride),
-                ]
-                with m.If(walk.row_end):
-                    m.d.sync += row.eq(row + self.row_stride)
 
-    def _count(self, m, words):
+    def _count(self, m, word, taken):
         """Set bits of the words, two cycles late."""
-        taken = words.valid & words.ready
-        level = [Mux(taken, bit, 0) for bit in words.payload]
+        level = [Mux(taken, bit, 0) for bit in word]
         step = 0
         while len(level) > 1:
             level = [sum(level[i:i + 2]) for i in range(0, len(level), 2)]

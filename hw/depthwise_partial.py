@@ -4,31 +4,29 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.depthwise_level import TAPS as LEVEL_TAPS
+from hw.depthwise_level import WEIGHT_BITS
 from hw.depthwise_walk import Walk
 from hw.port import PsumRead
 
 
-__all__ = ["PartialTaps", "PARTIAL_BITS", "partial_sum_bits"]
+__all__ = ["PartialTaps", "PARTIAL_BITS", "TAPS"]
 
 
 TAPS = 3
-WEIGHT_BITS = 4
+FIRST_TAP = (LEVEL_TAPS - TAPS) // 2
 PARTIAL_BITS = 18
 """Significant bits of an input."""
 
 
-def partial_sum_bits(config):
-    """Width of a sum of three inputs; wraps where ``acc_bits`` wraps anyway."""
-    return min(PARTIAL_BITS + 2, config.acc_bits)
-
-
 class PartialTaps(wiring.Component):
-    """Sums of three horizontal taps per lane, weight bit by weight bit, the sign first.
+    """Three horizontal taps per lane and which of them to add, weight bit by weight bit, the sign
+    first.
 
-    No multiplier: a sum has the inputs whose weight has the bit. The sign's sum is inverted and
-    must count as negative: ``-s = ~s + 1``. As in :class:`hw.depthwise_level.LevelTaps` all rows
-    form one sequence. Four cycles per position, if inputs come and sums are taken: an input is
-    asked for as soon as the one before has entered the window.
+    No multiplier: a sum has the inputs whose weight has the bit. As in
+    :class:`hw.depthwise_level.LevelTaps` all rows form one sequence. Four cycles per position,
+    if inputs come and sums are taken: an input is asked for as soon as the one before has
+    entered the window.
 
     Parameters
     ----------
@@ -40,35 +38,49 @@ class PartialTaps(wiring.Component):
         Begin a pass; ``rows`` and ``width_last`` are stable until its last sum is taken.
     address : ``In(10)``
         Partial sums of the first position; the others follow.
+    rows, width_last : ``In(9)``
+    active : ``Out(1)``
+        From the cycle after ``start`` up to the last step.
     enable : ``In(1)``
-        ``weights`` are valid; low may only delay the sums.
-    weights : ``In(ArrayLayout(ArrayLayout(4, 3), rows))``
+        ``weights`` are valid and sums may be taken; low may only delay them.
+    weights : ``In(ArrayLayout(ArrayLayout(4, 7), lanes))``
+        Of seven taps, the three in the middle are looked at.
     advance, advance_data : ``In(1)``
-        The sums, valid or not, are taken; twice the same, for control and for wide data.
-    sums : ``Out(ArrayLayout(signed(partial_sum_bits(config)), rows))``
-        One addition behind registers.
+        The taps, valid or not, are taken; twice the same, for control and for wide data.
+    advance_next : ``In(1)``
+        ``advance`` in the next cycle.
+    window : ``Out(ArrayLayout(ArrayLayout(18, lanes), 3))``
+        Two's complement; the left tap first.
+    use : ``Out(ArrayLayout(3, lanes))``
+        Taps to be added; 0 outside of a pass.
     valid, negative, last, end : ``Out(1)``
-        Sums are valid, of the sign bit, of the lowest bit, of the last position too.
-    psum : ``Out(PsumRead(config, rows))``
+        Taps are valid, of the sign bit, of the lowest bit, of the last position too; 0 outside
+        of a pass.
+    psum : ``Out(PsumRead(config, depthwise_lanes))``
+        Without its ``group``.
     """
 
     def __init__(self, *, config):
         self._config = config
+        lanes = config.depthwise_lanes
         super().__init__({
             "start": In(1),
             "address": In(10),
             "rows": In(9),
             "width_last": In(9),
+            "active": Out(1),
             "enable": In(1),
-            "weights": In(data.ArrayLayout(data.ArrayLayout(WEIGHT_BITS, TAPS), config.rows)),
+            "weights": In(data.ArrayLayout(data.ArrayLayout(WEIGHT_BITS, LEVEL_TAPS), lanes)),
             "advance": In(1),
             "advance_data": In(1),
-            "sums": Out(data.ArrayLayout(signed(partial_sum_bits(config)), config.rows)),
+            "advance_next": In(1),
+            "window": Out(data.ArrayLayout(data.ArrayLayout(PARTIAL_BITS, lanes), TAPS)),
+            "use": Out(data.ArrayLayout(TAPS, lanes)),
             "valid": Out(1),
             "negative": Out(1),
             "last": Out(1),
             "end": Out(1),
-            "psum": Out(PsumRead(config, config.rows)),
+            "psum": Out(PsumRead(config, lanes)),
         })
 
     @property
@@ -78,8 +90,7 @@ class PartialTaps(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        rows = self._config.rows
-        bits = min(PARTIAL_BITS, self._config.acc_bits)
+        lanes = self._config.depthwise_lanes
         m.submodules.input = read = Walk()
         m.submodules.output = output = Walk()
         for walk in (read, output):
@@ -90,12 +101,12 @@ class PartialTaps(wiring.Component):
             ]
 
         # One input is on its way or waits in `buffer`.
-        buffer = Signal(data.ArrayLayout(signed(bits), rows))
+        buffer = Signal(data.ArrayLayout(PARTIAL_BITS, lanes), reset_less=True)
         full, asked = Signal(), Signal()
         push = Signal()
         accepted = self.psum.valid & self.psum.ready
         m.d.comb += [
-            self.psum.valid.eq(read.active & ~full & ~asked),
+            self.psum.valid.eq(read.active & (~full | push) & ~asked),
             read.step.eq(accepted),
         ]
         with m.If(push):
@@ -104,24 +115,26 @@ class PartialTaps(wiring.Component):
             m.d.sync += [asked.eq(1), self.psum.address.eq(self.psum.address + 1)]
         with m.If(self.psum.data_valid):
             m.d.sync += [asked.eq(0), full.eq(1)]
-            m.d.sync += (buffer[j].eq(self.psum.data[j]) for j in range(rows))
+            m.d.sync += (buffer[j].eq(self.psum.data[j]) for j in range(lanes))
 
         # The window moves with the first bit of a position; the first move only fills it.
-        # Behind the last position anything may follow: it is masked.
-        # Twice, for control and for the weights of all lanes; see `partial` in hw/depthwise.py.
+        # Behind the last position anything may follow: it is masked. `push` moves all of it, so
+        # it is a register, set in the cycle before.
+        # `bit` is there twice, for control and for the weights of all lanes; see `partial` in
+        # hw/depthwise.py.
         bit = Signal(range(WEIGHT_BITS))
         bit_data = Signal(range(WEIGHT_BITS), init=WEIGHT_BITS - 1)
         fill = Signal()
-        ready = Signal()
-        first = bit == WEIGHT_BITS - 1
         step = Signal()
+        first = bit == WEIGHT_BITS - 1
+        first_next = Mux(push, fill, first) | (step & (bit == 0) & ~output.end)
+        present = (full & ~push) | (~read.active & ~asked & ~full)
         m.d.comb += [
-            ready.eq(self.enable & self.advance & output.active),
-            push.eq(ready & first & (full | (~read.active & ~asked))),
-            step.eq(ready & (push | ~first)),
+            self.active.eq(output.active),
+            step.eq(push | (self.advance & output.active & ~first)),
             output.step.eq(step & (bit == 0)),
         ]
-        window = Signal(data.ArrayLayout(data.ArrayLayout(signed(bits), rows), TAPS))
+        m.d.sync += push.eq(self.advance_next & self.enable & output.active & first_next & present)
         left_mask = Signal()
         with m.If(self.start):
             m.d.sync += [
@@ -137,31 +150,19 @@ class PartialTaps(wiring.Component):
             with m.If(output.step):
                 m.d.sync += left_mask.eq(~output.row_end)
         with m.If(push):
-            m.d.sync += Cat(window).eq(Cat(window[1], window[2], buffer))
+            m.d.sync += Cat(self.window).eq(Cat(self.window[1], self.window[2], buffer))
 
-        # Window -> pair and third -> sums.
-        mask = Cat(left_mask, 1, ~output.row_end)
-        window_valid, window_bit, window_end = Signal(), Signal.like(bit), Signal()
-        use = Signal(data.ArrayLayout(TAPS, rows))
-        pairs = Signal(data.ArrayLayout(signed(bits + 1), rows))
-        thirds = Signal(data.ArrayLayout(signed(bits), rows))
+        mask = Cat(left_mask, 1, ~output.row_end) & output.active.replicate(TAPS)
         with m.If(self.advance_data):
             m.d.sync += [
-                window_valid.eq(step & ~fill),
-                window_bit.eq(bit),
-                window_end.eq(output.end),
-                self.valid.eq(window_valid),
-                self.negative.eq(window_bit == WEIGHT_BITS - 1),
-                self.last.eq(window_bit == 0),
-                self.end.eq(window_end),
+                self.valid.eq(step & ~fill),
+                self.negative.eq(output.active & first),
+                self.last.eq(output.active & (bit == 0)),
+                self.end.eq(output.active & output.end),
             ]
-            for j in range(rows):
-                m.d.sync += use[j].eq(
-                    Cat(self.weights[j][t].bit_select(bit_data, 1) for t in range(TAPS)) & mask)
-                terms = [window[t][j] & use[j][t].replicate(bits).as_signed()
-                         for t in range(TAPS)]
-                m.d.sync += [pairs[j].eq(terms[0] + terms[1]), thirds[j].eq(terms[2])]
-        for j in range(rows):
-            m.d.comb += self.sums[j].eq(pairs[j] + thirds[j])
+            for j in range(lanes):
+                bits = Cat(self.weights[j][FIRST_TAP + t].bit_select(bit_data, 1)
+                           for t in range(TAPS))
+                m.d.sync += self.use[j].eq(bits & mask)
 
         return m

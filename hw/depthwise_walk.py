@@ -1,11 +1,99 @@
-"""Walk over the positions of some rows, in order."""
+"""Where the depthwise unit is: input rows and their addresses, positions of some rows."""
 
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 
-__all__ = ["Walk"]
+__all__ = ["InputRows", "Walk", "ADDRESS_BITS", "ROW_BITS"]
+
+
+ADDRESS_BITS = 16
+"""Of a pool word; addresses wrap."""
+
+ROW_BITS = 11
+"""Of an input row's number, which is negative above the map."""
+
+
+class InputRows(wiring.Component):
+    """Number and address of one input row after the other: the one place that knows them.
+
+    Members
+    -------
+    place : ``In(1)``
+        Make ``first`` the first row of a pass; ``ready`` goes low until its address is known,
+        ``ADDRESS_BITS + 3`` cycles later.
+    first : ``In(signed(ROW_BITS))``
+    source_row : ``In(9)``
+        The row at address ``source``.
+    source, pitch : ``In(ADDRESS_BITS)``
+        ``pitch`` is the distance of two rows; stable.
+    ready : ``Out(1)``
+    rewind : ``In(1)``
+        Go to the first row of the pass.
+    advance : ``In(1)``
+        The first row of a pass is the one behind; go there by ``rewind``.
+    step : ``In(1)``
+        Go to the next row.
+    row : ``Out(signed(ROW_BITS))``
+    address : ``Out(ADDRESS_BITS)``
+    """
+    place: In(1)
+    first: In(signed(ROW_BITS))
+    source_row: In(9)
+    source: In(ADDRESS_BITS)
+    pitch: In(ADDRESS_BITS)
+    ready: Out(1)
+    rewind: In(1)
+    advance: In(1)
+    step: In(1)
+    row: Out(signed(ROW_BITS))
+    address: Out(ADDRESS_BITS)
+
+    def elaborate(self, platform):
+        m = Module()
+
+        first_row = Signal(signed(ROW_BITS))
+        first_address = Signal(ADDRESS_BITS)
+        factor = Signal(ADDRESS_BITS)      # modulo 2**16, so that a negative row needs no care
+        bits_left = Signal(range(ADDRESS_BITS))
+
+        with m.FSM():
+            with m.State("READY"):
+                m.d.comb += self.ready.eq(1)
+                with m.If(self.advance):
+                    m.d.sync += [
+                        first_row.eq(first_row + 1),
+                        first_address.eq(first_address + self.pitch),
+                    ]
+                with m.If(self.place):
+                    m.d.sync += first_row.eq(self.first)
+                    m.next = "PLACE"
+            with m.State("PLACE"):
+                m.d.sync += [
+                    factor.eq(first_row - self.source_row),
+                    first_address.eq(0),
+                    bits_left.eq(ADDRESS_BITS - 1),
+                ]
+                m.next = "MULTIPLY"
+            with m.State("MULTIPLY"):
+                m.d.sync += [
+                    first_address.eq((first_address << 1) + Mux(factor[-1], self.pitch, 0)),
+                    factor.eq(factor << 1),
+                    bits_left.eq(bits_left - 1),
+                ]
+                with m.If(bits_left == 0):
+                    m.next = "ADD_SOURCE"
+            with m.State("ADD_SOURCE"):
+                m.d.sync += first_address.eq(first_address + self.source)
+                m.next = "READY"
+
+        with m.If(self.rewind):
+            m.d.sync += [self.row.eq(first_row), self.address.eq(first_address)]
+        with m.Elif(self.step):
+            m.d.sync += [self.row.eq(self.row + 1), self.address.eq(self.address + self.pitch)]
+
+        return m
 
 
 class Walk(wiring.Component):

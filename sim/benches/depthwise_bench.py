@@ -14,7 +14,8 @@ from sim.cocotb_streams import StreamSource
 from sim.reference.depthwise import depthwise, weight_words
 
 
-ROWS, ACC_BITS, WORDS, PSUM_WORDS = 16, 24, 4096, 256
+ROWS, LANES, ACC_BITS = 16, 4, 24                # those of tests/rtl/test_depthwise.py
+WORDS, PSUM_WORDS = 4096, 256
 LEVEL, PARTIAL = 0, 1
 
 
@@ -24,13 +25,17 @@ async def matches_reference(dut, stall):
     rng, stalls = np.random.default_rng(0), random.Random(0)
     pool = rng.integers(0, 1 << ROWS, WORDS, dtype="u8")
     psum = rng.integers(-1 << 16, 1 << 16, (PSUM_WORDS, ROWS))
-    memory = {}
 
-    def pack_row(row):
-        return sum((int(acc) & (1 << ACC_BITS) - 1) << (lane * ACC_BITS)
-                   for lane, acc in enumerate(row))
+    def pack_groups(psum):
+        return [[sum((int(acc) & (1 << ACC_BITS) - 1) << (lane * ACC_BITS)
+                     for lane, acc in enumerate(lanes))
+                 for lanes in row.reshape(-1, LANES)] for row in psum]
 
-    memory = [pack_row(row) for row in psum]
+    memory = pack_groups(psum)
+
+    def write(address, group, data):
+        memory[address % PSUM_WORDS][group] = data
+
     shape = dict(row_stride=40, position_stride=5, height=8, width=6)
     program = [dict(mode=LEVEL, kernel=7, first_row=0, out_rows=8, psum=0, source=11, **shape),
                dict(mode=LEVEL, kernel=3, first_row=5, out_rows=3, psum=60, source=900, **shape),
@@ -39,11 +44,9 @@ async def matches_reference(dut, stall):
     groups = []
     for fields in program:
         words = rng.integers(0, 1 << 63, weight_words(fields, rows=ROWS))
-        # No weight outside the kernel, in any half or quarter of a word.
-        used = 0xfff if fields["mode"] == PARTIAL else {3: 0xfff00, 7: 0xfffffff}[fields["kernel"]]
-        width = 16 if fields["mode"] == PARTIAL else 32
-        mask = sum(used << lane for lane in range(0, 64, width))
-        groups.append((words & mask).tolist())
+        # No weight outside the kernel, in both halves of a word.
+        used = {3: 0xfff00, 7: 0xfffffff}[fields["kernel"]]
+        groups.append((words & (used | used << 32)).tolist())
 
     dut.control__run__valid.value = 0
     dut.rst.value = 1
@@ -54,13 +57,12 @@ async def matches_reference(dut, stall):
     options = dict(rng=stalls, stall=stall)
     cocotb.start_soon(serve_read(dut, "pool", lambda a: int(pool[a % WORDS]),
                                  latency=POOL_LATENCY, **options))
-    cocotb.start_soon(serve_read(dut, "psum_read", lambda a: memory[a % PSUM_WORDS],
-                                 latency=PSUM_LATENCY, **options))
-    cocotb.start_soon(serve_write(dut, "psum_write",
-                                  lambda a, d: memory.__setitem__(a % PSUM_WORDS, d), **options))
+    cocotb.start_soon(serve_read(dut, "psum_read", lambda a, g: memory[a % PSUM_WORDS][g],
+                                 latency=PSUM_LATENCY, grouped=True, **options))
+    cocotb.start_soon(serve_write(dut, "psum_write", write, grouped=True, **options))
     cocotb.start_soon(source.send([word for group in groups for word in group]))
     for fields, group in zip(program, groups, strict=True):
         fields = dict(source_row=0, **fields) if "source_row" not in fields else fields
         expected = depthwise(fields, group, pool, psum, rows=ROWS, acc_bits=ACC_BITS)
         assert await run_unit(dut, pack(Depthwise, **fields)) == expected
-        assert memory == [pack_row(row) for row in psum]
+        assert memory == pack_groups(psum)

@@ -11,7 +11,7 @@ from sim.reference.lanes import from_planes
 __all__ = ["DepthwiseResult", "depthwise", "weight_words"]
 
 
-_LEVEL_TAPS = 7
+_TAPS = 7
 _LEVEL_PLANES = 3
 _PARTIAL_BITS = 18
 
@@ -24,19 +24,17 @@ class DepthwiseResult(NamedTuple):
 
 def weight_words(fields, *, rows):
     """Memory words that a descriptor takes from the weight stream."""
-    return fields["kernel"] * (rows // 4 if fields["mode"] else rows // 2)
+    return fields["kernel"] * rows // 2
 
 
 def _kernel(fields, weights, rows):
     """(rows, kernel, kernel) weights out of the stream's words."""
-    kernel, partial = fields["kernel"], bool(fields["mode"])
-    lane_type = "<u2" if partial else "<u4"
-    lanes = np.array([int(w) for w in weights], dtype="<u8").view(lane_type).astype(np.int64)
-    taps = 3 if partial else _LEVEL_TAPS
-    nibbles = lanes.reshape(kernel, rows, 1) >> 4 * np.arange(taps) & 15
-    edge = (taps - kernel) // 2
+    kernel = fields["kernel"]
+    lanes = np.array([int(w) for w in weights], dtype="<u8").view("<u4").astype(np.int64)
+    nibbles = lanes.reshape(kernel, rows, 1) >> 4 * np.arange(_TAPS) & 15
+    edge = (_TAPS - kernel) // 2
     values = (nibbles ^ 8) - 8
-    return values.transpose(1, 0, 2)[:, :, edge:taps - edge]
+    return values.transpose(1, 0, 2)[:, :, edge:_TAPS - edge]
 
 
 def depthwise(fields, weights, pool, psum, *, rows, acc_bits):

@@ -16,6 +16,8 @@ def test_derived_sizes():
     ({"rows": 48}, r"^Rows must be 16, 32 or 64, not 48$"),
     ({"load_columns": 5}, r"^Load columns must divide 32 rows and fill whole memory words, not 5$"),
     ({"neuron_lanes": 0}, r"^Neuron lanes must divide 32 rows, not 0$"),
+    ({"depthwise_lanes": 64}, r"^Depthwise lanes must be even and divide 32 rows, not 64$"),
+    ({"depthwise_lanes": 1}, r"^Depthwise lanes must be even and divide 32 rows, not 1$"),
     ({"acc_bits": 31}, r"^Accumulator width must be 20..30 bits, not 31$"),
     ({"membrane_frac": 3}, r"^Membrane fraction must be 4..14 bits, not 3$"),
     ({"z_bits": 17}, r"^Width of z must be 4..16 bits, not 17$"),
