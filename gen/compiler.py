@@ -1,11 +1,12 @@
 """Compiler: integer network + core configuration -> program, weight image and their map.
 
-Layer by layer, strip by strip: each operator becomes, for every strip of rows and every group of
-``rows`` output channels, moves and unit descriptors (docs/architecture.md). Tensors live in the
-pool where they fit and are spilled to memory where not; hazards become wait counts.
+Strip by strip through fused groups of operators (gen/residency.py): every strip of an operator
+becomes, for each group of ``rows`` output channels, moves and unit descriptors
+(docs/architecture.md). Hazards become wait counts.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 import logging
 
 import numpy as np
@@ -21,9 +22,11 @@ from gen.layout import (
     pack_scale,
     pack_tile,
 )
-from gen.residency import Residency
+from gen.residency import Buffer, OUTSIDE, Residency
+from gen.schedule import reads
 from hw.config import CoreConfig, MEMBRANE_BITS
 from hw.descriptor import (
+    Array,
     DepthwiseMode,
     DESCRIPTOR_WORDS,
     Destination,
@@ -32,6 +35,7 @@ from hw.descriptor import (
     NeuronFunction,
     NeuronSource,
     pack,
+    RING_UNIT,
     TileHeader,
     UnitKind,
     WAIT_BITS,
@@ -46,6 +50,7 @@ log = logging.getLogger(__name__)
 
 MEMORY = "memory"
 POOL = "pool"
+ROLLING = "rolling"
 PSUM = "psum"
 
 
@@ -89,7 +94,9 @@ class Program:
     """A compiled network.
 
     ``payload`` is written to memory address 0; regions are in memory words. ``maps`` tells how
-    every tensor is laid out, ``homes`` where it lives: ("pool", address) or ("memory", address).
+    every tensor is laid out, ``homes`` where it lives: ("pool", address), ("rolling", address of
+    its ring of rows in the pool) or ("memory", address); membranes that nobody reads have none.
+    ``strips`` counts the strips of every layer.
     """
 
     config: CoreConfig
@@ -135,27 +142,52 @@ class _Stream:
 
 @dataclass
 class _View:
-    """Rows of a tensor in the pool: ``base`` is the address of (perhaps absent) row 0."""
+    """Rows of a tensor in the pool; ``home`` says "pool", "rolling" or "memory"."""
 
     map: FeatureMap
-    base: int
+    buffer: Buffer
     rows: tuple
+    home: str
 
-    def span(self, low=None, high=None):
-        """Pool interval of rows low..high."""
-        low, high = (self.rows[0] if low is None else low), (self.rows[1] if high is None else high)
-        start = self.base + low * self.map.row_words
-        return start, start + (high - low) * self.map.row_words
+    def parts(self, cuts=()):
+        """The rows as (low, high) that follow each other in the pool; cut at ``cuts``, too."""
+        low, high = self.rows
+        ring = self.buffer.rows
+        ends = sorted({*range(low // ring * ring + ring, high, ring),
+                       *(cut for cut in cuts if low < cut < high)})
+        return [(a, b) for a, b in pairwise((low, *ends, high)) if a < b]
+
+    def address(self, row):
+        """Pool address of a row."""
+        return self.buffer.address + row % self.buffer.rows * self.map.row_words
+
+    def intervals(self):
+        """Pool intervals of the rows, for hazards."""
+        return [(POOL, self.address(low), self.address(low) + (high - low) * self.map.row_words)
+                for low, high in self.parts()]
 
     def position(self, row, group):
         """Address of the first position of ``row`` in ``group``."""
-        return (self.base + row * self.map.row_words + group * self.map.planes) & 0xFFFF
+        return self.address(row) + group * self.map.planes
+
+    def origin(self):
+        """(row, ring) for descriptors that read all of the rows.
+
+        They count rows from the one that lies at the start of the buffer; where the rows run
+        over its end, those before that one count as negative and are ``ring`` units higher.
+        """
+        low, high = self.rows
+        row, size = low // self.buffer.rows * self.buffer.rows, self.buffer.rows
+        if high <= row + size:
+            return row, 0
+        return row + size, size * self.map.row_words // RING_UNIT
 
 
 class _Compiler:
-    def __init__(self, network, config, memory_words):
+    def __init__(self, network, config, memory_words, word_cycles):
         self.network = network
         self.config = config
+        self.word_cycles = word_cycles
         self.memory_limit = memory_words
         self.descriptors = []
         self.hazards = Hazards(
@@ -163,9 +195,11 @@ class _Compiler:
         self.streams = _Stream()
         self.psum_next = 0
         self.maps = {}
-        self.last_use = {}
         self.strips = {}
         self.layer = ""
+        self.group = None
+        self.loaded = {}
+        self.cache = {}
 
     # -- preparation ------------------------------------------------------------------------
 
@@ -179,11 +213,8 @@ class _Compiler:
                 for name in (op.query, op.key, op.value, op.level):
                     slots[name] = head_lanes(channels, op.heads, rows)
         first = self.network.ops[0]
-        for index, op in enumerate(self.network.ops):
-            for name in op.inputs:
-                self.last_use[name] = index
+        for op in self.network.ops:
             for name, kind in op.outputs.items():
-                self.last_use.setdefault(name, index)
                 shape = tensors[name][1:]
                 self.maps[name] = FeatureMap.make(
                     name, "u" if kind == "raw" else kind, shape, self.config, slots.get(name))
@@ -266,142 +297,161 @@ class _Compiler:
         self.psum_next += words
         return start
 
-    def load(self, view):
-        """Bring the view's rows from memory."""
-        tensor, (low, high) = view.map, view.rows
-        if high <= low:
-            return
-        image = tensor.name == "image"
-        home = 0 if image else self.residency.memory[tensor.name]
-        start, end = view.span()
-        reads = [] if image else [
-            (MEMORY, home + low * tensor.memory_row_words, home + high * tensor.memory_row_words)]
-        self.emit(UnitKind.LOAD, reads=reads, writes=[(POOL, start, end)],
-                  destination=Destination.POOL, image=int(image),
-                  memory_address=home + low * tensor.memory_row_words,
-                  length=tensor.memory_row_words, count=high - low,
-                  memory_stride=tensor.memory_row_words, pool_address=start,
-                  pool_words=tensor.row_words, pool_stride=tensor.row_words)
+    def once(self, make, *key):
+        """``make()``, remembered under ``key``: every strip streams the same weights."""
+        if key not in self.cache:
+            self.cache[key] = make()
+        return self.cache[key]
 
-    def store(self, view):
-        """Put the view's rows into memory."""
-        tensor, (low, high) = view.map, view.rows
-        result = tensor.name == "logits_acc"
-        home = 0 if result else self.residency.memory[tensor.name]
-        start, end = view.span()
-        writes = [] if result else [
-            (MEMORY, home + low * tensor.memory_row_words, home + high * tensor.memory_row_words)]
-        self.emit(UnitKind.STORE, reads=[(POOL, start, end)], writes=writes, image=int(result),
-                  memory_address=home + low * tensor.memory_row_words,
-                  length=tensor.memory_row_words, count=high - low,
-                  memory_stride=tensor.memory_row_words, pool_address=start,
-                  pool_words=tensor.row_words, pool_stride=tensor.row_words)
+    def _move(self, view, unit, low, high):
+        """LOAD or STORE of rows that follow each other in the pool."""
+        tensor = view.map
+        host = tensor.name in OUTSIDE
+        home = 0 if host else self.residency.memory[tensor.name]
+        words, address = tensor.memory_row_words, view.address(low)
+        pool = [(POOL, address, address + (high - low) * tensor.row_words)]
+        memory = [] if host else [(MEMORY, home + low * words, home + high * words)]
+        load = unit is UnitKind.LOAD
+        fields = {"destination": Destination.POOL} if load else {}
+        self.emit(unit, reads=memory if load else pool, writes=pool if load else memory,
+                  image=int(host), memory_address=home + low * words, length=words,
+                  count=high - low, memory_stride=words, pool_address=address,
+                  pool_words=tensor.row_words, pool_stride=tensor.row_words, **fields)
 
-    def view(self, name, low, high, *, load=False):
-        """Rows low..high of a tensor in the pool, loaded from memory if it lives there."""
-        tensor = self.maps[name]
+    def view(self, name, role, low, high):
+        """Rows low..high of a tensor in the pool: where they are or, with ``role`` "out", will be.
+
+        Rows of a tensor in memory that the group has not loaded yet are loaded.
+        """
+        low, high = int(low), int(high)
+        tensor, buffers = self.maps[name], self.group.buffers
         if name in self.residency.pool:
-            return _View(tensor, self.residency.pool[name], (low, high))
-        buffer = self.residency.buffers[self.index, name]
-        view = _View(tensor, buffer - low * tensor.row_words, (low, high))
-        if load:
-            self.load(view)
+            return _View(tensor, Buffer(self.residency.pool[name], tensor.height), (low, high),
+                         POOL)
+        if (name, "") in buffers:
+            return _View(tensor, buffers[name, ""], (low, high), ROLLING)
+        view = _View(tensor, buffers[name, role], (low, high), MEMORY)
+        if role == "in":
+            missing = max(low, self.loaded.get(name, 0)), high
+            if missing[0] < high:
+                self.loaded[name] = high
+                for part in replace(view, rows=missing).parts():
+                    self._move(view, UnitKind.LOAD, *part)
         return view
 
     def finish(self, views):
+        """Store those that live in memory."""
         for view in views:
-            if view.map.name not in self.residency.pool:
-                self.store(view)
+            if view.home == MEMORY:
+                for part in view.parts():
+                    self._move(view, UnitKind.STORE, *part)
 
     # -- operators --------------------------------------------------------------------------
 
     def compile(self):
         self._make_maps()
         self._check()
-        self.residency = Residency(self.network.ops, self.maps, self.last_use, self.config)
+        self.residency = Residency(self.network.ops, self.maps, self.config,
+                                   word_cycles=self.word_cycles)
         self.hazards.add(MEMORY, self.residency.memory_words)
-        for index, op in enumerate(self.network.ops):
-            self.index = index
-            self.layer = op.name
-            {Conv: self._conv, Depthwise: self._depthwise, RepConv: self._rep_conv,
-             Attention: self._attention, Pool: self._pool}[type(op)](op)
+        emit = {Conv: self._conv, Depthwise: self._depthwise, RepConv: self._rep_conv,
+                Attention: self._attention, Pool: self._pool}
+        for group in self.residency.groups:
+            self.group, self.loaded = group, {}
+            for step in group.steps:
+                op = self.network.ops[step.op]
+                self.layer = op.name
+                self.strips[op.name] = self.strips.get(op.name, 0) + 1
+                emit[type(op)](op, step.low, step.high)
         self.layer = "end"
         return self._link()
 
-    def _strips(self, height):
-        rows = self.residency.strip_rows[self.index]
-        self.strips[self.layer] = -(-height // rows)
-        return [(low, min(low + rows, height)) for low in range(0, height, rows)]
+    def _neuron(self, op, views, psum, group):
+        """NEURON descriptors (with their constants) for the strip of one output group.
 
-    def _neuron(self, epilogue, views, psum, count, row, group):
-        """NEURON descriptor (with its constants) for one tile of ``count`` positions."""
-        config = self.config
+        One for all rows that follow each other in every buffer concerned.
+        """
+        first = next(iter(views.values()))
+        cuts = {low for view in views.values() for low, _ in view.parts()}
+        for low, high in first.parts(cuts):
+            parts = {name: replace(view, rows=(low, high)) for name, view in views.items()}
+            at = psum + (low - first.rows[0]) * first.map.width
+            self._neuron_part(op, parts, at, low, high, group)
+
+    def _neuron_part(self, op, views, psum, low, high, group):
+        config, epilogue = self.config, op.epilogue
+        main = next(iter(views.values())).map
+        count = (high - low) * main.width
         fields = {"source": NeuronSource.PARTIAL, "psum": psum, "count": count}
         reads, writes, outputs = [(PSUM, psum, psum + count)], [], []
         if isinstance(epilogue, Fire):
             level = views[epilogue.level]
             rule = epilogue.thresholds
             never = 1 << (config.acc_bits - 1)
-            self.stream(Destination.CONST, pack_fire(
-                self._spread(rule.thresholds, level, group, never),
-                self._spread(rule.invert, level, group), config.acc_bits))
-            fields |= {"function": NeuronFunction.FIRE, "plane_out": level.position(row, group),
+            constants = self.once(lambda: pack_fire(
+                self._spread(rule.thresholds, level.map, group, never),
+                self._spread(rule.invert, level.map, group), config.acc_bits), op.name, group)
+            fields |= {"function": NeuronFunction.FIRE, "plane_out": level.position(low, group),
                        "plane_stride": level.map.position_words}
-            used = [(level, level.map.planes)]
+            used = [level]
         else:
             fields["function"] = NeuronFunction.SCALE
             if isinstance(epilogue, Raw):
                 out = views["logits_acc"]
-                channels = out.map.channels
-                m, b, s = (np.full(channels, x, np.int64) for x in (1, 0, 0))
+                m, b, s = (np.full(out.map.channels, x, np.int64) for x in (1, 0, 0))
             else:
-                out = views[epilogue.z if isinstance(epilogue, Requantise) else epilogue.u_out]
                 m, b, s = (epilogue.scale.multiplier, epilogue.scale.bias, epilogue.scale.shift)
-            self.stream(Destination.CONST, pack_scale(
-                *(self._spread(x, out, group) for x in (m, b, s))))
+            constants = self.once(lambda: pack_scale(
+                *(self._spread(x, main, group) for x in (m, b, s))), op.name, group)
+            used = []
             if isinstance(epilogue, Requantise):
+                out = views[epilogue.z]
+                used.append(out)
                 fields |= {"write_planes": 1, "planes": config.z_bits,
-                           "plane_out": out.position(row, group),
+                           "plane_out": out.position(low, group),
                            "plane_stride": out.map.position_words}
             else:
-                fields |= {"write_membrane": 1, "membrane_out": out.position(row, group),
-                           "membrane_stride": out.map.position_words}
-            used = [(out, out.map.planes)]
+                name = "logits_acc" if isinstance(epilogue, Raw) else epilogue.u_out
+                if name in views:
+                    out = views[name]
+                    used.append(out)
+                    fields |= {"write_membrane": 1, "membrane_out": out.position(low, group),
+                               "membrane_stride": out.map.position_words}
             if isinstance(epilogue, Integrate):
                 if epilogue.u_in is not None:
                     source = views[epilogue.u_in]
-                    fields |= {"add": 1, "membrane_in": source.position(row, group)}
-                    reads.append((POOL, *source.span()))
+                    fields |= {"add": 1, "membrane_in": source.position(low, group),
+                               "membrane_stride": source.map.position_words}
+                    reads += source.intervals()
                 if epilogue.level is not None:
                     level = views[epilogue.level]
-                    fields |= {"write_levels": 1, "plane_out": level.position(row, group),
+                    fields |= {"write_levels": 1, "plane_out": level.position(low, group),
                                "plane_stride": level.map.position_words}
-                    used.append((level, level.map.planes))
-        for view, words in used:
-            writes.append((POOL, *view.span()))
-            outputs.append(Output(view.map.name, group, row * view.map.width, count, words))
+                    used.append(level)
+        for view in used:
+            writes += view.intervals()
+            outputs.append(Output(view.map.name, group, low * view.map.width, count,
+                                  view.map.planes))
+        self.stream(Destination.CONST, constants)
         self.emit(UnitKind.NEURON, reads=reads, writes=writes, outputs=outputs, **fields)
 
-    def _spread(self, values, view, group, unused=0):
+    @staticmethod
+    def _spread(values, tensor, group, unused=0):
         """Per-channel values -> per lane of a group; unused lanes get ``unused``."""
-        tensor = view.map
         lanes = tensor.lanes[group * tensor.rows:(group + 1) * tensor.rows]
         values = np.asarray(values)
         shape = (-1,) + (1,) * (values.ndim - 1)
         return np.where((lanes >= 0).reshape(shape), values[lanes], unused)
 
-    def _epilogue_views(self, epilogue, low, high):
+    def _epilogue_views(self, op, low, high):
         """(views by name, those to store): the epilogue's inputs and outputs for output rows."""
-        views, stored = {}, []
-        if isinstance(epilogue, Integrate) and epilogue.u_in is not None:
-            views[epilogue.u_in] = self.view(epilogue.u_in, low, high, load=True)
-        for name in epilogue.outputs:
-            views[name] = self.view(name, low, high)
-            stored.append(views[name])
-        return views, stored
+        outputs = {name: self.view(name, "out", low, high) for name in op.epilogue.outputs
+                   if name not in self.residency.dead}
+        inputs = {name: self.view(name, "in", low, high) for name in op.epilogue.inputs}
+        return outputs | inputs, outputs.values()
 
     def _tiles(self, weight, source, target, group, padding):
-        """Weight stream of one output group: ((dy, dx) of its tiles, memory words)."""
+        """Tiles of one output group: ((dy, dx), memory words) each."""
         config = self.config
         _, _, height, width = weight.shape
         outputs = target.lanes[group * config.rows:(group + 1) * config.rows]
@@ -416,101 +466,98 @@ class _Compiler:
                         tiles.append((g * source.planes, ky - padding, kx - padding, tile))
         if not tiles:  # the partial sums must still be written
             tiles.append((0, 0, 0, np.zeros((config.rows, config.rows), np.int64)))
-        words = [word for offset, dy, dx, tile in tiles for word in (
-            np.array([pack(TileHeader, offset=offset, dy=dy, dx=dx)]
-                     + [0] * (config.tile_header_words - 1), np.uint64),
-            pack_tile(tile))]
-        return [(dy, dx) for _, dy, dx, _ in tiles], np.concatenate(words)
+        blank = [0] * (config.tile_header_words - 1)
+        return [((dy, dx), np.append(
+            np.array([pack(TileHeader, offset=offset, dy=dy, dx=dx), *blank], np.uint64),
+            pack_tile(tile))) for offset, dy, dx, tile in tiles]
 
-    def _array(self, source, weight, target, group, *, psum, first, rows, width, stride, padding,
-               span):
-        taps, words = self._tiles(weight, source.map, target, group, padding)
-        self.stream(Destination.WEIGHT, words)
-        self.emit(UnitKind.ARRAY, reads=[(POOL, *span)],
-                  writes=[(PSUM, psum, psum + rows * width)],
-                  source=source.base & 0xFFFF, row_stride=source.map.row_words,
-                  position_stride=source.map.position_words, planes=source.map.planes,
-                  signed=int(source.map.kind != "level"), stride=stride,
-                  height=source.map.height, width=source.map.width, first_row=first,
-                  out_rows=rows, out_width=width, tiles=len(taps), psum=psum, taps=taps)
+    def _array(self, op, source, weight, target, group, *, psum, first, rows, stride=1, padding=0):
+        """ARRAY descriptors (with their weights): output rows from ``first`` of one group."""
+        key = op.name, "tiles", group
+        tiles = self.once(lambda: self._tiles(weight, source.map, target, group, padding), *key)
+        origin, ring = source.origin()
+        width = target.width
+        limit = (1 << Array.as_shape()["tiles"].width) - 1
+        for start in range(0, len(tiles), limit):
+            taps, words = zip(*tiles[start:start + limit], strict=True)
+            self.stream(Destination.WEIGHT, self.once(lambda w=words: np.concatenate(w), *key,
+                                                      start))
+            self.emit(UnitKind.ARRAY, reads=source.intervals(),
+                      writes=[(PSUM, psum, psum + rows * width)], source=source.buffer.address,
+                      row_stride=source.map.row_words, ring=ring,
+                      position_stride=source.map.position_words, planes=source.map.planes,
+                      signed=int(source.map.kind != "level"), stride=stride,
+                      height=source.map.height - origin, width=source.map.width,
+                      first_row=first - origin // stride, out_rows=rows, out_width=width,
+                      tiles=len(taps), psum=psum, accumulate=int(start > 0), taps=taps)
 
-    def _conv(self, op):
+    def _conv(self, op, low, high):
         out = self.maps[next(iter(op.outputs))]
         weight, stride, padding = op.weight, op.stride, op.padding
         if op.source == "image":
             weight, stride, padding = weight.reshape(len(weight), -1, 1, 1), 1, 0
-        kernel = weight.shape[2]
-        for low, high in self._strips(out.height):
-            first = max(0, low * stride - padding)
-            last = min(self.maps[op.source].height, (high - 1) * stride - padding + kernel)
-            source = self.view(op.source, first, max(first, last), load=True)
-            views, stored = self._epilogue_views(op.epilogue, low, high)
-            count = (high - low) * out.width
-            for group in range(out.groups):
-                psum = self.partial_sums(count)
-                self._array(source, weight, out, group, psum=psum, first=low, rows=high - low,
-                            width=out.width, stride=stride, padding=padding, span=source.span())
-                self._neuron(op.epilogue, views, psum, count, low, group)
-            self.finish(stored)
+        source = self.view(op.source, "in", *reads(op, low, high, self.maps)[op.source])
+        views, stored = self._epilogue_views(op, low, high)
+        for group in range(out.groups):
+            psum = self.partial_sums((high - low) * out.width)
+            self._array(op, source, weight, out, group, psum=psum, first=low, rows=high - low,
+                        stride=stride, padding=padding)
+            self._neuron(op, views, psum, group)
+        self.finish(stored)
 
-    def _depthwise(self, op):
+    def _depthwise(self, op, low, high):
         out = self.maps[op.epilogue.z]
-        half = op.weight.shape[-1] // 2
-        for low, high in self._strips(out.height):
-            first, last = max(0, low - half), min(out.height, high + half)
-            source = self.view(op.source, first, last, load=True)
-            views, stored = self._epilogue_views(op.epilogue, low, high)
-            count = (high - low) * out.width
-            for group in range(out.groups):
-                psum = self.partial_sums(count)
-                self.stream(Destination.DEPTHWISE, pack_depthwise(
-                    self._spread(op.weight, source, group)))
-                self.emit(UnitKind.DEPTHWISE, reads=[(POOL, *source.span())],
-                          writes=[(PSUM, psum, psum + count)], mode=DepthwiseMode.LEVEL,
-                          kernel=op.weight.shape[-1],
-                          source=(source.base + group * source.map.planes) & 0xFFFF,
-                          row_stride=source.map.row_words,
-                          position_stride=source.map.position_words, height=out.height,
-                          width=out.width, first_row=low, out_rows=high - low, psum=psum)
-                self._neuron(op.epilogue, views, psum, count, low, group)
-            self.finish(stored)
+        source = self.view(op.source, "in", *reads(op, low, high, self.maps)[op.source])
+        views, stored = self._epilogue_views(op, low, high)
+        count = (high - low) * out.width
+        origin, ring = source.origin()
+        for group in range(out.groups):
+            psum = self.partial_sums(count)
+            self.stream(Destination.DEPTHWISE, self.once(lambda g=group: pack_depthwise(
+                self._spread(op.weight, source.map, g)), op.name, "taps", group))
+            self.emit(UnitKind.DEPTHWISE, reads=source.intervals(),
+                      writes=[(PSUM, psum, psum + count)], mode=DepthwiseMode.LEVEL,
+                      kernel=op.weight.shape[-1],
+                      source=source.buffer.address + group * source.map.planes,
+                      row_stride=source.map.row_words, ring=ring,
+                      position_stride=source.map.position_words, height=out.height - origin,
+                      width=out.width, first_row=low - origin, out_rows=high - low, psum=psum)
+            self._neuron(op, views, psum, group)
+        self.finish(stored)
 
-    def _rep_conv(self, op):
+    def _rep_conv(self, op, low, high):
         out = self.maps[op.epilogue.z]
         weight = op.pointwise[:, :, None, None]
-        for low, high in self._strips(out.height):
-            first, last = max(0, low - 1), min(out.height, high + 1)
-            source = self.view(op.source, first, last, load=True)
-            views, stored = self._epilogue_views(op.epilogue, low, high)
-            inner, count = (last - first) * out.width, (high - low) * out.width
-            for group in range(out.groups):
-                psum = self.partial_sums(inner + count)
-                self._array(source, weight, out, group, psum=psum, first=first,
-                            rows=last - first, width=out.width, stride=1, padding=0,
-                            span=source.span())
-                self.stream(Destination.DEPTHWISE, pack_depthwise(
-                    self._spread(op.depthwise, views[op.epilogue.z], group)))
-                self.emit(UnitKind.DEPTHWISE, reads=[(PSUM, psum, psum + inner)],
-                          writes=[(PSUM, psum + inner, psum + inner + count)],
-                          mode=DepthwiseMode.PARTIAL, kernel=3, source=psum, source_row=first,
-                          height=out.height, width=out.width, first_row=low,
-                          out_rows=high - low, psum=psum + inner)
-                self._neuron(op.epilogue, views, psum + inner, count, low, group)
-            self.finish(stored)
+        source = self.view(op.source, "in", *reads(op, low, high, self.maps)[op.source])
+        first, last = source.rows
+        views, stored = self._epilogue_views(op, low, high)
+        inner, count = (last - first) * out.width, (high - low) * out.width
+        for group in range(out.groups):
+            psum = self.partial_sums(inner + count)
+            self._array(op, source, weight, out, group, psum=psum, first=first,
+                        rows=last - first)
+            self.stream(Destination.DEPTHWISE, self.once(lambda g=group: pack_depthwise(
+                self._spread(op.depthwise, out, g)), op.name, "taps", group))
+            self.emit(UnitKind.DEPTHWISE, reads=[(PSUM, psum, psum + inner)],
+                      writes=[(PSUM, psum + inner, psum + inner + count)],
+                      mode=DepthwiseMode.PARTIAL, kernel=3, source=psum, source_row=first,
+                      height=out.height, width=out.width, first_row=low, out_rows=high - low,
+                      psum=psum + inner)
+            self._neuron(op, views, psum + inner, group)
+        self.finish(stored)
 
-    def _attention(self, op):
+    def _attention(self, op, low, high):
         out = self.maps[op.level]
         words, slot = head_slot(out.channels // op.heads, self.config.rows)
-        query, key, value = (self.view(name, 0, out.height, load=True)
+        query, key, value = (self.view(name, "in", low, high)
                              for name in (op.query, op.key, op.value))
-        target = self.view(op.level, 0, out.height)
+        target = self.view(op.level, "out", low, high)
         tokens = out.height * out.width
-        self.strips[self.layer] = 1
         for group in range(out.groups):
             head = group // words * words
             self.emit(UnitKind.ATTENTION,
-                      reads=[(POOL, *v.span()) for v in (query, key, value)],
-                      writes=[(POOL, *target.span())],
+                      reads=[interval for v in (query, key, value) for interval in v.intervals()],
+                      writes=target.intervals(),
                       outputs=[Output(op.level, group, 0, tokens, out.planes)],
                       query=query.position(0, head), key=key.position(0, head),
                       value=value.position(0, group), output=target.position(0, group),
@@ -518,23 +565,21 @@ class _Compiler:
                       slot_log2=slot.bit_length() - 1)
         self.finish([target])
 
-    def _pool(self, op):
+    def _pool(self, op, low, high):
         source_map = self.maps[op.source]
-        source = self.view(op.source, 0, source_map.height, load=True)
-        target = self.view(op.level, 0, 1)
+        source = self.view(op.source, "in", 0, source_map.height)
+        target = self.view(op.level, "out", low, high)
         count = source_map.height * source_map.width
         frac = self.network.params.u_frac
-        self.strips[self.layer] = 1
         # 8 S >= N (2k - 1) 2**F (MODEL.md §5.8), as a threshold on S.
         points = [-(-count * (2 * k - 1) * (1 << frac) // 8) for k in range(1, 5)]
         never = 1 << (self.config.acc_bits - 1)
         for group in range(source_map.groups):
             thresholds = np.tile(np.array(points, np.int64), (source_map.channels, 1))
             self.stream(Destination.CONST, pack_fire(
-                self._spread(thresholds, target, group, never),
+                self._spread(thresholds, target.map, group, never),
                 np.zeros(self.config.rows, bool), self.config.acc_bits))
-            self.emit(UnitKind.NEURON, reads=[(POOL, *source.span())],
-                      writes=[(POOL, *target.span())],
+            self.emit(UnitKind.NEURON, reads=source.intervals(), writes=target.intervals(),
                       outputs=[Output(op.level, group, 0, 1, target.map.planes)],
                       source=NeuronSource.MEMBRANE_SUM, function=NeuronFunction.FIRE,
                       count=count, membrane_in=source.position(0, group),
@@ -573,11 +618,15 @@ class _Compiler:
         payload = np.concatenate([*self.streams.parts, np.array(words + end, np.uint64)])
         raw = self.network.ops[-1].epilogue
         homes = {name: (POOL, address) for name, address in self.residency.pool.items()}
+        homes |= {name: (ROLLING, buffer.address) for group in self.residency.groups
+                  for (name, role), buffer in group.buffers.items() if not role}
         homes |= {name: (MEMORY, address + spill)
                   for name, address in self.residency.memory.items()}
         homes |= {"image": (MEMORY, image_at), "logits_acc": (MEMORY, result_at)}
-        log.info("%d descriptors, %d memory words, %d spilled tensors", len(self.descriptors),
-                 total, len(self.residency.memory))
+        kinds = [home for home, _ in homes.values()]
+        log.info("%d descriptors, %d memory words; tensors: %d in the pool, %d rolling, %d in "
+                 "memory", len(self.descriptors), total, kinds.count(POOL), kinds.count(ROLLING),
+                 kinds.count(MEMORY))
         return Program(
             config=self.config, descriptors=self.descriptors, payload=payload, program=program,
             spill=spill, image=image_at, image_words=image.memory_words, result=result_at,
@@ -586,7 +635,7 @@ class _Compiler:
             logits={"scale": raw.scale, "offset": raw.offset}, strips=self.strips)
 
 
-def compile_network(network, config, *, memory_words=1 << 24):
+def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25):
     """Compile an :class:`model.integer.IntegerNetwork` for one core.
 
     Parameters
@@ -595,6 +644,9 @@ def compile_network(network, config, *, memory_words=1 << 24):
     config : CoreConfig
     memory_words : int
         Memory behind the core, in words of 64 bits.
+    word_cycles : float
+        What moving a word is worth in cycles of the core: those that the memory takes, as far as
+        they cannot be hidden. About 4.5 for 16-bit SDRAM at the clock of the core.
 
     Returns
     -------
@@ -605,4 +657,4 @@ def compile_network(network, config, *, memory_words=1 << 24):
     DoesNotFit
         If a resource is too small: which one, what is needed and what there is.
     """
-    return _Compiler(network, config, memory_words).compile()
+    return _Compiler(network, config, memory_words, word_cycles).compile()

@@ -155,9 +155,12 @@ def _neuron_cycles(f, config):
     return f["count"] * max(groups, words, reads) + (41 if reads else 23)
 
 
-def _inside(first, count, stride, shift, size):
-    """How many k in first..first+count-1 have 0 <= k*stride + shift < size."""
-    low = max(first, -(shift // stride))
+def _inside(first, count, stride, shift, size, ring=0):
+    """How many k in first..first+count-1 have 0 <= k*stride + shift < size.
+
+    With a ``ring``, rows below 0 count as well.
+    """
+    low = first if ring else max(first, -(shift // stride))
     high = min(first + count, -((shift - size) // stride))
     return max(0, high - low)
 
@@ -167,7 +170,8 @@ def _tile_cycles(f, tiles):
     every = f["out_rows"] * f["out_width"]
     cycles = []
     for index, (dy, dx) in enumerate(tiles):
-        read = (_inside(f["first_row"], f["out_rows"], f["stride"], dy, f["height"])
+        read = (_inside(f["first_row"], f["out_rows"], f["stride"], dy, f["height"],
+                        f.get("ring", 0))
                 * _inside(0, f["out_width"], f["stride"], dx, f["width"]))
         if index == 0 and not f.get("accumulate"):
             cycles.append(read * f["planes"] + every - read)
@@ -201,7 +205,8 @@ def _depthwise_cycles(f, config):
     groups = config.rows // config.depthwise_lanes
     positions = 0
     for ky in range(kernel):
-        valid = _inside(f["first_row"], f["out_rows"], 1, ky - kernel // 2, f["height"])
+        valid = _inside(f["first_row"], f["out_rows"], 1, ky - kernel // 2, f["height"],
+                        f.get("ring", 0))
         positions += valid * f["width"]
     return words, groups * (positions * per_position + kernel * per_pass) + 31 - words
 
@@ -494,17 +499,18 @@ def predict(program, memory=ON_CHIP):
 def layer_cycles(program, times, memory=ON_CHIP):
     """Per-layer costs from (start, end) of every descriptor, predicted or measured.
 
-    A layer's cycles are those by which it prolongs the run: the end of its last descriptor
-    minus that of all layers before it.
+    A layer's cycles are those by which its descriptors prolong the run: the end of each minus
+    that of all before it in the program. Layers may take turns, strip by strip.
     """
     layers = {}
     finish = 0
     for descriptor, (start, end) in zip(program.descriptors, times, strict=True):
         entry = layers.setdefault(descriptor.layer, {
-            "busy": {}, "work": {}, "in": 0, "out": 0, "weights": 0, "end": 0})
+            "busy": {}, "work": {}, "in": 0, "out": 0, "weights": 0, "cycles": 0})
         name, f = descriptor.unit.name.lower(), descriptor.fields
         entry["busy"][name] = entry["busy"].get(name, 0) + end - start
-        entry["end"] = max(entry["end"], end)
+        entry["cycles"] += max(0, end - finish)
+        finish = max(finish, end)
         words = DESCRIPTOR_WORDS + RECORD_WORDS
         if descriptor.unit in (UnitKind.LOAD, UnitKind.STORE):
             moved = f["length"] * f["count"]
@@ -517,10 +523,8 @@ def layer_cycles(program, times, memory=ON_CHIP):
                                       + words / memory.words_per_cycle)
     costs = {}
     for name, entry in layers.items():
-        cycles = max(0, entry["end"] - finish)
-        finish = max(finish, entry["end"])
         work = {unit: round(cycles) for unit, cycles in entry["work"].items()}
-        costs[name] = LayerCost(cycles, entry["in"], entry["out"], entry["weights"],
+        costs[name] = LayerCost(entry["cycles"], entry["in"], entry["out"], entry["weights"],
                                 entry["busy"], work, max(work, key=work.get))
     return costs
 

@@ -19,6 +19,7 @@ from hw.descriptor import (
     LAYOUTS,
     NeuronFunction,
     NeuronSource,
+    RING_UNIT,
     TileHeader,
     UnitKind,
     unpack,
@@ -157,6 +158,16 @@ class Iss:
         return unpack_lanes(self._lookup(addresses), "level", self.config.rows)
 
     @staticmethod
+    def _rows_inside(f, iy):
+        """Whether input rows exist: with a ring, rows before the one at its start do, too."""
+        return ((iy >= 0) | (f["ring"] > 0)) & (iy < f["height"])
+
+    @staticmethod
+    def _row_at(f, iy):
+        """Pool address of input rows."""
+        return f["source"] + iy * f["row_stride"] + np.where(iy < 0, f["ring"] * RING_UNIT, 0)
+
+    @staticmethod
     def _bits(words):
         return int(np.bitwise_count(np.asarray(words, np.uint64)).sum())
 
@@ -201,8 +212,8 @@ class Iss:
             weight = _signed(nibbles.astype(np.int64).reshape(rows, rows), 4)
             iy = (f["first_row"] + y) * f["stride"] + _signed(header["dy"], 8)
             ix = x * f["stride"] + _signed(header["dx"], 8)
-            inside = (iy >= 0) & (iy < f["height"]) & (ix >= 0) & (ix < f["width"])
-            at = (f["source"] + header["offset"] + iy * f["row_stride"]
+            inside = self._rows_inside(f, iy) & (ix >= 0) & (ix < f["width"])
+            at = (header["offset"] + self._row_at(f, iy)
                   + ix * f["position_stride"])[inside, None] + np.arange(planes)
             found = self._lookup(at)
             completion.events += self._bits(found)
@@ -214,7 +225,7 @@ class Iss:
         completion.events &= 0xFFFFFFFF
 
     def _depthwise(self, f, completion):
-        rows, width, height = self.config.rows, f["width"], f["height"]
+        rows, width = self.config.rows, f["width"]
         level = DepthwiseMode(f["mode"]) is DepthwiseMode.LEVEL
         kernel, taps = f["kernel"], 7
         words = self._pop(Destination.DEPTHWISE, kernel * rows * (taps + 1) // 16)
@@ -225,10 +236,10 @@ class Iss:
         for oy in range(count):
             for ky in range(kernel):
                 iy = first + oy + ky - kernel // 2
-                if not 0 <= iy < height:
+                if not self._rows_inside(f, iy):
                     continue
                 if level:
-                    at = ((f["source"] + iy * f["row_stride"]
+                    at = ((self._row_at(f, iy)
                            + np.arange(width) * f["position_stride"])[:, None]
                           + np.arange(LEVEL_PLANES))
                     found = self._lookup(at)

@@ -1,10 +1,60 @@
-"""Where tensors live: pool addresses, spill addresses, strip heights and strip buffers."""
+"""Where tensors live: fused groups, strip heights, pool addresses and spill addresses."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import gcd, inf, lcm
+
+import numpy as np
 
 from gen.error import DoesNotFit
-from model.graph import Attention, Conv, Depthwise, Integrate, Pool, RepConv
+from gen.schedule import alive_rows, reads, strip_order
+from hw.config import LEVEL_PLANES, MEMBRANE_BITS
+from hw.descriptor import RING_UNIT
+from model.graph import Attention, Conv, Depthwise, Fire, Integrate, Pool, RepConv, Requantise
 
 
-__all__ = ["Residency"]
+__all__ = ["Buffer", "Group", "OUTSIDE", "Residency"]
+
+
+PRICES = (0, *(2.0 ** k for k in range(-4, 14)), 1e9)
+"""Cycles that a pool word may be worth, to find strip heights that fit."""
+
+OUTSIDE = frozenset(("image", "logits_acc"))
+"""Tensors that come from and go to the host."""
+
+STRIP_ROWS = 127
+"""Most output rows of a strip: what ``out_rows`` of an ARRAY descriptor holds."""
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Pool words of a tensor: row r is at ``address + (r % rows) * row_words``.
+
+    ``rows`` is the height of the tensor, or of the ring that it rolls through.
+    """
+
+    address: int
+    rows: int
+
+
+@dataclass(eq=False)
+class Group:
+    """Operators ``start..end`` that run strip by strip, in the order of ``steps``.
+
+    ``heights`` are rows of a strip by operator. ``spilled`` are those of the tensors made and used
+    inside that go through memory all the same. ``rings`` maps (tensor, role) of everything not
+    resident to (owner of the ring, its rows), ``buffers`` to its words; the role is "in" (loaded)
+    or "out" (to be stored) for tensors in memory, "" for those that roll. ``cost`` is in cycles.
+    """
+
+    start: int
+    end: int
+    heights: dict
+    steps: list
+    spilled: frozenset
+    rings: dict
+    cost: float
+    buffers: dict = field(default_factory=dict)
 
 
 class _FreeList:
@@ -13,6 +63,11 @@ class _FreeList:
     def __init__(self, words):
         self._words = words
         self._used = {}
+
+    @property
+    def gaps(self):
+        """What a later allocation depends on."""
+        return tuple(sorted(self._used.values()))
 
     def allocate(self, name, words):
         start = 0
@@ -28,6 +83,10 @@ class _FreeList:
     def free(self, name):
         del self._used[name]
 
+    @property
+    def names(self):
+        return tuple(self._used)
+
     def rename(self, old, new):
         self._used[new] = self._used.pop(old)
 
@@ -38,143 +97,350 @@ class _FreeList:
 
 
 class Residency:
-    """Decide for every tensor whether it lives in the pool or in memory.
+    """Decide which operators are fused and where every tensor lives.
 
-    Tensors are kept in the pool for as long as they are needed. When an operator's tensors and
-    strip buffers do not fit, the largest tensor alive there is moved to memory and the whole
-    allocation starts again.
+    A tensor is *resident* (its own pool words for as long as it is needed), *rolls* through a ring
+    of rows in the pool while the group of operators that makes and uses it runs, or lies in
+    *memory*, with a ring for the rows just loaded or to be stored. Groups are merged and tensors
+    spilled where that lowers the estimated cost: memory words moved, weighed by ``word_cycles``,
+    and the cycles that short strips and full partial sums cost the units.
 
     Attributes
     ----------
+    groups : list of Group
     pool : dict
         Pool address of every resident tensor.
     memory : dict
         Address of every spilled tensor, in memory words from the start of the spill area.
-    buffers : dict
-        (operator index, tensor) -> pool address of a spilled tensor's strip buffer.
-    strip_rows : list
-        Output rows per strip, for every operator.
     memory_words : int
         Size of the spill area.
+    dead : set
+        Membranes that nobody reads: they are fired, but not written.
     """
 
-    def __init__(self, ops, maps, last_use, config):
-        self._ops, self._maps, self._last_use, self._config = ops, maps, last_use, config
-        spilled = {"image", "logits_acc"}
-        while (victim := self._try(spilled)) is not None:
-            spilled.add(victim)
+    def __init__(self, ops, maps, config, *, word_cycles):
+        self._ops, self._maps, self._config = ops, maps, config
+        self._word_cycles = word_cycles
+        self._users = {name: [k for k, op in enumerate(ops) if name in op.inputs]
+                       for name in maps}
+        self.dead = {op.epilogue.u_out for op in ops
+                     if isinstance(getattr(op, "epilogue", None), Integrate)
+                     and op.epilogue.level is not None and not self._users[op.epilogue.u_out]}
+        self._maker = {name: k for k, op in enumerate(ops) for name in op.outputs
+                       if name not in self.dead}
+        self._last_use = {name: max(self._users[name], default=maker)
+                          for name, maker in self._maker.items()}
+        self._heights = [self._height_costs(op) for op in ops]
+        self._plans = {}
+        self._smallest = inf
+        spilled, self.groups, self.pool = self._search()
         self.memory, self.memory_words = {}, 0
-        for name in sorted(spilled - {"image", "logits_acc"}):
-            self.memory[name] = self.memory_words
-            self.memory_words += maps[name].memory_words
+        for name in sorted(spilled.union(*(group.spilled for group in self.groups))):
+            if name not in OUTSIDE:
+                self.memory[name] = self.memory_words
+                self.memory_words += maps[name].memory_words
 
-    def _try(self, spilled):
-        """Allocate everything; returns a tensor to spill where that fails, else None."""
-        self.pool, self.buffers, self.strip_rows = {}, {}, []
-        free = _FreeList(self._config.pool_words)
-        for index, op in enumerate(self._ops):
-            chosen = self._choose(op, index, free, spilled)
-            if chosen is None:
-                return self._victim(index, op, spilled)
-            rows, addresses, free, aliases = chosen
-            self.strip_rows.append(rows)
-            for name, address in addresses.items():
-                if name in spilled:
-                    self.buffers[index, name] = address
-                else:
-                    self.pool[name] = address
-            for name in addresses:
-                if name in spilled and name not in aliases:
-                    free.free(name)
-            for name in {*op.inputs, *op.outputs}:
-                if name not in spilled and self._last_use[name] == index and name not in aliases:
-                    free.free(name)
-        return None
+    # -- partition --------------------------------------------------------------------------
 
-    def _choose(self, op, index, free, spilled):
-        """Largest strip whose outputs and buffers fit: (rows, addresses, free list, aliases)."""
-        for rows in self._heights(op):
-            trial, addresses, aliases = free.copy(), {}, set()
-            for name, words in self._needs(op, rows, spilled).items():
-                donor = self._donor(op, index, name, spilled)
-                if donor is not None:
-                    # The membrane is updated in place: its new version takes the old one's words.
-                    trial.rename(donor, name)
-                    addresses[name] = (addresses[donor] if donor in spilled
-                                       else self.pool[donor])
-                    aliases.add(donor)
-                    continue
-                address = trial.allocate(name, words)
-                if address is None:
+    def _search(self):
+        """Merge runs of groups as long as that helps."""
+        cuts = tuple(range(len(self._ops) + 1))
+        best = self._place(cuts, OUTSIDE)
+        improved = True
+        while improved:
+            improved = False
+            _, cuts, spilled, groups, _ = best
+            for first in range(len(cuts) - 2):
+                for last in range(first + 2, len(cuts)):
+                    if not self._joined(cuts[first:last + 1], spilled):
+                        break
+                    merged = cuts[:first + 1] + cuts[last:]
+                    inside = self._inside(merged)
+                    for more in self._crossing(cuts[first], cuts[last]):
+                        found = self._place(merged, (spilled | more) - inside, best[0])
+                        if found is not None:
+                            best, improved = found, True
+        return best[2:]
+
+    def _crossing(self, start, end):
+        """Sets of tensors to spill for a group, beside those that are: none, what it makes for
+        others, and what it has from others as well."""
+        made = {name for name, maker in self._maker.items() if start <= maker < end}
+        used = {name for op in self._ops[start:end] for name in op.inputs}
+        return frozenset(), made, made | used
+
+    def _joined(self, cuts, spilled):
+        """Whether every two neighbouring groups between the cuts share a spilled tensor."""
+        if any(isinstance(op, (Attention, Pool)) for op in self._ops[cuts[0]:cuts[-1]]):
+            return False
+        return all(any(start <= self._maker.get(name, -1) < middle
+                       and any(middle <= user < end for user in self._users[name])
+                       for name in spilled)
+                   for start, middle, end in zip(cuts, cuts[1:], cuts[2:], strict=False))
+
+    def _inside(self, cuts):
+        """Tensors made and used in one group only."""
+        group_of = {k: start for start, end in pairwise(cuts) for k in range(start, end)}
+        return {name for name, maker in self._maker.items() if name not in OUTSIDE
+                and all(group_of[user] == group_of[maker] for user in self._users[name])}
+
+    def _place(self, cuts, spilled, limit=inf):
+        """(cost, cuts, spilled, groups, pool) of a partition; None if it costs ``limit`` or more.
+
+        Where a group does not fit, the largest resident tensor alive there is spilled and the
+        whole placement starts again.
+        """
+        inside = self._inside(cuts)
+        while True:
+            free = _FreeList(self._config.pool_words)
+            groups, pool, cost = [], {}, 0
+            for start, end in pairwise(cuts):
+                bound = limit - cost if end - start > 1 else inf
+                group = self._group(start, end, free, inside, spilled, bound)
+                if group is None:
                     break
-                addresses[name] = address
+                cost += group.cost
+                if cost >= limit:
+                    return None
+                groups.append(group)
+                self._settle(group, free, inside, spilled, pool)
             else:
-                return rows, addresses, trial, aliases
-        return None
+                return cost, cuts, spilled, groups, pool
+            alive = [name for name, maker in self._maker.items()
+                     if name not in inside | spilled and maker < end
+                     and self._last_use[name] >= start]
+            if alive:
+                spilled = spilled | {max(sorted(alive), key=lambda name: self._maps[name].words)}
+            elif end - start > 1:
+                return None
+            else:
+                raise DoesNotFit(f"pool words for the smallest strip of {self._ops[start].name}",
+                                 needed=self._smallest, available=self._config.pool_words)
 
-    def _donor(self, op, index, name, spilled):
-        """The old membrane whose words the new one can take, or None."""
-        epilogue = getattr(op, "epilogue", None)
-        if not isinstance(epilogue, Integrate) or name != epilogue.u_out:
-            return None
-        old = epilogue.u_in
-        if old is None or self._last_use[old] != index or (old in spilled) != (name in spilled):
-            return None
-        return old
+    # -- one group --------------------------------------------------------------------------
 
-    def _heights(self, op):
-        """Strip heights to try, tallest first; balanced, so that strips are about equal."""
+    def _group(self, start, end, free, inside, spilled, limit):
+        """Cheap heights and spills that fit, or None if there are none below ``limit``."""
+        names = {name for op in self._ops[start:end] for name in (*op.inputs, *op.outputs)}
+        key = start, end, free.gaps, frozenset(names & spilled), frozenset(names & inside)
+        known, group = self._plans.get(key, (-1, None))
+        if group is None and known < limit:
+            group = self._best_group(start, end, free, inside & names, spilled, limit)
+            self._plans[key] = limit, group
+        return group
+
+    def _best_group(self, start, end, free, inside, spilled, limit):
+        """Cheapest strip heights and spills found that fit.
+
+        A price on every pool word makes the operators choose lower strips; what then does not fit
+        is spilled, the most words freed for a word moved first. The cheapest of a range of prices
+        is improved by single changes.
+        """
+        numbers = range(start, end)
+        loaded = {name for op in self._ops[start:end] for name in op.inputs
+                  if name in spilled and self._maker.get(name, -1) < start}
+        stored = {name for op in self._ops[start:end] for name in op.outputs if name in spilled}
+        outside = sum(self._maps[name].memory_words for name in (*loaded, *stored))
+
+        def plan(heights, extra):
+            moved = outside + 2 * sum(self._maps[name].memory_words for name in extra)
+            cost = self._word_cycles * moved + sum(
+                self._heights[number][rows] for number, rows in heights.items())
+            if cost >= best.cost:
+                return None
+            steps = strip_order(self._ops, numbers, heights, self._maps)
+            return Group(start, end, heights, steps, extra,
+                         self._rings(steps, inside, spilled | extra), cost)
+
+        def words(group):
+            found = self._words(start, end, group.rings, inside, spilled | group.spilled)
+            self._smallest = min(self._smallest, sum(found.values()))
+            return found
+
+        best, tried = Group(start, end, {}, [], frozenset(), {}, limit), []
+        for price in PRICES:
+            heights = {number: self._priced_height(number, price) for number in numbers}
+            if heights in tried:
+                continue
+            tried.append(heights)
+            group = plan(heights, frozenset())
+            while group is not None and not self._fits(free, words(group)):
+                size = sum(words(group).values())
+                gains = {}
+                for name in sorted(inside - spilled - group.spilled):
+                    less = plan(heights, group.spilled | {name})
+                    if less is not None:
+                        gains[less] = (size - sum(words(less).values())) / (less.cost - group.cost)
+                group = max(gains, key=gains.get, default=None)
+            best = group or best
+        better = bool(best.steps)
+        while better:
+            better = False
+            changes = [(best.heights | {number: rows}, best.spilled)
+                       for number in numbers for rows in self._heights[number]]
+            changes += [(best.heights, best.spilled - {name}) for name in best.spilled]
+            for change in changes:
+                group = plan(*change)
+                if group is not None and self._fits(free, words(group)):
+                    best, better = group, True
+        return best if best.steps else None
+
+    def _priced_height(self, number, price):
+        """Cheapest strip height where a pool word costs ``price`` cycles."""
+        op = self._ops[number]
+        per_row = sum(self._maps[name].row_words for name in {*op.inputs, *op.outputs} - self.dead)
+        costs = self._heights[number]
+        return min(costs, key=lambda rows: costs[rows] + price * rows * per_row)
+
+    def _rings(self, steps, inside, spilled):
+        """{(tensor, role): (owner, rows)} of the tensors that are not resident.
+
+        ``owner`` names the ring that the tensor is in: its own, or that of the membrane which it
+        replaces in place.
+        """
+        def ring(name, role):
+            if name in spilled:
+                return name, role
+            return (name, "") if name in inside else None
+
+        owners, touches, unit = {}, {}, {}
+        for number in dict.fromkeys(step.op for step in steps):
+            op = self._ops[number]
+            mine = [(index, step.low, step.high) for index, step in enumerate(steps)
+                    if step.op == number]
+            index, low, high = np.array(mine).T
+            old, new = self._in_place(number)
+            if new is not None and ring(old, "in") and ring(new, "out"):
+                key = ring(old, "in")
+                owners[ring(new, "out")] = owners.get(key, key)
+            used = [(ring(name, "in"), rows)
+                    for name, rows in reads(op, low, high, self._maps).items()]
+            used += [(ring(name, "out"), (low, high)) for name in op.outputs
+                     if name not in self.dead]
+            for key, rows in used:
+                if key is not None:
+                    owner = owners.setdefault(key, key)
+                    touches.setdefault(owner, []).append((index, *rows))
+            source = ring(op.inputs[0], "in")
+            if source and isinstance(op, Conv) and op.source != "image":
+                unit[source] = lcm(unit.get(source, 1), op.stride)
+        rows = {}
+        for owner, used in touches.items():
+            tensor = self._maps[owner[0]]
+            # Whole units of the descriptors' ring field, and of the strides across the ring.
+            whole = lcm(RING_UNIT // gcd(RING_UNIT, tensor.row_words), unit.get(owner, 1))
+            alive = alive_rows(len(steps), used)
+            rows[owner] = min(-(-alive // whole) * whole, tensor.height)
+        return {key: (owner, rows[owner]) for key, owner in owners.items()}
+
+    def _in_place(self, number):
+        """(old, new) membranes where the operator can write the new one over the old, else Nones.
+        """
+        epilogue = getattr(self._ops[number], "epilogue", None)
+        if (not isinstance(epilogue, Integrate) or epilogue.u_in is None
+                or epilogue.u_out in self.dead or self._users[epilogue.u_in] != [number]):
+            return None, None
+        return epilogue.u_in, epilogue.u_out
+
+    def _words(self, start, end, rings, inside, spilled):
+        """{name or (tensor, role): words} to allocate for a group."""
+        words = {}
+        for number in range(start, end):
+            old, new = self._in_place(number)
+            for name in self._ops[number].outputs:
+                if name in inside | spilled | self.dead:
+                    continue
+                if name != new or old in inside | spilled:
+                    words[name] = self._maps[name].words
+        for owner, rows in rings.values():
+            words[owner] = rows * self._maps[owner[0]].row_words
+        return words
+
+    @staticmethod
+    def _fits(free, words):
+        trial = free.copy()
+        return all(trial.allocate(name, size) is not None for name, size in words.items())
+
+    def _settle(self, group, free, inside, spilled, pool):
+        """Allocate a group that fits: addresses into ``pool`` and ``group.buffers``."""
+        memory = spilled | group.spilled
+        words = self._words(group.start, group.end, group.rings, inside, memory)
+        at = {name: free.allocate(name, size) for name, size in words.items()}
+        group.buffers = {key: Buffer(at[owner], rows)
+                         for key, (owner, rows) in group.rings.items()}
+        for number in range(group.start, group.end):
+            old, new = self._in_place(number)
+            for name in self._ops[number].outputs:
+                if name in inside | memory | self.dead:
+                    continue
+                if name == new and old not in inside | memory:
+                    free.rename(old, new)
+                    pool[name] = pool[old]
+                else:
+                    pool[name] = at[name]
+        for name in list(free.names):
+            if isinstance(name, tuple) or self._last_use[name] < group.end:
+                free.free(name)
+
+    # -- strip heights and costs ------------------------------------------------------------
+
+    def _height_costs(self, op):
+        """{rows of a strip: cost}; heights are balanced, so that strips are about equal."""
         out = self._maps[next(iter(op.outputs))]
         if isinstance(op, (Attention, Pool)):
-            return [out.height]
-        words = self._config.psum_words
+            return {out.height: 0}
+        config = self._config
+        words, tiles = self._weights(op)
+        neuron = self._neuron_cycles(op)
+        load = 17 * config.rows // config.load_columns
+        start, through = load * tiles, 0      # cycles of a strip, of a position
+        if not isinstance(op, Conv):
+            kernel = op.weight.shape[-1] if isinstance(op, Depthwise) else 3
+            through = 3 * kernel
+            start += out.groups * kernel * (config.rows // 2 + 20)
 
         def psums(rows):
             inner = min(rows + 2, out.height) if isinstance(op, RepConv) else 0
             return (rows + inner) * out.width
 
-        fitting = [rows for rows in range(1, out.height + 1) if psums(rows) <= words]
-        if not fitting:
+        costs = {}
+        for strips in range(1, out.height + 1):
+            rows = -(-out.height // strips)
+            if rows in costs or rows > STRIP_ROWS or psums(rows) > config.psum_words:
+                continue
+            strips = -(-out.height // rows)
+            # What follows can begin when the first strip is through. The neuron core works beside
+            # the array where two tiles have room in the partial sums.
+            cycles = rows * out.width * (through + neuron)
+            if 2 * psums(rows) > config.psum_words:
+                cycles += out.groups * out.height * out.width * neuron
+            costs[rows] = strips * (self._word_cycles * words + start) + cycles
+        if not costs:
             raise DoesNotFit(f"partial sums for one row of {op.name}", needed=psums(1),
-                             available=words)
-        # A quarter of the partial sums at most, where possible: later tiles run while one drains,
-        # and a layer starts on the rows that are done (7 % fewer cycles for qsdt_nano than half).
-        short = [rows for rows in fitting if psums(rows) <= words // 4] or fitting[:1]
-        heights = {-(-out.height // -(-out.height // rows)) for rows in short}
-        return sorted(heights, reverse=True)
+                             available=config.psum_words)
+        return costs
 
-    def _needs(self, op, rows, spilled):
-        """Pool words to allocate: resident outputs whole, spilled tensors a strip's worth."""
-        needs = {}
-        source_rows = rows
-        if isinstance(op, Conv) and op.source != "image":
-            source_rows = (rows - 1) * op.stride + op.weight.shape[2]
-        elif isinstance(op, Depthwise):
-            source_rows = rows + op.weight.shape[-1] - 1
-        elif isinstance(op, RepConv):
-            source_rows = rows + 2
-        for position, name in enumerate(op.inputs):
-            if name in spilled:
-                tensor = self._maps[name]
-                wanted = tensor.height if isinstance(op, (Attention, Pool)) else (
-                    source_rows if position == 0 else rows)
-                needs[name] = min(wanted, tensor.height) * tensor.row_words
-        for name in op.outputs:
-            tensor = self._maps[name]
-            needs[name] = (min(rows, tensor.height) if name in spilled
-                           else tensor.height) * tensor.row_words
-        return needs
+    def _weights(self, op):
+        """(memory words of weights and constants, array tiles) that one strip takes."""
+        config, source = self._config, self._maps[op.inputs[0]]
+        groups = self._maps[next(iter(op.outputs))].groups
+        if isinstance(op, Depthwise):
+            return groups * (op.weight.shape[-1] * config.rows // 2 + config.tile_const_words), 0
+        taps, extra = 1, config.tile_const_words
+        if isinstance(op, RepConv):
+            extra += 3 * config.rows // 4
+        elif op.source != "image":
+            taps = op.weight.shape[2] * op.weight.shape[3]
+        tiles = taps * source.groups
+        return groups * (tiles * config.tile_words + extra), groups * tiles
 
-    def _victim(self, index, op, spilled):
-        """Largest resident tensor alive at this operator."""
-        made, alive = set(), set()
-        for earlier in self._ops[:index + 1]:
-            made |= set(earlier.outputs)
-        for name in made:
-            if self._last_use[name] >= index and name not in spilled:
-                alive.add(name)
-        if not alive:
-            words = sum(self._needs(op, min(self._heights(op)), spilled).values())
-            raise DoesNotFit(f"pool words for the smallest strip of {op.name}", needed=words,
-                             available=self._config.pool_words)
-        return max(sorted(alive), key=lambda name: self._maps[name].words)
+    def _neuron_cycles(self, op):
+        """Cycles of the neuron core for a position of one tile."""
+        words = MEMBRANE_BITS
+        if isinstance(op.epilogue, Fire):
+            words = LEVEL_PLANES
+        elif isinstance(op.epilogue, Requantise):
+            words = self._config.z_bits
+        elif isinstance(op.epilogue, Integrate):
+            words = (0 if op.epilogue.u_out in self.dead else MEMBRANE_BITS) + LEVEL_PLANES
+        return max(words, self._config.rows // self._config.neuron_lanes)

@@ -5,7 +5,7 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import descriptor
-from hw.descriptor import TileHeader
+from hw.descriptor import RING_UNIT, TileHeader
 from hw.port import POOL_LATENCY, PoolRead
 from hw.tile_start import TileStart
 
@@ -125,19 +125,23 @@ class ArrayReader(wiring.Component):
         psum = Signal(10)
         columns_left = Signal(9)
         row_inside = Signal()
-        next_address = Signal(16)                   # of the row below
+        next_address = Signal(16)                   # of the row below, a ring left aside
         next_iy = Signal(signed(13))
         next_psum = Signal(10)
-        rows_left = Signal(9)
+        rows_left = Signal(7)
+        has_ring = Signal()
+        m.d.sync += has_ring.eq(array.ring != 0)
+        # In a ring, rows before the first one in it are at its end.
+        above = next_iy[-1] & has_ring
 
         def next_row():
             return [
-                address.eq(next_address),
+                address.eq(next_address + Mux(above, array.ring * RING_UNIT, 0)),
                 ix.eq(first_ix),
                 psum.eq(next_psum),
                 columns_left.eq(array.out_width),
                 # Negative coordinates are large as unsigned ones.
-                row_inside.eq(next_iy.as_unsigned() < array.height),
+                row_inside.eq((next_iy.as_unsigned() < array.height) | above),
                 next_address.eq(next_address + start.row_step),
                 next_iy.eq(next_iy + array.stride),
                 next_psum.eq(next_psum + array.out_width),

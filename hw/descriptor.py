@@ -6,17 +6,20 @@ format. A descriptor is three memory words, least significant first. Word 0 is t
 docs/architecture.md.
 """
 
-from amaranth.hdl import Shape
+from amaranth.hdl import Shape, signed
 from amaranth.lib import data, enum
 
 
-__all__ = ["DESCRIPTOR_WORDS", "WAIT_BITS", "UnitKind", "Header", "Load", "Store", "Array",
-           "Depthwise", "Attention", "Neuron", "Destination", "NeuronSource", "NeuronFunction",
-           "DepthwiseMode", "TileHeader", "LAYOUTS", "pack", "unpack"]
+__all__ = ["DESCRIPTOR_WORDS", "WAIT_BITS", "RING_UNIT", "UnitKind", "Header", "Load", "Store",
+           "Array", "Depthwise", "Attention", "Neuron", "Destination", "NeuronSource",
+           "NeuronFunction", "DepthwiseMode", "TileHeader", "LAYOUTS", "pack", "unpack"]
 
 
 DESCRIPTOR_WORDS = 3
 WAIT_BITS = 10
+
+RING_UNIT = 4
+"""Pool words that one unit of the field ``ring`` stands for."""
 
 
 class UnitKind(enum.Enum, shape=3):
@@ -96,7 +99,12 @@ class Store(data.Struct):
 
 
 class Array(data.Struct):
-    """SpikeArray pass over ``tiles`` weight tiles; see docs/architecture.md."""
+    """SpikeArray pass over ``tiles`` weight tiles; see docs/architecture.md.
+
+    ``ring`` is the size of the ring of rows that the input rolls through, in units of
+    :data:`RING_UNIT` pool words, where a descriptor reads over the ring's end; 0 otherwise. Rows
+    count from the one at ``source`` then: those before it lie a whole ring higher.
+    """
     source: 16
     row_stride: 16
     position_stride: 12
@@ -105,16 +113,20 @@ class Array(data.Struct):
     stride: 2
     height: 9
     width: 9
-    first_row: 9
-    out_rows: 9
+    first_row: signed(10)
+    out_rows: 7
     out_width: 9
-    tiles: 14
+    tiles: 7
     psum: 10
     accumulate: 1
+    ring: 14
 
 
 class Depthwise(data.Struct):
-    """Depthwise convolution, stride 1, "same" zero padding, into the partial sums."""
+    """Depthwise convolution, stride 1, "same" zero padding, into the partial sums.
+
+    ``ring`` as in :class:`Array`; for mode LEVEL only.
+    """
     mode: DepthwiseMode
     kernel: 3
     source: 16
@@ -122,10 +134,11 @@ class Depthwise(data.Struct):
     position_stride: 12
     height: 9
     width: 9
-    first_row: 9
+    first_row: signed(10)
     out_rows: 9
     psum: 10
     source_row: 9
+    ring: 14
 
 
 class Attention(data.Struct):
@@ -209,7 +222,7 @@ def pack(layout, **fields):
 
 
 def unpack(layout, value):
-    """Fields of ``value`` as a dict of non-negative integers (arrays as lists)."""
+    """Fields of ``value`` as a dict of integers (arrays as lists of them)."""
     fields = {}
     for name, field in layout.as_shape():
         width = Shape.cast(field.shape).width
@@ -218,5 +231,7 @@ def unpack(layout, value):
             element = Shape.cast(field.shape.elem_shape).width
             bits = [bits >> (index * element) & ((1 << element) - 1)
                     for index in range(field.shape.length)]
+        elif Shape.cast(field.shape).signed:
+            bits -= bits >> (width - 1) << width
         fields[name] = bits
     return fields

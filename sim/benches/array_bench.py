@@ -36,6 +36,8 @@ async def matches_reference(dut, stall):
         (dict(source=3, planes=9, signed=1, stride=2, first_row=1, out_rows=2, out_width=3,
               accumulate=1, psum=1020, **shape), [(0, 0), (5, 9), (-3, 2)]),
         (dict(source=7, planes=1, stride=1, out_rows=1, out_width=1, **shape), [(0, 0)] * 4),
+        (dict(source=900, planes=3, stride=1, first_row=-2, out_rows=4, out_width=5, ring=75,
+              **shape), [(dy, 0) for dy in (-1, 0, 1)]),
     ]
     words = []
     for fields, shifts in program:

@@ -39,6 +39,8 @@ async def matches_reference(dut, stall):
     shape = dict(row_stride=40, position_stride=5, height=8, width=6)
     program = [dict(mode=LEVEL, kernel=7, first_row=0, out_rows=8, psum=0, source=11, **shape),
                dict(mode=LEVEL, kernel=3, first_row=5, out_rows=3, psum=60, source=900, **shape),
+               dict(mode=LEVEL, kernel=7, first_row=-2, out_rows=4, psum=60, source=900, ring=80,
+                    **shape),
                dict(mode=PARTIAL, kernel=3, first_row=3, out_rows=2, psum=100, source=0,
                     source_row=1, **shape)]
     groups = []
@@ -62,7 +64,7 @@ async def matches_reference(dut, stall):
     cocotb.start_soon(serve_write(dut, "psum_write", write, grouped=True, **options))
     cocotb.start_soon(source.send([word for group in groups for word in group]))
     for fields, group in zip(program, groups, strict=True):
-        fields = dict(source_row=0, **fields) if "source_row" not in fields else fields
+        fields = {"source_row": 0, "ring": 0} | fields
         expected = depthwise(fields, group, pool, psum, rows=ROWS, acc_bits=ACC_BITS)
         assert await run_unit(dut, pack(Depthwise, **fields)) == expected
         assert memory == pack_groups(psum)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hw.descriptor import TileHeader, unpack
+from hw.descriptor import RING_UNIT, TileHeader, unpack
 
 
 __all__ = ["tile_weights", "run_array", "array_cycles"]
@@ -30,7 +30,8 @@ def _walk(fields, header):
     y, x = np.mgrid[:fields["out_rows"], :fields["out_width"]]
     iy = (fields["first_row"] + y) * fields["stride"] + _signed(header["dy"], 8)
     ix = x * fields["stride"] + _signed(header["dx"], 8)
-    inside = (iy >= 0) & (iy < fields["height"]) & (ix >= 0) & (ix < fields["width"])
+    inside = ((iy >= 0) | (fields["ring"] > 0)) & (iy < fields["height"])
+    inside &= (ix >= 0) & (ix < fields["width"])
     return iy, ix, inside
 
 
@@ -66,6 +67,7 @@ def run_array(fields, *, words, pool, psum, rows, acc_bits):
         weights = tile_weights([next(words) for _ in range(rows * rows // 16)], rows=rows)
         iy, ix, inside = (axis.reshape(-1) for axis in _walk(fields, header))
         address = (fields["source"] + header["offset"] + iy * fields["row_stride"]
+                   + np.where(iy < 0, fields["ring"] * RING_UNIT, 0)
                    + ix * fields["position_stride"])[:, None] + np.arange(planes)
         bits = _word_bits(pool[address % (1 << 16) % len(pool)], rows) * inside[:, None, None]
         events += int(bits.sum(dtype=np.int64))

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hw.descriptor import RING_UNIT
 from model import golden
 from sim.reference.lanes import from_planes
 
@@ -57,8 +58,10 @@ def depthwise(fields, weights, pool, psum, *, rows, acc_bits):
     first, count = fields["first_row"], fields["out_rows"]
     kernel = _kernel(fields, weights, rows)
     half = fields["kernel"] // 2
-    # The input rows that any output row uses, inside the map.
-    top, bottom = max(0, first - half), min(height, first + count + half)
+    # The input rows that any output row uses, inside the map. In a ring, there are rows before 0.
+    top, bottom = first - half, min(height, first + count + half)
+    if not fields["ring"]:
+        top = max(0, top)
     y, x = np.arange(top, bottom)[:, None], np.arange(width)
     events = 0
     if fields["mode"]:
@@ -67,7 +70,8 @@ def depthwise(fields, weights, pool, psum, *, rows, acc_bits):
         if (values != golden.saturate(values, _PARTIAL_BITS)).any():
             raise ValueError(f"Inputs must fit {_PARTIAL_BITS} bits, not {np.abs(values).max()}")
     else:
-        at = fields["source"] + y * fields["row_stride"] + x * fields["position_stride"]
+        at = (fields["source"] + y * fields["row_stride"] + x * fields["position_stride"]
+              + np.where(y < 0, fields["ring"] * RING_UNIT, 0))
         at = at[..., None] + np.arange(_LEVEL_PLANES)
         words = pool[(at & 0xffff) & (len(pool) - 1)]
         values = from_planes(words, rows=rows)

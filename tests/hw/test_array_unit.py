@@ -97,7 +97,12 @@ def random_fields(rng, *, planes=None):
         "width": int(rng.integers(1, 9)), "first_row": int(rng.integers(4)),
         "out_rows": int(rng.integers(1, 4)), "out_width": int(rng.integers(1, 6)),
         "psum": int(rng.integers(1 << 10)), "accumulate": int(rng.integers(2)),
-    }
+    } | (random_ring(rng) if rng.integers(2) else {})
+
+
+def random_ring(rng):
+    """Fields that make a descriptor read over the end of a ring of rows."""
+    return {"ring": int(rng.integers(1, 1 << 14)), "first_row": int(rng.integers(-4, 3))}
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
@@ -111,7 +116,14 @@ def test_convolution_3x3(load_columns, stall):
                 first_row=0, out_rows=3, out_width=5, psum=7)
     machine.add(tiles[:2], source=1, row_stride=40_000, position_stride=4095, height=9, width=7,
                 first_row=3, out_rows=2, out_width=4, psum=1020, accumulate=1, stride=2)
-    machine.run()
+    # Rows -3..1 of a ring of 6 rows; -7..-1; strides over its end.
+    machine.add(tiles, source=65_000, row_stride=16, position_stride=3, height=5, width=5,
+                first_row=-2, out_rows=3, out_width=5, psum=7, ring=24)
+    machine.add(tiles[:6], source=900, row_stride=16, position_stride=3, height=9, width=5,
+                first_row=-6, out_rows=5, out_width=5, ring=24)
+    machine.add(tiles[3:], source=5, row_stride=16, position_stride=3, height=3, width=5,
+                first_row=-2, out_rows=4, out_width=3, stride=2, ring=24)
+    machine.run(cycles=10_000)
 
 
 def test_wide_weight_stream():
