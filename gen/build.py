@@ -13,14 +13,20 @@ from gen import report as reports
 from gen import synthesis
 from gen.configure import block_rams, derive, read_overrides
 from gen.cost import predict
-from gen.error import add_verbosity, ArgumentParser, as_input_error, main, VerificationFailed
+from gen.error import (
+    add_verbosity,
+    ArgumentParser,
+    as_input_error,
+    main,
+    VerificationFailed,
+)
 from gen.image import ProgramImage
 from gen.inputs import add_network_options, load_network
 from gen.memory import make_memory
 from gen.report import measured, STAGES
 from gen.step import digest_of, locked, Progress, write_atomic
 from gen.toolchain import find_toolchain
-from gen.verify import core_digest, verified_path
+from gen.verify import core_digest, VERIFIED, verified_path
 
 
 __all__ = ["cli", "make_shell"]
@@ -81,18 +87,70 @@ def _parser():
     return parser
 
 
-def _layer_rows(program, prediction, record):
-    """Per-layer table; simulated cycles (of the last image verified) beside predicted ones."""
+def _verified(network):
+    """Whether any core was verified with this network."""
+    return any(VERIFIED.glob(f"*-{network.digest()[:16]}.json"))
+
+
+UNIT_TITLES = {"array": "array", "depthwise": "depthwise", "attention": "SDSA",
+               "neuron": "neuron core"}
+"""Units as the per-layer table calls them; the memory goes by its own name."""
+
+
+def _homes(program, network, memory):
+    """Where the tensors that each layer makes live: {layer: "u SDRAM, level pool"}."""
+    places = {"memory": memory.name}
+    found = {}
+    for op in network.ops:
+        found[op.name] = ", ".join(
+            f"{program.maps[name].kind} "
+            + (places.get(home, home) if (home := program.homes.get(name, ("strip",))[0]) else "")
+            for name in op.outputs)
+    return found
+
+
+def _layer_rows(config, network, program, prediction, record):
+    """Per-layer table; simulated cycles (of the last image verified) beside predicted ones.
+
+    The columns of units are cycles that each would need alone; the largest is the wall.
+    """
     rows = []
     simulated = record["figures"].get("layer_cycles", {}) if record else {}
+    titles = UNIT_TITLES | {config.timing.name: config.timing.name}
+    homes = _homes(program, network, config.timing)
     for layer, figures in prediction.layers.items():
         extra = {"cycles in RTL": measured(simulated[layer], "rtl-sim")} if (
             layer in simulated) else {}
-        rows.append({"name": layer, "strips": str(program.strips.get(layer, 1)),
-                     "bound by": figures.bound,
-                     "cycles": measured(figures.cycles, "cost-model"),
-                     "memory_bytes": measured(figures.memory_bytes, "cost-model"), **extra})
+        rows.append({
+            "name": layer, "strips": str(program.strips.get(layer, 1)),
+            "cycles": measured(figures.cycles, "cost-model"), **extra,
+            "wall": titles.get(figures.bound, figures.bound),
+            **{title: measured(figures.work.get(unit, 0), "cost-model")
+               for unit, title in titles.items()},
+            "weights B": measured(figures.weight_bytes, "cost-model"),
+            "maps in B": measured(figures.bytes_in - figures.weight_bytes, "cost-model"),
+            "out B": measured(figures.bytes_out, "cost-model"),
+            "made in": homes.get(layer, "")})
     return rows
+
+
+def _totals(config, program, prediction):
+    """Figures of the whole program, for the report."""
+    layers = prediction.layers.values()
+    totals = {
+        "predicted_cycles": prediction.cycles,
+        "descriptors": len(program.descriptors),
+        "program_image_bytes": program.payload.nbytes,
+        "memory_words": program.memory_words,
+        "bytes_in": sum(layer.bytes_in for layer in layers),
+        "bytes_out": sum(layer.bytes_out for layer in layers),
+        "weight_bytes": sum(layer.weight_bytes for layer in layers),
+        "memory_bytes": prediction.memory_bytes,
+        "words_per_cycle": round(config.timing.words_per_cycle, 4),
+        **{f"ebr.{use}": count
+           for use, count in block_rams(config.core, config.onchip_words).items()},
+    }
+    return {name: measured(value, "cost-model") for name, value in totals.items()}
 
 
 def _run(arguments):
@@ -115,17 +173,20 @@ def _build(arguments, board, overrides, name, network, stages, folder):
         config, program = derive(board, network, overrides)
         with as_input_error():
             board.check_core_clock(config.clock_hz)
-        prediction = predict(program)
-        image = ProgramImage.of(program, model=name, network_digest=network.digest(),
-                                input_shape=network.input_shape,
+        log.info("%s", config.describe())
+        prediction = predict(program, config.timing)
+        image = ProgramImage.of(program, model=name, network=network,
                                 predicted_cycles=prediction.cycles)
         write_atomic(folder / "config.json", json.dumps(config.to_dict(), indent=1) + "\n")
         image.save(folder / "program.img")
         progress.note(f"{config.core.rows}x{config.core.rows} lanes, {prediction.cycles} cycles")
 
-    core = core_digest(config.core)
-    record_path = verified_path(core, network.digest())
-    record = json.loads(record_path.read_text()) if record_path.is_file() else None
+    core, record = None, None
+    if "rtl" in stages or _verified(network):
+        # Takes a while: the prediction alone does not wait for it.
+        core = core_digest(config.core)
+        record_path = verified_path(core, network.digest())
+        record = json.loads(record_path.read_text()) if record_path.is_file() else None
     cycles = measured(prediction.cycles, "cost-model")
     if record and record["figures"].get("cycles"):
         counts = record["figures"]["cycles"]
@@ -173,13 +234,12 @@ def _build(arguments, board, overrides, name, network, stages, folder):
         digests={"config": digest_of(config.to_dict()), "core": core,
                  "network": network.digest(), "image": image.payload_digest,
                  "verify": digest_of(record) if record else None},
-        skip_verify=record is None, config=config.to_dict(),
-        layers=_layer_rows(program, prediction, record), toolchain=toolchain, **results,
-        extra={"predicted_cycles": measured(prediction.cycles, "cost-model"),
-               "memory_words": measured(program.memory_words, "cost-model"),
-               **{f"ebr.{use}": measured(count, "cost-model")
-                  for use, count in block_rams(config.core, config.memory_words).items()}})
+        skip_verify=record is None, weights=network.origin, config=config.to_dict(),
+        layers=_layer_rows(config, network, program, prediction, record), toolchain=toolchain,
+        **results, extra=_totals(config, program, prediction))
     _, text = reports.write_report(report, folder)
+    if stages[-1] == "config" and not arguments.quiet:
+        print("\n".join(reports.layer_lines(report)))
     print(f"{text}: {reports.headline(report)}")
 
 

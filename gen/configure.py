@@ -1,23 +1,41 @@
 """Derive the accelerator's configuration from board and model; let the user override it."""
 
 from dataclasses import dataclass, fields
+import logging
 from pathlib import Path
 
 import yaml
 
 from gen.compiler import compile_network
+from gen.cost import MemoryTiming, ON_CHIP
 from gen.error import DoesNotFit, InputError
-from hw.config import CoreConfig
+from hw.config import CoreConfig, MEMORY_BITS
+from model.graph import Attention, Pool, RepConv
 
 
-__all__ = ["AcceleratorConfig", "TwinSpec", "block_rams", "derive", "read_overrides"]
+__all__ = ["AcceleratorConfig", "TwinSpec", "MEMORIES", "block_rams", "derive", "read_overrides"]
+
+
+log = logging.getLogger(__name__)
 
 
 COMB_OF_ROWS = {16: 15_000, 32: 42_000, 64: 59_000}
-"""LUTs of a whole design by array side; 32: as packed by nextpnr (docs/decisions/0007), the
-others estimated."""
+"""LUTs of a whole design by array side. 32: as packed by nextpnr (docs/decisions/0007); 64: the
+sum of its units' budgets, which the board's limit is set for; 16: estimated from the units' parts
+that scale with the rows."""
 
-POOL_BANK_WORDS = (512, 1024, 2048, 4096)
+MEMORIES = ("onchip", "sdram")
+"""Where program, weights and what the pool cannot hold live."""
+
+POOL_BANK_WORDS = (512, 1024, 2048, 4096, 8192)
+
+BUFFER_WORDS = 512
+"""Stream buffers for an SDRAM: what two block RAMs hold, which any depth takes."""
+
+DESCRIPTORS = 1 << 16
+"""Completion records are numbered in 16 bits."""
+
+MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +59,57 @@ class AcceleratorConfig:
     ----------
     board : str
     clock_hz : int
+        Of the engine.
     core : CoreConfig
+    memory : str
+        One of :data:`MEMORIES`.
     memory_words : int
-        On-chip memory behind the core, 64-bit words.
+        Memory behind the core, 64-bit words.
+    sdram_clock_hz : int or None
+        Of an SDRAM; None on chip.
     """
 
     board: str
     clock_hz: int
     core: CoreConfig
+    memory: str = "onchip"
     memory_words: int
+    sdram_clock_hz: int | None = None
+
+    def __post_init__(self):
+        if self.memory not in MEMORIES:
+            raise ValueError(f"Memory must be one of {', '.join(MEMORIES)}, not {self.memory!r}")
+        if (self.memory == "sdram") != (self.sdram_clock_hz is not None):
+            raise ValueError(f"An SDRAM clock goes with the memory sdram, not {self.memory!r}")
+        if not 0 < self.memory_words <= 1 << self.core.address_bits:
+            raise ValueError(f"Memory must be 1..2**{self.core.address_bits} words, "
+                             f"not {self.memory_words!r}")
+
+    @property
+    def timing(self):
+        """The memory for the cost model, a :class:`gen.cost.MemoryTiming`."""
+        if self.memory == "onchip":
+            return ON_CHIP
+        return MemoryTiming.of_sdram(clock_hz=self.sdram_clock_hz, engine_hz=self.clock_hz)
+
+    @property
+    def onchip_words(self):
+        """Memory words in block RAM."""
+        return self.memory_words if self.memory == "onchip" else 0
 
     def to_dict(self):
-        return {"board": self.board, "clock_hz": self.clock_hz,
-                "memory_words": self.memory_words, "core": self.core.to_dict()}
+        return {"board": self.board, "clock_hz": self.clock_hz, "memory": self.memory,
+                "memory_words": self.memory_words, "sdram_clock_hz": self.sdram_clock_hz,
+                "core": self.core.to_dict()}
+
+    def describe(self):
+        """The choices in a line."""
+        core = self.core
+        where = (f"{self.memory_words} memory words on chip" if self.memory == "onchip" else
+                 f"SDRAM of {8 * self.memory_words / MEGABYTE:.1f} MB at "
+                 f"{self.sdram_clock_hz / 1e6:g} MHz")
+        return (f"rows {core.rows}, pool {core.pool_banks} x {core.pool_bank_words} words, "
+                f"{where}, {self.clock_hz / 1e6:g} MHz")
 
 
 def _ram_blocks(width, depth):
@@ -63,21 +119,22 @@ def _ram_blocks(width, depth):
 
 
 def block_rams(core, memory_words):
-    """Block RAMs by use."""
+    """Block RAMs by use; ``memory_words`` are those on chip."""
     return {
-        "memory": _ram_blocks(64, memory_words),
+        "memory": _ram_blocks(MEMORY_BITS, memory_words),
         "pool": core.pool_banks * _ram_blocks(core.rows, core.pool_bank_words),
         "partial sums": _ram_blocks(core.rows * core.acc_bits, core.psum_words),
         "attention": _ram_blocks(core.rows * 8, core.head_words * core.rows),
-        "stream buffers": sum(_ram_blocks(64, words) for words in (
+        "stream buffers": sum(_ram_blocks(MEMORY_BITS, words) for words in (
             core.weight_fifo_words, core.const_fifo_words, core.depthwise_fifo_words)),
         "link": 2,
     }
 
 
 def read_overrides(path):
-    """Overrides from a YAML file: ``core`` (fields of CoreConfig), ``clock_mhz``,
-    ``memory_words`` and ``twin`` (latency, stall, seed); all optional."""
+    """Overrides from a YAML file: ``core`` (fields of CoreConfig), ``clock_mhz``, ``memory``
+    (onchip or sdram), ``sdram_mhz``, ``memory_words`` and ``twin`` (latency, stall, seed); all
+    optional."""
     if path is None:
         return {}
     try:
@@ -89,7 +146,8 @@ def read_overrides(path):
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold a mapping")
     known = {"core": {f.name for f in fields(CoreConfig)},
-             "twin": {f.name for f in fields(TwinSpec)}, "clock_mhz": None, "memory_words": None}
+             "twin": {f.name for f in fields(TwinSpec)}, "clock_mhz": None, "memory": None,
+             "sdram_mhz": None, "memory_words": None}
     for key, value in content.items():
         if key not in known:
             raise InputError(f"{path}: unknown key {key!r}; known are {', '.join(known)}")
@@ -98,15 +156,182 @@ def read_overrides(path):
                 if name not in known[key]:
                     raise InputError(f"{path}: unknown {key} parameter {name!r}; known are "
                                      f"{', '.join(sorted(known[key]))}")
+    if content.get("memory") not in (None, *MEMORIES):
+        raise InputError(f"{path}: memory must be one of {', '.join(MEMORIES)}, "
+                         f"not {content['memory']!r}")
     return content
+
+
+def weight_words(network):
+    """Memory words of the weights alone, the least that any program of the network needs."""
+    count = 0
+    for op in network.ops:
+        if isinstance(op, RepConv):
+            count += op.pointwise.size + op.depthwise.size
+        elif not isinstance(op, Attention | Pool):
+            count += op.weight.size
+    return -(-count * 4 // MEMORY_BITS)
+
+
+class _Search:
+    """The configurations that board, network and overrides leave open."""
+
+    def __init__(self, board, network, overrides):
+        self.board, self.network, self.overrides = board, network, overrides
+        self.core_overrides = dict(overrides.get("core") or {})
+        self.clock_hz = round(overrides.get("clock_mhz", board.target_hz / 1e6) * 1e6)
+        self.memory_words = overrides.get("memory_words")
+
+    def rows(self):
+        """Array sides, the largest first, whose logic the board can place."""
+        if "rows" in self.core_overrides:
+            return [self.core_overrides["rows"]]
+        limit = round(self.board.comb * self.board.comb_limit)
+        found = [rows for rows in sorted(COMB_OF_ROWS, reverse=True) if COMB_OF_ROWS[rows] <= limit]
+        if not found:
+            raise DoesNotFit(f"LUTs of {self.board.name}", needed=COMB_OF_ROWS[16],
+                             available=limit)
+        return found
+
+    def banks(self):
+        """Pool sizes, the smallest first."""
+        fixed = self.core_overrides.get("pool_bank_words")
+        return (fixed,) if fixed else POOL_BANK_WORDS
+
+    def core(self, rows, bank_words, **values):
+        params = self.network.params
+        values = {"rows": rows, "load_columns": max(4, rows // 4),
+                  "neuron_lanes": max(2, rows // 8), "pool_bank_words": bank_words,
+                  "acc_bits": params.acc_bits, "membrane_frac": params.u_frac,
+                  "z_bits": params.z_bits, "multiplier_bits": max(8, params.mult_bits),
+                  **values, **self.core_overrides}
+        try:
+            return CoreConfig(**values)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"Configuration: {error}") from error
+
+    def check_blocks(self, core, words):
+        """Raise DoesNotFit where the block RAMs are not enough."""
+        blocks_of = block_rams(core, words)
+        blocks = sum(blocks_of.values())
+        if blocks > self.board.ebr:
+            raise DoesNotFit(f"block RAMs (DP16KD) of {self.board.name}", needed=blocks,
+                             available=self.board.ebr,
+                             hint=", ".join(f"{k} {v}" for k, v in blocks_of.items()))
+
+    def config(self, core, memory, words):
+        sdram_hz = None
+        if memory == "sdram":
+            sdram = self.board.sdram
+            sdram_hz = round(self.overrides.get("sdram_mhz", sdram.target_hz / 1e6) * 1e6)
+            if sdram_hz not in sdram.clocks_hz:
+                known = ", ".join(f"{hz / 1e6:g}" for hz in sdram.clocks_hz)
+                raise InputError(f"SDRAM clock of {self.board.name} must be one of {known} MHz, "
+                                 f"not {sdram_hz / 1e6:g} MHz")
+        try:
+            return AcceleratorConfig(board=self.board.name, clock_hz=self.clock_hz, core=core,
+                                     memory=memory, memory_words=words, sdram_clock_hz=sdram_hz)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"Configuration: {error}") from error
+
+    def compile(self, config, **options):
+        program = compile_network(self.network, config.core, **options)
+        if len(program.descriptors) >= DESCRIPTORS:
+            raise DoesNotFit("descriptors of a program", needed=len(program.descriptors),
+                             available=DESCRIPTORS - 1, hint=config.describe())
+        return program
+
+    def on_chip(self):
+        """The largest array, with the smallest pool that keeps every tensor on chip (or the
+        largest that fits), and program and weights in block RAM."""
+        failure = None
+        outside = bool(self.overrides.get("twin"))  # a memory outside the chip stands for ours
+        for rows in self.rows():
+            best = None
+            for bank_words in self.banks():
+                core = self.core(rows, bank_words)
+                try:
+                    words = self.memory_words or weight_words(self.network)
+                    self.check_blocks(core, 0 if outside else words)
+                    limit = self.memory_words or 1 << core.address_bits
+                    config = self.config(core, "onchip", limit)
+                    program = self.compile(config, memory_words=limit)
+                    words = self.memory_words or -(-program.memory_words // 1024) * 1024
+                    self.check_blocks(core, 0 if outside else words)
+                except DoesNotFit as error:
+                    failure = error
+                    continue
+                best = self.config(core, "onchip", words), program
+                if not any(home == "memory" and name not in ("image", "logits_acc")
+                           for name, (home, _) in program.homes.items()):
+                    break
+            if best is not None:
+                return best
+        raise failure
+
+    def sdram(self):
+        """The largest array with the largest pool; program, weights and the rest in SDRAM."""
+        board, failure = self.board, None
+        if board.sdram is None:
+            raise DoesNotFit(f"SDRAM words of {board.name}", needed=weight_words(self.network),
+                             available=0)
+        words = self.memory_words or board.sdram.size_bytes * 8 // MEMORY_BITS
+        self.check_sdram(weight_words(self.network), words, "weights alone")
+        for rows in self.rows():
+            try:
+                core = self._largest_pool(rows)
+                config = self.config(core, "sdram", words)
+                program = self.compile(config)
+            except DoesNotFit as error:
+                failure = failure or error
+                continue
+            self.check_sdram(program.memory_words, words, (
+                f"weights and constants {_megabytes(program.program)}, program "
+                f"{_megabytes(program.spill - program.program)}, spilled tensors "
+                f"{_megabytes(program.image - program.spill)}, image, result and log "
+                f"{_megabytes(program.memory_words - program.image)}"))
+            return config, program
+        raise failure
+
+    def _largest_pool(self, rows):
+        """The core whose pool is the largest that the block RAMs hold."""
+        for bank_words in reversed(self.banks()):
+            core = self.core(rows, bank_words, weight_fifo_words=BUFFER_WORDS,
+                             const_fifo_words=BUFFER_WORDS, depthwise_fifo_words=BUFFER_WORDS)
+            try:
+                self.check_blocks(core, 0)
+            except DoesNotFit as error:
+                smallest = error
+                continue
+            return core
+        raise smallest
+
+    def check_sdram(self, needed, available, what):
+        """Raise DoesNotFit where a program is larger than the SDRAM: by how much, and which part
+        of the board's would hold it."""
+        if needed <= available:
+            return
+        sdram = self.board.sdram
+        words = {part.name: sdram.rows * sdram.banks * part.columns * sdram.data_bits // MEMORY_BITS
+                 for part in sdram.parts}
+        larger = [name for name, words_of_part in words.items() if words_of_part >= needed]
+        nearest = (f"boards with {larger[0]} hold it: memory_words: {words[larger[0]]}"
+                   if larger else "no memory of this board is large enough")
+        raise DoesNotFit(f"SDRAM words of 64 bits ({self.board.name})", needed=needed,
+                         available=available,
+                         hint=f"{_megabytes(needed - available)} too much: {what}; {nearest}")
+
+
+def _megabytes(words):
+    return f"{8 * words / MEGABYTE:.1f} MB"
 
 
 def derive(board, network, overrides=None):
     """Choose a configuration and compile for it.
 
-    The array is the largest whose logic fits the board's placement limit and whose memories fit
-    its block RAMs; the pool is the smallest that keeps every tensor on chip (or the largest that
-    fits). Widths come from the network.
+    On chip where program, weights and spilled tensors fit the block RAMs, else from the board's
+    SDRAM. Either way the array is the largest whose logic fits the board's placement limit and
+    whose memories fit its block RAMs. Widths come from the network.
 
     Returns
     -------
@@ -114,56 +339,55 @@ def derive(board, network, overrides=None):
 
     Raises
     ------
-    DoesNotFit, InputError
+    DoesNotFit
+        Which resource, how much is needed and available, and the nearest configuration that
+        fits: the first that changes a single override, else the one without any.
+    InputError
     """
     overrides = overrides or {}
-    core_overrides = dict(overrides.get("core") or {})
-    clock_hz = round(overrides.get("clock_mhz", board.target_hz / 1e6) * 1e6)
-    params = network.params
-    widths = {"acc_bits": params.acc_bits, "membrane_frac": params.u_frac,
-              "z_bits": params.z_bits, "multiplier_bits": max(8, params.mult_bits)}
-    limit = overrides.get("memory_words", 1 << 24)
-    failure = None
-    for rows in (64, 32, 16):
-        if "rows" in core_overrides:
-            rows = core_overrides["rows"]
-        elif COMB_OF_ROWS[rows] > board.comb * board.comb_limit:
+    try:
+        return _derive(board, network, overrides)
+    except DoesNotFit as error:
+        nearest = _nearest(board, network, overrides)
+        if nearest is None:
+            raise
+        raise DoesNotFit(error.resource, needed=error.needed, available=error.available,
+                         hint="; ".join(filter(None, (error.hint, nearest)))) from error
+
+
+def _derive(board, network, overrides):
+    search = _Search(board, network, overrides)
+    memory = overrides.get("memory")
+    if memory == "sdram":
+        return search.sdram()
+    if memory == "onchip" or overrides.get("twin") or board.sdram is None:
+        return search.on_chip()
+    try:
+        return search.on_chip()
+    except DoesNotFit as error:
+        log.info("Not on chip (%s): from SDRAM", error)
+        return search.sdram()
+
+
+def _nearest(board, network, overrides):
+    """What to change for a configuration that fits, in words; None where nothing helps."""
+    sizes = ("memory", "memory_words")
+    choices = [("core", name) for name in overrides.get("core") or {}] + [
+        (name,) for name in sizes if name in overrides]
+    if not choices:
+        return None
+    without = [[choice] for choice in choices] + ([choices] if len(choices) > 1 else [])
+    for dropped in without:
+        changed = {k: dict(v) if isinstance(v, dict) else v for k, v in overrides.items()}
+        for key, *name in dropped:
+            if name:
+                del changed[key][name[0]]
+            else:
+                del changed[key]
+        try:
+            config, _ = _derive(board, network, changed)
+        except (DoesNotFit, InputError):
             continue
-        fixed = core_overrides.get("pool_bank_words")
-        for bank_words in (fixed,) if fixed else POOL_BANK_WORDS:
-            values = {"rows": rows, "load_columns": max(4, rows // 4),
-                      "neuron_lanes": max(2, rows // 8), "pool_bank_words": bank_words,
-                      **widths, **core_overrides}
-            try:
-                core = CoreConfig(**values)
-            except (TypeError, ValueError) as error:
-                raise InputError(f"Configuration: {error}") from error
-            try:
-                program = compile_network(network, core, memory_words=limit)
-            except DoesNotFit as error:
-                failure = error
-                continue
-            memory_words = overrides.get("memory_words",
-                                         -(-program.memory_words // 1024) * 1024)
-            blocks_of = block_rams(core, memory_words)
-            if overrides.get("twin"):  # a memory outside the chip
-                del blocks_of["memory"]
-            blocks = sum(blocks_of.values())
-            if blocks > board.ebr:
-                use = ", ".join(f"{k} {v}" for k, v in blocks_of.items())
-                failure = DoesNotFit(f"block RAMs (DP16KD) of {board.name}", needed=blocks,
-                                     available=board.ebr, hint=use)
-                continue
-            spilled = [name for name, (kind, _) in program.homes.items()
-                       if kind == "memory" and name not in ("image", "logits_acc")]
-            found = (AcceleratorConfig(board=board.name, clock_hz=clock_hz, core=core,
-                                       memory_words=memory_words), program)
-            if not spilled or fixed:
-                return found
-            failure = found
-        if isinstance(failure, tuple):
-            return failure
-        if "rows" in core_overrides:
-            break
-    raise failure or DoesNotFit(f"LUTs of {board.name}", needed=COMB_OF_ROWS[16],
-                                available=round(board.comb * board.comb_limit))
+        return (f"nearest that fits, without {', '.join('.'.join(c) for c in dropped)}: "
+                f"{config.describe()}")
+    return None

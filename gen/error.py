@@ -63,6 +63,7 @@ class DoesNotFit(InputError):
         self.resource = resource
         self.needed = needed
         self.available = available
+        self.hint = hint
 
 
 class ToolMissing(BuildError):

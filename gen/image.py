@@ -22,7 +22,7 @@ from hw.config import CoreConfig
 __all__ = ["ProgramImage"]
 
 
-FORMAT, VERSION = "qsdt-program", 1
+FORMAT, VERSION = "qsdt-program", 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,8 @@ class ProgramImage:
         Patches of the image; scale and offset of the class scores.
     predicted_cycles : int
         Of the cost model, per image.
+    origin : str
+        What the weights are if they were not trained, "" otherwise.
     """
 
     model: str
@@ -69,12 +71,13 @@ class ProgramImage:
     logits: dict = field(repr=False)
     input_shape: tuple
     predicted_cycles: int = 0
+    origin: str = ""
 
     @classmethod
-    def of(cls, program, *, model, network_digest, input_shape, predicted_cycles=0):
-        """Image of a :class:`gen.compiler.Program`."""
+    def of(cls, program, *, model, network, predicted_cycles=0):
+        """Image of a :class:`gen.compiler.Program` of an IntegerNetwork."""
         return cls(
-            model=model, network_digest=network_digest, config=program.config,
+            model=model, network_digest=network.digest(), config=program.config,
             payload=program.payload, program=program.program, image=program.image,
             image_words=program.image_words, result=program.result,
             result_words=program.result_words, log=program.log,
@@ -82,8 +85,8 @@ class ProgramImage:
             layers=[d.layer for d in program.descriptors],
             units=[d.unit.value for d in program.descriptors],
             maps={name: program.maps[name] for name in ("image", "logits_acc")},
-            stem=program.stem, logits=program.logits, input_shape=tuple(input_shape),
-            predicted_cycles=predicted_cycles)
+            stem=program.stem, logits=program.logits, input_shape=network.input_shape,
+            predicted_cycles=predicted_cycles, origin=network.origin)
 
     @property
     def payload_digest(self):
@@ -97,7 +100,7 @@ class ProgramImage:
             "network_digest": self.network_digest, "config": self.config.to_dict(),
             **{name: getattr(self, name) for name in (
                 "program", "image", "image_words", "result", "result_words", "log",
-                "memory_words", "descriptors", "stem", "predicted_cycles", "units")},
+                "memory_words", "descriptors", "stem", "predicted_cycles", "units", "origin")},
             "layers": layers, "layer_of": [layers.index(name) for name in self.layers],
             "input_shape": list(self.input_shape),
             "maps": {name: [m.kind, m.channels, m.height, m.width]
@@ -142,7 +145,7 @@ class ProgramImage:
         rest = {name: header[name] for name in (
             "model", "network_digest", "program", "image", "image_words", "result",
             "result_words", "log", "memory_words", "descriptors", "stem", "predicted_cycles",
-            "units")}
+            "units", "origin")}
         return cls(config=config, payload=payload, maps=maps, layers=layers, logits=logits,
                    input_shape=tuple(header["input_shape"]), **rest)
 

@@ -12,11 +12,11 @@ from gen.synthesis import RouteResult
 from gen.toolchain import Toolchain
 
 
-__all__ = ["SCHEMA", "STAGES", "TAGS", "check_report", "headline", "make_report",
+__all__ = ["SCHEMA", "STAGES", "TAGS", "check_report", "headline", "layer_lines", "make_report",
            "measured", "render", "write_report"]
 
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the keys; grows when a key changes its meaning or goes away."""
 
 TAGS = ("board", "rtl-sim", "routed", "cost-model", "paper")
@@ -36,7 +36,8 @@ REQUIRED = {
 """Measured keys that each stage adds."""
 
 META = {
-    "schema": int, "board": str, "part": str, "model": str, "until": str, "created": str,
+    "schema": int, "board": str, "part": str, "model": str, "weights": str, "until": str,
+    "created": str,
     "command": str, "seed": (int, type(None)), "skip_verify": bool, "core_clock_hz": int,
     "tools": dict, "digests": dict, "config": dict, "clocks": list, "seeds": list,
     "resources": list, "layers": list, "peak_mb": dict,
@@ -56,7 +57,7 @@ def measured(value: float, tag: str) -> dict:
 
 def make_report(*, board: BoardSpec, model: str, until: str, command: str, core_clock_hz: int,
                 lanes: int, cycles: Mapping, digests: Mapping[str, str | None],
-                skip_verify: bool, config: Mapping | None = None,
+                skip_verify: bool, weights: str = "", config: Mapping | None = None,
                 layers: Iterable[Mapping] = (), toolchain: Toolchain | None = None,
                 rtl: StepResult | None = None, synth: StepResult | None = None,
                 routed: RouteResult | None = None, packed: StepResult | None = None,
@@ -76,6 +77,8 @@ def make_report(*, board: BoardSpec, model: str, until: str, command: str, core_
         ``verify`` (of the passing verification, None without one), ``bitstream``.
     skip_verify : bool
         The design was built without a passing verification; stamped on both files.
+    weights : str
+        What the weights are if they were not trained; stamped as well.
     layers : iterable of mapping
         Per-layer table: rows with ``name`` (str), other strings, and measured values.
     extra : mapping
@@ -83,7 +86,8 @@ def make_report(*, board: BoardSpec, model: str, until: str, command: str, core_
     """
     report = {
         "schema": SCHEMA, "board": board.name, "part": board.part, "model": model,
-        "until": until, "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "weights": weights, "until": until,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command, "core_clock_hz": core_clock_hz, "skip_verify": skip_verify,
         "seed": routed.seed if routed else None,
         "tools": toolchain.versions() if toolchain else {},
@@ -166,6 +170,32 @@ def _table(header: list[str], rows: Iterable[Iterable[str]]) -> list[str]:
     return lines + ["| " + " | ".join(row) + " |" for row in rows] + [""]
 
 
+def _layer_cells(layers: list[Mapping]) -> tuple[list[str], list[list[str]]]:
+    """Header (each column with how it was obtained) and rows of the per-layer table, as text."""
+    columns = list(dict.fromkeys(key for layer in layers for key in layer))
+    tags = {column: sorted({layer[column]["tag"] for layer in layers
+                            if isinstance(layer.get(column), Mapping)}) for column in columns}
+    header = [column + (f" ({', '.join(tags[column])})" if tags[column] else "")
+              for column in columns]
+    return header, [[_number(cell["value"]) if isinstance(cell, Mapping) else cell
+                     for cell in (layer.get(column, "") for column in columns)]
+                    for layer in layers]
+
+
+def layer_lines(report: Mapping) -> list[str]:
+    """The per-layer table for a terminal; every column is as in the Markdown file."""
+    if not report["layers"]:
+        return []
+    _, rows = _layer_cells(report["layers"])
+    header = list(dict.fromkeys(key for layer in report["layers"] for key in layer))
+    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
+    text = [isinstance(next((layer[key] for layer in report["layers"] if key in layer), ""), str)
+            for key in header]
+    return ["  ".join(cell.ljust(width) if left else cell.rjust(width)
+                      for cell, width, left in zip(row, widths, text, strict=True)).rstrip()
+            for row in [header, *rows]]
+
+
 def headline(report: Mapping) -> str:
     """The report in one line."""
     parts = [f"{report['model']} on {report['board']}"]
@@ -174,13 +204,16 @@ def headline(report: Mapping) -> str:
                       ("images_per_s", "images/s")):
         if key in report:
             parts.append(f"{_number(report[key]['value'])} {unit} ({report[key]['tag']})")
-    return ", ".join(parts) + (", NOT VERIFIED" if report["skip_verify"] else "")
+    return (", ".join(parts) + (", NOT VERIFIED" if report["skip_verify"] else "")
+            + (f" ({report['weights']})" if report["weights"] else ""))
 
 
 def render(report: Mapping) -> str:
     """The report for people, in Markdown."""
     target = report["core_clock_hz"] / 1e6
     lines = [f"# {report['model']} on {report['board']} ({report['part']})", ""]
+    if report["weights"]:
+        lines += [f"**Weights: {report['weights']}.**", ""]
     if report["skip_verify"]:
         how = (": built with `--skip-verify`" if STAGES.index(report["until"]) >= 2
                else " yet")
@@ -210,17 +243,8 @@ def render(report: Mapping) -> str:
             [str(seed["seed"]), f"{100 * seed['margin']:.1f} %", _number(seed["seconds"])]
             for seed in report["seeds"]])
     if report["layers"]:
-        columns = list(dict.fromkeys(key for layer in report["layers"] for key in layer))
-        tags = {column: sorted({layer[column]["tag"] for layer in report["layers"]
-                                if isinstance(layer.get(column), Mapping)})
-                for column in columns}
         lines += ["## Layers", ""]
-        lines += _table(
-            [column + (f" ({', '.join(tags[column])})" if tags[column] else "")
-             for column in columns],
-            [[_number(cell["value"]) if isinstance(cell, Mapping) else cell
-              for cell in (layer.get(column, "") for column in columns)]
-             for layer in report["layers"]])
+        lines += _table(*_layer_cells(report["layers"]))
     seconds = {key.removeprefix("seconds."): value["value"] for key, value in report.items()
                if key.startswith("seconds.")}
     if seconds:

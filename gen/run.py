@@ -181,8 +181,7 @@ def _run(arguments):
                                  count=arguments.count, dataset=arguments.data,
                                  data_dir=arguments.data_dir)
     config, program = derive(board, network, overrides)
-    image = ProgramImage.of(program, model=name, network_digest=network.digest(),
-                            input_shape=network.input_shape)
+    image = ProgramImage.of(program, model=name, network=network)
     expected = network.run_batched(images, keep=("logits", "logits_acc"))
     tag = "rtl-sim" if arguments.board == VIRTUAL else "board"
     try:
@@ -194,6 +193,8 @@ def _run(arguments):
             outcome = _classify(session, images, arguments)
     except LinkError as error:
         raise InputError(str(error)) from None
+    if network.origin:
+        print(network.origin)
     return _summary(outcome, expected, labels, config, tag)
 
 

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from gen import build, run, verify
+from gen.image import ProgramImage
+from model.synthetic import NOTICE
 
 
 def failing(capsys, command, arguments, code=1):
@@ -15,6 +17,8 @@ def failing(capsys, command, arguments, code=1):
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "onchip.yaml").write_text("memory: onchip")
     return tmp_path
 
 
@@ -23,8 +27,10 @@ def workplace(tmp_path, monkeypatch):
     (build.cli, ["--board", "ulx3s", "--model", "qsdt"], "must be one of .*qsdt_nano"),
     (build.cli, ["--board", "ulx3s"], "Name a network: --model .*qsdt_nano"),
     (build.cli, ["--board", "ulx3s", "--weights", "none.qsd"], "none.qsd"),
-    (build.cli, ["--board", "ulx3s-12f", "--model", "qsdt_nano", "--until", "config"],
-     "Does not fit: block RAMs .* needed, 56 available"),
+    (build.cli, ["--board", "ulx3s-12f", "--model", "qsdt_nano", "--until", "config",
+                 "--config", "onchip.yaml"],
+     "Does not fit: block RAMs .* needed, 56 available.* nearest that fits, without memory: "
+     "rows 16, .* SDRAM"),
     (verify.cli, ["--model", "qsdt_nano", "--forms", "integer,gate"], "known are integer, iss"),
     (verify.cli, ["--model", "qsdt_nano", "--forms", "iss"], "At least two forms"),
     (verify.cli, ["--model", "qsdt_nano", "--images", "none.npz"], "none.npz"),
@@ -59,6 +65,24 @@ def test_build_until_config(workplace, capsys):
     assert report["cycles"]["tag"] == "cost-model"
     assert len(report["layers"]) > 30
     assert (folder / "program.img").is_file() and (folder / "report.md").is_file()
+
+
+def test_qsdt_t_until_config(workplace, capsys):
+    """The 15 M-weight network: a prediction in seconds, and no word of it without saying that
+    its weights are synthetic."""
+    assert build.cli(["--board", "ulx3s", "--model", "qsdt_t", "--until", "config"]) == 0
+    out, err = capsys.readouterr()
+    assert out.count(NOTICE) == 1 and NOTICE in err
+    header, *rows = out.splitlines()[:-1]
+    assert header.split()[:4] == ["name", "strips", "cycles", "wall"] and "SDRAM" in header
+    assert len(rows) == 116 and rows[0].startswith("downsample1_1.encode_conv")
+    assert {"SDRAM", "array", "SDSA"} <= {row.split()[3] for row in rows}
+    folder = workplace / "build" / "ulx3s-85f-qsdt_t"
+    report = json.loads((folder / "report.json").read_text())
+    assert report["weights"] == NOTICE and report["config"]["memory"] == "sdram"
+    assert report["images_per_s"]["value"] > 1
+    assert f"**Weights: {NOTICE}.**" in (folder / "report.md").read_text()
+    assert ProgramImage.load(folder / "program.img").origin == NOTICE
 
 
 def test_verify_integer_and_iss(workplace, capsys):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,8 @@ from tests.gen.random_cases import random_case
 def case():
     found, config = random_case(1)
     program = compile_network(found.network, config)
-    return found, program, ProgramImage.of(program, model="random", network_digest="0" * 64,
-                                           input_shape=found.network.input_shape)
+    return found, program, ProgramImage.of(program, model="random",
+                                           network=found.network)
 
 
 def test_round_trip(case, tmp_path):
@@ -26,6 +28,12 @@ def test_round_trip(case, tmp_path):
     picture = found.images(1)[0]
     np.testing.assert_array_equal(image_words(read, picture), image_words(program, picture))
     np.testing.assert_array_equal(read.logits["scale"], program.logits["scale"])
+    assert read.origin == image.origin == "" and read.network_digest == found.network.digest()
+
+
+def test_says_what_the_weights_are(case, tmp_path):
+    replace(case[2], origin="synthetic").save(tmp_path / "a.img")
+    assert ProgramImage.load(tmp_path / "a.img").origin == "synthetic"
 
 
 def test_same_input_same_bytes(case):

@@ -94,6 +94,22 @@ def test_skip_verify_is_stamped(tmp_path):
     assert "**NOT VERIFIED yet;" in report.render(make("config", skip_verify=True))
 
 
+def test_weights_that_were_not_trained_are_stamped(tmp_path):
+    made = make(weights="made up")
+    paths = report.write_report(made, tmp_path)
+    assert "**Weights: made up.**" in paths[1].read_text()
+    assert report.headline(made).endswith("(made up)")
+    assert "Weights:" not in report.render(make())
+
+
+def test_layers_for_a_terminal():
+    lines = report.layer_lines(make())
+    assert lines[0].split() == ["name", "kind", "cycles"]
+    assert len(lines) == 3 and {len(line) for line in lines} == {len(lines[0])}
+    assert lines[1].endswith("1,000") and lines[2].startswith("head ")
+    assert report.layer_lines(make(layers=[])) == []
+
+
 def test_headline():
     assert report.headline(make()) == (
         "qsdt_nano on ulx3s-85f, 84.20 MHz (routed), 41,000 LUTs (routed), "
@@ -112,7 +128,7 @@ def broken(change):
 @pytest.mark.parametrize("change,text", [
     (lambda r: r.pop("board"), "Report key 'board' is missing"),
     (lambda r: r.update(seed="x"), "Report key 'seed' has the wrong type: 'x'"),
-    (lambda r: r.update(schema=9), "Report schema must be 1, not 9"),
+    (lambda r: r.update(schema=9), "Report schema must be 2, not 9"),
     (lambda r: r.update(until="x"), "'until' must be one of config, rtl"),
     (lambda r: r.pop("fmax_mhz"), "'fmax_mhz' is missing after stage 'route'"),
     (lambda r: r.update(comb=3), "'comb' must be .* not 3"),
