@@ -67,11 +67,14 @@ class MemoryTiming:
         64-bit words per engine cycle in long runs of either direction, at most 1.
     latency : int
         Engine cycles from a read command to its first word.
+    queue : int
+        Bursts that a new one finds before it where the memory is the wall.
     """
 
     name: str
     words_per_cycle: float
     latency: int
+    queue: int = 4
 
     def __post_init__(self):
         if not 0 < self.words_per_cycle <= 1:
@@ -257,6 +260,7 @@ class _Port:
 
     def __init__(self, timing):
         self._rate = timing.words_per_cycle
+        self._queue = timing.queue
         self._room = self._rate * self.SPAN
         self._free = []       # words still free in every span
         self._next = []       # span to look at instead, for full ones
@@ -290,6 +294,14 @@ class _Port:
                 break
         full = (span + 1) * self.SPAN - self._free[span] / self._rate
         return max(start + words / self._rate, min(full, (span + 1) * self.SPAN))
+
+
+    def wait(self, time):
+        """Cycles that a burst asked for at ``time`` queues behind others."""
+        span = int(time) // self.SPAN
+        if span >= len(self._free):
+            return 0
+        return (1 - self._free[span] / self._room) * self._queue * BURST_WORDS / self._rate
 
 
 class _Stream:
@@ -386,7 +398,7 @@ class _Model:
         run = {UnitKind.LOAD: self._load, UnitKind.STORE: self._store,
                UnitKind.ARRAY: self._array, UnitKind.DEPTHWISE: self._depthwise,
                UnitKind.ATTENTION: self._attention, UnitKind.NEURON: self._neuron}[unit]
-        mine = unit.value
+        mine, recorded = unit.value, 0
         for index in self.lists[mine]:
             descriptor = self.program.descriptors[index]
             needed = [(other, wait) for other, wait in enumerate(descriptor.waits)
@@ -394,13 +406,13 @@ class _Model:
             while len(self.dispatched) <= index or any(
                     len(self.done[other]) < wait for other, wait in needed):
                 yield
-            start = self.dispatched[index] + TO_START
-            if self.done[mine]:
-                start = max(start, self.done[mine][-1] + AFTER_OWN)
+            start = max(self.dispatched[index] + TO_START, recorded)
             for other, wait in needed:
                 start = max(start, self.done[other][wait - 1] + AFTER_OTHER)
             self.started[mine].append(start)
             end = yield from run(descriptor, start)
+            # A unit starts again when the record of the one before is written.
+            recorded = end + AFTER_OWN + self.port.wait(end)
             self.port.transfer(end, RECORD_WORDS)
             self.done[mine].append(end)
             self.times[index] = (start, end)
@@ -409,8 +421,7 @@ class _Model:
         f = descriptor.fields
         now = start + BURST_CYCLES
         if not _is_stream(f):
-            words = f["length"] * f["count"]
-            through = self.port.transfer(now, words)
+            through = self.port.transfer(now, self._occupied(f))
             return max(through, now + _move_cycles(f)) + self.memory.latency
         stream = self.streams[f["destination"]]
         left, end = f["length"] * f["count"], now
@@ -427,9 +438,15 @@ class _Model:
             left -= words
         return end
 
+    def _occupied(self, f):
+        """Words that could pass the port while a move to or from the pool has it: bursts are
+        served in order, so one whose words come or go slowly keeps others waiting."""
+        return max(f["length"] * f["count"],
+                   f["count"] * f["pool_words"] * self.memory.words_per_cycle)
+
     def _store(self, descriptor, start):
         f = descriptor.fields
-        through = self.port.transfer(start + 8, f["length"] * f["count"])
+        through = self.port.transfer(start + 8, self._occupied(f))
         return max(through + 4, start + 12 + _move_cycles(f))
         yield  # a process as the others, that never waits
 
