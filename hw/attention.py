@@ -41,7 +41,7 @@ class AttentionUnit(wiring.Component):
     - q: ``max(3 * words, e + doublings)``, at least 1, a doubling in front of each of the planes
       1 and 0 if the token had an event before;
 
-    and 19 for the descriptor; a few per cent more where words with many bits and the words of v
+    and 21 for the descriptor; a few per cent more where words with many bits and the words of v
     follow each other.
 
     Measured cost for ``rows=32``, ``head_words=4`` alone in an LFE5U-85F-6: 3700 COMB, 1970 FF,
@@ -127,31 +127,31 @@ class AttentionUnit(wiring.Component):
         advance, hold = Signal(init=1), Signal()
         advance_next = Signal()
         wait = Signal(2)
-        wait_next = Signal(2)
-        issue_last = Signal()
-        last_next = Signal()
+        blocked = Signal()
+        free = Signal()                    # as `advance`
+        blocked_next = Signal()
 
         def same_row(step):
-            return step.valid & step.hit & ~step.query & (step.row == event.row)
+            return step.key & (step.row == event.row)
 
-        with m.If(~advance):
-            m.d.comb += wait_next.eq(Mux(wait == 0, 0, wait - 1))
-        with m.Elif(same_row(address)):
-            m.d.comb += wait_next.eq(3)
-        with m.Elif(same_row(output)):
-            m.d.comb += wait_next.eq(2)
-        with m.Elif(same_row(add)):
-            m.d.comb += wait_next.eq(1)
+        same = [same_row(step) for step in (address, output, add)]
+        with m.If(wait != 0):
+            m.d.sync += wait.eq(wait - 1)
+        with m.Elif(~blocked):
+            m.d.sync += wait.eq(Mux(same[0], 3, Mux(same[1], 2, same[2])))
         # The last event of a token sends three words to the queue: it keeps 3 cycles behind
         # another one, and waits for their room.
         m.d.comb += [
-            issue_last.eq(advance & address.valid & address.last),
-            last_next.eq(Mux(advance, event.valid & event.last, address.valid & address.last)),
-            advance_next.eq((wait_next == 0)
-                            & ~(last_next & (issue_last | (output.valid & output.last)
-                                             | ~queue.ready))),
+            free.eq((wait == 0) & ~blocked),
+            blocked_next.eq(Mux(free, event.last & (address.last | output.last | ~queue.ready),
+                                address.last & (output.last | ~queue.ready))),
+            advance_next.eq(Mux(free, ~Cat(same).any(), wait <= 1) & ~blocked_next),
         ]
-        m.d.sync += [wait.eq(wait_next), advance.eq(advance_next), hold.eq(~advance_next)]
+        m.d.sync += [
+            blocked.eq(blocked_next),
+            advance.eq(advance_next),
+            hold.eq(~advance_next),
+        ]
         mask = Signal(rows)
         with m.If(advance):
             m.d.sync += [
@@ -164,24 +164,27 @@ class AttentionUnit(wiring.Component):
         m.d.comb += [
             events.advance.eq(~hold),
             events.waiting.eq(address),
-            read.eq(advance & address.valid & address.hit),
+            read.eq(advance & address.hit),
             ktv_read.addr.eq(address.row),
             ktv_read.en.eq(read),
         ]
         m.d.sync += [
             output.eq(address),
-            output.valid.eq(address.valid & advance),
+            output.hit.eq(read),
+            output.key.eq(address.key & advance),
+            output.double.eq(address.double & advance),
+            output.last.eq(address.last & advance),
             unwritten.eq(~(read & address.seen)),
             add.eq(output),
             store_row.eq(add.row),
-            store.eq(add.valid & add.hit & ~add.query),
+            store.eq(add.key),
         ]
 
         counted = Signal(32)
         m.d.comb += control.events.eq(counted)
         with m.If(begin):
             m.d.sync += counted.eq(0)
-        with m.Elif(output.valid & output.hit):
+        with m.Elif(output.hit):
             m.d.sync += counted.eq(counted + 1)
 
         # K^T V. A synchronous reset puts no LUT behind the slow output of the memory (the reason
@@ -203,7 +206,8 @@ class AttentionUnit(wiring.Component):
             m.d.sync += terms[j].eq(Mux(output.plane[1], v << 2, Mux(output.plane[0], v << 1, v)))
             # At most 224 + 28: no carry.
             cell = (row[j] + terms[j])[:CELL_BITS]
-            m.d.sync += sums[j].eq(_cap(cell, cell[-CAP_ONES:].all()))
+            low, top = cell[:-CAP_ONES], cell[-CAP_ONES:]
+            m.d.sync += sums[j].eq(Cat(low & ~top.all().replicate(len(low)), top))
         m.d.comb += [
             ktv_write.addr.eq(store_row),
             ktv_write.data.eq(sums),
@@ -214,25 +218,28 @@ class AttentionUnit(wiring.Component):
         # sums need no enable. Flags of `add`, each a register of its own for its loads.
         double, last, clear = Signal(), Signal(), Signal()
         m.d.sync += [
-            double.eq(output.valid & output.double),
-            last.eq(output.valid & output.last),
-            clear.eq(begin | (output.valid & (~output.query | output.last))),
+            double.eq(output.double),
+            last.eq(output.last),
+            clear.eq(begin | output.key | output.last),
         ]
+        # The levels are the same for all sums from 224 on, whose top three bits are ones: instead
+        # of a cap, a bit remembers that a sum went beyond 255.
         totals = Signal(data.ArrayLayout(CELL_BITS, rows), reset_less=True)
+        over = Signal(rows, reset_less=True)
         tops = Signal(data.ArrayLayout(CAP_ONES, rows), reset_less=True)
         for j in range(rows):
-            total = Signal(CELL_BITS, name=f"total_{j}")
-            added = totals[j] + row[j]
-            over_added = added[-1] | added[-1 - CAP_ONES:-1].all()
-            over_doubled = totals[j][-1] | totals[j][-1 - CAP_ONES:-1].all()
-            m.d.comb += total.eq(_cap(Mux(double, totals[j] << 1, added)[:CELL_BITS],
-                                      Mux(double, over_doubled, over_added)))
+            total = Signal(CELL_BITS + 1, name=f"total_{j}")
+            over_next = Signal(name=f"over_next_{j}")
+            m.d.comb += [
+                total.eq(Mux(double, totals[j] << 1, totals[j] + row[j])),
+                over_next.eq(over[j] | total[-1]),
+            ]
             with m.If(clear):
-                m.d.sync += totals[j].eq(0)
+                m.d.sync += [totals[j].eq(0), over[j].eq(0)]
             with m.Else():
-                m.d.sync += totals[j].eq(total)
+                m.d.sync += [totals[j].eq(total), over[j].eq(over_next)]
             with m.If(last):
-                m.d.sync += tops[j].eq(total[-CAP_ONES:])
+                m.d.sync += tops[j].eq(total[-1 - CAP_ONES:-1] | over_next.replicate(CAP_ONES))
 
         # Three words of levels while the next token is summed: (total + 32) >> 6 from its top
         # three bits.
@@ -287,9 +294,3 @@ class AttentionUnit(wiring.Component):
         for j in range(rows):
             m.d.comb += mask[j].eq(~(compared & (lane ^ j)).any())
         return mask
-
-
-def _cap(cell, over):
-    """``cell``, or 224 if ``over``; at most one LUT4 per bit on top of ``over``."""
-    low = CELL_BITS - CAP_ONES
-    return Cat(cell[:low] & ~over.replicate(low), cell[low:] | over.replicate(CAP_ONES))

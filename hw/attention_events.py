@@ -21,12 +21,12 @@ GROUP = 8
 def event_layout(config):
     """One step of the attention datapath.
 
-    ``hit``: a set bit, of K^T V row ``row`` (else only the other flags count); ``seen``: a token
-    of k had that bit before; ``query``: from q; ``double``: the sum so far is doubled first;
-    ``last``: of the token's q; ``plane`` of k; ``bank`` of the token's v.
+    ``hit``: a set bit, of K^T V row ``row``; ``key``: one of k, from ``plane`` of it, the token's
+    v in ``bank``; ``seen``: a token of k had that bit before; ``double``: a step of its own, that
+    doubles the sum so far; ``last``: of the token's q. All 0: nothing to do.
     """
     return data.StructLayout({
-        "valid": 1, "hit": 1, "seen": 1, "query": 1, "double": 1, "last": 1, "bank": 1,
+        "hit": 1, "key": 1, "seen": 1, "double": 1, "last": 1, "bank": 1,
         "plane": 2, "row": exact_log2(config.head_words * config.rows),
     })
 
@@ -63,10 +63,11 @@ def note_layout(config):
     return data.StructLayout({"groups": config.rows // GROUP, "more": 3})
 
 
-def word_note(word):
-    """:func:`note_layout` of ``word``, as a flat value."""
-    groups = [word.word_select(g, GROUP).any() for g in range(len(word) // GROUP)]
-    return Cat(groups, (_more_than(k, groups) for k in range(3)))
+def word_note(m, word):
+    """:func:`note_layout` of ``word``, as a flat value one cycle later."""
+    groups = Signal(len(word) // GROUP)
+    m.d.sync += groups.eq(Cat(word.word_select(g, GROUP).any() for g in range(len(groups))))
+    return Cat(groups, (_more_than(k, list(groups)) for k in range(3)))
 
 
 class AttentionEvents(wiring.Component):
@@ -97,9 +98,9 @@ class AttentionEvents(wiring.Component):
     event : ``Out(event_layout(config))``
         Register; changes in the cycle after ``advance``.
     advance : ``In(1)``
-        The event, valid or not, is taken.
+        The event, if it is one, is taken.
     waiting : ``In(event_layout(config))``
-        The event taken last; its v is kept while it is valid.
+        The event taken last; its v is kept until the next ``advance``.
     """
 
     def __init__(self, *, config):
@@ -139,6 +140,8 @@ class AttentionEvents(wiring.Component):
         plane = Signal(range(LEVEL_PLANES))
         w = Signal(4)
         tokens_left = Signal(16)
+        last_token = Signal()              # tokens_left == 0
+        token_ends = Signal()              # a cycle late, off the path of `pop`
         bank = Signal()
         token_any = Signal()               # the token had an event
         unseen = Signal()                  # no word of this `w` came before
@@ -229,15 +232,15 @@ class AttentionEvents(wiring.Component):
         bank_busy = Signal(2)
         values = Signal(self.values.shape(), reset_less=True)
         take_value = Signal()
-        steps = [(queue.ready, head), (chunk_valid, chunk), (self.event.valid, self.event),
-                 (self.waiting.valid & ~self.advance, self.waiting)]
+        steps = [(queue.ready & ~head.query, head), (chunk_valid & ~chunk.query, chunk),
+                 (self.event.key, self.event), (self.waiting.key & ~self.advance, self.waiting)]
         for b in range(2):
-            m.d.sync += bank_busy[b].eq(Cat(valid & ~step.query & (step.bank == b)
-                                            for valid, step in steps).any())
+            m.d.sync += bank_busy[b].eq(Cat(uses & (step.bank == b) for uses, step in steps).any())
+        bank_free = ~Mux(bank, bank_busy[1], bank_busy[0])
         m.d.comb += [
             self.values.eq(values),
-            take_value.eq(self.words.valid & is_value & ~bank_busy.bit_select(bank, 1)),
-            self.words.ready.eq(Mux(is_value, ~bank_busy.bit_select(bank, 1), pop)),
+            take_value.eq(self.words.valid & is_value & bank_free),
+            self.words.ready.eq(Mux(is_value, bank_free, queue.room & ~more_now)),
         ]
         with m.If(take_value):
             for b in range(2):
@@ -249,6 +252,9 @@ class AttentionEvents(wiring.Component):
             with m.If(plane == 0):
                 m.d.sync += [plane.eq(LEVEL_PLANES - 1), is_value.eq(0)]
         any_next = token_any | note.more[0]
+        m.d.sync += token_ends.eq(pop & last_word & (plane == 0))
+        with m.If(token_ends):
+            m.d.sync += [tokens_left.eq(tokens_left - 1), last_token.eq(tokens_left == 1)]
         with m.If(pop):
             m.d.sync += [
                 token_any.eq(any_next),
@@ -268,15 +274,15 @@ class AttentionEvents(wiring.Component):
                 m.d.sync += [
                     w.eq(0),
                     plane.eq(LEVEL_PLANES - 1),
-                    is_value.eq(~is_query & (tokens_left != 0)),
-                    is_query.eq(is_query | (tokens_left == 0)),
-                    tokens_left.eq(tokens_left - 1),
+                    is_value.eq(~is_query & ~last_token),
+                    is_query.eq(is_query | last_token),
                     bank.eq(~bank),
                     token_any.eq(0),
                 ]
 
         # Hand out bits.
         event = self.event
+        hit = chunk_valid & chunk.bits.any()
         bit = _lowest(list(chunk.bits))
         more_bits = Signal()
         take = Signal()
@@ -297,12 +303,11 @@ class AttentionEvents(wiring.Component):
             ]
         with m.If(self.advance):
             m.d.sync += [
-                event.valid.eq(chunk_valid),
-                event.hit.eq(chunk.bits.any()),
+                event.hit.eq(hit),
+                event.key.eq(hit & ~chunk.query),
                 event.seen.eq((bit & chunk.seen).any()),
-                event.query.eq(chunk.query),
-                event.double.eq(chunk.double),
-                event.last.eq(chunk.last & ~more_bits),
+                event.double.eq(chunk_valid & chunk.double),
+                event.last.eq(chunk_valid & chunk.last & ~more_bits),
                 event.bank.eq(chunk.bank),
                 event.plane.eq(chunk.plane),
                 event.row.eq(Cat(_index(bit), chunk.group, chunk.word)),
@@ -318,6 +323,7 @@ class AttentionEvents(wiring.Component):
                 token_any.eq(0),
                 unseen.eq(1),
                 tokens_left.eq(self.job.tokens - 1),
+                last_token.eq(self.job.tokens == 1),
             ]
 
         return m

@@ -17,7 +17,7 @@ class AttentionFetch(wiring.Component):
 
     The words of k and q come plane by plane, most significant first, and inside a plane by
     ascending ``w``; the planes of v come by ascending address. Addresses are incremental.
-    Throughput is one address per cycle; the first comes in the cycle after ``start``.
+    Throughput is one address per cycle; the first comes two cycles after ``start``.
 
     Members
     -------
@@ -38,64 +38,76 @@ class AttentionFetch(wiring.Component):
         is_query = Signal()
         plane = Signal(range(LEVEL_PLANES))
         words_left = Signal(4)
+        last_word = Signal()               # words_left == 0
         tokens_left = Signal(16)
-        value = Signal(16)                 # v of the next token, once the current one is read
-        base = Signal(16)                  # k or q of the next token
-        plane_base = Signal(16)            # word 0 of the current plane
+        last_token = Signal()              # tokens_left == 0
+        # Where the address may go, each a register.
+        value = Signal(16)                 # v of the next token
+        base = Signal(16)                  # plane 2, word 0 of k or q of the next token
+        plane_base = Signal(16)            # word 0 of the next plane
 
-        last_token = tokens_left == 0
-        begin = Signal()                   # k or q of the next token follows
-        m.d.comb += begin.eq(0)
-
-        with m.If(self.start):
-            m.d.sync += [
-                self.addresses.valid.eq(1),
-                address.eq(job.value),
-                value.eq(job.value),
-                base.eq(job.key),
-                is_value.eq(1),
-                is_query.eq(0),
-                plane.eq(LEVEL_PLANES - 1),
-                tokens_left.eq(job.tokens - 1),
-            ]
-        with m.Elif(self.addresses.valid & self.addresses.ready):
-            with m.If(is_value):
-                m.d.sync += [address.eq(address + 1), plane.eq(plane - 1)]
-                with m.If(plane == 0):
-                    m.d.comb += begin.eq(1)
-                    m.d.sync += [is_value.eq(0), value.eq(value + job.position_stride)]
-            with m.Elif(words_left != 0):
-                m.d.sync += [words_left.eq(words_left - 1), address.eq(address + LEVEL_PLANES)]
-            with m.Elif(plane != 0):
+        running = Signal()
+        step = Signal()
+        plane_ends = Signal()
+        last_plane = Signal()              # plane == 0
+        turn = Signal()                    # to a value or a base, or the end
+        to_base = Signal()
+        token_ends = Signal()
+        m.d.comb += [
+            step.eq(running & (self.addresses.ready | ~self.addresses.valid)),
+            plane_ends.eq(~is_value & last_word),
+            turn.eq(last_plane & (is_value | last_word)),
+            to_base.eq(is_value | is_query | last_token),
+            token_ends.eq(turn & ~is_value),
+        ]
+        with m.If(step):
+            with m.If(turn):
                 m.d.sync += [
-                    plane.eq(plane - 1),
+                    address.eq(Mux(to_base, base, value)),
+                    is_value.eq(~to_base),
+                    plane.eq(LEVEL_PLANES - 1),
+                    last_plane.eq(0),
+                ]
+                with m.If(to_base):
+                    # The last token of k is followed by the first of q.
+                    m.d.sync += base.eq(Mux(is_value & last_token, job.query + LEVEL_PLANES - 1,
+                                            base + job.position_stride))
+                with m.Else():
+                    m.d.sync += value.eq(value + job.position_stride)
+            with m.Else():
+                m.d.sync += address.eq(Mux(plane_ends, plane_base,
+                                           address + Mux(is_value, 1, LEVEL_PLANES)))
+                with m.If(is_value | last_word):
+                    m.d.sync += [plane.eq(plane - 1), last_plane.eq(plane == 1)]
+            with m.If(turn | plane_ends):
+                m.d.sync += [
+                    plane_base.eq(Mux(turn, base, plane_base) - 1),
                     words_left.eq(job.words - 1),
-                    address.eq(plane_base - 1),
-                    plane_base.eq(plane_base - 1),
+                    last_word.eq(job.words == 1),
                 ]
             with m.Else():
-                m.d.sync += tokens_left.eq(Mux(last_token, job.tokens - 1, tokens_left - 1))
-                with m.If(last_token):
-                    m.d.sync += is_query.eq(1)
+                m.d.sync += [words_left.eq(words_left - 1), last_word.eq(words_left == 1)]
+            m.d.sync += self.addresses.valid.eq(1)
+            with m.If(token_ends):
+                m.d.sync += [
+                    is_query.eq(is_query | last_token),
+                    tokens_left.eq(Mux(last_token, job.tokens, tokens_left) - 1),
+                    last_token.eq(Mux(last_token, job.tokens == 1, tokens_left == 1)),
+                ]
                 with m.If(is_query & last_token):
-                    m.d.sync += self.addresses.valid.eq(0)
-                with m.Elif(is_query | last_token):
-                    m.d.comb += begin.eq(1)
-                with m.Else():
-                    m.d.sync += [
-                        is_value.eq(1),
-                        plane.eq(LEVEL_PLANES - 1),
-                        address.eq(value),
-                    ]
-
-        with m.If(begin):
+                    m.d.sync += [self.addresses.valid.eq(0), running.eq(0)]
+        # As if a token had ended; nothing runs in this cycle.
+        with m.If(self.start):
             m.d.sync += [
-                plane.eq(LEVEL_PLANES - 1),
-                words_left.eq(job.words - 1),
-                address.eq(base + LEVEL_PLANES - 1),
-                plane_base.eq(base + LEVEL_PLANES - 1),
-                # The last token of k is followed by the first of q.
-                base.eq(Mux(is_value & last_token, job.query, base + job.position_stride)),
+                running.eq(1),
+                is_value.eq(0),
+                is_query.eq(0),
+                last_word.eq(1),
+                last_plane.eq(1),
+                tokens_left.eq(job.tokens),
+                last_token.eq(0),
+                value.eq(job.value),
+                base.eq(job.key + LEVEL_PLANES - 1),
             ]
 
         return m

@@ -24,11 +24,11 @@ class PoolPrefetch(wiring.Component):
     Parameters
     ----------
     config : CoreConfig
-    note : callable, optional
-        Value of a word that is computed before the queue and kept beside the word, so that the
-        consumer has it early in the cycle; default: none.
+    note : callable(m, word), optional
+        Makes a value of a word, one cycle after it, that is kept beside the word in the queue, so
+        that the consumer has it early in the cycle. It takes one more cycle of latency.
     note_bits : int
-        Width of that value.
+        Width of that value; 0 without ``note``.
 
     Members
     -------
@@ -68,6 +68,13 @@ class PoolPrefetch(wiring.Component):
         write = memory.write_port()
         read = memory.read_port(domain="comb")
 
+        entry, arrives = self.pool.data, self.pool.data_valid
+        if self._note is not None:
+            word = Signal(self._config.rows, reset_less=True)
+            arrives = Signal()
+            m.d.sync += [word.eq(self.pool.data), arrives.eq(self.pool.data_valid)]
+            entry = Cat(word, self._note(m, self.pool.data))
+
         free = Signal(range(DEPTH + 1), init=DEPTH)
         room = Signal(init=1)              # free != 0
         level = Signal(range(DEPTH + 1))
@@ -79,8 +86,8 @@ class PoolPrefetch(wiring.Component):
             self.pool.valid.eq(self.addresses.valid & room),
             self.addresses.ready.eq(self.pool.ready & room),
             request.eq(self.pool.valid & self.pool.ready),
-            write.data.eq(Cat(self.pool.data, self._note(self.pool.data) if self._note else [])),
-            write.en.eq(self.pool.data_valid),
+            write.data.eq(entry),
+            write.en.eq(arrives),
             Cat(self.words.payload, self.note).eq(read.data),
             pop.eq(self.words.valid & self.words.ready),
             self.empty.eq((free == DEPTH) | ((free == DEPTH - 1) & returned)),
@@ -90,11 +97,12 @@ class PoolPrefetch(wiring.Component):
             returned.eq(pop),
             free.eq(free + returned - request),
             room.eq(returned | (free > 1) | (room & ~request)),
-            level.eq(level + self.pool.data_valid - pop),
+            level.eq(level + arrives - pop),
             # level != 0, as a register.
-            self.words.valid.eq(self.pool.data_valid | (level > 1) | (self.words.valid & ~pop)),
-            write.addr.eq(write.addr + self.pool.data_valid),
-            read.addr.eq(read.addr + pop),
+            self.words.valid.eq(arrives | (level > 1) | (self.words.valid & ~pop)),
+            write.addr.eq(write.addr + arrives),
         ]
+        with m.If(pop):
+            m.d.sync += read.addr.eq(read.addr + 1)
 
         return m
