@@ -1,12 +1,16 @@
 """Compare the forms of a network on the same images: integer model, ISS, RTL.
 
-Every level map, z and membrane is compared as the units write it; the first difference is named
-by layer, tile, channel and position. `python -m gen.verify --help` tells the rest.
+Every level map, z and membrane is compared as the units write it, or for large networks the
+signature of each descriptor first; the first difference is named by layer, tile, channel and
+position. `python -m gen.verify --help` tells the rest.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from itertools import combinations
 import json
+import logging
 from pathlib import Path
 import sys
 import time
@@ -16,147 +20,64 @@ from tqdm import tqdm
 
 from boards import find_board
 from gen.configure import derive, read_overrides, TwinSpec
-from gen.cost import layer_cycles, spans
+from gen.cost import layer_cycles, ON_CHIP, spans
 from gen.error import (
     add_verbosity,
     ArgumentParser,
     as_input_error,
     InputError,
+    known,
     main,
     ToolFailed,
     ToolMissing,
     VerificationFailed,
 )
+from gen.excerpt import excerpt, pattern, PATTERNS
 from gen.inputs import add_image_options, add_network_options, load_images, load_network
-from gen.iss import image_words, Iss, logits_of
-from gen.layout import unpack_lanes
+from gen.simulate import Checkpoints, controls_of, Meter, simulate
 from gen.step import digest_bytes, write_atomic
-from hw.descriptor import UnitKind
+from gen.trace import (
+    first_difference,
+    integer_trace,
+    iss_trace,
+    rtl_trace,
+    rtl_writes,
+    TRACED,
+    traced_units,
+    written_words,
+)
+from sim.rtl import EVERYTHING, NOTHING, RtlCore, RtlTimeout, twin_memory
+from sim.sdram_chip import broken_rules
+from sim.verilator import SimulatorFailed, SimulatorMissing
 
 
-__all__ = ["FORMS", "Trace", "core_digest", "first_difference", "main", "verified_path",
-           "verify"]
+__all__ = ["COMPARISONS", "FORMS", "Case", "core_digest", "excerpt_cases", "image_cases", "main",
+           "verified_path", "verify"]
+
+
+log = logging.getLogger(__name__)
 
 
 FORMS = ("integer", "iss", "rtl")
 
+COMPARISONS = ("tensors", "signatures")
+
 NO_STALLS = TwinSpec()
+
+LIMIT = 50_000_000
+"""Cycles in which the RTL must finish an image."""
+
+WHOLE_WORDS = 1_000_000
+"""Pool words written per image up to which every one is compared."""
+
+CHECKPOINT_CYCLES = 2_000_000
+
+TRACE_AHEAD = 64
+"""Cycles before the recorded start of a descriptor where tracing it may begin: the record counts
+from a few cycles after the run's start."""
 
 VERIFIED = Path("build/verified")
 """Records of passing verifications, one file for each configuration."""
-
-
-@dataclass
-class Trace:
-    """What one form computed for one image.
-
-    ``words`` holds, for every descriptor with outputs, the pool words it wrote in order (None
-    for others); ``acc`` the raw results. ``crcs`` are the signatures of all descriptors, where
-    the form has them.
-    """
-
-    words: list
-    acc: np.ndarray
-    crcs: list | None = None
-    addresses: list | None = None
-    cycles: int | None = None
-
-
-def integer_trace(program, tensors, index):
-    """Trace of the integer model from its tensors for image ``index``."""
-    packed = {}
-    words = []
-    for descriptor in program.descriptors:
-        if not descriptor.outputs:
-            words.append(None)
-            continue
-        parts = []
-        for output in descriptor.outputs:
-            tensor = program.maps[output.tensor]
-            if output.tensor not in packed:
-                packed[output.tensor] = tensor.pack(tensors[output.tensor][index]).reshape(
-                    -1, tensor.groups, tensor.planes)
-            parts.append(packed[output.tensor][output.first:output.first + output.count,
-                                               output.group])
-        words.append(np.concatenate(parts, axis=1).reshape(-1))
-    return Trace(words, tensors["logits_acc"][index].reshape(-1))
-
-
-def iss_trace(program, image_q):
-    acc, _, completions = Iss(program).run(image_q)
-    return Trace([c.words if d.outputs else None
-                  for d, c in zip(program.descriptors, completions, strict=True)], acc,
-                 [c.crc for c in completions],
-                 [c.addresses if d.outputs else None
-                  for d, c in zip(program.descriptors, completions, strict=True)])
-
-
-def rtl_trace(program, core, image_q, *, limit):
-    """Run one image on a :class:`sim.rtl.RtlCore` and split what its units wrote."""
-    core.write(program.image, image_words(program, image_q))
-    run = core.run(program=program.program, image=program.image, result=program.result,
-                   log=program.log, limit=limit)
-    streams = {UnitKind.NEURON: run.neuron, UnitKind.ATTENTION: run.attention}
-    at = dict.fromkeys(streams, 0)
-    words, addresses = [], []
-    for descriptor in program.descriptors:
-        if not descriptor.outputs:
-            words.append(None)
-            addresses.append(None)
-            continue
-        count = sum(o.count * o.words for o in descriptor.outputs)
-        start = at[descriptor.unit]
-        addresses.append(streams[descriptor.unit][0][start:start + count])
-        words.append(streams[descriptor.unit][1][start:start + count])
-        at[descriptor.unit] += count
-    for unit, (_, data) in streams.items():
-        if at[unit] != len(data):
-            raise VerificationFailed(f"rtl: {unit.name} wrote {len(data)} pool words, the program "
-                                     f"asks for {at[unit]}")
-    records = core.read(program.log, program.log_words)
-    acc, _ = logits_of(program, core.read(program.result, program.result_words))
-    trace = Trace(words, acc, (records[::2] & np.uint64(0xFFFFFFFF)).tolist(), addresses,
-                  run.cycles)
-    return trace, run, records
-
-
-def first_difference(program, a, b):
-    """None, or a sentence naming the first difference between two traces."""
-    rows = program.config.rows
-    for index, (descriptor, left, right) in enumerate(
-            zip(program.descriptors, a.words, b.words, strict=True)):
-        if left is None or (len(left) == len(right) and np.array_equal(left, right)):
-            if (left is not None and a.addresses and b.addresses
-                    and not np.array_equal(a.addresses[index], b.addresses[index])):
-                return f"descriptor {index} ({descriptor.layer}): same words, other addresses"
-            continue
-        if len(left) != len(right):
-            return (f"descriptor {index} ({descriptor.layer}): {len(left)} words against "
-                    f"{len(right)}")
-        per = sum(o.words for o in descriptor.outputs)
-        left, right, column = left.reshape(-1, per), right.reshape(-1, per), 0
-        for output in descriptor.outputs:
-            tensor = program.maps[output.tensor]
-            part = slice(column, column + output.words)
-            column += output.words
-            x, y = (unpack_lanes(w[:, part], tensor.kind, rows) for w in (left, right))
-            if np.array_equal(x, y):
-                continue
-            position, lane = np.argwhere(x != y)[0]
-            channel = tensor.lanes[output.group * rows + lane]
-            row, col = divmod(output.first + int(position), tensor.width)
-            return (f"layer {descriptor.layer}, {tensor.kind} {output.tensor}, tile "
-                    f"{output.group}, channel {channel} (lane {lane}), position ({row}, {col}): "
-                    f"{x[position, lane]} against {y[position, lane]}")
-    if not np.array_equal(a.acc, b.acc):
-        channel = int(np.argwhere(a.acc != b.acc)[0, 0])
-        return f"logits, class {channel}: {a.acc[channel]} against {b.acc[channel]}"
-    if a.crcs and b.crcs and a.crcs != b.crcs:
-        index = next(i for i, (x, y) in enumerate(zip(a.crcs, b.crcs, strict=True)) if x != y)
-        descriptor = program.descriptors[index]
-        return (f"signature of descriptor {index} ({descriptor.unit.name}, {descriptor.layer}): "
-                f"{a.crcs[index]:08x} against {b.crcs[index]:08x}")
-    return None
 
 
 def core_digest(config):
@@ -182,74 +103,199 @@ class Verification:
     figures: dict
 
 
+@dataclass(frozen=True)
+class Case:
+    """One run to compare: an image int8 (C, H, W), other inputs as (address, memory words), and
+    the integer model, which makes its tensors (adding to the counters that it is given)."""
+
+    title: str
+    image: np.ndarray
+    presets: list
+    tensors: Callable
+
+
+def image_cases(network, images):
+    """The whole network on images int8 (N, C, H, W)."""
+    return [Case(f"image {k}", images[k], [],
+                 lambda stats, k=k: network.run(images[k:k + 1], stats=stats))
+            for k in range(len(images))]
+
+
+def excerpt_cases(part, images, patterns=()):
+    """An excerpt on the integer model's tensors for images, or on patterns."""
+    cases = []
+    for title, inputs in [*((f"pattern {name}", part.pattern(name)) for name in patterns),
+                          *((f"image {k}", part.tensors(images[k]))
+                            for k in range(0 if patterns else len(images)))]:
+        image = inputs.get("image", np.zeros((1, *part.network.input_shape), np.int8))[0]
+        cases.append(Case(title, image, part.presets(inputs),
+                          lambda stats, inputs=inputs: part.run(inputs, stats=stats)))
+    return cases
+
+
+class _Rtl:
+    """The RTL as a form: compiled once; traced whole, or only where signatures differ.
+
+    Traced whole, one simulator takes all cases, one after the other, as a board does. Else each
+    case has a fresh one, so that its run can be continued and repeated in part.
+    """
+
+    def __init__(self, program, *, core, whole, checkpoints, every, limit, timing):
+        self.program, self.core, self.whole = program, core, whole
+        self._root, self._every = checkpoints, every
+        self._limit, self._timing = limit, timing
+        self._stack = ExitStack()
+        self.checkpoints = []
+
+    def __enter__(self):
+        if self.whole:
+            self._stack.enter_context(self.core)
+            self.core.write(0, self.program.payload)
+        return self
+
+    def __exit__(self, *exception):
+        self._stack.close()
+
+    def run(self, case):
+        """(Trace, records, RtlRun) of a case."""
+        program, core = self.program, self.core
+        self._writes = rtl_writes(program, case.image, case.presets)
+        if self.whole:
+            run = simulate(core, program, self._writes, limit=self._limit, trace=EVERYTHING)
+            trace, self._records = rtl_trace(program, core, run)
+        else:
+            self._writes.insert(0, (0, program.payload))
+            saved = Checkpoints.of(self._root, core, controls_of(program), self._writes,
+                                   every=self._every)
+            self.checkpoints.append(saved)
+            with core:
+                run = simulate(core, program, self._writes, limit=self._limit, trace=NOTHING,
+                               checkpoints=saved,
+                               meter=Meter(program, self._timing, f"rtl, {case.title}"))
+                trace, self._records = rtl_trace(program, core, run)
+        if run.counters["ERRORS"]:
+            raise VerificationFailed(f"rtl: memory collision flags {run.counters['ERRORS']:#x} "
+                                     f"on {case.title}")
+        if run.end.violations:
+            raise VerificationFailed(f"rtl: SDRAM rules broken on {case.title}: "
+                                     f"{', '.join(broken_rules(run.end.violations))}")
+        return trace, self._records, run
+
+    def trace_descriptor(self, trace, index):
+        """Add the words of one descriptor to the trace of the last case, by running it again."""
+        places, _ = traced_units(self.program)
+        unit, first = places[index]
+        number, count = TRACED.index(unit), written_words(self.program.descriptors[index])
+        window = [(0, 0)] * len(TRACED)
+        window[number] = first, count
+        log.info("rtl: running again, to trace descriptor %d", index)
+        start, _ = spans(self._records)[index]
+        with self.core:
+            run = simulate(self.core, self.program, self._writes, limit=self._limit,
+                           trace=window, checkpoints=self.checkpoints[-1],
+                           before=max(0, start - TRACE_AHEAD),
+                           until=lambda state: state.written[number] >= first + count)
+        trace.addresses[index], trace.words[index] = (run.neuron, run.attention)[number]
+
+
 def _tensor_counts(program):
     kinds = {}
     for descriptor in program.descriptors:
         for output in descriptor.outputs:
             kinds.setdefault(program.maps[output.tensor].kind, set()).add(output.tensor)
-    kinds.setdefault("u", set()).discard("logits_acc")
+    logits = "logits_acc" in kinds.setdefault("u", set())
+    kinds["u"].discard("logits_acc")
     names = {"level": "level maps", "z": "z maps", "u": "membranes"}
-    return ", ".join(f"{len(kinds.get(kind, ()))} {text}" for kind, text in names.items())
+    return ", ".join([*(f"{len(kinds.get(kind, ()))} {text}" for kind, text in names.items()),
+                      *(["logits"] if logits else [])])
 
 
-def verify(network, program, images, *, forms, twin=NO_STALLS, cache=Path("build/sim"),
-           progress=lambda *_: None, limit=50_000_000, memory_words=0):
-    """Run the forms on every image int8 (N, C, H, W) and compare each pair.
+def compares_whole(program):
+    """Whether every word is compared unless asked otherwise: where there are few."""
+    return sum(traced_units(program)[1].values()) <= WHOLE_WORDS
 
-    ``limit`` bounds the RTL's cycles per image; ``memory_words`` is the least size of its memory
-    (programs that share it share the compiled simulator).
+
+def verify(network, program, cases, *, forms, twin=NO_STALLS, memory=None, clock_hz=None,
+           compare=None, cache=Path("build/sim"), checkpoints=Path("build/checkpoints"),
+           every=CHECKPOINT_CYCLES, timing=ON_CHIP, progress=lambda *_: None, limit=LIMIT):
+    """Run the forms on every case and compare each pair.
+
+    Parameters
+    ----------
+    network : IntegerNetwork
+    program : gen.compiler.Program
+    cases : int8 (N, C, H, W) or list of Case
+        Images, or what :func:`image_cases` and :func:`excerpt_cases` make.
+    forms : iterable of str
+        Of :data:`FORMS`.
+    twin : TwinSpec
+        Memory behind the RTL, unless ``memory`` (a component, see :class:`sim.rtl.RtlCore`) and
+        ``clock_hz`` are given.
+    compare : str or None
+        One of :data:`COMPARISONS`: "tensors" compares every word that a unit writes;
+        "signatures" compares the CRC of each descriptor first and the words of the first that
+        differs, saving the RTL's state every ``every`` cycles under ``checkpoints``. None
+        compares tensors if there are at most :data:`WHOLE_WORDS` words.
+    timing : gen.cost.MemoryTiming
+        For estimates of the time left.
+    limit : int
+        Cycles of the RTL for a case.
 
     Returns
     -------
     Verification
     """
-    from contextlib import ExitStack
-
-    from sim.rtl import RtlCore, twin_memory
-
     stats, figures, differences = {}, {}, {}
+    cases = cases if isinstance(cases, list) else image_cases(network, cases)
     pairs = list(combinations([f for f in FORMS if f in forms], 2))
+    whole = compares_whole(program) if compare is None else compare == "tensors"
     with ExitStack() as stack:
-        core = None
+        rtl = None
         if "rtl" in forms:
-            memory = twin_memory(max(program.memory_words, memory_words), **vars(twin))
-            core = stack.enter_context(RtlCore(program.config, memory=memory, cache=cache))
-            core.write(0, program.payload)
+            core = RtlCore(program.config, clock_hz=clock_hz, cache=cache,
+                           memory=memory or twin_memory(program.memory_words, **vars(twin)))
+            rtl = stack.enter_context(_Rtl(program, core=core, whole=whole, timing=timing,
+                                           checkpoints=checkpoints, every=every, limit=limit))
         cycles, spikes, counters, records = [], [], {}, None
-        for index in range(len(images)):
+        for case in cases:
             traces = {}
             if "integer" in forms:
-                tensors = network.run(images[index:index + 1], stats=stats)
-                traces["integer"] = integer_trace(program, tensors, 0)
+                traces["integer"] = integer_trace(program, case.tensors(stats), 0)
             if "iss" in forms:
-                traces["iss"] = iss_trace(program, images[index])
-            if core is not None:
-                traces["rtl"], run, records = rtl_trace(program, core, images[index],
-                                                        limit=limit)
+                with tqdm(desc=f"iss, {case.title}", total=len(program.descriptors), leave=False,
+                          disable=True if whole else None) as bar:
+                    traces["iss"] = iss_trace(program, case.image, case.presets,
+                                              progress=bar.update)
+            if rtl is not None:
+                traces["rtl"], records, run = rtl.run(case)
                 cycles.append(run.cycles)
                 spikes.append(run.counters["SPIKE_EVENTS"])
                 counters = run.counters
-                if run.counters["ERRORS"]:
-                    raise VerificationFailed(f"rtl: memory collision flags "
-                                             f"{run.counters['ERRORS']:#x} on image {index}")
             for a, b in pairs:
-                if (a, b) not in differences:
+                if (a, b) in differences:
+                    continue
+                found = first_difference(program, traces[a], traces[b])
+                if found and not found.traced:
+                    rtl.trace_descriptor(traces["rtl"], found.index)
                     found = first_difference(program, traces[a], traces[b])
-                    if found:
-                        differences[a, b] = f"image {index}, {found}"
+                if found:
+                    differences[a, b] = f"{case.title}, {found.text}"
             progress(1)
         if cycles:
             layers = layer_cycles(program, spans(records))
             figures |= {"cycles": cycles, "spike_events": spikes,
                         "counters": {k: v for k, v in counters.items() if v},
                         "layer_cycles": {name: cost.cycles for name, cost in layers.items()}}
+        if rtl is not None and not differences:
+            for saved in rtl.checkpoints:
+                saved.remove()
     figures["stats"] = stats
-    counts = _tensor_counts(program)
+    counts = _tensor_counts(program) + ("" if whole else "; by signatures")
     lines = []
     for a, b in pairs:
         text = differences.get((a, b))
         lines.append(f"{a} = {b}: " + (f"DIFFERENT, {text}" if text else
-                     f"equal on {len(images)} images ({counts}, logits)"))
+                     f"equal on {cases[0].title.split()[0]}s: {len(cases)} ({counts})"))
     return Verification(lines, differences, figures)
 
 
@@ -266,9 +312,28 @@ def _parser():
                         help="board whose configuration is verified (default: %(default)s)")
     parser.add_argument("--config", metavar="C.yaml",
                         help="overrides: core (parameters of CoreConfig), memory_words, twin "
-                             "(latency, stall, seed of the memory)")
+                             "(latency, stall, seed, words_per_cycle, refresh_interval, "
+                             "refresh_cycles of the memory); see docs/configuration.md")
     parser.add_argument("--forms", default="integer,iss,rtl", metavar="A,B",
                         help="comma separated, of integer, iss and rtl (default: %(default)s)")
+    parser.add_argument("--layers", metavar="A,B",
+                        help="verify these layers only, each from the integer model's tensors at "
+                             "its inputs: names of layers, or of modules such as block3.0 for "
+                             "all inside them; layers fused with them come along")
+    parser.add_argument("--patterns", metavar="P,Q",
+                        help="in place of images, inputs that no image gives, of "
+                             f"{', '.join(PATTERNS)} (or all): the images, or with --layers "
+                             "every tensor at the layers' inputs")
+    parser.add_argument("--compare", choices=COMPARISONS,
+                        help="every word that is written, or signatures first and words only "
+                             "around the first difference (default: tensors for up to "
+                             f"{WHOLE_WORDS} words an image)")
+    parser.add_argument("--checkpoint-cycles", type=int, default=CHECKPOINT_CYCLES, metavar="N",
+                        help="with signatures, save the RTL's state every N cycles; the same "
+                             "command goes on from there after an interruption "
+                             "(default: %(default)s)")
+    parser.add_argument("--checkpoints", type=Path, default="build/checkpoints", metavar="DIR",
+                        help="where (default: %(default)s); removed when all are equal")
     parser.add_argument("--cache", default="build/sim", type=Path, metavar="DIR",
                         help="compiled simulators (default: %(default)s)")
     parser.add_argument("--report", type=Path, metavar="F.json",
@@ -277,23 +342,55 @@ def _parser():
     return parser
 
 
-def _run(arguments):
-    from sim.rtl import RtlTimeout
-    from sim.verilator import SimulatorFailed, SimulatorMissing
+def _chosen(text, names, what):
+    """Comma separated names, each one of ``names``."""
+    return [known(what, name.strip(), names) for name in text.split(",")]
 
-    forms = [form.strip() for form in arguments.forms.split(",")]
-    for form in forms:
-        if form not in FORMS:
-            raise InputError(f"Unknown form {form!r}: known are {', '.join(FORMS)}")
+
+def _patterns(arguments):
+    if arguments.patterns is None:
+        return []
+    if arguments.images or arguments.data:
+        raise InputError("--patterns come in place of --images and --data")
+    return PATTERNS if arguments.patterns == "all" else _chosen(arguments.patterns, PATTERNS,
+                                                                "pattern")
+
+
+def _parts(arguments, network, program, patterns):
+    """(name, program, cases) of what is verified; the name is empty for the whole network."""
+    def images():
+        return load_images(arguments.images, network, model=arguments.model,
+                           count=arguments.count, dataset=arguments.data,
+                           data_dir=arguments.data_dir)[0]
+
+    if arguments.layers is not None:
+        found = None if patterns else images()
+        for name in arguments.layers.split(","):
+            part = excerpt(network, program, name.strip())
+            yield part.name, part.program, excerpt_cases(part, found, patterns)
+    elif patterns:
+        shape, params = network.input_shape, network.params
+        yield "", program, [
+            replace(case, title=f"pattern {name}") for name, case in zip(
+                patterns, image_cases(network, np.stack([
+                    pattern(name, "image", shape, params).astype(np.int8) for name in patterns])),
+                strict=True)]
+    else:
+        yield "", program, image_cases(network, images())
+
+
+def _run(arguments):
+    forms = _chosen(arguments.forms, FORMS, "form")
     if len(set(forms)) < 2:
         raise InputError("At least two forms are needed to compare")
+    if arguments.checkpoint_cycles < 1:
+        raise InputError(f"Checkpoint cycles must be at least 1, "
+                         f"not {arguments.checkpoint_cycles}")
+    patterns = _patterns(arguments)
     with as_input_error():
         board = find_board(arguments.board)
     overrides = read_overrides(arguments.config)
     name, network = load_network(arguments)
-    images, _ = load_images(arguments.images, network, model=arguments.model,
-                            count=arguments.count, dataset=arguments.data,
-                            data_dir=arguments.data_dir)
     config, program = derive(board, network, overrides)
     with as_input_error("twin"):
         twin = TwinSpec(**(overrides.get("twin") or {}))
@@ -301,40 +398,58 @@ def _run(arguments):
     spilled = [n for n, (home, _) in program.homes.items()
                if home == "memory" and n not in ("image", "logits_acc")]
     core = config.core
+    behaviour = ", ".join(f"{key} {value:g}" for key, value in vars(twin).items())
     print(f"{name}: {len(program.descriptors)} descriptors on {core.rows}x{core.rows} lanes, "
           f"pool {core.pool_words} words, at most {strips} strips a map, {len(spilled)} spilled "
-          f"tensors, memory latency {twin.latency}, stalls {twin.stall:g}")
+          f"tensors; memory twin: {behaviour}")
     started = time.monotonic()
+    results = []
     try:
-        with tqdm(total=len(images), unit="image", disable=None) as bar:
-            result = verify(network, program, images, forms=forms, twin=twin,
-                            cache=arguments.cache, progress=bar.update)
+        for part, part_program, cases in _parts(arguments, network, program, patterns):
+            if part:
+                layers = dict.fromkeys(d.layer for d in part_program.descriptors)
+                print(f"{part}: {len(part_program.descriptors)} descriptors of "
+                      f"{', '.join(layers)}")
+            with tqdm(total=len(cases), unit="case", disable=None) as bar:
+                result = verify(network, part_program, cases, forms=forms, twin=twin,
+                                compare=arguments.compare, cache=arguments.cache,
+                                checkpoints=arguments.checkpoints,
+                                every=arguments.checkpoint_cycles, progress=bar.update)
+            results.append((part, len(cases), result))
+            for line in result.lines:
+                print(line)
+            figures = result.figures
+            if "cycles" in figures:
+                print(f"rtl: {min(figures['cycles'])}..{max(figures['cycles'])} cycles and "
+                      f"{round(np.mean(figures['spike_events']))} spike events each (rtl-sim)")
+            if "integer" in forms:
+                print("reached: " + ", ".join(f"{k} {v}" for k, v in figures["stats"].items()))
     except SimulatorMissing as error:
         raise ToolMissing(error.tool, install=error.install) from None
     except SimulatorFailed as error:
         raise ToolFailed(str(error), log=error.log) from None
     except RtlTimeout as error:
         raise VerificationFailed(f"rtl: {error}") from None
-    for line in result.lines:
-        print(line)
-    figures = result.figures
-    if "cycles" in figures:
-        print(f"rtl: {min(figures['cycles'])}..{max(figures['cycles'])} cycles and "
-              f"{round(np.mean(figures['spike_events']))} spike events an image (rtl-sim)")
-    if "integer" in forms:
-        print("reached: " + ", ".join(f"{k} {v}" for k, v in figures["stats"].items()))
+    differ = sum(len(result.differences) for _, _, result in results)
     record = {
-        "equal": not result.differences, "forms": forms, "images": len(images),
-        "model": name, "network_digest": network.digest(), "config": config.to_dict(),
-        "twin": vars(twin), "lines": result.lines, "figures": figures, "strips": program.strips,
+        "equal": differ == 0, "forms": forms, "model": name, "network_digest": network.digest(),
+        "config": config.to_dict(), "twin": vars(twin), "strips": program.strips,
         "spilled": spilled, "seconds": round(time.monotonic() - started, 1),
         "command": " ".join(["python -m gen.verify", *sys.argv[1:]]),
     }
+    if arguments.layers is None:
+        (_, count, result), = results
+        record |= {"images": count, "lines": result.lines, "figures": result.figures}
+    else:
+        record["layers"] = {part: {"images": count, "lines": result.lines,
+                                   "figures": result.figures}
+                            for part, count, result in results}
     if arguments.report:
         write_atomic(arguments.report, json.dumps(record, indent=1) + "\n")
-    if result.differences:
-        raise VerificationFailed(f"{len(result.differences)} of {len(result.lines)} pairs differ")
-    if "rtl" in forms and "integer" in forms:
+    if differ:
+        raise VerificationFailed(f"{differ} of {sum(len(r.lines) for *_, r in results)} pairs "
+                                 "differ")
+    if "rtl" in forms and "integer" in forms and arguments.layers is None:
         path = verified_path(core_digest(core), network.digest())
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(record, indent=1) + "\n")

@@ -16,13 +16,17 @@ from sim.storage import STORAGE_VERILOG
 from sim.verilator import build_simulator
 
 
-__all__ = ["RtlCore", "RtlProgress", "RtlRun", "RtlTimeout", "twin_memory"]
+__all__ = ["EVERYTHING", "NOTHING", "RtlCore", "RtlProgress", "RtlRun", "RtlTimeout", "twin_memory"]
 
 
 HARNESS = Path(__file__).with_name("rtl_harness.cpp")
 
 CHUNK = 1 << 17
 """Cycles between two reports of progress; one or two seconds for 64x64 lanes."""
+
+NOTHING = ((0, 0), (0, 0))
+EVERYTHING = ((0, 1 << 63), (0, 1 << 63))
+"""What to trace of neuron and attention unit, see :meth:`RtlCore.advance`."""
 
 
 class RtlTimeout(Exception):
@@ -33,12 +37,14 @@ class RtlTimeout(Exception):
 class RtlProgress:
     """Where a run is: cycles since its start, counters, whether it is over.
 
+    ``written`` counts the words that neuron and attention unit have written since the start;
     ``violations`` are the rules that an SDRAM saw broken (:func:`sim.sdram_chip.broken_rules`).
     """
 
     cycles: int
     counters: dict
     finished: bool
+    written: tuple
     violations: int
 
     @property
@@ -49,22 +55,32 @@ class RtlProgress:
 
 @dataclass(frozen=True)
 class RtlRun:
-    """Result of one run: cycles, counters, and per unit (addresses, words) in write order.
+    """Result of one run: the state at its end, and per unit (addresses, words) in write order.
 
-    The words are those of the part of the run that was traced; ``violations`` as in
-    :class:`RtlProgress`.
+    The words are those of the part of the run that was traced.
     """
 
-    cycles: int
-    counters: dict
-    violations: int
+    end: RtlProgress
     neuron: tuple
     attention: tuple
 
+    @property
+    def cycles(self):
+        return self.end.cycles
+
+    @property
+    def counters(self):
+        return self.end.counters
+
+    @property
+    def written(self):
+        return self.end.written
+
 
 def twin_memory(words, **behaviour):
-    """The memory twin for :class:`RtlCore`: ``words`` at least, parameters of MemoryTwin."""
-    return MemoryTwin(words=1 << max(8, (words - 1).bit_length()), verilog=True, **behaviour)
+    """The memory twin for :class:`RtlCore`: 32 MB, or the ``words`` that are more than that;
+    parameters of MemoryTwin. One size for most, so that they share a compiled simulator."""
+    return MemoryTwin(words=max(1 << 22, words), verilog=True, **behaviour)
 
 
 class RtlCore:
@@ -90,9 +106,9 @@ class RtlCore:
                                        sources=[STORAGE_VERILOG], options=["--savable"])
 
     @property
-    def binary(self):
-        """Path of the compiled simulator; its folder is named by the digest of what it is."""
-        return self._binary
+    def identity(self):
+        """What a state (:meth:`save`) belongs to: digest of the simulator, and its clocks."""
+        return self._binary.parents[1].name, *self._periods
 
     def __enter__(self):
         self._errors = tempfile.TemporaryFile()
@@ -144,30 +160,37 @@ class RtlCore:
         values = [controls.get(name, 0) for name in CONTROLS]
         self._send(b"G" + struct.pack("<6II", *values, count))
 
-    def advance(self, cycles, *, trace=False):
+    def advance(self, cycles, trace=NOTHING):
         """Run on for at most ``cycles``.
+
+        Parameters
+        ----------
+        trace : ((int, int), (int, int))
+            Words to return of neuron and attention unit: number of the first one since the
+            start, and how many.
 
         Returns
         -------
         (RtlProgress, list)
-            Per unit (neuron, attention) the (addresses, words) written meanwhile; empty ones
-            without ``trace``.
+            Per unit the (addresses, words) traced meanwhile.
         """
-        self._send(b"C" + struct.pack("<QB", cycles, trace))
+        self._send(b"C" + struct.pack("<5Q", cycles, *trace[0], *trace[1]))
         finished, violations, total = struct.unpack("<IIQ", self._read(16))
         counters = struct.unpack(f"<{len(Counter)}I", self._read(4 * len(Counter)))
         counters = {counter.name: counters[counter] for counter in Counter}
-        traces = []
+        written, traces = [], []
         for _ in range(2):
-            size, = struct.unpack("<Q", self._read(8))
+            total_words, size = struct.unpack("<2Q", self._read(16))
+            written.append(total_words)
             addresses = np.frombuffer(self._read(2 * size), np.uint16)
             traces.append((addresses, np.frombuffer(self._read(8 * size), np.uint64)))
-        return RtlProgress(total, counters, bool(finished), violations), traces
+        return RtlProgress(total, counters, bool(finished), tuple(written), violations), traces
 
-    def finish(self, *, limit, trace=False, progress=None):
+    def finish(self, *, limit, trace=NOTHING, watch=None):
         """Run on until the core is idle, at most until cycle ``limit`` of the run.
 
-        ``progress`` is called with an :class:`RtlProgress` every :data:`CHUNK` cycles.
+        ``watch`` is called with an :class:`RtlProgress` every :data:`CHUNK` cycles, and at the
+        end; the run stops early if it returns True.
 
         Raises
         ------
@@ -175,28 +198,26 @@ class RtlCore:
             At cycle ``limit``.
         """
         parts = []
-        at = 0
+        step = 1    # to see where a restored run is
         while True:
-            state, traces = self.advance(min(CHUNK, limit - at) if at else 1, trace=trace)
+            state, traces = self.advance(step, trace)
             parts.append(traces)
-            at = state.cycles
-            if state.finished:
+            stop = watch is not None and watch(state)
+            if state.finished or stop:
                 break
-            if at >= limit:
-                counters = state.counters
-                raise RtlTimeout(f"core still busy after {at} cycles; completed "
+            if state.cycles >= limit:
+                raise RtlTimeout(f"core still busy after {state.cycles} cycles; completed "
                                  f"{state.descriptors} descriptors; counters: " + ", ".join(
-                                     f"{k}={v}" for k, v in counters.items() if v))
-            if progress is not None:
-                progress(state)
+                                     f"{k}={v}" for k, v in state.counters.items() if v))
+            step = min(CHUNK, limit - state.cycles)
         joined = [tuple(np.concatenate(x) for x in zip(*unit, strict=True))
                   for unit in zip(*parts, strict=True)]
-        return RtlRun(state.cycles, state.counters, state.violations, *joined)
+        return RtlRun(state, *joined)
 
-    def run(self, *, count=1, limit=10_000_000, trace=True, progress=None, **controls):
+    def run(self, *, count=1, limit=10_000_000, trace=EVERYTHING, watch=None, **controls):
         """:meth:`start` and :meth:`finish`."""
         self.start(count=count, **controls)
-        return self.finish(limit=limit, trace=trace, progress=progress)
+        return self.finish(limit=limit, trace=trace, watch=watch)
 
     def save(self, path):
         """Write the whole state (design, memory, cycles of the run) to a file, or nothing."""

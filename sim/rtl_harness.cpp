@@ -8,9 +8,11 @@
 //   W address:u32 count:u32 data:u64[count]     -> nothing
 //   R address:u32 count:u32                     -> data:u64[count]
 //   G controls:u32[6] images:u32                -> nothing; starts a run, its cycles count from 0
-//   C cycles:u64 trace:u8                       -> finished:u32 violations:u32 cycles:u64 counters:u32[N]
-//        then per unit (neuron, attention) count:u64 addresses:u16[count] data:u64[count]
-//        Runs on, at most that many cycles; the words written meanwhile follow if trace is 1.
+//   C cycles:u64 window:u64[2][2]
+//        -> finished:u32 violations:u32 cycles:u64 counters:u32[N]
+//           then per unit written:u64 count:u64 addresses:u16[count] data:u64[count]
+//        Runs on, at most that many cycles. A unit (neuron, attention) has written so many words
+//        since the start; those of its window (first, count) that came meanwhile follow.
 //   S size:u32 path:u8[size]                    -> 'S': state saved to that file
 //   L size:u32 path:u8[size]                    -> 'L': state taken from that file
 
@@ -36,8 +38,15 @@ static uint64_t period = 1, sdram_period;
 static uint64_t sdram_edge;   // time from the core's last rising edge to the SDRAM's next one
 
 struct Trace {
+    uint64_t written = 0, first = 0, wanted = 0;
     std::vector<uint16_t> addresses;
     std::vector<uint64_t> data;
+
+    void add(uint16_t address, uint64_t word) {
+        if (written++ - first >= wanted) return;
+        addresses.push_back(address);
+        data.push_back(word);
+    }
 };
 static Trace neuron, attention;
 
@@ -101,12 +110,19 @@ static uint64_t *range(uint32_t &count) {
     return words + address;
 }
 
+static void get_window(Trace &trace) {
+    trace.first = get<uint64_t>();
+    trace.wanted = get<uint64_t>();
+}
+
 static void put_trace(Trace &trace) {
     uint64_t count = trace.data.size();
+    put(&trace.written, 8);
     put(&count, 8);
     put(trace.addresses.data(), 2 * count);
     put(trace.data.data(), 8 * count);
-    trace = Trace();
+    trace.addresses.clear();
+    trace.data.clear();
 }
 
 static void start() {
@@ -121,21 +137,16 @@ static void start() {
     clock_cycle();
     top->start = 0;
     clock_cycle();
-    cycles = 0;
+    cycles = neuron.written = attention.written = 0;
 }
 
 static void advance() {
     uint64_t limit = cycles + get<uint64_t>();
-    bool trace = get<uint8_t>();
+    get_window(neuron);
+    get_window(attention);
     for (; top->busy && cycles < limit; cycles++) {
-        if (trace && top->neuron_valid) {
-            neuron.addresses.push_back(top->neuron_address);
-            neuron.data.push_back(top->neuron_data);
-        }
-        if (trace && top->attention_valid) {
-            attention.addresses.push_back(top->attention_address);
-            attention.data.push_back(top->attention_data);
-        }
+        if (top->neuron_valid) neuron.add(top->neuron_address, top->neuron_data);
+        if (top->attention_valid) attention.add(top->attention_address, top->attention_data);
         clock_cycle();
     }
     uint32_t finished = !top->busy, violations = top->violations;
@@ -157,7 +168,7 @@ static void save() {
     VerilatedSave file;
     file.open(path());
     if (!file.isOpen()) fail("cannot write the checkpoint");
-    file << cycles << sdram_edge << *top;
+    file << cycles << sdram_edge << neuron.written << attention.written << *top;
     file.close();
     putchar('S');
 }
@@ -166,7 +177,7 @@ static void restore() {
     VerilatedRestore file;
     file.open(path());
     if (!file.isOpen()) fail("cannot read the checkpoint");
-    file >> cycles >> sdram_edge >> *top;
+    file >> cycles >> sdram_edge >> neuron.written >> attention.written >> *top;
     file.close();
     putchar('L');
 }

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from gen.verify import first_difference, integer_trace, iss_trace
+from gen.trace import first_difference, integer_trace, iss_trace
 from tests.gen.random_cases import compile_case
 
 

@@ -9,10 +9,12 @@ from gen.configure import derive, read_overrides, TwinSpec
 from gen.cost import layer_cycles, predict, spans
 from gen.inputs import load_images
 from gen.iss import Iss
-from gen.verify import rtl_trace, verify
+from gen.simulate import simulate
+from gen.trace import rtl_trace, rtl_writes
+from gen.verify import verify
 from hw.descriptor import Destination
 from model import zoo
-from sim.rtl import RtlCore, twin_memory
+from sim.rtl import NOTHING, RtlCore, twin_memory
 
 
 pytestmark = pytest.mark.rtl
@@ -42,8 +44,9 @@ def test_cost_model_within_ten_percent(network, images, request):
     prediction = predict(program)
     with RtlCore(program.config, memory=twin_memory(program.memory_words),
                  cache=request.config.cache.mkdir("rtl")) as core:
-        core.write(0, program.payload)
-        _, run, records = rtl_trace(program, core, images[0], limit=5_000_000)
+        writes = [(0, program.payload), *rtl_writes(program, images[0])]
+        run = simulate(core, program, writes, limit=5_000_000, trace=NOTHING)
+        _, records = rtl_trace(program, core, run)
     assert abs(prediction.cycles / run.cycles - 1) < 0.10, (prediction.cycles, run.cycles)
     measured = layer_cycles(program, spans(records))
     for name, layer in measured.items():

@@ -44,8 +44,7 @@ def test_rtl_equals_integer_model(core, request):
         found = random_network(seed, params=params, head_size=head_size, max_size=14, max_dim=80)
         program = compile_network(found.network, config)
         result = verify(found.network, program, found.images(2, seed),
-                        forms=("integer", "iss", "rtl"), twin=twin, cache=cache,
-                        memory_words=1 << 19)
+                        forms=("integer", "iss", "rtl"), twin=twin, cache=cache)
         assert not result.differences, (seed, result.lines)
         for key, count in result.figures["stats"].items():
             reached[key] = reached.get(key, 0) + count
