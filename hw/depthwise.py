@@ -9,7 +9,7 @@ from hw.depthwise_accumulate import DepthwiseAccumulate
 from hw.depthwise_level import LevelTaps, TAPS, WEIGHT_BITS
 from hw.depthwise_partial import PartialTaps
 from hw.depthwise_walk import InputRows, ROW_BITS
-from hw.descriptor import Depthwise, DepthwiseMode
+from hw.descriptor import Depthwise, DepthwiseMode, RING_UNIT
 from hw.port import PoolRead, PSUM_LATENCY, PsumRead, PsumWrite, Unit
 
 
@@ -40,7 +40,7 @@ class DepthwiseUnit(wiring.Component):
     - PARTIAL: ``max(15, depthwise_lanes / 2 + 9) * kernel + 4 * n``;
 
     plus at most one for each output row and kernel row whose input row lies above the map: the
-    sum over the lane groups + 31.
+    sum over the lane groups + 32.
 
     @COST@
 
@@ -93,6 +93,7 @@ class DepthwiseUnit(wiring.Component):
         below = Signal(signed(ROW_BITS + 1))    # rows from there to the end of the map
 
         first_of_map = Signal()            # their first one
+        has_ring = Signal()
 
         load = Signal()
         loading = Signal()
@@ -115,6 +116,7 @@ class DepthwiseUnit(wiring.Component):
             rows.first.eq(job.first_row - half),
             rows.source_row.eq(Mux(partial, job.source_row, 0)),
             rows.pitch.eq(Mux(partial, job.width, job.row_stride)),
+            rows.ring.eq(job.ring * RING_UNIT),
             rows.step.eq(level.row_step),
             level.row_address.eq(rows.address),
             level.group.eq(pool_group),
@@ -178,7 +180,7 @@ class DepthwiseUnit(wiring.Component):
                     m.next = "PLACE_MAP"
             with m.State("PLACE_MAP"):
                 m.d.comb += rows.place.eq(1)
-                m.d.sync += width_last.eq(job.width - 1)
+                m.d.sync += [width_last.eq(job.width - 1), has_ring.eq(job.ring != 0)]
                 m.next = "PLACE_PASS"
             with m.State("PLACE_PASS"):
                 m.d.comb += rows.rewind.eq(1)
@@ -187,7 +189,7 @@ class DepthwiseUnit(wiring.Component):
                     m.next = "SKIP_ROWS"
             with m.State("SKIP_ROWS"):
                 m.d.sync += below.eq(job.height - rows.row)
-                with m.If((rows.row < 0) & (pass_rows != 0)):
+                with m.If((rows.row < 0) & ~has_ring & (pass_rows != 0)):
                     m.d.comb += rows.step.eq(1)
                     m.d.sync += [
                         pass_psum.eq(pass_psum + job.width),
@@ -196,7 +198,7 @@ class DepthwiseUnit(wiring.Component):
                 with m.Else():
                     m.next = "CUT_ROWS"
             with m.State("CUT_ROWS"):
-                m.d.sync += first_of_map.eq(rows.row == 0)
+                m.d.sync += first_of_map.eq((rows.row == 0) & ~has_ring)
                 with m.If(below < 0):
                     m.d.sync += pass_rows.eq(0)
                 with m.Elif(below < pass_rows):

@@ -12,7 +12,7 @@ ADDRESS_BITS = 16
 """Of a pool word; addresses wrap."""
 
 ROW_BITS = 11
-"""Of an input row's number, which is negative above the map."""
+"""Of an input row's number, which is negative above the map or before the start of its ring."""
 
 
 class InputRows(wiring.Component):
@@ -22,12 +22,12 @@ class InputRows(wiring.Component):
     -------
     place : ``In(1)``
         Make ``first`` the first row of a pass; ``ready`` goes low until its address is known,
-        ``ADDRESS_BITS + 3`` cycles later.
+        ``ADDRESS_BITS + 4`` cycles later.
     first : ``In(signed(ROW_BITS))``
     source_row : ``In(9)``
         The row at address ``source``.
-    source, pitch : ``In(ADDRESS_BITS)``
-        ``pitch`` is the distance of two rows; stable.
+    source, pitch, ring : ``In(ADDRESS_BITS)``
+        ``pitch`` is the distance of two rows; rows before row 0 are ``ring`` words higher; stable.
     ready : ``Out(1)``
     rewind : ``In(1)``
         Go to the first row of the pass.
@@ -43,6 +43,7 @@ class InputRows(wiring.Component):
     source_row: In(9)
     source: In(ADDRESS_BITS)
     pitch: In(ADDRESS_BITS)
+    ring: In(ADDRESS_BITS)
     ready: Out(1)
     rewind: In(1)
     advance: In(1)
@@ -57,6 +58,12 @@ class InputRows(wiring.Component):
         first_address = Signal(ADDRESS_BITS)
         factor = Signal(ADDRESS_BITS)      # modulo 2**16, so that a negative row needs no care
         bits_left = Signal(range(ADDRESS_BITS))
+        # From row -1 to row 0, in a ring, the address goes back.
+        wrap_pitch = Signal(ADDRESS_BITS)
+        m.d.sync += wrap_pitch.eq(self.pitch - self.ring)
+
+        def next_address(row, address):
+            return address + Mux(row == -1, wrap_pitch, self.pitch)
 
         with m.FSM():
             with m.State("READY"):
@@ -64,7 +71,7 @@ class InputRows(wiring.Component):
                 with m.If(self.advance):
                     m.d.sync += [
                         first_row.eq(first_row + 1),
-                        first_address.eq(first_address + self.pitch),
+                        first_address.eq(next_address(first_row, first_address)),
                     ]
                 with m.If(self.place):
                     m.d.sync += first_row.eq(self.first)
@@ -86,12 +93,17 @@ class InputRows(wiring.Component):
                     m.next = "ADD_SOURCE"
             with m.State("ADD_SOURCE"):
                 m.d.sync += first_address.eq(first_address + self.source)
+                m.next = "ADD_RING"
+            with m.State("ADD_RING"):
+                with m.If(first_row < 0):
+                    m.d.sync += first_address.eq(first_address + self.ring)
                 m.next = "READY"
 
         with m.If(self.rewind):
             m.d.sync += [self.row.eq(first_row), self.address.eq(first_address)]
         with m.Elif(self.step):
-            m.d.sync += [self.row.eq(self.row + 1), self.address.eq(self.address + self.pitch)]
+            m.d.sync += [self.row.eq(self.row + 1),
+                         self.address.eq(next_address(self.row, self.address))]
 
         return m
 
