@@ -98,15 +98,15 @@ UNIT_TITLES = {"array": "array", "depthwise": "depthwise", "attention": "SDSA",
 
 
 def _homes(program, network, memory):
-    """Where the tensors that each layer makes live: {layer: "u SDRAM, level pool"}."""
-    places = {"memory": memory.name}
-    found = {}
-    for op in network.ops:
-        found[op.name] = ", ".join(
-            f"{program.maps[name].kind} "
-            + (places.get(home, home) if (home := program.homes.get(name, ("strip",))[0]) else "")
-            for name in op.outputs)
-    return found
+    """Where the tensors that each layer makes live: {layer: "u SDRAM, level pool"}.
+
+    "unused" are membranes that are fired and never read again.
+    """
+    def home(name):
+        where = program.homes[name][0] if name in program.homes else "unused"
+        return f"{program.maps[name].kind} {memory.name if where == 'memory' else where}"
+
+    return {op.name: ", ".join(map(home, op.outputs)) for op in network.ops}
 
 
 def _layer_rows(config, network, program, prediction, record):

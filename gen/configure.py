@@ -43,12 +43,17 @@ class TwinSpec:
     """Memory that a verification runs with.
 
     ``latency`` cycles from a read command to its data, at least; ``stall`` the chance that a
-    stream pauses in a cycle, drawn from ``seed``.
+    stream pauses in a cycle, drawn from ``seed``; at most ``words_per_cycle`` pass, and none in
+    the ``refresh_cycles`` after every ``refresh_interval`` cycles
+    (:class:`sim.memory_twin.MemoryTwin`).
     """
 
     latency: int = 2
     stall: float = 0.0
     seed: int = 1
+    words_per_cycle: float = 1.0
+    refresh_interval: int = 0
+    refresh_cycles: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +138,7 @@ def block_rams(core, memory_words):
 
 def read_overrides(path):
     """Overrides from a YAML file: ``core`` (fields of CoreConfig), ``clock_mhz``, ``memory``
-    (onchip or sdram), ``sdram_mhz``, ``memory_words`` and ``twin`` (latency, stall, seed); all
+    (onchip or sdram), ``sdram_mhz``, ``memory_words`` and ``twin`` (fields of TwinSpec); all
     optional."""
     if path is None:
         return {}
@@ -281,7 +286,8 @@ class _Search:
             try:
                 core = self._largest_pool(rows)
                 config = self.config(core, "sdram", words)
-                program = self.compile(config)
+                program = self.compile(
+                    config, word_cycles=1 / config.timing.words_per_cycle)
             except DoesNotFit as error:
                 failure = failure or error
                 continue

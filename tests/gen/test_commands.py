@@ -75,7 +75,7 @@ def test_qsdt_t_until_config(workplace, capsys):
     assert out.count(NOTICE) == 1 and NOTICE in err
     header, *rows = out.splitlines()[:-1]
     assert header.split()[:4] == ["name", "strips", "cycles", "wall"] and "SDRAM" in header
-    assert len(rows) == 116 and rows[0].startswith("downsample1_1.encode_conv")
+    assert len(rows) == 115 and rows[0].startswith("downsample1_1.encode_conv")
     assert {"SDRAM", "array", "SDSA"} <= {row.split()[3] for row in rows}
     folder = workplace / "build" / "ulx3s-85f-qsdt_t"
     report = json.loads((folder / "report.json").read_text())
