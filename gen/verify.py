@@ -8,6 +8,7 @@ position. `python -m gen.verify --help` tells the rest.
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 import json
 import logging
@@ -34,6 +35,7 @@ from gen.error import (
 )
 from gen.excerpt import excerpt, pattern, PATTERNS
 from gen.inputs import add_image_options, add_network_options, load_images, load_network
+from gen.memory import sdram_config
 from gen.simulate import Checkpoints, controls_of, Meter, simulate
 from gen.step import digest_bytes, write_atomic
 from gen.trace import (
@@ -48,7 +50,10 @@ from gen.trace import (
 )
 from sim.rtl import EVERYTHING, NOTHING, RtlCore, RtlTimeout, twin_memory
 from sim.sdram_chip import broken_rules
+from sim.sdram_system import SdramSystem
+from sim.sdram_twin import SdramTwin
 from sim.verilator import SimulatorFailed, SimulatorMissing
+from sim.verilog import cached_verilog
 
 
 __all__ = ["COMPARISONS", "FORMS", "Case", "core_digest", "excerpt_cases", "image_cases", "main",
@@ -76,6 +81,9 @@ TRACE_AHEAD = 64
 """Cycles before the recorded start of a descriptor where tracing it may begin: the record counts
 from a few cycles after the run's start."""
 
+SIMULATORS = Path("build/sim")
+"""Compiled simulators and the Verilog of cores."""
+
 VERIFIED = Path("build/verified")
 """Records of passing verifications, one file for each configuration."""
 
@@ -83,9 +91,8 @@ VERIFIED = Path("build/verified")
 def core_digest(config):
     """Digest of the core's Verilog: what a verification is valid for."""
     from hw.core import Core
-    from sim.verilog import to_verilog
 
-    return digest_bytes(to_verilog(Core(config), "core").encode())
+    return digest_bytes(cached_verilog(partial(Core, config), "core", SIMULATORS).encode())
 
 
 def verified_path(digest, network_digest):
@@ -215,8 +222,8 @@ def compares_whole(program):
     return sum(traced_units(program)[1].values()) <= WHOLE_WORDS
 
 
-def verify(network, program, cases, *, forms, twin=NO_STALLS, memory=None, clock_hz=None,
-           compare=None, cache=Path("build/sim"), checkpoints=Path("build/checkpoints"),
+def verify(network, program, cases, *, forms, twin=NO_STALLS, memory=None, clocks_hz=None,
+           compare=None, cache=SIMULATORS, checkpoints=Path("build/checkpoints"),
            every=CHECKPOINT_CYCLES, timing=ON_CHIP, progress=lambda *_: None, limit=LIMIT):
     """Run the forms on every case and compare each pair.
 
@@ -229,8 +236,8 @@ def verify(network, program, cases, *, forms, twin=NO_STALLS, memory=None, clock
     forms : iterable of str
         Of :data:`FORMS`.
     twin : TwinSpec
-        Memory behind the RTL, unless ``memory`` (a component, see :class:`sim.rtl.RtlCore`) and
-        ``clock_hz`` are given.
+        Memory behind the RTL, unless ``memory`` and ``clocks_hz`` are given
+        (:class:`sim.rtl.RtlCore`).
     compare : str or None
         One of :data:`COMPARISONS`: "tensors" compares every word that a unit writes;
         "signatures" compares the CRC of each descriptor first and the words of the first that
@@ -252,7 +259,7 @@ def verify(network, program, cases, *, forms, twin=NO_STALLS, memory=None, clock
     with ExitStack() as stack:
         rtl = None
         if "rtl" in forms:
-            core = RtlCore(program.config, clock_hz=clock_hz, cache=cache,
+            core = RtlCore(program.config, clocks_hz=clocks_hz, cache=cache,
                            memory=memory or twin_memory(program.memory_words, **vars(twin)))
             rtl = stack.enter_context(_Rtl(program, core=core, whole=whole, timing=timing,
                                            checkpoints=checkpoints, every=every, limit=limit))
@@ -334,7 +341,10 @@ def _parser():
                              "(default: %(default)s)")
     parser.add_argument("--checkpoints", type=Path, default="build/checkpoints", metavar="DIR",
                         help="where (default: %(default)s); removed when all are equal")
-    parser.add_argument("--cache", default="build/sim", type=Path, metavar="DIR",
+    parser.add_argument("--sdram-chip", action="store_true",
+                        help="with an SDRAM, simulate its controller and a model of the chip that "
+                             "checks every timing, in place of the controller's twin")
+    parser.add_argument("--cache", default=SIMULATORS, type=Path, metavar="DIR",
                         help="compiled simulators (default: %(default)s)")
     parser.add_argument("--report", type=Path, metavar="F.json",
                         help="write the comparison and its figures here")
@@ -354,6 +364,22 @@ def _patterns(arguments):
         raise InputError("--patterns come in place of --images and --data")
     return PATTERNS if arguments.patterns == "all" else _chosen(arguments.patterns, PATTERNS,
                                                                 "pattern")
+
+
+def _memory(arguments, board, config, twin):
+    """(in words, options of :func:`verify`): what the RTL's memory is."""
+    if twin is not None:
+        return ", ".join(f"{key} {value:g}" for key, value in vars(twin).items()), {"twin": twin}
+    if config.memory == "onchip":
+        return "on chip", {}
+    sdram = sdram_config(board, config.sdram_clock_hz)
+    where = f"SDRAM at {config.sdram_clock_hz / 1e6:g} MHz"
+    if arguments.sdram_chip:
+        memory = partial(SdramSystem, sdram, verilog=True)
+        return f"{where}, controller and chip", {
+            "memory": memory, "clocks_hz": (config.clock_hz, config.sdram_clock_hz)}
+    memory = partial(SdramTwin, sdram, sync_hz=config.clock_hz, verilog=True)
+    return f"{where}, its twin", {"memory": memory}
 
 
 def _parts(arguments, network, program, patterns):
@@ -392,16 +418,19 @@ def _run(arguments):
     overrides = read_overrides(arguments.config)
     name, network = load_network(arguments)
     config, program = derive(board, network, overrides)
-    with as_input_error("twin"):
-        twin = TwinSpec(**(overrides.get("twin") or {}))
+    twin = None
+    if overrides.get("twin"):
+        with as_input_error("twin"):
+            twin = TwinSpec(**overrides["twin"])
+    with as_input_error("memory"):
+        memory, options = _memory(arguments, board, config, twin)
     strips = max(program.strips.values())
     spilled = [n for n, (home, _) in program.homes.items()
                if home == "memory" and n not in ("image", "logits_acc")]
     core = config.core
-    behaviour = ", ".join(f"{key} {value:g}" for key, value in vars(twin).items())
     print(f"{name}: {len(program.descriptors)} descriptors on {core.rows}x{core.rows} lanes, "
           f"pool {core.pool_words} words, at most {strips} strips a map, {len(spilled)} spilled "
-          f"tensors; memory twin: {behaviour}")
+          f"tensors; memory: {memory}")
     started = time.monotonic()
     results = []
     try:
@@ -411,9 +440,9 @@ def _run(arguments):
                 print(f"{part}: {len(part_program.descriptors)} descriptors of "
                       f"{', '.join(layers)}")
             with tqdm(total=len(cases), unit="case", disable=None) as bar:
-                result = verify(network, part_program, cases, forms=forms, twin=twin,
+                result = verify(network, part_program, cases, forms=forms, **options,
                                 compare=arguments.compare, cache=arguments.cache,
-                                checkpoints=arguments.checkpoints,
+                                checkpoints=arguments.checkpoints, timing=config.timing,
                                 every=arguments.checkpoint_cycles, progress=bar.update)
             results.append((part, len(cases), result))
             for line in result.lines:
@@ -433,7 +462,7 @@ def _run(arguments):
     differ = sum(len(result.differences) for _, _, result in results)
     record = {
         "equal": differ == 0, "forms": forms, "model": name, "network_digest": network.digest(),
-        "config": config.to_dict(), "twin": vars(twin), "strips": program.strips,
+        "config": config.to_dict(), "memory": memory, "strips": program.strips,
         "spilled": spilled, "seconds": round(time.monotonic() - started, 1),
         "command": " ".join(["python -m gen.verify", *sys.argv[1:]]),
     }

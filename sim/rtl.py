@@ -1,6 +1,7 @@
 """The core's RTL in Verilator: fill the memory, run, checkpoint, trace what the units write."""
 
 from dataclasses import dataclass
+from functools import partial
 from math import gcd
 from pathlib import Path
 import struct
@@ -80,7 +81,7 @@ class RtlRun:
 def twin_memory(words, **behaviour):
     """The memory twin for :class:`RtlCore`: 32 MB, or the ``words`` that are more than that;
     parameters of MemoryTwin. One size for most, so that they share a compiled simulator."""
-    return MemoryTwin(words=max(1 << 22, words), verilog=True, **behaviour)
+    return partial(MemoryTwin, words=max(1 << 22, words), verilog=True, **behaviour)
 
 
 class RtlCore:
@@ -89,20 +90,21 @@ class RtlCore:
     Parameters
     ----------
     config : CoreConfig
-    memory : Component
-        Behind the core (:class:`sim.rtl_top.RtlTop`); for example :func:`twin_memory`.
-    clock_hz : int or None
-        Clock of the core, beside a memory with a clock of its own (``memory.config.clock_hz``).
+    memory : functools.partial
+        Makes what is behind the core (:class:`sim.rtl_top.RtlTop`); its ``repr`` tells all its
+        parameters. For example :func:`twin_memory`.
+    clocks_hz : (int, int) or None
+        Of the core and of a memory with a clock of its own.
     cache : Path
         Folder of compiled simulators.
     """
 
-    def __init__(self, config, *, memory, clock_hz=None, cache=Path("build/sim")):
+    def __init__(self, config, *, memory, clocks_hz=None, cache=Path("build/sim")):
         self._periods = [1, 0]
-        if clock_hz is not None:
-            common = gcd(clock_hz, memory.config.clock_hz)
-            self._periods = [memory.config.clock_hz // common, clock_hz // common]
-        self._binary = build_simulator(RtlTop(config, memory=memory), HARNESS, cache,
+        if clocks_hz is not None:
+            common = gcd(*clocks_hz)
+            self._periods = [hz // common for hz in reversed(clocks_hz)]
+        self._binary = build_simulator(partial(RtlTop, config, memory=memory), HARNESS, cache,
                                        sources=[STORAGE_VERILOG], options=["--savable"])
 
     @property

