@@ -153,9 +153,9 @@ def _neuron_cycles(f, config):
     else:
         words = 16 * f.get("write_membrane", 0) + 3 * f.get("write_levels", 0)
     if f["source"] is NeuronSource.MEMBRANE_SUM:
-        return 16 * f["count"] + 40
+        return 16 * f["count"] + 41
     reads = 16 if f.get("add") else 0
-    return f["count"] * max(groups, words, reads) + (41 if reads else 23)
+    return f["count"] * max(groups, words, reads) + (42 if reads else 24)
 
 
 def _inside(first, count, stride, shift, size, ring=0):
@@ -215,11 +215,10 @@ def _depthwise_cycles(f, config):
 
 
 def _attention_cycles(f, config):
-    events = config.rows * SPIKES
-    per_word = max(1.0, events)
-    key = max(3 + 3 * f["words"], 3 * f["words"] * per_word)
-    query = max(4, 3 * f["words"] * per_word + 2)
-    return round(f["tokens"] * (key + query) + 14)
+    events = 3 * f["words"] * config.rows * SPIKES
+    key = max(3 + 3 * f["words"], events, (events + 10) / 2)
+    query = max(3 * f["words"], events + 2)
+    return round(f["tokens"] * (key + query) + 21)
 
 
 def _is_stream(f):

@@ -100,27 +100,31 @@ class PositionWriter(wiring.Component):
         full = Signal()
         load = Signal()
         collect = Signal()
+        collected = Signal(self._groups)
         head = Signal(data.ArrayLayout(MEMBRANE_BITS, self._lanes))
         m.d.comb += collect.eq(has_planes & (~full | load)
                                & Mux(value_planes, values.ready, levels.ready))
         for lane in range(self._lanes):
             level = levels.r_data.word_select(lane, LEVEL_PLANES)
             value = values.r_data.word_select(lane, MEMBRANE_BITS)
-            m.d.comb += head[lane].eq(Cat(Mux(value_planes, value[:LEVEL_PLANES], level),
+            m.d.sync += head[lane].eq(Cat(Mux(value_planes, value[:LEVEL_PLANES], level),
                                           value[LEVEL_PLANES:]))
+        m.d.sync += collected.eq(0)
         with m.If(load):
             m.d.sync += full.eq(0)
         with m.If(collect):
-            m.d.sync += fill_group.eq(fill_group + 1)
+            m.d.sync += [fill_group.eq(fill_group + 1), collected.eq(1 << fill_group)]
             with m.If(fill_group == self._groups - 1):
                 m.d.sync += [fill_group.eq(0), full.eq(1)]
-            for group in range(self._groups):
-                with m.If(fill_group == group):
-                    for plane in range(MEMBRANE_BITS):
-                        m.d.sync += fill[plane].word_select(group, self._lanes).eq(
-                            Cat(head[lane][plane] for lane in range(self._lanes)))
+        for group in range(self._groups):
+            with m.If(collected[group]):
+                for plane in range(MEMBRANE_BITS):
+                    m.d.sync += fill[plane].word_select(group, self._lanes).eq(
+                        Cat(head[lane][plane] for lane in range(self._lanes)))
 
-        # Serialise. The queue in front of the port keeps its ready out of all of this.
+        # Serialise. What is decided in one cycle is done to the wide registers in the next, so
+        # that their selects and enables are registers, and `drain` takes `fill` just before a
+        # group of the next position comes. `port` has room for the word on its way.
         m.submodules.port = port = PoolWriteQueue(config=self._config)
         wiring.connect(m, port.write, wiring.flipped(self.write))
         drain = Signal(data.ArrayLayout(self._rows, MEMBRANE_BITS))
@@ -136,7 +140,12 @@ class PositionWriter(wiring.Component):
         plane_next = Signal(16)
         push_membrane = Signal()
         push_plane = Signal()
+        load_drain = Signal()
+        shift_drain = Signal()
+        from_drain = Signal()
+        membrane_word = Signal(self._rows)
         position_done = Signal()
+        done_late = Signal()
         banks = self._words // self._groups
 
         m.d.sync += plane_last.eq(self.planes - 1)
@@ -145,14 +154,21 @@ class PositionWriter(wiring.Component):
             plane_next.eq(plane_base + self.plane_stride),
             push_membrane.eq(~in_planes & values.ready & self.membrane & port.ready),
             push_plane.eq(in_planes & drain_valid & port.ready),
-            port.valid.eq(push_membrane | push_plane),
-            port.address.eq(Mux(in_planes, plane_base, membrane_base) + word),
-            port.data.eq(Mux(in_planes, drain[0],
-                             values.r_data.word_select(word % banks, self._rows))),
+            port.data.eq(Mux(from_drain, drain[0], membrane_word)),
             values.r_en.eq((push_membrane & (word % banks == banks - 1))
                            | (collect & value_planes)),
             levels.r_en.eq(collect & ~value_planes),
         ]
+        m.d.sync += [
+            port.valid.eq(push_membrane | push_plane),
+            port.address.eq(Mux(in_planes, plane_base, membrane_base) + word),
+            membrane_word.eq(values.r_data.word_select(word % banks, self._rows)),
+            from_drain.eq(in_planes),
+            shift_drain.eq(push_plane | load),
+            load_drain.eq(load),
+        ]
+        with m.If(shift_drain):
+            m.d.sync += drain.eq(Mux(load_drain, fill, Cat(*drain[1:], Const(0, self._rows))))
         with m.If(push_membrane):
             m.d.sync += word.eq(word + 1)
             with m.If(word == self._words - 1):
@@ -160,7 +176,6 @@ class PositionWriter(wiring.Component):
                 m.d.comb += position_done.eq(~has_planes)
         with m.If(push_plane):
             m.d.sync += [word.eq(word + 1), word_last.eq(word == plane_last - 1)]
-            m.d.sync += Cat(drain[:-1]).eq(Cat(drain[1:]))
             with m.If(word_last):
                 m.d.sync += [word.eq(0), word_last.eq(0), drain_valid.eq(0),
                              plane_base.eq(plane_next),
@@ -168,8 +183,8 @@ class PositionWriter(wiring.Component):
                 m.d.comb += position_done.eq(1)
         m.d.comb += load.eq(full & (~drain_valid | (push_plane & word_last)))
         with m.If(load):
-            m.d.sync += [drain.eq(fill), drain_valid.eq(1)]
-        m.d.sync += left.eq(left - position_done)
+            m.d.sync += drain_valid.eq(1)
+        m.d.sync += [done_late.eq(position_done), left.eq(left - done_late)]
 
         m.d.comb += [
             port.start.eq(self.start),

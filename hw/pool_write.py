@@ -30,8 +30,8 @@ class PoolWriteQueue(wiring.Component):
     address, data, valid : ``In(16)``, ``In(config.rows)``, ``In(1)``
         A word, taken at once.
     ready : ``Out(1)``
-        Register: up to ``SPARE`` words may come from the next cycle on. It counts a word given
-        two cycles late.
+        Register: ``SPARE`` words fit, those given from the cycle before this one on. A unit that
+        decides some cycles before it gives may so go on while this is high.
     busy : ``Out(1)``
         A word given before this cycle has not been accepted by the pool.
     crc : ``Out(32)``
@@ -41,7 +41,7 @@ class PoolWriteQueue(wiring.Component):
     """
 
     DEPTH = 16
-    SPARE = 6
+    SPARE = 9
 
     def __init__(self, *, config):
         self._config = config
@@ -84,8 +84,7 @@ class PoolWriteQueue(wiring.Component):
             read_port.addr.eq(read_port.addr + pop),
             level.eq(level + self.valid - pop),
             waiting.eq(self.valid | (level > 1) | (waiting & ~pop)),
-            # Half full: two words late, so `SPARE` of the other half.
-            self.ready.eq(level < self.DEPTH // 2),
+            self.ready.eq(level <= self.DEPTH - self.SPARE),
         ]
         with m.If(take):
             m.d.sync += [write.valid.eq(waiting), Cat(write.address, write.data).eq(read_port.data)]
