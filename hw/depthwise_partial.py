@@ -103,7 +103,7 @@ class PartialTaps(wiring.Component):
         # One input is on its way or waits in `buffer`.
         buffer = Signal(data.ArrayLayout(PARTIAL_BITS, lanes), reset_less=True)
         full, asked = Signal(), Signal()
-        push = Signal()
+        push, push_window = Signal(), Signal(init=1)
         accepted = self.psum.valid & self.psum.ready
         m.d.comb += [
             self.psum.valid.eq(read.active & (~full | push) & ~asked),
@@ -119,7 +119,7 @@ class PartialTaps(wiring.Component):
 
         # The window moves with the first bit of a position; the first move only fills it.
         # Behind the last position anything may follow: it is masked. `push` moves all of it, so
-        # it is a register, set in the cycle before.
+        # it is a register, set in the cycle before, and one of its own for the window.
         # `bit` is there twice, for control and for the weights of all lanes; see `partial` in
         # hw/depthwise.py.
         bit = Signal(range(WEIGHT_BITS))
@@ -134,7 +134,8 @@ class PartialTaps(wiring.Component):
             step.eq(push | (self.advance & output.active & ~first)),
             output.step.eq(step & (bit == 0)),
         ]
-        m.d.sync += push.eq(self.advance_next & self.enable & output.active & first_next & present)
+        push_next = self.advance_next & self.enable & output.active & first_next & present
+        m.d.sync += [push.eq(push_next), push_window.eq(push_next)]
         left_mask = Signal()
         with m.If(self.start):
             m.d.sync += [
@@ -149,7 +150,7 @@ class PartialTaps(wiring.Component):
                 m.d.sync += [bit.eq(bit - 1), bit_data.eq(bit - 1)]
             with m.If(output.step):
                 m.d.sync += left_mask.eq(~output.row_end)
-        with m.If(push):
+        with m.If(push_window):
             m.d.sync += Cat(self.window).eq(Cat(self.window[1], self.window[2], buffer))
 
         mask = Cat(left_mask, 1, ~output.row_end) & output.active.replicate(TAPS)
