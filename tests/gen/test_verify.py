@@ -1,10 +1,14 @@
 """The comparison names what differs: layer, tile, channel, position and both values."""
 
+from dataclasses import replace
+import json
 import re
 
 import numpy as np
 import pytest
 
+from gen import verify
+from gen.excerpt import PATTERNS
 from gen.trace import first_difference, integer_trace, iss_trace
 from tests.gen.random_cases import compile_case
 
@@ -32,8 +36,9 @@ def test_names_the_place(traces, kind):
     changed = [None if w is None else w.copy() for w in iss.words]
     per = sum(o.words for o in program.descriptors[index].outputs)
     changed[index][per + column] ^= np.uint64(1)       # lowest lane of the second position
-    broken = type(iss)(changed, iss.acc, iss.crcs, iss.addresses)
-    text = first_difference(program, integer, broken)
+    found = first_difference(program, integer, replace(iss, words=changed))
+    assert found.index == index and found.traced
+    text = found.text
     row, col = divmod(output.first + 1, program.maps[output.tensor].width)
     channel = program.maps[output.tensor].lanes[output.group * program.config.rows]
     assert re.search(rf"^layer {re.escape(program.descriptors[index].layer)}, {kind} "
@@ -45,12 +50,23 @@ def test_logits_and_signatures(traces):
     program, integer, iss = traces
     acc = integer.acc.copy()
     acc[0] += 1
-    assert first_difference(program, type(iss)(integer.words, acc), iss).startswith(
-        "logits, class 0:")
+    found = first_difference(program, replace(integer, acc=acc), iss)
+    assert found.text.startswith("logits, class 0:") and found.index is None
     crcs = list(iss.crcs)
     crcs[2] ^= 1
-    other = type(iss)(iss.words, iss.acc, crcs, iss.addresses)
-    assert first_difference(program, iss, other).startswith("signature of descriptor 2 (")
+    found = first_difference(program, iss, replace(iss, crcs=crcs))
+    assert found.text.startswith("signature of descriptor 2 (") and found.index == 2
+
+
+def test_signatures_alone(traces):
+    """Without words the difference is found by signature, and asks for the words."""
+    program, integer, iss = traces
+    index = [i for i, w in enumerate(iss.words) if w is not None][3]
+    crcs = list(iss.crcs)
+    crcs[index] ^= 1
+    assert first_difference(program, integer, iss.signatures()) is None
+    found = first_difference(program, integer, replace(iss.signatures(), crcs=crcs))
+    assert found.index == index and not found.traced
 
 
 def test_missing_words(traces):
@@ -58,4 +74,45 @@ def test_missing_words(traces):
     words = list(iss.words)
     index = next(i for i, w in enumerate(words) if w is not None)
     words[index] = words[index][:-1]
-    assert "words against" in first_difference(program, integer, type(iss)(words, iss.acc))
+    found = first_difference(program, integer, replace(iss, words=words, addresses=None))
+    assert "words against" in found.text and found.index == index
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+NANO = ["--model", "qsdt_nano", "--forms", "integer,iss", "-q"]
+
+
+def test_layers_by_name(workplace, capsys):
+    """Modules and layers of the shipped network, on an image and on every pattern."""
+    layers = "block3.0,ConvBlock1_1.0.conv1,head"
+    assert verify.cli([*NANO, "--count", "1", "--layers", layers, "--report", "images.json"]) == 0
+    assert verify.cli([*NANO, "--patterns", "all", "--layers", layers,
+                       "--report", "patterns.json"]) == 0
+    for name, count in (("images", 1), ("patterns", len(PATTERNS))):
+        record = json.loads((workplace / f"{name}.json").read_text())
+        assert record["equal"] and list(record["layers"]) == layers.split(",")
+        assert all(part["images"] == count for part in record["layers"].values())
+    # Some layers are no verification of the network.
+    assert not list(workplace.rglob("verified"))
+
+
+def test_whole_network_on_patterns(workplace, capsys):
+    assert verify.cli([*NANO, "--patterns", "high,low,alternating"]) == 0
+    assert "integer = iss: equal on patterns: 3 (" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments, text", [
+    (["--layers", "block9"], "Unknown layer 'block9': known are downsample1_1.encode_conv, .*"
+                             "block3.0, .*block3.0.attn.q_conv"),
+    (["--patterns", "ones"], "Unknown pattern 'ones': known are high, low, zero"),
+    (["--patterns", "all", "--data", "fashion_mnist"], "in place of --images and --data"),
+    (["--checkpoint-cycles", "0"], "at least 1, not 0"),
+])
+def test_bad_input(workplace, capsys, arguments, text):
+    assert verify.cli([*NANO, *arguments]) == 1
+    assert re.search(text, capsys.readouterr().err)
