@@ -47,9 +47,15 @@ def test_exit_codes(exception, code):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_ended_from_outside(number):
-    before = signal.getsignal(number)
-    assert error.main(lambda arguments: signal.raise_signal(number), parser(), []) == 130
-    assert signal.getsignal(number) is before
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        assert error.main(lambda arguments: signal.raise_signal(number), parser(), []) == 130
+        assert signal.getsignal(number) is signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN)    # as nohup does
+        assert error.main(lambda arguments: signal.raise_signal(number), parser(), []) == 0
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 def test_own_exit_code():
