@@ -7,8 +7,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
 from hw.descriptor import Destination, Load, Store
+from hw.pool_write import PoolWriteQueue
 from hw.port import Memory, POOL_LATENCY, PoolRead, PoolWrite, Unit
-from hw.write_buffer import WriteBuffer
 
 
 __all__ = ["LoadUnit", "StoreUnit", "BURST_WORDS"]
@@ -127,7 +127,6 @@ class LoadUnit(wiring.Component):
         config = self._config
         ratio = config.words_per_memory_word
         m.submodules.bursts = bursts = _Bursts()
-        m.submodules.crc = crc = CRC32_ISO_HDLC(data_width=config.rows).create()
 
         run = Signal(Load)
         m.d.comb += [
@@ -167,7 +166,6 @@ class LoadUnit(wiring.Component):
         # States, one register each, for each of them enables many others.
         idle = Signal(init=1)
         starting = Signal()
-        starting_crc = Signal(init=1)   # the same for the CRC alone; not merged, being 1 at first
         moving = Signal()
         settling = Signal()
         into_pool = Signal()
@@ -177,10 +175,8 @@ class LoadUnit(wiring.Component):
             self.control.run.ready.eq(idle),
             bursts.start.eq(starting),
             bursts.address.eq(run.memory_address + Mux(run.image, self.image, 0)),
-            crc.start.eq(starting_crc),
         ]
-        m.d.sync += [starting.eq(idle & self.control.run.valid),
-                     starting_crc.eq(idle & self.control.run.valid)]
+        m.d.sync += starting.eq(idle & self.control.run.valid)
         with m.If(idle):
             m.d.sync += [run.eq(self.control.run.payload), idle.eq(~self.control.run.valid)]
         with m.If(starting):
@@ -215,21 +211,22 @@ class LoadUnit(wiring.Component):
                              part.eq(Mux(part == per_word - 1, 0, part + 1))]
             with m.If(buffer.w_en):
                 m.d.sync += entered.eq(per_word)
-        m.submodules.port = port = WriteBuffer(config)
+        present = into_pool & word.valid & ~pool_none
+        m.submodules.port = port = PoolWriteQueue(config=config)
         wiring.connect(m, port.write, wiring.flipped(self.write))
         m.d.comb += [
-            port.valid.eq(into_pool & word.valid & ~pool_none),
+            port.start.eq(starting),
+            push.eq(present & port.ready),
+            port.valid.eq(push),
             port.address.eq(pool_address),
             port.data.eq(word.payload.word_select(slot, config.rows)),
-            push.eq(port.valid & port.ready),
             # The last word of a row may hold fewer pool words, or none.
             word.ready.eq(Mux(into_pool, pool_none | (port.ready & (last_slot | pool_last)),
                               moving)),
             arrived.eq(word.valid & word.ready),
-            self.control.stall.pool.eq(port.valid & ~port.ready),
+            self.control.stall.pool.eq(present & ~port.ready),
             self.control.stall.stream.eq(moving & ~word.valid),
         ]
-        m.d.sync += [crc.data.eq(port.data), crc.valid.eq(push)]
         with m.If(push):
             m.d.sync += [
                 pool_address.eq(pool_address + 1), pool_left.eq(pool_left - 1),
@@ -262,10 +259,10 @@ class LoadUnit(wiring.Component):
                 m.d.sync += [moving.eq(0), into_pool.eq(0), settling.eq(1)]
                 m.d.sync += [flag.eq(0) for flag in into.values()]
         m.d.sync += self.control.done.eq(0)
-        with m.If(settling & ~port.busy & ~crc.valid):
+        with m.If(settling & ~port.busy):
             m.d.sync += [settling.eq(0), self.control.done.eq(1)]
         m.d.comb += self.control.crc.eq(
-            Mux(run.destination == Destination.POOL, crc.crc, 0))
+            Mux(run.destination == Destination.POOL, port.crc, 0))
         with m.If(self.control.done):
             m.d.sync += idle.eq(1)
         return m
@@ -300,7 +297,8 @@ class StoreUnit(wiring.Component):
         config = self._config
         ratio = config.words_per_memory_word
         m.submodules.bursts = bursts = _Bursts()
-        m.submodules.crc = crc = CRC32_ISO_HDLC(data_width=config.rows).create()
+        # Cleared by its reset: its own `start` is one more input of each of its XORs.
+        crc = CRC32_ISO_HDLC(data_width=config.rows).create()
         depth = 16
         m.submodules.words = words = fifo.SyncFIFOBuffered(width=config.rows, depth=depth)
 
@@ -371,18 +369,16 @@ class StoreUnit(wiring.Component):
         # States, one register each, for each of them enables many others.
         idle = Signal(init=1)
         starting = Signal()
-        starting_crc = Signal(init=1)   # as in the load unit
         moving = Signal()
         m.d.comb += [
             self.control.run.ready.eq(idle),
             bursts.start.eq(starting),
             bursts.address.eq(run.memory_address + Mux(run.image, self.result, 0)),
-            crc.start.eq(starting_crc),
             self.control.stall.stream.eq(full & ~self.memory.w_data.ready),
             self.control.crc.eq(crc.crc),
         ]
-        m.d.sync += [starting.eq(idle & self.control.run.valid),
-                     starting_crc.eq(idle & self.control.run.valid), self.control.done.eq(0)]
+        m.submodules.crc = ResetInserter(starting)(crc)
+        m.d.sync += [starting.eq(idle & self.control.run.valid), self.control.done.eq(0)]
         with m.If(idle):
             m.d.sync += [run.eq(self.control.run.payload), idle.eq(~self.control.run.valid)]
         with m.If(starting):
