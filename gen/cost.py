@@ -211,7 +211,7 @@ def _depthwise_cycles(f, config):
         valid = _inside(f["first_row"], f["out_rows"], 1, ky - kernel // 2, f["height"],
                         f.get("ring", 0))
         positions += valid * f["width"]
-    return words, groups * (positions * per_position + kernel * per_pass) + 31 - words
+    return words, groups * (positions * per_position + kernel * per_pass) + 32 - words
 
 
 def _attention_cycles(f, config):

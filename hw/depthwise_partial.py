@@ -120,8 +120,8 @@ class PartialTaps(wiring.Component):
         # The window moves with the first bit of a position; the first move only fills it.
         # Behind the last position anything may follow: it is masked. `push` moves all of it, so
         # it is a register, set in the cycle before, and one of its own for the window.
-        # `bit` is there twice, for control and for the weights of all lanes; see `partial` in
-        # hw/depthwise.py.
+        # `bit` is there twice, for control and for the weights of all lanes; another reset value
+        # keeps Yosys from merging them, as for `push`.
         bit = Signal(range(WEIGHT_BITS))
         bit_data = Signal(range(WEIGHT_BITS), init=WEIGHT_BITS - 1)
         fill = Signal()

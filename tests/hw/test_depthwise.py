@@ -18,14 +18,14 @@ SIGNED_18 = -1 << 17, (1 << 17) - 1
 
 
 def job(mode, *, kernel, height, width, first_row=0, out_rows=None, source=0, gap=0, psum=0,
-        source_row=0):
+        source_row=0, ring=0):
     """A descriptor; ``gap`` pool words lie unused behind every position and every row."""
     stride = 3 + gap
     return {"mode": mode, "kernel": kernel, "source": source,
             "row_stride": width * stride + gap, "position_stride": stride, "height": height,
             "width": width, "first_row": first_row,
             "out_rows": height - first_row if out_rows is None else out_rows,
-            "psum": psum, "source_row": source_row}
+            "psum": psum, "source_row": source_row, "ring": ring}
 
 
 def random_weights(rng, fields, rows, weights=None):
@@ -95,6 +95,14 @@ LEVEL_JOBS = [
     job(LEVEL, kernel=7, height=1, width=1),
     job(LEVEL, kernel=7, height=20, width=4, first_row=9, out_rows=1, source=3),
 ]
+RING_JOBS = [
+    job(LEVEL, kernel=7, height=20, width=4, first_row=-3, out_rows=6, source=65530, ring=61),
+    job(LEVEL, kernel=7, height=9, width=3, first_row=2, out_rows=2, source=7, gap=1, ring=50),
+    job(LEVEL, kernel=5, height=9, width=5, first_row=-4, out_rows=2, source=900, ring=1000),
+    job(LEVEL, kernel=3, height=2, width=1, first_row=-1, out_rows=3, source=5, ring=3),
+    job(LEVEL, kernel=7, height=1, width=2, first_row=-6, out_rows=7, source=5, ring=16_383),
+    job(LEVEL, kernel=1, height=4, width=3, first_row=-2, out_rows=5, source=80, ring=9),
+]
 PARTIAL_JOBS = [
     job(PARTIAL, kernel=3, height=5, width=6, source=100),
     job(PARTIAL, kernel=3, height=6, width=4, first_row=2, out_rows=2, source_row=1, source=200,
@@ -107,9 +115,9 @@ PARTIAL_JOBS = [
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
-@pytest.mark.parametrize("jobs", [LEVEL_JOBS, PARTIAL_JOBS, [LEVEL_JOBS[1], *PARTIAL_JOBS[:2],
-                                                             LEVEL_JOBS[2], PARTIAL_JOBS[3]]],
-                         ids=["level", "partial", "mixed"])
+@pytest.mark.parametrize("jobs", [LEVEL_JOBS, PARTIAL_JOBS, RING_JOBS, [
+    LEVEL_JOBS[1], *PARTIAL_JOBS[:2], LEVEL_JOBS[2], RING_JOBS[0], PARTIAL_JOBS[3]]],
+                         ids=["level", "partial", "ring", "mixed"])
 def test_matches_reference(jobs, stall):
     rng = np.random.default_rng(len(jobs))
     pool, psum = memories(rng)
@@ -163,7 +171,7 @@ def test_cycles(fields):
     # Of `LANES` lanes; the load of their weights is hidden.
     groups = 16 // LANES
     if fields["mode"] == LEVEL:
-        expected = 31 + groups * (16 * kernel + 3 * positions)
+        expected = 32 + groups * (16 * kernel + 3 * positions)
     else:
-        expected = 31 + groups * (15 * kernel + 4 * positions)
+        expected = 32 + groups * (15 * kernel + 4 * positions)
     assert expected - 1 <= took <= expected + groups * above
