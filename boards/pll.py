@@ -53,7 +53,7 @@ class PllDividers:
 
 
 class Ecp5Pll(wiring.Component):
-    """One output clock from one EHXPLLL, and the same clock with a phase that can be moved.
+    """One output clock from one EHXPLLL, and perhaps the same clock with a phase that can be moved.
 
     Synthesis only: simulations clock their domains directly.
 
@@ -61,6 +61,8 @@ class Ecp5Pll(wiring.Component):
     ----------
     input_hz, output_hz : int
         Frequencies; ``output_hz`` must be exact.
+    shifted : bool
+        Make ``clk_shifted``, too.
 
     Members
     -------
@@ -75,7 +77,8 @@ class Ecp5Pll(wiring.Component):
         Asynchronous: high while the output is locked to the input.
     """
 
-    def __init__(self, *, input_hz, output_hz):
+    def __init__(self, *, input_hz, output_hz, shifted=False):
+        self._shifted = shifted
         self._input_hz = input_hz
         self._output_hz = output_hz
         self._dividers = PllDividers.find(input_hz, output_hz)
@@ -97,11 +100,6 @@ class Ecp5Pll(wiring.Component):
         return self._output_hz
 
     @property
-    def phases(self):
-        """Phase steps in a period of the output: eighths of the oscillator's."""
-        return self._dividers.phases
-
-    @property
     def dividers(self):
         return self._dividers
 
@@ -109,6 +107,17 @@ class Ecp5Pll(wiring.Component):
         m = Module()
 
         d = self._dividers
+        phase = {"p_DPHASE_SOURCE": "DISABLED", "i_PHASEDIR": Const(1), "i_PHASESTEP": Const(1),
+                 "i_PHASELOADREG": Const(1)}
+        if self._shifted:
+            phase = {
+                "p_OUTDIVIDER_MUXB": "DIVB", "p_CLKOS_ENABLE": "ENABLED",
+                "p_CLKOS_DIV": d.divider, "p_CLKOS_CPHASE": d.divider // 2, "p_CLKOS_FPHASE": 0,
+                "o_CLKOS": self.clk_shifted,
+                # Towards later; PHASESEL 0 is CLKOS.
+                "p_DPHASE_SOURCE": "ENABLED", "i_PHASEDIR": Const(0),
+                "i_PHASESTEP": self.phase_step, "i_PHASELOADREG": Const(0),
+            }
         m.submodules.pll = Instance(
             "EHXPLLL",
             # Charge pump and loop filter: the values that ecppll writes for every frequency.
@@ -121,7 +130,6 @@ class Ecp5Pll(wiring.Component):
             p_PLLRST_ENA="DISABLED",
             p_INTFB_WAKE="DISABLED",
             p_STDBY_ENABLE="DISABLED",
-            p_DPHASE_SOURCE="ENABLED",
             p_OUTDIVIDER_MUXA="DIVA",
             p_CLKOP_ENABLE="ENABLED",
             p_CLKI_DIV=d.reference,
@@ -129,27 +137,18 @@ class Ecp5Pll(wiring.Component):
             p_CLKOP_DIV=d.divider,
             p_CLKOP_CPHASE=d.divider // 2,
             p_CLKOP_FPHASE=0,
-            p_OUTDIVIDER_MUXB="DIVB",
-            p_CLKOS_ENABLE="ENABLED",
-            p_CLKOS_DIV=d.divider,
-            p_CLKOS_CPHASE=d.divider // 2,
-            p_CLKOS_FPHASE=0,
             p_FEEDBK_PATH="CLKOP",
             i_RST=Const(0),
             i_STDBY=Const(0),
             i_CLKI=self.clk_in,
             i_CLKFB=self.clk_out,
-            # CLKOS, towards later.
             i_PHASESEL0=Const(0),
             i_PHASESEL1=Const(0),
-            i_PHASEDIR=Const(0),
-            i_PHASESTEP=self.phase_step,
-            i_PHASELOADREG=Const(0),
             i_PLLWAKESYNC=Const(0),
             i_ENCLKOP=Const(0),
             o_CLKOP=self.clk_out,
-            o_CLKOS=self.clk_shifted,
             o_LOCK=self.locked,
+            **phase,
         )
 
         return m

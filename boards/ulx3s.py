@@ -2,7 +2,7 @@
 
 from amaranth import *
 from amaranth.lib import io, wiring
-from amaranth.lib.cdc import FFSynchronizer, ResetSynchronizer
+from amaranth.lib.cdc import FFSynchronizer
 from amaranth_boards.ulx3s import (
     ULX3S_12F_Platform,
     ULX3S_25F_Platform,
@@ -57,7 +57,8 @@ class Ulx3sTop(wiring.Component):
         self._pll = Ecp5Pll(input_hz=CLOCK_HZ, output_hz=core_clock_hz)
         self._sdram_pll = None
         if hasattr(shell, "pins"):
-            self._sdram_pll = Ecp5Pll(input_hz=CLOCK_HZ, output_hz=sdram_clock_hz)
+            self._sdram_pll = Ecp5Pll(input_hz=CLOCK_HZ, output_hz=sdram_clock_hz,
+                                      shifted=True)
 
         super().__init__({})
 
@@ -75,17 +76,15 @@ class Ulx3sTop(wiring.Component):
         m.submodules.shell = shell = self._shell
         m.submodules.pll = pll = self._pll
 
-        # Clock and reset. Both domains start from configuration values; the counter bridges the
-        # asynchronous end of configuration, so that no core flip-flop sees it.
+        # Clocks. Every flip-flop starts from its configuration value: the clocks of the core and of
+        # the SDRAM controller stand still until the counter has bridged the asynchronous end of
+        # configuration and the PLLs are locked. No reset net, which would reach 14,000
+        # flip-flops and keep those with another enable apart.
         oscillator = platform.request("clk25", dir="-")
         m.submodules.oscillator = clk25 = io.Buffer("i", oscillator)
         m.domains.board = ClockDomain(reset_less=True)
-        m.domains.sync = ClockDomain()
-        m.d.comb += [
-            ClockSignal("board").eq(clk25.i),
-            pll.clk_in.eq(clk25.i),
-            ClockSignal("sync").eq(pll.clk_out),
-        ]
+        m.domains.sync = ClockDomain(reset_less=True)
+        m.d.comb += [ClockSignal("board").eq(clk25.i), pll.clk_in.eq(clk25.i)]
         locked = Signal()
         waited = Signal(range(RESET_CYCLES))
         ready = Signal()
@@ -100,19 +99,20 @@ class Ulx3sTop(wiring.Component):
             m.d.board += ready.eq(1)
         with m.Else():
             m.d.board += waited.eq(waited + 1)
-        m.submodules.reset_sync = ResetSynchronizer(~ready, domain="sync")
+        m.submodules.sync_gate = Instance(
+            "DCCA", i_CLKI=pll.clk_out, i_CE=ready, o_CLKO=ClockSignal("sync"))
 
         # SDRAM.
         if self._sdram_pll is not None:
-            m.domains.sdram = ClockDomain()
+            m.domains.sdram = ClockDomain(reset_less=True)
             m.domains.sdram_chip = ClockDomain(reset_less=True)
             m.d.comb += [
                 sdram_pll.clk_in.eq(clk25.i),
                 sdram_pll.phase_step.eq(shell.pins.phase_step),
-                ClockSignal("sdram").eq(sdram_pll.clk_out),
                 ClockSignal("sdram_chip").eq(sdram_pll.clk_shifted),
             ]
-            m.submodules.sdram_reset = ResetSynchronizer(~ready, domain="sdram")
+            m.submodules.sdram_gate = Instance(
+                "DCCA", i_CLKI=sdram_pll.clk_out, i_CE=ready, o_CLKO=ClockSignal("sdram"))
             m.submodules.sdram_pins = Ecp5SdramPins(shell.pins, platform.request(
                 "sdram", dir={name: "-" for name in Ecp5SdramPins.SUBSIGNALS}))
 
@@ -167,7 +167,7 @@ SDRAM = SdramSpec(
     ),
     data_bits=16, banks=4, rows=8192, refresh_ns=7812.5, power_up_ns=200_000,
     clocks_hz=tuple(mhz * 1_000_000 for mhz in (50, 75, 100, 125, 130, 135)),
-    target_hz=130_000_000,
+    target_hz=125_000_000,
 )
 
 

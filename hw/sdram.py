@@ -17,8 +17,9 @@ __all__ = ["SdramMemory"]
 COMMANDS = 8
 """Bursts that wait for the scheduler."""
 
-WORDS = 16
-"""Places of each data queue: more than the words on their way in its round trip."""
+W_WORDS, R_WORDS = 8, 16
+"""Places of the data queues: more than the words on their way in a round trip. That of a read
+word leads through the chip."""
 
 
 class SdramMemory(wiring.Component):
@@ -27,8 +28,11 @@ class SdramMemory(wiring.Component):
     The memory port belongs to ``sync``, the pins to ``sdram``; asynchronous FIFOs lie between.
     After reset the chip is initialised, calibrated and measured
     (:class:`hw.sdram_calibration.SdramCalibration`); the port takes commands once
-    ``status.ready``. Up to 8 bursts wait, and a linear stream of them uses at least 90 % of the
-    chip's bus (refreshes included) while ``sync`` runs at a quarter of ``sdram`` or faster.
+    ``status.ready``. Up to 8 bursts wait, and a linear stream of them uses 98 % of the chip's bus
+    (refreshes included) while ``sync`` runs at a quarter of ``sdram`` or faster.
+
+    Both domains are reset together, for 4 cycles of the slower one at least: with less, an
+    asynchronous FIFO takes over a count from before.
 
     Parameters
     ----------
@@ -72,16 +76,15 @@ class SdramMemory(wiring.Component):
 
         m.submodules.calibration = calibration = self._calibration
         m.submodules.scheduler = scheduler = DomainRenamer("sdram")(
-            SdramScheduler(self._config, r_depth=WORDS))
+            SdramScheduler(self._config, r_depth=R_WORDS))
         wiring.connect(m, wiring.flipped(self.memory), calibration.engine)
 
-        # A FIFO's writing side resets both sides: the board resets the two domains together.
         outward = {"w_domain": "sync", "r_domain": "sdram"}
         m.submodules.commands = commands = fifo.AsyncFIFO(
             width=MemoryCommand.as_shape().size, depth=COMMANDS, **outward)
-        m.submodules.w_data = w_data = fifo.AsyncFIFO(width=MEMORY_BITS, depth=WORDS, **outward)
+        m.submodules.w_data = w_data = fifo.AsyncFIFO(width=MEMORY_BITS, depth=W_WORDS, **outward)
         m.submodules.r_data = r_data = fifo.AsyncFIFO(
-            width=MEMORY_BITS, depth=WORDS, w_domain="sdram", r_domain="sync")
+            width=MEMORY_BITS, depth=R_WORDS, w_domain="sdram", r_domain="sync")
         memory = calibration.memory
         m.d.comb += [
             commands.w_data.eq(memory.commands.payload),

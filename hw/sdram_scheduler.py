@@ -110,18 +110,21 @@ class SdramScheduler(wiring.Component):
         read_gap = Signal(range(BEATS))
         turn = BEATS + config.cas_latency + TURNAROUND
         write_gap = Signal(range(turn))
+        read_clear, write_clear = Signal(), Signal()    # registered: the gap is 0
         room, fetched = Signal(), Signal()
         go, go_read, go_write = Signal(), Signal(), Signal()
         ready = current_valid & current_open & ~hold
         m.d.comb += [
-            go_read.eq(ready & ~current.write & (read_gap == 0) & room),
-            go_write.eq(ready & current.write & (write_gap == 0) & fetched),
+            go_read.eq(ready & ~current.write & read_clear & room),
+            go_write.eq(ready & current.write & write_clear & fetched),
             go.eq(go_read | go_write),
         ]
         m.d.sync += [
             read_gap.eq(Mux(go, BEATS - 1, read_gap - (read_gap != 0))),
             write_gap.eq(Mux(go_read, turn - 1,
                              Mux(go_write, BEATS - 1, write_gap - (write_gap != 0)))),
+            read_clear.eq(~go & (read_gap <= 1)),
+            write_clear.eq(~go & (write_gap <= 1)),
         ]
         with m.If(go):
             m.d.sync += [
@@ -132,21 +135,24 @@ class SdramScheduler(wiring.Component):
                 m.d.sync += current_valid.eq(0)
         self._data(m, go_read, go_write, room, fetched)
 
-        # A bank may be closed when its counter is 0.
+        # A bank may be closed when its counter is 0, which a register tells.
         held = [Signal(range(max(config.tras, config.trc, BEATS + config.twr) + 1),
                        name=f"held_{bank}") for bank in range(1 << config.bank_bits)]
         row_held = max(config.tras, config.trc - config.trp)
         activate = Signal()
         target = Signal(place)
+        closable = Signal(len(held), init=(1 << len(held)) - 1)
         for bank, counter in enumerate(held):
+            m.d.sync += closable[bank].eq(counter <= 1)
             with m.If(go & (current.at.bank == bank)):
+                m.d.sync += closable[bank].eq(0)
                 # What is left of earlier waits: of a row, opened at least tRCD ago, and of a write,
                 # at least a burst ago.
                 left = max(row_held - config.trcd, config.twr - 1)
                 m.d.sync += counter.eq(Mux(current.write, max(BEATS - 1 + config.twr, left),
                                            max(BEATS, left)) - 1)
             with m.Elif(activate & (target.bank == bank)):
-                m.d.sync += counter.eq(row_held - 1)
+                m.d.sync += [counter.eq(row_held - 1), closable[bank].eq(0)]
             with m.Elif(counter != 0):
                 m.d.sync += counter.eq(counter - 1)
 
@@ -223,7 +229,7 @@ class SdramScheduler(wiring.Component):
                 with m.Else():
                     m.next = "CLOSE"
             with m.State("CLOSE"):
-                with m.If(~go & (Array(held)[target.bank] == 0)):
+                with m.If(~go & closable.bit_select(target.bank, 1)):
                     command(ras=1, we=1, then=config.trp)
                     m.d.sync += pins.bank.eq(target.bank)
                     m.d.sync += pins.address.eq(0)
@@ -251,7 +257,7 @@ class SdramScheduler(wiring.Component):
                     m.d.comb += renew.eq(1)
                     m.next = "CLOSE_ALL"
             with m.State("CLOSE_ALL"):
-                with m.If(Cat(counter == 0 for counter in held).all()):
+                with m.If(closable.all()):
                     command(ras=1, we=1, then=config.trp)
                     m.d.sync += [
                         pins.address.eq(1 << 10), is_open.eq(0), current_open.eq(0),
@@ -337,13 +343,14 @@ class SdramScheduler(wiring.Component):
 
         # The first datum is in dq_i at the earliest CAS latency + 2 cycles after the decision (two
         # registers on the way, one back, the chip's clock ahead of ours), the word 4 later.
-        least = config.cas_latency + 5
+        # The flag that goes with it is a register too, hence one cycle less.
+        least = config.cas_latency + 4
         reading = Signal(least + DELAYS)
         m.d.sync += [
             reading.eq(Cat(go_read, reading)), self.r_data.eq(Cat(self.r_data[DATA_BITS:],
                                                                   pins.dq_i)),
         ]
-        m.d.comb += self.r_valid.eq(reading[least:].bit_select(self.delay, 1))
+        m.d.sync += self.r_valid.eq(reading[least:].bit_select(self.delay, 1))
 
         counted = Signal(2)
         promised = Signal(range(self._r_depth + 1))

@@ -22,7 +22,8 @@ async def bursts(dut, stall):
     w_data = StreamSource(dut, "memory__w_data", dut.clk, **ports)
     r_data = StreamSink(dut, "memory__r_data", dut.clk, **ports)
     Clock(dut.clk, 10, unit="ns").start()
-    await RisingEdge(dut.clk)
+    for _ in range(4):                          # an asynchronous FIFO wants it that long
+        await RisingEdge(dut.clk)
     dut.rst.value = 0
 
     model = {}

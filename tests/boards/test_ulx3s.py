@@ -1,5 +1,6 @@
 # amaranth: UnusedElaboratable=no
 
+import dataclasses
 import re
 
 from amaranth import Module, Signal
@@ -48,6 +49,24 @@ def test_spec_matches_platform(name):
     assert board.platform.package == "BG381"
     assert board.sdram.size_bytes == 32 << 20
     assert {part.columns for part in board.sdram.parts} == {512, 1024}
+
+
+def test_sdram_takes_the_slowest_time_of_all_parts():
+    sdram = find_board("ulx3s").sdram
+    assert sdram.times == {"trcd_ns": 21, "trp_ns": 21, "tras_ns": 45, "trc_ns": 66, "trfc_ns": 70,
+                           "twr_ns": 15, "trrd_ns": 15, "tmrd_ns": 14}
+    assert sdram.target_hz >= 100_000_000
+    with pytest.raises(ValueError, match="at most 143000000 Hz, not 150000000$"):
+        dataclasses.replace(sdram, clocks_hz=(125_000_000, 150_000_000))
+    with pytest.raises(ValueError, match="SDRAM clock must be one of .*, not 100000001$"):
+        dataclasses.replace(sdram, target_hz=100_000_001)
+
+
+@pytest.mark.parametrize("clock_hz", find_board("ulx3s").sdram.clocks_hz)
+def test_sdram_clocks_and_phases(clock_hz):
+    phases = find_board("ulx3s").sdram_phases(clock_hz)
+    assert phases == 8 * PllDividers.find(CLOCK_HZ, clock_hz).divider
+    assert 16 <= phases <= 128
 
 
 def test_idcodes_differ():

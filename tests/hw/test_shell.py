@@ -5,13 +5,15 @@ import struct
 
 import pytest
 
-from gen.link import decode_frame, encode_frame
+from gen.link import decode_frame, decode_memory_status, encode_frame
 from hw.config import CoreConfig
 from hw.onchip_memory import OnChipMemory
-from hw.register import config_digest, Opcode, Register
+from hw.register import config_digest, MemoryFault, Opcode, Register
+from hw.sdram_config import SdramConfig
 from hw.shell import Shell
 from sim.memory_twin import MemoryTwin
 from sim.ports import simulate
+from sim.sdram_system import SdramSystem
 from sim.stub_core import StubCore
 
 
@@ -19,9 +21,14 @@ def request(opcode, sequence, address, length, data=b""):
     return encode_frame(struct.pack("<BBHI", opcode, length, sequence, address) + data)
 
 
-@pytest.mark.parametrize("memory", [
-    OnChipMemory(words=512), MemoryTwin(words=512, stall=0.3, seed=4)])
-def test_run(memory):
+SDRAM = SdramConfig(clock_hz=133_000_000, trcd_ns=21, trp_ns=21, tras_ns=45, trc_ns=66, trfc_ns=70,
+                    twr_ns=15, trrd_ns=15, power_up_ns=300, row_bits=3, column_bits=6)
+
+
+@pytest.mark.parametrize("memory, clocks", [
+    (OnChipMemory(words=512), {}), (MemoryTwin(words=512, stall=0.3, seed=4), {}),
+    (SdramSystem(SDRAM), {"sdram": 0.6})], ids=["onchip", "twin", "sdram"])
+def test_run(memory, clocks):
     """Write two images, start, wait, read the results; the answers flow while requests do."""
     config = CoreConfig(rows=16)
     shell = Shell(config, memory=memory, divisor=4, core=StubCore())
@@ -66,7 +73,7 @@ def test_run(memory):
         assert not ctx.get(shell.busy)
         assert ctx.get(shell.leds) == 0b1010_0100       # ready, two images, a dropped frame
 
-    simulate(shell, send, receive, cycles=60_000)
+    simulate(shell, send, receive, cycles=60_000, clocks=clocks)
     payloads = [decode_frame(frame) for frame in bytes(received).split(b"\0")[:-1]]
     assert [payload[2] for payload in payloads] == [1, 2, *[3] * len(control), 9, 10]
     assert struct.unpack("<4Q", payloads[0][8:])[2:] == (config_digest(config), 512)
@@ -74,3 +81,37 @@ def test_run(memory):
     expected = [(word + 1) % 2**64 for word in image]
     assert list(results[:6] + results[10:]) == expected
     assert struct.unpack("<2Q", payloads[-1][8:]) == (0, 1)
+
+
+def test_failed_memory():
+    """A board whose SDRAM never answers: registers say so, the LED is lit, nothing is busy."""
+    shell = Shell(CoreConfig(rows=16), memory=SdramSystem(SDRAM, command_at=0, unsure=1), divisor=4,
+                  core=StubCore())
+    received = bytearray()
+
+    async def run(ctx):
+        while ctx.get(shell.busy):
+            await ctx.tick()
+        await ctx.tick().repeat(3)
+        assert ctx.get(shell.leds) & 0b1000
+        for byte in request(Opcode.READ_REGISTER, 1, Register.MEMORY_STATUS, 1):
+            for bit in (0, *(byte >> k & 1 for k in range(8)), 1):
+                ctx.set(shell.rx, bit)
+                await ctx.tick().repeat(4)
+
+    async def receive(ctx):
+        while 0 not in received:
+            while ctx.get(shell.tx):
+                await ctx.tick()
+            await ctx.tick().repeat(2)
+            byte = 0
+            for k in range(8):
+                await ctx.tick().repeat(4)
+                byte |= ctx.get(shell.tx) << k
+            await ctx.tick().repeat(4)
+            received.append(byte)
+
+    simulate(shell, run, receive, cycles=60_000, clocks={"sdram": 0.6})
+    value, = struct.unpack("<Q", decode_frame(bytes(received[:-1]))[8:])
+    status = decode_memory_status(value)
+    assert (status["ready"], status["fault"]) == (0, MemoryFault.CALIBRATION)

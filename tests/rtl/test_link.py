@@ -1,6 +1,6 @@
 # amaranth: UnusedElaboratable=no
 """The link's blocks and the memory backends as Verilog, under cocotb."""
-from amaranth import Module, Signal
+from amaranth import DomainRenamer, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 import pytest
@@ -8,14 +8,21 @@ import pytest
 from hw.command import CommandProcessor
 from hw.frame import FrameReceiver, FrameTransmitter, FrameWord
 from hw.onchip_memory import OnChipMemory
+from hw.port import Memory
 from hw.register_file import RegisterFile
+from hw.sdram_config import SdramConfig
 from hw.uart import UartReceiver, UartTransmitter
 from sim.benches import command_bench, memory_bench, uart_bench
 from sim.memory_twin import MemoryTwin
 from sim.runner import run_bench
+from sim.sdram_system import SdramSystem
+from sim.sdram_twin import SdramTwin
 
 
 pytestmark = pytest.mark.rtl
+
+SDRAM = SdramConfig(clock_hz=133_000_000, trcd_ns=21, trp_ns=21, tras_ns=45, trc_ns=66, trfc_ns=70,
+                    twr_ns=15, trrd_ns=15, power_up_ns=300, row_bits=3, column_bits=6)
 
 
 class UartLoop(wiring.Component):
@@ -75,12 +82,26 @@ class CommandDevice(wiring.Component):
         return m
 
 
+class OneClockSdram(wiring.Component):
+    """The SDRAM memory with its chip model, both clocks the same."""
+    memory: In(Memory())
+
+    def elaborate(self, platform):
+        m = Module()
+        system = SdramSystem(SDRAM)
+        m.submodules.system = DomainRenamer({"sdram": "sync"})(system)
+        wiring.connect(m, wiring.flipped(self.memory), system.memory)
+        return m
+
+
 @pytest.mark.parametrize("name, make, bench", [
     ("uart_loop", UartLoop, "uart"),
     ("frame_loop", FrameLoop, "frame"),
     ("command_device", CommandDevice, "command"),
     ("onchip_memory", lambda: OnChipMemory(words=memory_bench.WORDS), "memory"),
     ("memory_twin", lambda: MemoryTwin(words=memory_bench.WORDS, stall=0.3), "memory"),
+    ("sdram_twin", lambda: SdramTwin(SDRAM, sync_hz=80_000_000), "memory"),
+    ("sdram", OneClockSdram, "memory"),
 ])
 def test_rtl(name, make, bench, tmp_path):
     # Icarus 11 lets a trusted write race with the clock edge that it follows.

