@@ -64,14 +64,17 @@ class FrameReceiver(wiring.Component):
         half = Signal()
         count = Signal(10)
         bad = Signal()
-        token = decoder.o.p
+        # A cycle late: decoding a byte and judging a frame are each long enough for one.
+        token = Signal(decoder.o.p.shape())
+        token_valid = Signal()
+        m.d.sync += [token.eq(decoder.o.p), token_valid.eq(decoder.o.valid)]
         room = ~full.bit_select(half, 1)
         m.d.comb += [
             write.addr.eq(Cat(count, half)),
             write.data.eq(token.byte),
             crc.data.eq(token.byte),
         ]
-        with m.If(decoder.o.valid):
+        with m.If(token_valid):
             with m.If(token.end):
                 m.d.comb += crc.start.eq(1)
                 m.d.sync += count.eq(0)
