@@ -12,6 +12,7 @@ import logging
 import numpy as np
 
 from gen.error import DoesNotFit
+from gen.fold import choose_folds, fold_patches, fold_weight
 from gen.hazard import Hazards
 from gen.layout import (
     FeatureMap,
@@ -96,7 +97,8 @@ class Program:
     ``payload`` is written to memory address 0; regions are in memory words. ``maps`` tells how
     every tensor is laid out, ``homes`` where it lives: ("pool", address), ("rolling", address of
     its ring of rows in the pool) or ("memory", address); membranes that nobody reads have none.
-    ``strips`` counts the strips of every layer.
+    ``strips`` counts the strips of every layer; ``stem`` are the arguments of
+    :func:`gen.layout.im2col` for the image.
     """
 
     config: CoreConfig
@@ -200,6 +202,7 @@ class _Compiler:
         self.group = None
         self.loaded = {}
         self.cache = {}
+        self.tiles = {}
 
     # -- preparation ------------------------------------------------------------------------
 
@@ -213,20 +216,24 @@ class _Compiler:
                 for name in (op.query, op.key, op.value, op.level):
                     slots[name] = head_lanes(channels, op.heads, rows)
         first = self.network.ops[0]
+        self.folds = choose_folds(self.network.ops, tensors, rows)
         for op in self.network.ops:
             for name, kind in op.outputs.items():
-                shape = tensors[name][1:]
+                shape, fold = tensors[name][1:], self.folds.get(op.name, 1)
                 self.maps[name] = FeatureMap.make(
-                    name, "u" if kind == "raw" else kind, shape, self.config, slots.get(name))
+                    name, "u" if kind == "raw" else kind, shape, self.config, slots.get(name),
+                    fold)
         if not (isinstance(first, Conv) and first.source == "image"):
             raise ValueError(f"The first operator must be a convolution of the image, "
                              f"not {first.name}")
         kernel = first.weight.shape[-1]
         out = self.maps[next(iter(first.outputs))]
         # The host hands over patches, so the stem is a 1x1 convolution (docs/decisions).
-        self.stem = {"kernel": kernel, "stride": first.stride, "padding": first.padding}
+        self.stem = {"kernel": kernel, "stride": first.stride, "padding": first.padding,
+                     "fold": out.fold}
+        columns = kernel + first.stride * (out.fold - 1)
         self.maps["image"] = FeatureMap.make(
-            "image", "image", (first.weight.shape[1] * kernel * kernel, out.height, out.width),
+            "image", "image", (first.weight.shape[1] * kernel * columns, out.height, out.width),
             self.config)
 
     def _check(self):
@@ -318,13 +325,14 @@ class _Compiler:
                   count=high - low, memory_stride=words, pool_address=address,
                   pool_words=tensor.row_words, pool_stride=tensor.row_words, **fields)
 
-    def view(self, name, role, low, high):
+    def view(self, name, role, low, high, fold=1):
         """Rows low..high of a tensor in the pool: where they are or, with ``role`` "out", will be.
 
-        Rows of a tensor in memory that the group has not loaded yet are loaded.
+        Rows of a tensor in memory that the group has not loaded yet are loaded. The view is
+        folded by ``fold``.
         """
         low, high = int(low), int(high)
-        tensor, buffers = self.maps[name], self.group.buffers
+        tensor, buffers = self.maps[name].folded(fold), self.group.buffers
         if name in self.residency.pool:
             return _View(tensor, Buffer(self.residency.pool[name], tensor.height), (low, high),
                          POOL)
@@ -351,7 +359,9 @@ class _Compiler:
     def compile(self):
         self._make_maps()
         self._check()
-        self.residency = Residency(self.network.ops, self.maps, self.config,
+        self._make_tiles()
+        tiles = {name: sum(map(len, groups)) for name, groups in self.tiles.items()}
+        self.residency = Residency(self.network.ops, self.maps, tiles, self.config,
                                    word_cycles=self.word_cycles)
         self.hazards.add(MEMORY, self.residency.memory_words)
         emit = {Conv: self._conv, Depthwise: self._depthwise, RepConv: self._rep_conv,
@@ -441,14 +451,37 @@ class _Compiler:
         lanes = tensor.lanes[group * tensor.rows:(group + 1) * tensor.rows]
         values = np.asarray(values)
         shape = (-1,) + (1,) * (values.ndim - 1)
-        return np.where((lanes >= 0).reshape(shape), values[lanes], unused)
+        return np.where((lanes >= 0).reshape(shape), values[lanes % tensor.channels], unused)
 
     def _epilogue_views(self, op, low, high):
         """(views by name, those to store): the epilogue's inputs and outputs for output rows."""
-        outputs = {name: self.view(name, "out", low, high) for name in op.epilogue.outputs
+        fold = self.folds.get(op.name, 1)
+        outputs = {name: self.view(name, "out", low, high, fold) for name in op.epilogue.outputs
                    if name not in self.residency.dead}
-        inputs = {name: self.view(name, "in", low, high) for name in op.epilogue.inputs}
+        inputs = {name: self.view(name, "in", low, high, fold) for name in op.epilogue.inputs}
         return outputs | inputs, outputs.values()
+
+    def _make_tiles(self):
+        """Array tiles of every operator: by output group, ((dy, dx), memory words) each."""
+        for op in self.network.ops:
+            if isinstance(op, RepConv):
+                source, target = (self.maps[name] for name in (op.source, op.epilogue.z))
+                weight, padding = op.pointwise[:, :, None, None], (0, 0)
+            elif isinstance(op, Conv):
+                fold = self.folds[op.name]
+                target = self.maps[next(iter(op.outputs))]
+                if op.source == "image":
+                    source, padding = self.maps["image"], (0, 0)
+                    weight = fold_patches(op.weight, fold, stride=op.stride)
+                else:
+                    source = self.maps[op.source].folded(fold)
+                    weight, across = fold_weight(op.weight, fold, stride=op.stride,
+                                                 padding=op.padding)
+                    padding = op.padding, across
+            else:
+                continue
+            self.tiles[op.name] = [self._tiles(weight, source, target, group, padding)
+                                   for group in range(target.groups)]
 
     def _tiles(self, weight, source, target, group, padding):
         """Tiles of one output group: ((dy, dx), memory words) each."""
@@ -463,7 +496,7 @@ class _Compiler:
                     tile = np.where((outputs[:, None] >= 0) & (inputs >= 0),
                                     weight[outputs[:, None], inputs, ky, kx], 0)
                     if tile.any():
-                        tiles.append((g * source.planes, ky - padding, kx - padding, tile))
+                        tiles.append((g * source.planes, ky - padding[0], kx - padding[1], tile))
         if not tiles:  # the partial sums must still be written
             tiles.append((0, 0, 0, np.zeros((config.rows, config.rows), np.int64)))
         blank = [0] * (config.tile_header_words - 1)
@@ -471,17 +504,16 @@ class _Compiler:
             np.array([pack(TileHeader, offset=offset, dy=dy, dx=dx), *blank], np.uint64),
             pack_tile(tile))) for offset, dy, dx, tile in tiles]
 
-    def _array(self, op, source, weight, target, group, *, psum, first, rows, stride=1, padding=0):
+    def _array(self, op, source, target, group, *, psum, first, rows, stride=1):
         """ARRAY descriptors (with their weights): output rows from ``first`` of one group."""
-        key = op.name, "tiles", group
-        tiles = self.once(lambda: self._tiles(weight, source.map, target, group, padding), *key)
+        tiles = self.tiles[op.name][group]
         origin, ring = source.origin()
         width = target.width
         limit = (1 << Array.as_shape()["tiles"].width) - 1
         for start in range(0, len(tiles), limit):
             taps, words = zip(*tiles[start:start + limit], strict=True)
-            self.stream(Destination.WEIGHT, self.once(lambda w=words: np.concatenate(w), *key,
-                                                      start))
+            self.stream(Destination.WEIGHT, self.once(
+                lambda w=words: np.concatenate(w), op.name, "tiles", group, start))
             self.emit(UnitKind.ARRAY, reads=source.intervals(),
                       writes=[(PSUM, psum, psum + rows * width)], source=source.buffer.address,
                       row_stride=source.map.row_words, ring=ring,
@@ -493,15 +525,14 @@ class _Compiler:
 
     def _conv(self, op, low, high):
         out = self.maps[next(iter(op.outputs))]
-        weight, stride, padding = op.weight, op.stride, op.padding
-        if op.source == "image":
-            weight, stride, padding = weight.reshape(len(weight), -1, 1, 1), 1, 0
-        source = self.view(op.source, "in", *reads(op, low, high, self.maps)[op.source])
+        image = op.source == "image"
+        stride, fold = (1, 1) if image else (op.stride, self.folds[op.name])
+        source = self.view(op.source, "in", *reads(op, low, high, self.maps)[op.source], fold)
         views, stored = self._epilogue_views(op, low, high)
         for group in range(out.groups):
             psum = self.partial_sums((high - low) * out.width)
-            self._array(op, source, weight, out, group, psum=psum, first=low, rows=high - low,
-                        stride=stride, padding=padding)
+            self._array(op, source, out, group, psum=psum, first=low, rows=high - low,
+                        stride=stride)
             self._neuron(op, views, psum, group)
         self.finish(stored)
 
@@ -527,15 +558,13 @@ class _Compiler:
 
     def _rep_conv(self, op, low, high):
         out = self.maps[op.epilogue.z]
-        weight = op.pointwise[:, :, None, None]
         source = self.view(op.source, "in", *reads(op, low, high, self.maps)[op.source])
         first, last = source.rows
         views, stored = self._epilogue_views(op, low, high)
         inner, count = (last - first) * out.width, (high - low) * out.width
         for group in range(out.groups):
             psum = self.partial_sums(inner + count)
-            self._array(op, source, weight, out, group, psum=psum, first=first,
-                        rows=last - first)
+            self._array(op, source, out, group, psum=psum, first=first, rows=last - first)
             self.stream(Destination.DEPTHWISE, self.once(lambda g=group: pack_depthwise(
                 self._spread(op.depthwise, out, g)), op.name, "taps", group))
             self.emit(UnitKind.DEPTHWISE, reads=[(PSUM, psum, psum + inner)],

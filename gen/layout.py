@@ -1,6 +1,6 @@
 """How tensors, weights and constants lie in pool and memory words (docs/architecture.md)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -47,6 +47,8 @@ class FeatureMap:
     """A tensor as the accelerator stores it: C x H x W of one kind, channels on lanes.
 
     ``kind`` is "level", "z", "image" or "u" (membranes; also the raw results of the head).
+    ``width`` counts positions of ``fold`` neighbouring elements of a row each (gen/fold.py);
+    ``lanes`` tell for every lane its folded channel ``element * channels + channel``, or -1.
     """
 
     name: str
@@ -57,15 +59,31 @@ class FeatureMap:
     rows: int
     planes: int
     lanes: np.ndarray = field(repr=False)
+    fold: int = 1
 
     @classmethod
-    def make(cls, name, kind, shape, config: CoreConfig, lanes=None):
+    def make(cls, name, kind, shape, config: CoreConfig, lanes=None, fold=1):
         planes = {"level": LEVEL_PLANES, "z": config.z_bits, "image": IMAGE_PLANES,
                   "u": MEMBRANE_BITS}[kind]
         channels, height, width = shape
         if lanes is None:
-            lanes = default_lanes(channels, config.rows)
-        return cls(name, kind, channels, height, width, config.rows, planes, lanes)
+            lanes = default_lanes(channels * fold, config.rows)
+        return cls(name, kind, channels, height, width // fold, config.rows, planes, lanes, fold)
+
+    def folded(self, fold):
+        """The same words seen with another fold; for channels that fill whole pool words."""
+        if fold == self.fold:
+            return self
+        if self.channels % self.rows or self.width * self.fold % fold:
+            raise ValueError(f"{self.name} is folded by {self.fold}, not {fold}")
+        return replace(self, width=self.width * self.fold // fold, fold=fold,
+                       lanes=default_lanes(self.channels * fold, self.rows))
+
+    def place(self, group, lane, position):
+        """(channel, row, column) of an element."""
+        row, column = divmod(position, self.width)
+        element, channel = divmod(int(self.lanes[group * self.rows + lane]), self.channels)
+        return channel, row, column * self.fold + element
 
     @property
     def groups(self):
@@ -96,7 +114,9 @@ class FeatureMap:
 
     def pack(self, values):
         """Integer array (C, H, W) -> pool words, uint64 (words,)."""
-        values = np.asarray(values, np.int64)
+        values = np.asarray(values, np.int64).reshape(
+            self.channels, self.height, self.width, self.fold)
+        values = values.transpose(3, 0, 1, 2).reshape(-1, self.height, self.width)
         spread = np.where((self.lanes >= 0)[:, None, None], values[self.lanes], 0)
         spread = spread.reshape(self.groups, self.rows, -1).transpose(2, 0, 1)
         return pack_lanes(spread, self.kind, self.planes).reshape(-1)
@@ -106,10 +126,11 @@ class FeatureMap:
         words = np.asarray(words, np.uint64).reshape(-1, self.groups, self.planes)
         spread = unpack_lanes(words, self.kind, self.rows)
         spread = spread.transpose(1, 2, 0).reshape(len(self.lanes), -1)
-        values = np.zeros((self.channels, spread.shape[1]), np.int64)
+        values = np.zeros((self.fold * self.channels, spread.shape[1]), np.int64)
         used = self.lanes >= 0
         values[self.lanes[used]] = spread[used]
-        return values.reshape(self.channels, self.height, self.width)
+        values = values.reshape(self.fold, self.channels, self.height, self.width)
+        return values.transpose(1, 2, 3, 0).reshape(self.channels, self.height, -1)
 
 
 def pack_lanes(values, kind, planes):
@@ -217,15 +238,17 @@ def pack_scale(multiplier, bias, shift):
     return _words_of_ints(values)
 
 
-def im2col(image, *, kernel, stride, padding):
-    """Patches of an image: (C, H, W) -> (C * k * k, H', W'), zero padding.
+def im2col(image, *, kernel, stride, padding, fold=1):
+    """Patches of an image: (C, H, W) -> (C * k * (k + stride * (fold - 1)), H', W' / fold), zero
+    padding: what ``fold`` neighbouring outputs use.
 
     The stem as a 1x1 convolution on these is the same sum; the host makes them.
     """
     channels, height, width = image.shape
     padded = np.zeros((channels, height + 2 * padding, width + 2 * padding), image.dtype)
     padded[:, padding:padding + height, padding:padding + width] = image
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
-    windows = windows[:, ::stride, ::stride]
+    columns = kernel + stride * (fold - 1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, columns), axis=(1, 2))
+    windows = windows[:, ::stride, ::stride * fold]
     return np.ascontiguousarray(windows.transpose(0, 3, 4, 1, 2).reshape(
-        channels * kernel * kernel, windows.shape[1], windows.shape[2]))
+        channels * kernel * columns, windows.shape[1], windows.shape[2]))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import gcd, inf, lcm
+from types import MappingProxyType
 
 import numpy as np
 
@@ -99,6 +100,8 @@ class _FreeList:
 class Residency:
     """Decide which operators are fused and where every tensor lives.
 
+    ``tiles`` counts the array tiles of every operator that has them.
+
     A tensor is *resident* (its own pool words for as long as it is needed), *rolls* through a ring
     of rows in the pool while the group of operators that makes and uses it runs, or lies in
     *memory*, with a ring for the rows just loaded or to be stored. Groups are merged and tensors
@@ -118,8 +121,8 @@ class Residency:
         Membranes that nobody reads: they are fired, but not written.
     """
 
-    def __init__(self, ops, maps, config, *, word_cycles):
-        self._ops, self._maps, self._config = ops, maps, config
+    def __init__(self, ops, maps, tiles, config, *, word_cycles):
+        self._ops, self._maps, self._tiles, self._config = ops, maps, tiles, config
         self._word_cycles = word_cycles
         self._users = {name: [k for k, op in enumerate(ops) if name in op.inputs]
                        for name in maps}
@@ -157,17 +160,19 @@ class Residency:
                     merged = cuts[:first + 1] + cuts[last:]
                     inside = self._inside(merged)
                     for more in self._crossing(cuts[first], cuts[last]):
-                        found = self._place(merged, (spilled | more) - inside, best[0])
+                        found = self._place(merged, (spilled | more) - inside, best[0],
+                                            {cuts[first]: sum(g.cost for g in groups[first:last])})
                         if found is not None:
                             best, improved = found, True
         return best[2:]
 
     def _crossing(self, start, end):
         """Sets of tensors to spill for a group, beside those that are: none, what it makes for
-        others, and what it has from others as well."""
+        others, and what is alive meanwhile as well."""
         made = {name for name, maker in self._maker.items() if start <= maker < end}
-        used = {name for op in self._ops[start:end] for name in op.inputs}
-        return frozenset(), made, made | used
+        alive = {name for name, maker in self._maker.items()
+                 if maker < start <= self._last_use[name]}
+        return frozenset(), made, made | alive
 
     def _joined(self, cuts, spilled):
         """Whether every two neighbouring groups between the cuts share a spilled tensor."""
@@ -184,18 +189,19 @@ class Residency:
         return {name for name, maker in self._maker.items() if name not in OUTSIDE
                 and all(group_of[user] == group_of[maker] for user in self._users[name])}
 
-    def _place(self, cuts, spilled, limit=inf):
-        """(cost, cuts, spilled, groups, pool) of a partition; None if it costs ``limit`` or more.
+    def _place(self, cuts, spilled, limit=inf, limits=MappingProxyType({})):
+        """(cost, cuts, spilled, groups, pool) of a partition; None if it costs ``limit`` or more,
+        or a group that begins at a key of ``limits`` its value or more.
 
-        Where a group does not fit, the largest resident tensor alive there is spilled and the
-        whole placement starts again.
+        Where an operator alone does not fit, the largest resident tensor alive there is spilled
+        and the whole placement starts again.
         """
         inside = self._inside(cuts)
         while True:
             free = _FreeList(self._config.pool_words)
             groups, pool, cost = [], {}, 0
             for start, end in pairwise(cuts):
-                bound = limit - cost if end - start > 1 else inf
+                bound = min(limit - cost, limits.get(start, inf)) if end - start > 1 else inf
                 group = self._group(start, end, free, inside, spilled, bound)
                 if group is None:
                     break
@@ -206,13 +212,13 @@ class Residency:
                 self._settle(group, free, inside, spilled, pool)
             else:
                 return cost, cuts, spilled, groups, pool
+            if end - start > 1:
+                return None
             alive = [name for name, maker in self._maker.items()
                      if name not in inside | spilled and maker < end
                      and self._last_use[name] >= start]
             if alive:
                 spilled = spilled | {max(sorted(alive), key=lambda name: self._maps[name].words)}
-            elif end - start > 1:
-                return None
             else:
                 raise DoesNotFit(f"pool words for the smallest strip of {self._ops[start].name}",
                                  needed=self._smallest, available=self._config.pool_words)
@@ -422,17 +428,14 @@ class Residency:
 
     def _weights(self, op):
         """(memory words of weights and constants, array tiles) that one strip takes."""
-        config, source = self._config, self._maps[op.inputs[0]]
-        groups = self._maps[next(iter(op.outputs))].groups
+        config, tiles = self._config, self._tiles.get(op.name, 0)
+        words = config.tile_const_words
         if isinstance(op, Depthwise):
-            return groups * (op.weight.shape[-1] * config.rows // 2 + config.tile_const_words), 0
-        taps, extra = 1, config.tile_const_words
-        if isinstance(op, RepConv):
-            extra += 3 * config.rows // 4
-        elif op.source != "image":
-            taps = op.weight.shape[2] * op.weight.shape[3]
-        tiles = taps * source.groups
-        return groups * (tiles * config.tile_words + extra), groups * tiles
+            words += op.weight.shape[-1] * config.rows // 2
+        elif isinstance(op, RepConv):
+            words += 3 * config.rows // 4
+        groups = self._maps[next(iter(op.outputs))].groups
+        return groups * words + tiles * config.tile_words, tiles
 
     def _neuron_cycles(self, op):
         """Cycles of the neuron core for a position of one tile."""
