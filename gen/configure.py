@@ -30,7 +30,8 @@ MEMORIES = ("onchip", "sdram")
 POOL_BANK_WORDS = (512, 1024, 2048, 4096, 8192)
 
 BUFFER_WORDS = 512
-"""Stream buffers for an SDRAM: what two block RAMs hold, which any depth takes."""
+"""Depth of the stream buffers for an SDRAM: that of a block RAM at its widest, which takes no
+more of them than a shorter one."""
 
 DESCRIPTORS = 1 << 16
 """Completion records are numbered in 16 bits."""
@@ -128,10 +129,14 @@ def block_rams(core, memory_words):
     return {
         "memory": _ram_blocks(MEMORY_BITS, memory_words),
         "pool": core.pool_banks * _ram_blocks(core.rows, core.pool_bank_words),
-        "partial sums": _ram_blocks(core.rows * core.acc_bits, core.psum_words),
+        # One memory for every group that the depthwise unit writes by itself.
+        "partial sums": core.rows // core.depthwise_lanes * _ram_blocks(
+            core.depthwise_lanes * core.acc_bits, core.psum_words),
         "attention": _ram_blocks(core.rows * 8, core.head_words * core.rows),
-        "stream buffers": sum(_ram_blocks(MEMORY_BITS, words) for words in (
-            core.weight_fifo_words, core.const_fifo_words, core.depthwise_fifo_words)),
+        "stream buffers": _ram_blocks(core.weight_bits,
+                                      core.weight_fifo_words // core.tile_header_words)
+        + sum(_ram_blocks(MEMORY_BITS, words)
+              for words in (core.const_fifo_words, core.depthwise_fifo_words)),
         "link": 2,
     }
 
@@ -302,7 +307,8 @@ class _Search:
     def _largest_pool(self, rows):
         """The core whose pool is the largest that the block RAMs hold."""
         for bank_words in reversed(self.banks()):
-            core = self.core(rows, bank_words, weight_fifo_words=BUFFER_WORDS,
+            wide = self.core(rows, bank_words).tile_header_words
+            core = self.core(rows, bank_words, weight_fifo_words=wide * BUFFER_WORDS,
                              const_fifo_words=BUFFER_WORDS, depthwise_fifo_words=BUFFER_WORDS)
             try:
                 self.check_blocks(core, 0)
