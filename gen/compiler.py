@@ -23,7 +23,7 @@ from gen.layout import (
     pack_scale,
     pack_tile,
 )
-from gen.residency import Buffer, OUTSIDE, Residency
+from gen.residency import Buffer, OUTSIDE, Residency, turns
 from gen.schedule import reads
 from hw.config import CoreConfig, MEMBRANE_BITS
 from hw.descriptor import (
@@ -150,6 +150,7 @@ class _View:
     buffer: Buffer
     rows: tuple
     home: str
+    first_row: int = 0      # the row at the buffer's start, in the first round of a ring
 
     def parts(self, cuts=()):
         """The rows as (low, high) that follow each other in the pool; cut at ``cuts``, too."""
@@ -161,7 +162,8 @@ class _View:
 
     def address(self, row):
         """Pool address of a row."""
-        return self.buffer.address + row % self.buffer.rows * self.map.row_words
+        row = (row - self.first_row) % self.buffer.rows
+        return self.buffer.address + row * self.map.row_words
 
     def intervals(self):
         """Pool intervals of the rows, for hazards."""
@@ -170,7 +172,7 @@ class _View:
 
     def position(self, row, group):
         """Address of the first position of ``row`` in ``group``."""
-        return self.address(row) + group * self.map.planes
+        return self.address(row) + (group - self.map.first_group) * self.map.planes
 
     def origin(self):
         """(row, ring) for descriptors that read all of the rows.
@@ -316,6 +318,10 @@ class _Compiler:
         host = tensor.name in OUTSIDE
         home = 0 if host else self.residency.memory[tensor.name]
         words, address = tensor.memory_row_words, view.address(low)
+        whole = self.maps[tensor.name]
+        if tensor.groups != whole.folded(tensor.fold).groups:
+            self._move_tile(view, unit, low, high)
+            return
         pool = [(POOL, address, address + (high - low) * tensor.row_words)]
         memory = [] if host else [(MEMORY, home + low * words, home + high * words)]
         load = unit is UnitKind.LOAD
@@ -324,6 +330,23 @@ class _Compiler:
                   image=int(host), memory_address=home + low * words, length=words,
                   count=high - low, memory_stride=words, pool_address=address,
                   pool_words=tensor.row_words, pool_stride=tensor.row_words, **fields)
+
+    def _move_tile(self, view, unit, low, high):
+        """The same for one channel group of a membrane: position by position."""
+        tensor, whole = view.map, self.maps[view.map.name]
+        ratio = self.config.words_per_memory_word
+        words, stride = tensor.planes // ratio, whole.position_words // ratio
+        home = self.residency.memory[tensor.name] + tensor.first_group * words
+        start = home + low * whole.width * stride
+        count = (high - low) * whole.width
+        pool = view.intervals()
+        memory = [(MEMORY, start, start + (count - 1) * stride + words)]
+        load = unit is UnitKind.LOAD
+        fields = {"destination": Destination.POOL} if load else {}
+        self.emit(unit, reads=memory if load else pool, writes=pool if load else memory, image=0,
+                  memory_address=start, length=words, count=count, memory_stride=stride,
+                  pool_address=view.address(low), pool_words=tensor.planes,
+                  pool_stride=tensor.planes, **fields)
 
     def view(self, name, role, low, high, fold=1):
         """Rows low..high of a tensor in the pool: where they are or, with ``role`` "out", will be.
@@ -448,7 +471,8 @@ class _Compiler:
     @staticmethod
     def _spread(values, tensor, group, unused=0):
         """Per-channel values -> per lane of a group; unused lanes get ``unused``."""
-        lanes = tensor.lanes[group * tensor.rows:(group + 1) * tensor.rows]
+        first = (group - tensor.first_group) * tensor.rows
+        lanes = tensor.lanes[first:first + tensor.rows]
         values = np.asarray(values)
         shape = (-1,) + (1,) * (values.ndim - 1)
         return np.where((lanes >= 0).reshape(shape), values[lanes % tensor.channels], unused)
@@ -457,9 +481,28 @@ class _Compiler:
         """(views by name, those to store): the epilogue's inputs and outputs for output rows."""
         fold = self.folds.get(op.name, 1)
         outputs = {name: self.view(name, "out", low, high, fold) for name in op.epilogue.outputs
-                   if name not in self.residency.dead}
-        inputs = {name: self.view(name, "in", low, high, fold) for name in op.epilogue.inputs}
+                   if name not in self.residency.dead and not self.group.by_tile(name)}
+        inputs = {name: self.view(name, "in", low, high, fold) for name in op.epilogue.inputs
+                  if not self.group.by_tile(name)}
         return outputs | inputs, outputs.values()
+
+    def _tile_views(self, op, low, high, group):
+        """The same for membranes that are moved one channel group at a time: one of it."""
+        views, stored = {}, []
+        for role, names in (("in", op.epilogue.inputs), ("out", op.epilogue.outputs)):
+            for name in names:
+                if self.group.by_tile(name):
+                    tensor = self.maps[name].only(group)
+                    buffer = self.group.buffers[name, role]
+                    turn = group % turns(self.maps[name]) * buffer.rows * tensor.row_words
+                    view = _View(tensor, Buffer(buffer.address + turn, tensor.height), (low, high),
+                                 MEMORY, first_row=low)
+                    views[name] = view
+                    if role == "in":
+                        self._move(view, UnitKind.LOAD, low, high)
+                    else:
+                        stored.append(view)
+        return views, stored
 
     def _make_tiles(self):
         """Array tiles of every operator: by output group, ((dy, dx), memory words) each."""
@@ -531,9 +574,11 @@ class _Compiler:
         views, stored = self._epilogue_views(op, low, high)
         for group in range(out.groups):
             psum = self.partial_sums((high - low) * out.width)
+            tile_views, tile_stored = self._tile_views(op, low, high, group)
             self._array(op, source, out, group, psum=psum, first=low, rows=high - low,
                         stride=stride)
-            self._neuron(op, views, psum, group)
+            self._neuron(op, views | tile_views, psum, group)
+            self.finish(tile_stored)
         self.finish(stored)
 
     def _depthwise(self, op, low, high):

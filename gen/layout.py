@@ -48,7 +48,8 @@ class FeatureMap:
 
     ``kind`` is "level", "z", "image" or "u" (membranes; also the raw results of the head).
     ``width`` counts positions of ``fold`` neighbouring elements of a row each (gen/fold.py);
-    ``lanes`` tell for every lane its folded channel ``element * channels + channel``, or -1.
+    ``lanes`` tell for every lane its folded channel ``element * channels + channel``, or -1;
+    they begin with those of group ``first_group``.
     """
 
     name: str
@@ -60,6 +61,7 @@ class FeatureMap:
     planes: int
     lanes: np.ndarray = field(repr=False)
     fold: int = 1
+    first_group: int = 0
 
     @classmethod
     def make(cls, name, kind, shape, config: CoreConfig, lanes=None, fold=1):
@@ -78,6 +80,11 @@ class FeatureMap:
             raise ValueError(f"{self.name} is folded by {self.fold}, not {fold}")
         return replace(self, width=self.width * self.fold // fold, fold=fold,
                        lanes=default_lanes(self.channels * fold, self.rows))
+
+    def only(self, group):
+        """One channel group of the map by itself."""
+        return replace(self, first_group=group,
+                       lanes=self.lanes[group * self.rows:(group + 1) * self.rows])
 
     def place(self, group, lane, position):
         """(channel, row, column) of an element."""

@@ -1,9 +1,8 @@
 """Where tensors live: fused groups, strip heights, pool addresses and spill addresses."""
 
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import combinations, pairwise
 from math import gcd, inf, lcm
-from types import MappingProxyType
 
 import numpy as np
 
@@ -14,11 +13,13 @@ from hw.descriptor import RING_UNIT
 from model.graph import Attention, Conv, Depthwise, Fire, Integrate, Pool, RepConv, Requantise
 
 
-__all__ = ["Buffer", "Group", "OUTSIDE", "Residency"]
+__all__ = ["Buffer", "Group", "OUTSIDE", "Residency", "turns"]
 
 
 PRICES = (0, *(2.0 ** k for k in range(-4, 14)), 1e9)
 """Cycles that a pool word may be worth, to find strip heights that fit."""
+
+TILE = "tile"
 
 OUTSIDE = frozenset(("image", "logits_acc"))
 """Tensors that come from and go to the host."""
@@ -56,6 +57,16 @@ class Group:
     rings: dict
     cost: float
     buffers: dict = field(default_factory=dict)
+
+    def by_tile(self, name):
+        """Whether a membrane in memory is moved one channel group at a time."""
+        return any(key == name and owner[1] == TILE for (key, _), (owner, _) in self.rings.items())
+
+
+def turns(tensor):
+    """Channel groups of a membrane that have room in the pool where one is moved at a time: a
+    second one, if that is not all of them, so that it comes while the first is in use."""
+    return min(2, tensor.groups - 1)
 
 
 class _FreeList:
@@ -146,7 +157,7 @@ class Residency:
     # -- partition --------------------------------------------------------------------------
 
     def _search(self):
-        """Merge runs of groups as long as that helps."""
+        """Merge runs of groups, and move the cuts between neighbours, as long as that helps."""
         cuts = tuple(range(len(self._ops) + 1))
         best = self._place(cuts, OUTSIDE)
         improved = True
@@ -157,13 +168,18 @@ class Residency:
                 for last in range(first + 2, len(cuts)):
                     if not self._joined(cuts[first:last + 1], spilled):
                         break
-                    merged = cuts[:first + 1] + cuts[last:]
-                    inside = self._inside(merged)
-                    for more in self._crossing(cuts[first], cuts[last]):
-                        found = self._place(merged, (spilled | more) - inside, best[0],
-                                            {cuts[first]: sum(g.cost for g in groups[first:last])})
-                        if found is not None:
-                            best, improved = found, True
+                    start, end = cuts[first], cuts[last]
+                    limit = sum(group.cost for group in groups[first:last])
+                    splits = [()]
+                    if last == first + 2:
+                        splits += [(cut,) for cut in range(start + 1, end) if cut not in cuts]
+                    for split in splits:
+                        changed = cuts[:first + 1] + split + cuts[last:]
+                        for more in self._crossing(start, end):
+                            found = self._place(changed, (spilled | more) - self._inside(changed),
+                                                best[0], (start, end, limit))
+                            if found is not None:
+                                best, improved = found, True
         return best[2:]
 
     def _crossing(self, start, end):
@@ -189,9 +205,10 @@ class Residency:
         return {name for name, maker in self._maker.items() if name not in OUTSIDE
                 and all(group_of[user] == group_of[maker] for user in self._users[name])}
 
-    def _place(self, cuts, spilled, limit=inf, limits=MappingProxyType({})):
-        """(cost, cuts, spilled, groups, pool) of a partition; None if it costs ``limit`` or more,
-        or a group that begins at a key of ``limits`` its value or more.
+    def _place(self, cuts, spilled, limit=inf, part=(0, 0, inf)):
+        """(cost, cuts, spilled, groups, pool) of a partition; None if it costs ``limit`` or more.
+
+        ``part`` is (start, end, limit) of operators that may not cost more by themselves.
 
         Where an operator alone does not fit, the largest resident tensor alive there is spilled
         and the whole placement starts again.
@@ -201,7 +218,8 @@ class Residency:
             free = _FreeList(self._config.pool_words)
             groups, pool, cost = [], {}, 0
             for start, end in pairwise(cuts):
-                bound = min(limit - cost, limits.get(start, inf)) if end - start > 1 else inf
+                inner = part[0] <= start and end <= part[1]
+                bound = min(limit - cost, part[2] if inner else inf) if end - start > 1 else inf
                 group = self._group(start, end, free, inside, spilled, bound)
                 if group is None:
                     break
@@ -240,7 +258,7 @@ class Residency:
 
         A price on every pool word makes the operators choose lower strips; what then does not fit
         is spilled, the most words freed for a word moved first. The cheapest of a range of prices
-        is improved by single changes.
+        is improved by changing heights of two operators at a time.
         """
         numbers = range(start, end)
         loaded = {name for op in self._ops[start:end] for name in op.inputs
@@ -282,11 +300,12 @@ class Residency:
         better = bool(best.steps)
         while better:
             better = False
-            changes = [(best.heights | {number: rows}, best.spilled)
-                       for number in numbers for rows in self._heights[number]]
-            changes += [(best.heights, best.spilled - {name}) for name in best.spilled]
-            for change in changes:
-                group = plan(*change)
+            single = [{number: rows} for number in numbers for rows in self._heights[number]]
+            changes = [(a | b, best.spilled) for a, b in combinations(single, 2)]
+            changes += [(change, best.spilled - {name}) for name in best.spilled
+                        for change in ({}, *single)]
+            for heights, extra in changes:
+                group = plan(best.heights | heights, extra)
                 if group is not None and self._fits(free, words(group)):
                     best, better = group, True
         return best if best.steps else None
@@ -309,28 +328,33 @@ class Residency:
                 return name, role
             return (name, "") if name in inside else None
 
-        owners, touches, unit = {}, {}, {}
+        owners, touches, unit, rows = {}, {}, {}, {}
         for number in dict.fromkeys(step.op for step in steps):
             op = self._ops[number]
             mine = [(index, step.low, step.high) for index, step in enumerate(steps)
                     if step.op == number]
             index, low, high = np.array(mine).T
             old, new = self._in_place(number)
-            if new is not None and ring(old, "in") and ring(new, "out"):
+            tiles = self._by_tile(number, spilled)
+            if tiles:
+                height = max(row_end - row for _, row, row_end in mine)
+                owner = tiles[0][0], TILE
+                owners |= dict.fromkeys(tiles, owner)
+                rows[owner] = height
+            elif new is not None and ring(old, "in") and ring(new, "out"):
                 key = ring(old, "in")
                 owners[ring(new, "out")] = owners.get(key, key)
-            used = [(ring(name, "in"), rows)
-                    for name, rows in reads(op, low, high, self._maps).items()]
+            used = [(ring(name, "in"), span)
+                    for name, span in reads(op, low, high, self._maps).items()]
             used += [(ring(name, "out"), (low, high)) for name in op.outputs
                      if name not in self.dead]
-            for key, rows in used:
-                if key is not None:
+            for key, span in used:
+                if key is not None and key not in tiles:
                     owner = owners.setdefault(key, key)
-                    touches.setdefault(owner, []).append((index, *rows))
+                    touches.setdefault(owner, []).append((index, *span))
             source = ring(op.inputs[0], "in")
             if source and isinstance(op, Conv) and op.source != "image":
                 unit[source] = lcm(unit.get(source, 1), op.stride)
-        rows = {}
         for owner, used in touches.items():
             tensor = self._maps[owner[0]]
             # Whole units of the descriptors' ring field, and of the strides across the ring.
@@ -338,6 +362,16 @@ class Residency:
             alive = alive_rows(len(steps), used)
             rows[owner] = min(-(-alive // whole) * whole, tensor.height)
         return {key: (owner, rows[owner]) for key, owner in owners.items()}
+
+    def _by_tile(self, number, spilled):
+        """Keys of the membranes of an operator that can go through the pool one channel group at
+        a time: all of them in memory, of several groups."""
+        epilogue = getattr(self._ops[number], "epilogue", None)
+        if not isinstance(epilogue, Integrate) or self._maps[epilogue.u_out].groups == 1:
+            return ()
+        names = [(name, role) for name, role in ((epilogue.u_in, "in"), (epilogue.u_out, "out"))
+                 if name is not None and name not in self.dead]
+        return tuple(names) if names and all(name in spilled for name, _ in names) else ()
 
     def _in_place(self, number):
         """(old, new) membranes where the operator can write the new one over the old, else Nones.
@@ -359,7 +393,10 @@ class Residency:
                 if name != new or old in inside | spilled:
                     words[name] = self._maps[name].words
         for owner, rows in rings.values():
-            words[owner] = rows * self._maps[owner[0]].row_words
+            tensor = self._maps[owner[0]]
+            words[owner] = rows * tensor.row_words
+            if owner[1] == TILE:
+                words[owner] = rows * tensor.width * tensor.planes * turns(tensor)
         return words
 
     @staticmethod
@@ -402,8 +439,9 @@ class Residency:
         start, through = load * tiles, 0      # cycles of a strip, of a position
         if not isinstance(op, Conv):
             kernel = op.weight.shape[-1] if isinstance(op, Depthwise) else 3
-            through = 3 * kernel
-            start += out.groups * kernel * (config.rows // 2 + 20)
+            passes = kernel * config.rows // config.depthwise_lanes
+            through = 3 * passes
+            start += out.groups * (kernel * config.rows // 2 + 16 * passes)
 
         def psums(rows):
             inner = min(rows + 2, out.height) if isinstance(op, RepConv) else 0
