@@ -28,6 +28,7 @@
 #include "verilated_syms.h"
 
 static const int kStartCycles = 20000000;
+static const int kSettleCycles = 4096;   // in which a memory has written what it was given
 
 static Vtop *top;
 static uint64_t *words;   // the memory: `words` of sim/storage.v
@@ -148,6 +149,9 @@ static void advance() {
         if (top->neuron_valid) neuron.add(top->neuron_address, top->neuron_data);
         if (top->attention_valid) attention.add(top->attention_address, top->attention_data);
         clock_cycle();
+    }
+    if (!top->busy) {
+        for (int k = 0; k < kSettleCycles; k++) clock_cycle();
     }
     uint32_t finished = !top->busy, violations = top->violations;
     put(&finished, 4);

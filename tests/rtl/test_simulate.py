@@ -1,19 +1,23 @@
 """Long runs in RTL: signatures, checkpoints, excerpts, and the word that is named at the end."""
 
 from dataclasses import replace
+from functools import partial
 import re
 
 import numpy as np
 import pytest
 
+from boards import find_board
 from gen.compiler import compile_network
 from gen.excerpt import excerpt, PATTERNS
+from gen.memory import sdram_config
 from gen.simulate import Checkpoints, controls_of, simulate
-from gen.trace import rtl_trace, rtl_writes
+from gen.trace import first_difference, iss_trace, rtl_trace, rtl_writes
 from gen.verify import excerpt_cases, image_cases, verify
 from model.integer_random import random_network
 import sim.rtl
 from sim.rtl import NOTHING, RtlCore, twin_memory
+from sim.sdram_system import SdramSystem
 from tests.rtl.test_networks import CORES
 
 
@@ -41,16 +45,26 @@ def options(case, request, tmp_path):
             "checkpoints": tmp_path / "checkpoints", "every": 20_000}
 
 
-def test_interrupted_run_equals_uninterrupted(case, request, tmp_path):
+SDRAM = sdram_config(find_board("ulx3s"), 130_000_000)
+
+
+@pytest.mark.parametrize("memory", ["twin", "sdram"])
+def test_interrupted_run_equals_uninterrupted(case, request, tmp_path, memory):
+    """Behind the stalling twin, and the SDRAM's controller with its chip on a clock of its own."""
     found, program, twin = case
-    core = RtlCore(program.config, memory=twin_memory(program.memory_words, **vars(twin)),
-                   cache=request.config.cache.mkdir("rtl"))
+    options = {"memory": twin_memory(program.memory_words, **vars(twin))}
+    if memory == "sdram":
+        options = {"memory": partial(SdramSystem, SDRAM, verilog=True),
+                   "clocks_hz": (80_000_000, SDRAM.clock_hz)}
+    core = RtlCore(program.config, cache=request.config.cache.mkdir("rtl"), **options)
     image = found.images(1)[0]
     writes = [(0, program.payload), *rtl_writes(program, image)]
     options = {"limit": 10_000_000, "trace": NOTHING}
     with core:
         run = simulate(core, program, writes, **options)
         trace, records = rtl_trace(program, core, run)
+    assert run.end.violations == 0 and run.counters["ERRORS"] == 0
+    assert first_difference(program, iss_trace(program, image), trace) is None
     saved = Checkpoints.of(tmp_path, core, controls_of(program), writes, every=20_000)
     middle = run.cycles // 2
     with core:
