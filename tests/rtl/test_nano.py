@@ -42,7 +42,7 @@ def test_all_forms_equal(network, images, request):
 def test_cost_model_within_ten_percent(network, images, request):
     _, program = derive(find_board("ulx3s"), network)
     prediction = predict(program)
-    with RtlCore(program.config, memory=twin_memory(program.memory_words),
+    with RtlCore(program.config, memory=twin_memory(program.memory_words, **vars(TwinSpec())),
                  cache=request.config.cache.mkdir("rtl")) as core:
         writes = [(0, program.payload), *rtl_writes(program, images[0])]
         run = simulate(core, program, writes, limit=5_000_000, trace=NOTHING)
