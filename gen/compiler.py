@@ -97,7 +97,8 @@ class Program:
     ``payload`` is written to memory address 0; regions are in memory words. ``maps`` tells how
     every tensor is laid out, ``homes`` where it lives: ("pool", address), ("rolling", address of
     its ring of rows in the pool) or ("memory", address); membranes that nobody reads have none.
-    ``strips`` counts the strips of every layer; ``stem`` are the arguments of
+    ``strips`` counts the strips of every layer, ``groups`` names the layers of every fused group;
+    ``stem`` are the arguments of
     :func:`gen.layout.im2col` for the image.
     """
 
@@ -117,6 +118,7 @@ class Program:
     stem: dict
     logits: dict
     strips: dict = field(default_factory=dict)
+    groups: list = field(default_factory=list)
 
     @property
     def log_words(self):
@@ -706,7 +708,9 @@ class _Compiler:
             spill=spill, image=image_at, image_words=image.memory_words, result=result_at,
             result_words=result.memory_words, log=log_at, memory_words=total, maps=self.maps,
             homes=homes, stem=self.stem,
-            logits={"scale": raw.scale, "offset": raw.offset}, strips=self.strips)
+            logits={"scale": raw.scale, "offset": raw.offset}, strips=self.strips,
+            groups=[[op.name for op in self.network.ops[group.start:group.end]]
+                    for group in self.residency.groups])
 
 
 def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25):

@@ -33,6 +33,10 @@ BUFFER_WORDS = 512
 """Depth of the stream buffers for an SDRAM: that of a block RAM at its widest, which takes no
 more of them than a shorter one."""
 
+SDRAM_WORD_CYCLES = 25
+"""What a word of SDRAM traffic is worth to the compiler, in cycles. A word takes about 4; traffic
+comes before cycles, because stages 3 and 4 wait for their weights whatever the compiler does."""
+
 DESCRIPTORS = 1 << 16
 """Completion records are numbered in 16 bits."""
 
@@ -245,6 +249,8 @@ class _Search:
             raise InputError(f"Configuration: {error}") from error
 
     def compile(self, config, **options):
+        if config.memory == "sdram":
+            options["word_cycles"] = SDRAM_WORD_CYCLES
         program = compile_network(self.network, config.core, **options)
         if len(program.descriptors) >= DESCRIPTORS:
             raise DoesNotFit("descriptors of a program", needed=len(program.descriptors),

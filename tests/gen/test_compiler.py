@@ -8,8 +8,12 @@ import pytest
 from gen.compiler import compile_network
 from gen.error import DoesNotFit
 from gen.verify import verify
+from hw.config import CoreConfig
 from hw.descriptor import UnitKind
-from model.integer_random import random_network
+from model.export import export
+from model.graph import IntegerParams
+from model.integer_random import random_network, random_state
+from model.spec import MODELS
 from tests.gen.random_cases import compile_case, random_case
 
 
@@ -31,6 +35,52 @@ def test_iss_equals_integer_model_on_random_networks():
                 "negative_scale", "threshold_clipped", "spilled"):
         assert reached[key] > 0, (key, reached)
     assert strips >= 3
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """A network whose first maps fold (32 of 64 lanes), with strides, and an image for it."""
+    spec = replace(MODELS["qsdt_nano"], dims=(32, 64, 64, 64, 64), strides=(2, 2, 2, 1, 1),
+                   conv_expansion=(2, 1, 1), image_size=48)
+    rng, params = np.random.default_rng(0), IntegerParams()
+    state = random_state(rng, spec, params, ("negative", "u", "z"))
+    shape = (1, 46, 48)
+    return (export(state, spec, params, input_shape=shape),
+            rng.integers(-128, 128, (1, *shape)).astype(np.int8))
+
+
+@pytest.mark.parametrize("bank_words, wrapped, in_memory", [
+    (128, {"ARRAY", "DEPTHWISE"}, 15), (256, {"ARRAY", "DEPTHWISE"}, 6), (512, {"ARRAY"}, 3),
+    (1024, set(), 0)])
+def test_fused_groups(narrow, bank_words, wrapped, in_memory):
+    """Groups of several sizes, rings that wrap, strides and odd heights in a group, tensors that
+    go through memory: the smaller the pool, the more."""
+    network, image_q = narrow
+    config = CoreConfig(rows=64, load_columns=16, neuron_lanes=8, pool_banks=8,
+                        pool_bank_words=bank_words, psum_words=128)
+    program = compile_network(network, config, word_cycles=10)
+    result = verify(network, program, image_q, forms=("integer", "iss"))
+    assert not result.differences, result.lines
+    assert max(tensor.fold for tensor in program.maps.values()) == 2
+    assert {d.unit.name for d in program.descriptors if d.fields.get("ring")} >= wrapped
+    homes = [home for home, _ in program.homes.values()]
+    assert homes.count("memory") - 2 >= in_memory
+    assert "rolling" in homes
+    # Strips of several operators take turns.
+    layers = [d.layer for d in program.descriptors]
+    ends = {layer: index for index, layer in enumerate(layers)}
+    assert any(layers.index(group[-1]) < ends[group[0]] for group in program.groups)
+
+
+def test_more_tiles_than_a_descriptor_holds():
+    spec = replace(MODELS["qsdt_nano"], dims=(8, 8, 8, 8, 64), mlp_ratio=33, image_size=16)
+    params, rng = IntegerParams(), np.random.default_rng(0)
+    network = export(random_state(rng, spec, params), spec, params, input_shape=(1, 16, 16))
+    program = compile_network(network, CoreConfig(rows=16, load_columns=4, pool_banks=8))
+    assert any(d.fields.get("accumulate") for d in program.descriptors)
+    image_q = rng.integers(-128, 128, (1, 1, 16, 16)).astype(np.int8)
+    result = verify(network, program, image_q, forms=("integer", "iss"))
+    assert not result.differences, result.lines
 
 
 def test_deterministic():
