@@ -153,9 +153,9 @@ def _neuron_cycles(f, config):
     else:
         words = 16 * f.get("write_membrane", 0) + 3 * f.get("write_levels", 0)
     if f["source"] is NeuronSource.MEMBRANE_SUM:
-        return 16 * f["count"] + 41
+        return 16 * f["count"] + 42
     reads = 16 if f.get("add") else 0
-    return f["count"] * max(groups, words, reads) + (42 if reads else 24)
+    return f["count"] * max(groups, words, reads) + (43 if reads else 24)
 
 
 def _inside(first, count, stride, shift, size, ring=0):
@@ -204,7 +204,7 @@ def _depthwise_cycles(f, config):
     words = kernel * config.rows // 2
     per_position = 3 if level else 4
     load = config.depthwise_lanes // 2
-    per_pass = max(16, load + 6) if level else max(15, load + 9)
+    per_pass = max(17, load + 6) if level else max(15, load + 9)
     groups = config.rows // config.depthwise_lanes
     positions = 0
     for ky in range(kernel):
@@ -218,7 +218,7 @@ def _attention_cycles(f, config):
     events = 3 * f["words"] * config.rows * SPIKES
     key = max(3 + 3 * f["words"], events, (events + 10) / 2)
     query = max(3 * f["words"], events + 2)
-    return round(f["tokens"] * (key + query) + 21)
+    return round(f["tokens"] * (key + query) + 22)
 
 
 def _is_stream(f):

@@ -38,11 +38,11 @@ class NeuronUnit(wiring.Component):
     ``done``, for ``count * cycles`` and
 
     =====================================  ========
-    FIRE                                   18
-    MEMBRANE_SUM                           31
-    planes                                 25
-    levels without membrane                26, with ``add`` 34
-    membrane, with or without levels       20, with ``add`` 40
+    FIRE                                   19
+    MEMBRANE_SUM                           33
+    planes                                 26
+    levels without membrane                27, with ``add`` 36
+    membrane, with or without levels       21, with ``add`` 42
     =====================================  ========
 
     more. The next tile of constants loads meanwhile, in ``2 * rows`` cycles.

@@ -17,10 +17,11 @@ class Pool(wiring.Component):
 
     Every bank does one read and one write per cycle. Ports that want the same bank are served by
     index, lowest first; the others see ``ready`` low. Address bits beyond the pool are ignored.
-    Read data comes exactly ``POOL_LATENCY`` = 3 cycles after acceptance: block RAM, its output
-    register, register of the port's multiplexer. A write reaches the memory one cycle after its
-    acceptance, so reads see it from the second cycle on, and a read accepted in the first
-    **collides** with it: its data is undefined, and users must not let it happen.
+    Read data comes exactly ``POOL_LATENCY`` = 4 cycles after acceptance: address register of the
+    bank (the block RAMs are far apart), block RAM, its output register, register of the port's
+    multiplexer. A write reaches the memory one cycle after its acceptance, so reads accepted
+    later see it, and one accepted in the same cycle **collides** with it: its data is
+    undefined, and users must not let it happen.
 
     ``ready`` depends on the addresses and ``valid`` of the ports with a lower index, in the same
     cycle; all of these should be registers.
@@ -91,8 +92,8 @@ class Pool(wiring.Component):
             read_port = memory.read_port()
 
             reads = Signal(self._readers, name=f"reads_{bank}")
-            m.d.comb += [
-                reads.eq(Cat(port.valid & (bank_of(port) == bank) for port in self.read)),
+            m.d.comb += reads.eq(Cat(port.valid & (bank_of(port) == bank) for port in self.read))
+            m.d.sync += [
                 read_port.en.eq(reads.any()),
                 read_port.addr.eq(_first(reads, [p.address[:word_bits] for p in self.read])),
             ]

@@ -12,7 +12,7 @@ __all__ = ["POOL_LATENCY", "PSUM_LATENCY", "PoolRead", "PoolWrite", "PsumRead", 
            "MemoryCommand", "Memory", "MemoryStatus", "SdramPins", "Unit", "Stall"]
 
 
-POOL_LATENCY = 3
+POOL_LATENCY = 4
 """Cycles from an accepted pool read (``valid & ready``) to its ``data_valid``."""
 
 PSUM_LATENCY = 2
@@ -37,7 +37,8 @@ class _ReadPort(wiring.Signature):
 
 
 class _WritePort(wiring.Signature):
-    """Write of one word per ``valid & ready`` cycle, visible to reads accepted 2 cycles later."""
+    """Write of one word per ``valid & ready`` cycle, visible to reads accepted 2 cycles later
+    (in the pool, 1 cycle later)."""
 
     def __init__(self, address_bits, shape, *, groups=None):
         super().__init__({

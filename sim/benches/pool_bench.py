@@ -10,6 +10,7 @@ from cocotb.triggers import RisingEdge
 
 LATENCY = int(os.environ.get("LATENCY", "0"))
 WORDS = int(os.environ.get("WORDS", "0"))
+LATE = int(os.environ.get("LATE", "0"))           # a read collides with a write so much before it
 WIDTH = int(os.environ.get("WIDTH", "0"))         # of a whole word; ports may take a part of it
 PORT = os.environ.get("PORT", "")                 # "{kind}__{index}" or "{kind}_{index}"
 
@@ -47,7 +48,7 @@ class Port:
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def reads_see_writes(dut):
-    """Random traffic on all ports; reads avoid only the words written in the cycle before."""
+    """Random traffic on all ports; reads avoid only the words that they would collide with."""
     rng = random.Random(0)
     reads, writes = ([Port(dut, kind, index) for index in range(5)
                       if hasattr(dut, PORT.format(kind=kind, index=index) + "__valid")]
@@ -59,15 +60,16 @@ async def reads_see_writes(dut):
     dut.rst.value = 0
     model, written, accepted = [0] * WORDS, {}, 0
     for _ in range(2000):
-        for port in reads:
-            if port.request in written or port.request is None:
-                address = rng.randrange(WORDS)
-                port.drive(None if address in written or rng.random() < 0.3 else address, rng)
         for port in writes:
             if port.request is None and rng.random() < 0.7:
                 port.drive(rng.randrange(WORDS), rng)
                 port.word = rng.getrandbits(len(port.data))
                 port.data.value = port.word
+        collide = written if LATE else {port.request for port in writes}
+        for port in reads:
+            if port.request in collide or port.request is None:
+                address = rng.randrange(WORDS)
+                port.drive(None if address in collide or rng.random() < 0.3 else address, rng)
         await RisingEdge(dut.clk)
         for port in reads:
             due = port.expected.pop(0)

@@ -181,10 +181,10 @@ def test_single_position_and_address_wrap():
     (dict(function=SCALE, write_levels=1), 4, 27),
     (dict(function=SCALE, write_membrane=1), 16, 21),
     (dict(function=SCALE, write_membrane=1, write_levels=1), 19, 21),
-    (dict(function=SCALE, write_membrane=1, add=1), 16, 41),
-    (dict(function=SCALE, write_membrane=1, add=1, write_levels=1), 19, 41),
-    (dict(function=SCALE, add=1, write_levels=1), 16, 35),
-    (dict(function=FIRE, source=NeuronSource.MEMBRANE_SUM), 16, 32),
+    (dict(function=SCALE, write_membrane=1, add=1), 16, 42),
+    (dict(function=SCALE, write_membrane=1, add=1, write_levels=1), 19, 42),
+    (dict(function=SCALE, add=1, write_levels=1), 16, 36),
+    (dict(function=FIRE, source=NeuronSource.MEMBRANE_SUM), 16, 33),
 ])
 def test_cycles(fields, per_position, overhead):
     """The cost model's numbers, with four groups to a position and ports that never stall."""
