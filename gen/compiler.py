@@ -11,7 +11,7 @@ import logging
 
 import numpy as np
 
-from gen.error import DoesNotFit
+from gen.error import DoesNotFit, InputError
 from gen.fold import choose_folds, fold_patches, fold_weight
 from gen.hazard import Hazards
 from gen.layout import (
@@ -190,10 +190,11 @@ class _View:
 
 
 class _Compiler:
-    def __init__(self, network, config, memory_words, word_cycles):
+    def __init__(self, network, config, memory_words, word_cycles, strip_rows):
         self.network = network
         self.config = config
         self.word_cycles = word_cycles
+        self.strip_rows = strip_rows
         self.memory_limit = memory_words
         self.descriptors = []
         self.hazards = Hazards(
@@ -387,7 +388,8 @@ class _Compiler:
         self._make_tiles()
         tiles = {name: sum(map(len, groups)) for name, groups in self.tiles.items()}
         self.residency = Residency(self.network.ops, self.maps, tiles, self.config,
-                                   word_cycles=self.word_cycles)
+                                   word_cycles=self.word_cycles,
+                                   strip_rows=self.strip_rows)
         self.hazards.add(MEMORY, self.residency.memory_words)
         emit = {Conv: self._conv, Depthwise: self._depthwise, RepConv: self._rep_conv,
                 Attention: self._attention, Pool: self._pool}
@@ -713,7 +715,12 @@ class _Compiler:
                     for group in self.residency.groups])
 
 
-def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25):
+STRIP_ROWS = 127
+"""Most output rows of a strip: what ``out_rows`` of an ARRAY descriptor holds."""
+
+
+def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
+                    strip_rows=STRIP_ROWS):
     """Compile an :class:`model.integer.IntegerNetwork` for one core.
 
     Parameters
@@ -725,6 +732,8 @@ def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25):
     word_cycles : float
         What moving a word is worth in cycles of the core: those that the memory takes, as far as
         they cannot be hidden. About 4.5 for 16-bit SDRAM at the clock of the core.
+    strip_rows : int
+        Most output rows of a strip, 1..127. Strips are as tall as pays otherwise.
 
     Returns
     -------
@@ -735,4 +744,6 @@ def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25):
     DoesNotFit
         If a resource is too small: which one, what is needed and what there is.
     """
-    return _Compiler(network, config, memory_words, word_cycles).compile()
+    if not isinstance(strip_rows, int) or not 1 <= strip_rows <= STRIP_ROWS:
+        raise InputError(f"Strip rows must be 1..{STRIP_ROWS}, not {strip_rows!r}")
+    return _Compiler(network, config, memory_words, word_cycles, strip_rows).compile()

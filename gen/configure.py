@@ -147,7 +147,8 @@ def block_rams(core, memory_words):
 
 def read_overrides(path):
     """Overrides from a YAML file: ``core`` (fields of CoreConfig), ``clock_mhz``, ``memory``
-    (onchip or sdram), ``sdram_mhz``, ``memory_words`` and ``twin`` (fields of TwinSpec); all
+    (onchip or sdram), ``sdram_mhz``, ``memory_words``, ``strip_rows`` (of
+    :func:`gen.compiler.compile_network`) and ``twin`` (fields of TwinSpec); all
     optional."""
     if path is None:
         return {}
@@ -161,7 +162,7 @@ def read_overrides(path):
         raise InputError(f"{path} must hold a mapping")
     known = {"core": {f.name for f in fields(CoreConfig)},
              "twin": {f.name for f in fields(TwinSpec)}, "clock_mhz": None, "memory": None,
-             "sdram_mhz": None, "memory_words": None}
+             "sdram_mhz": None, "memory_words": None, "strip_rows": None}
     for key, value in content.items():
         if key not in known:
             raise InputError(f"{path}: unknown key {key!r}; known are {', '.join(known)}")
@@ -251,6 +252,8 @@ class _Search:
     def compile(self, config, **options):
         if config.memory == "sdram":
             options["word_cycles"] = SDRAM_WORD_CYCLES
+        if "strip_rows" in self.overrides:
+            options["strip_rows"] = self.overrides["strip_rows"]
         program = compile_network(self.network, config.core, **options)
         if len(program.descriptors) >= DESCRIPTORS:
             raise DoesNotFit("descriptors of a program", needed=len(program.descriptors),
@@ -297,8 +300,7 @@ class _Search:
             try:
                 core = self._largest_pool(rows)
                 config = self.config(core, "sdram", words)
-                program = self.compile(
-                    config, word_cycles=1 / config.timing.words_per_cycle)
+                program = self.compile(config)
             except DoesNotFit as error:
                 failure = failure or error
                 continue

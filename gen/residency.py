@@ -24,10 +24,6 @@ TILE = "tile"
 OUTSIDE = frozenset(("image", "logits_acc"))
 """Tensors that come from and go to the host."""
 
-STRIP_ROWS = 127
-"""Most output rows of a strip: what ``out_rows`` of an ARRAY descriptor holds."""
-
-
 @dataclass(frozen=True)
 class Buffer:
     """Pool words of a tensor: row r is at ``address + (r % rows) * row_words``.
@@ -132,9 +128,10 @@ class Residency:
         Membranes that nobody reads: they are fired, but not written.
     """
 
-    def __init__(self, ops, maps, tiles, config, *, word_cycles):
+    def __init__(self, ops, maps, tiles, config, *, word_cycles, strip_rows):
         self._ops, self._maps, self._tiles, self._config = ops, maps, tiles, config
         self._word_cycles = word_cycles
+        self._strip_rows = strip_rows
         self._users = {name: [k for k, op in enumerate(ops) if name in op.inputs]
                        for name in maps}
         self.dead = {op.epilogue.u_out for op in ops
@@ -450,7 +447,7 @@ class Residency:
         costs = {}
         for strips in range(1, out.height + 1):
             rows = -(-out.height // strips)
-            if rows in costs or rows > STRIP_ROWS or psums(rows) > config.psum_words:
+            if rows in costs or rows > self._strip_rows or psums(rows) > config.psum_words:
                 continue
             strips = -(-out.height // rows)
             # What follows can begin when the first strip is through. The neuron core works beside
