@@ -115,7 +115,7 @@ class ArrayUnit(wiring.Component):
 
         enable = Signal()
         running = Signal()
-        drained = Signal()
+        drained = Signal(init=1)
         reading = Signal()
         finish = Signal()
         item = reader.o.p
@@ -241,6 +241,8 @@ class ArrayUnit(wiring.Component):
             ]
             m.d.sync += [write.data[k].eq(value[:-1]) for k, value in enumerate(totals)]
 
+        # `drained` is in_flight == 0, in a register, for much follows in its cycle.
         in_flight = Signal(range(array.latency + 3))
-        m.d.comb += drained.eq(in_flight == 0)
-        m.d.sync += in_flight.eq(in_flight + finish - (write.valid & write.ready))
+        in_flight_next = Signal.like(in_flight)
+        m.d.comb += in_flight_next.eq(in_flight + finish - (write.valid & write.ready))
+        m.d.sync += [in_flight.eq(in_flight_next), drained.eq(in_flight_next == 0)]

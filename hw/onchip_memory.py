@@ -16,21 +16,23 @@ __all__ = ["OnChipMemory"]
 _BANK_WORDS = 4096
 """Words of a bank: 16 block RAMs of 4096 x 4, without a multiplexer among them."""
 
-_FIFO_WORDS = 8
+_STAGES = 4
+"""Cycles from a word's address to the multiplexer: address, block RAM, and two registers."""
+
+_FIFO_WORDS = 16
 
 
 class OnChipMemory(wiring.Component):
     """Memory of block RAM behind the core.
 
-    Bursts are executed one after the other. The first word of a read burst comes 5 cycles after
+    Bursts are executed one after the other. The first word of a read burst comes 7 cycles after
     its command, then one word per cycle while ``r_data`` is taken; a write burst takes one word
     per cycle. A new command is taken in the cycle after the last word of a burst was read (it may
     still be on its way) or written. Words beyond ``words`` (rounded up to 512) read as anything
     and are not written.
 
-    Costs 16 block RAMs for 4096 words (2 for a remainder of 512), about 350 COMB and 410 FF, and
-    100 COMB and 68 FF for each further bank of 4096. Block-RAM outputs are registered before the
-    multiplexer among banks.
+    Costs 16 block RAMs for 4096 words (2 for a remainder of 512), about 350 COMB and 480 FF, and
+    100 COMB and 132 FF for each further bank of 4096.
 
     Parameters
     ----------
@@ -93,16 +95,17 @@ class OnChipMemory(wiring.Component):
                 m.d.sync += reading.eq(0)
                 m.d.sync += writing.eq(0)
 
-        # Writes wait for a cycle in a register: select, data and address then start at flip-flops.
+        # The block RAMs are all over the chip: their selects, addresses and data start at flip-flops,
+        # and their outputs have one beside them and one on the way to the multiplexer.
         offset_bits = ceil_log2(_BANK_WORDS)
         banks = -(-self._words // _BANK_WORDS)
-        write_address = Signal(24)
+        write_address = Signal(offset_bits)
         write_data = Signal(MEMORY_BITS)
-        write = Signal()
+        read_address = Signal(offset_bits)
         m.d.sync += [
-            write.eq(take),
             write_address.eq(address),
             write_data.eq(self.memory.w_data.payload),
+            read_address.eq(address),
         ]
         outputs = []
         for bank in range(banks):
@@ -113,31 +116,35 @@ class OnChipMemory(wiring.Component):
             m.submodules[f"bank_{bank}"] = ram
             read_port, write_port = ram.read_port(), ram.write_port()
             output = Signal(MEMORY_BITS, name=f"output_{bank}")
-            outputs.append(output)
+            carried = Signal(MEMORY_BITS, name=f"carried_{bank}")
+            outputs.append(carried)
             inside = Signal(name=f"inside_{bank}")
+            here = address[offset_bits:] == bank
             m.d.comb += [
-                inside.eq((write_address[offset_bits:] == bank)
-                          & (write_address[:offset_bits] < depth)),
-                read_port.addr.eq(address[:offset_bits]),
-                read_port.en.eq(issue),
-                write_port.addr.eq(write_address[:offset_bits]),
+                inside.eq(here & (address[:offset_bits] < depth)),
+                read_port.addr.eq(read_address),
+                write_port.addr.eq(write_address),
                 write_port.data.eq(write_data),
-                write_port.en.eq(write & inside),
             ]
-            m.d.sync += output.eq(read_port.data)
+            m.d.sync += [
+                read_port.en.eq(issue & here),
+                write_port.en.eq(take & inside),
+                output.eq(read_port.data),
+                carried.eq(output),
+            ]
 
-        # Three words are on the way at most; they and those waiting must fit into the FIFO.
+        # _STAGES words are on the way at most; they and those waiting must fit into the FIFO.
         # One select bit for each bank, at flip-flops: an and-or is the smallest multiplexer here.
-        selects = [Signal(banks, name=f"select_{stage}") for stage in range(2)]
-        valid = Signal(2)
+        selects = [Signal(banks, name=f"select_{stage}") for stage in range(_STAGES)]
+        valid = Signal(_STAGES)
         m.d.sync += [
             selects[0].eq(Cat(address[offset_bits:] == bank for bank in range(banks))),
-            selects[1].eq(selects[0]),
-            valid.eq(Cat(issue, valid[0])),
+            *(after.eq(before) for before, after in zip(selects[:-1], selects[1:], strict=True)),
+            valid.eq(Cat(issue, valid[:-1])),
         ]
         selected = C(0, MEMORY_BITS)
         for bank, output in enumerate(outputs):
-            selected = selected | (output & selects[1][bank].replicate(MEMORY_BITS))
+            selected = selected | (output & selects[-1][bank].replicate(MEMORY_BITS))
         m.submodules.waiting = waiting = BlockRam(shape=MEMORY_BITS, depth=_FIFO_WORDS, init=[],
                                                   attrs={"ram_style": "distributed"})
         push, pop = waiting.write_port(), waiting.read_port(domain="comb")
@@ -148,13 +155,13 @@ class OnChipMemory(wiring.Component):
         m.d.comb += [
             issue.eq(reading & (free != 0)),
             taken.eq((level != 0) & (r_data.ready | ~r_data.valid)),
-            push.en.eq(valid[1]),
+            push.en.eq(valid[-1]),
             push.data.eq(selected),
         ]
         m.d.sync += [
             free.eq(free + taken - issue),
-            level.eq(level + valid[1] - taken),
-            push.addr.eq(push.addr + valid[1]),
+            level.eq(level + valid[-1] - taken),
+            push.addr.eq(push.addr + valid[-1]),
             pop.addr.eq(pop.addr + taken),
         ]
         with m.If(r_data.ready | ~r_data.valid):

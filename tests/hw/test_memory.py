@@ -94,7 +94,7 @@ def test_onchip_speed():
     rng = random.Random(0)
     bursts = [(0, 0, 200), (1, 0, 200), (0, 100, 200)]
     latencies, cycles = run_bursts(OnChipMemory(words=300), bursts, rng=rng)
-    assert latencies == [5, 5]
+    assert latencies == [7, 7]
     assert cycles <= 600 + 3 * 2 + 8
 
 
