@@ -13,7 +13,7 @@ __all__ = ["Pool"]
 
 
 class Pool(wiring.Component):
-    """``pool_banks`` banks of ``pool_bank_words`` words; the high address bits choose the bank.
+    """``pool_banks`` banks of ``pool_bank_words`` words; the low address bits choose the bank.
 
     Every bank does one read and one write per cycle. Ports that want the same bank are served by
     index, lowest first; the others see ``ready`` low. Address bits beyond the pool are ignored.
@@ -75,8 +75,13 @@ class Pool(wiring.Component):
         word_bits = exact_log2(self._config.pool_bank_words)
         bank_bits = exact_log2(banks)
 
+        # Neighbouring words lie in different banks: two units that read the same region meet now
+        # and then, instead of one keeping the other out.
         def bank_of(port):
-            return port.address[word_bits:word_bits + bank_bits]
+            return port.address[:bank_bits]
+
+        def word_of(port):
+            return port.address[bank_bits:bank_bits + word_bits]
 
         for ports in (self.read, self.write):
             for index, port in enumerate(ports):
@@ -95,7 +100,7 @@ class Pool(wiring.Component):
             m.d.comb += reads.eq(Cat(port.valid & (bank_of(port) == bank) for port in self.read))
             m.d.sync += [
                 read_port.en.eq(reads.any()),
-                read_port.addr.eq(_first(reads, [p.address[:word_bits] for p in self.read])),
+                read_port.addr.eq(_first(reads, [word_of(p) for p in self.read])),
             ]
             output = Signal(self._config.rows, name=f"output_{bank}")
             m.d.sync += output.eq(read_port.data)
@@ -105,7 +110,7 @@ class Pool(wiring.Component):
             m.d.comb += writes.eq(Cat(port.valid & (bank_of(port) == bank) for port in self.write))
             m.d.sync += [
                 write_port.en.eq(writes.any()),
-                write_port.addr.eq(_first(writes, [p.address[:word_bits] for p in self.write])),
+                write_port.addr.eq(_first(writes, [word_of(p) for p in self.write])),
                 write_port.data.eq(_first(writes, [p.data for p in self.write])),
             ]
 

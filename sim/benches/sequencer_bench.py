@@ -2,18 +2,20 @@
 
 import random
 
+from amaranth import Shape
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from hw.descriptor import Header, pack, UnitKind, WAIT_BITS
+from hw.descriptor import Array, Header, pack, UnitKind, WAIT_BITS
 from hw.sequencer import Record, UNITS
 from sim.cocotb_ports import serve_memory
 from sim.cocotb_streams import StreamSink, StreamSource
 from sim.queue_check import INPUTS, OUTPUTS, QueueCheck
 
 
-FIELDS_WIDTH, DEPTH = 122, 3        # of the descriptor and the queue in tests/rtl/test_sequencer.py
+# Of the descriptor and the queue in tests/rtl/test_sequencer.py.
+FIELDS_WIDTH, DEPTH = Shape.cast(Array).width, 3
 
 
 async def start(dut):

@@ -89,7 +89,7 @@ def test_verify_integer_and_iss(workplace, capsys):
     assert verify.cli(["--model", "qsdt_nano", "--forms", "integer,iss", "--count", "2",
                        "--report", "report.json"]) == 0
     out = capsys.readouterr().out
-    assert "integer = iss: equal on 2 images" in out
+    assert "integer = iss: equal on images: 2 " in out
     assert json.loads((workplace / "report.json").read_text())["equal"]
     # Without the RTL there is nothing that a build could rely on.
     assert not (workplace / "build" / "verified").exists()

@@ -212,7 +212,8 @@ def test_netlist_does_not_fit(fake, folder, cells, text):
 
 def test_crowded_chip_is_warned_of(fake, folder, caplog):
     synthesis.synthesize(BOARD, folder, fake(cells={"LUT4": 20000}))
-    assert "20000 of 24288 LUTs: placement often stalls above 65 %" in caplog.text
+    limit = f"{100 * BOARD.comb_limit:.0f} %"
+    assert f"20000 of 24288 LUTs: placement often stalls above {limit}" in caplog.text
 
 
 def test_yosys_fails(fake, folder):

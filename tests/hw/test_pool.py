@@ -20,7 +20,7 @@ async def random_traffic(ctx, dut, *, cycles, rng):
     latency, words = POOL_LATENCY, dut.config.pool_words
 
     def bank_of(address):
-        return address // dut.config.pool_bank_words
+        return address % dut.config.pool_banks
 
     model = [0] * words
     expected = [[None] * latency for _ in dut.read]
