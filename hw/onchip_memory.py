@@ -95,8 +95,8 @@ class OnChipMemory(wiring.Component):
                 m.d.sync += reading.eq(0)
                 m.d.sync += writing.eq(0)
 
-        # The block RAMs are all over the chip: their selects, addresses and data start at flip-flops,
-        # and their outputs have one beside them and one on the way to the multiplexer.
+        # The block RAMs are all over the chip: their selects, addresses and data start at
+        # flip-flops, and their outputs have one beside them and one on the way to the multiplexer.
         offset_bits = ceil_log2(_BANK_WORDS)
         banks = -(-self._words // _BANK_WORDS)
         write_address = Signal(offset_bits)
