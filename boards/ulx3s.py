@@ -148,8 +148,8 @@ def sdram_phases(sdram_clock_hz):
     return PllDividers.find(CLOCK_HZ, sdram_clock_hz).phases
 
 
-# Times from the makers' data sheets (speed grade in the name). For the IS42S16160G the slowest
-# values in use for it anywhere are taken, which are slower than its data sheet.
+# Times by speed grade (in the name) as public sources give them, not checked against the data
+# sheet of the exact part. For the IS42S16160G the slowest values in use anywhere are taken.
 SDRAM = SdramSpec(
     parts=(
         SdramPart(name="MT48LC16M16A2TG-6A", columns=512, max_mhz=166,
