@@ -107,8 +107,7 @@ class BoardSpec:
     comb, ff, ebr, dsp : int
         LUT4s, flip-flops, 18-kbit block RAMs and 18x18 multipliers of the chip.
     comb_limit : float
-        Share of ``comb`` that a design may take; placement is known to stall above it, on some
-        seeds from 0.6 on.
+        Share of ``comb`` that a configuration may be chosen for, from its estimated size.
     sdram : SdramSpec or None
     platform : type
         amaranth-boards platform class.

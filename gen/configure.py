@@ -19,10 +19,9 @@ __all__ = ["AcceleratorConfig", "TwinSpec", "MEMORIES", "block_rams", "derive", 
 log = logging.getLogger(__name__)
 
 
-COMB_OF_ROWS = {16: 15_000, 32: 42_000, 64: 59_000}
-"""LUTs of a whole design by array side. 32: as packed by nextpnr (docs/decisions/0007); 64: the
-sum of its units' budgets, which the board's limit is set for; 16: estimated from the units' parts
-that scale with the rows."""
+COMB_OF_ROWS = {16: 15_000, 32: 34_400, 64: 63_700}
+"""LUTs of a whole design by array side. 32 and 64: as counted by nextpnr (docs/results); 16:
+estimated from the units' parts that scale with the rows."""
 
 MEMORIES = ("onchip", "sdram")
 """Where program, weights and what the pool cannot hold live."""

@@ -121,7 +121,7 @@ class ArrayUnit(wiring.Component):
         item = reader.o.p
         settled = Signal()                          # nothing of the tile before is in flight
         started = Signal()
-        spacing = Signal(PSUM_LATENCY)              # lookups to wait until the next `last`
+        spacing = Signal(PSUM_LATENCY - 1)          # lookups to wait until the next `last`
         too_close = reading & item.tag.plane & item.tag.last & spacing.any()
         m.d.comb += [
             reader.o.ready.eq(running & settled & enable & ~too_close),
@@ -211,8 +211,9 @@ class ArrayUnit(wiring.Component):
             addresses.append(where)
 
         # `before` is 0 unless partial sums are read (by its reset input, which is free, instead of
-        # a gate per bit). It holds a sum until its position is ready: the next read is accepted
-        # in the cycle that uses it, or later.
+        # a gate per bit). It holds a sum until its position is ready. The next read is accepted in
+        # the cycle before it is used at the earliest, and nothing stops the array in between: no
+        # other position is near enough to be read or written then.
         request = array.latency - PSUM_LATENCY - 1
         before = Signal(data.ArrayLayout(signed(config.acc_bits), config.rows), reset_less=True)
         with m.If(~reading):

@@ -40,7 +40,7 @@ class DepthwiseUnit(wiring.Component):
     - PARTIAL: ``max(15, depthwise_lanes / 2 + 9) * kernel + 4 * n``;
 
     plus at most one for each output row and kernel row whose input row lies above the map: the
-    sum over the lane groups + 32.
+    sum over the lane groups + 33.
 
     Measured cost alone in an LFE5U-85F-6, yosys 0.66 without flattening, nextpnr 0.11:
 
@@ -114,8 +114,9 @@ class DepthwiseUnit(wiring.Component):
         m.submodules.accumulate = accumulate = DepthwiseAccumulate(config=self._config)
         m.submodules.reads = reads = _MergeReads(config=self._config)
         wiring.connect(m, level.pool, wiring.flipped(self.pool))
-        wiring.connect(m, accumulate.psum_read, reads.a)
-        wiring.connect(m, taps.psum, reads.b)
+        # Targets are read ahead, inputs just in time.
+        wiring.connect(m, taps.psum, reads.a)
+        wiring.connect(m, accumulate.psum_read, reads.b)
         wiring.connect(m, reads.psum, wiring.flipped(self.psum_read))
         wiring.connect(m, accumulate.psum_write, wiring.flipped(self.psum_write))
         m.d.comb += [

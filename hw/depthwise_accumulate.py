@@ -209,38 +209,46 @@ class DepthwiseAccumulate(wiring.Component):
                                                                        strict=True)]
 
     def _read_targets(self, m, *, add, valid):
-        """Read the next target as soon as the last one is used; none where the result is all.
+        """Read targets ahead, two at most that are not used yet; none where the result is all.
 
         ``add`` uses a target, ``valid`` tells that there is one. Returns it.
         """
         lanes, acc_bits = self._config.depthwise_lanes, self._config.acc_bits
         read = self.psum_read
-        target = [Signal(acc_bits, name=f"target_{j}", reset_less=True) for j in range(lanes)]
+        target, next_target = [[Signal(acc_bits, name=f"{name}_{j}", reset_less=True)
+                                for j in range(lanes)] for name in ("target", "next_target")]
         m.submodules.walk = walk = Walk()
         zero = self.initialise[1] | (self.initialise[0] & walk.first_row)
-        want, asked = Signal(), Signal()
+        want = Signal()
+        unused = Signal(2)                 # asked for, or here
+        free = Signal(init=1)              # ~valid, for the data
+        next_valid = Signal()
         clear, cleared = Signal(), Signal()
         accepted = read.valid & read.ready
         m.d.comb += [
             walk.start.eq(self.start),
             walk.rows.eq(self.rows),
             walk.width_last.eq(self.width_last),
-            want.eq(walk.active & ~asked & (~valid | add)),
+            want.eq(walk.active & (~unused[1] | add)),
             read.valid.eq(want & ~zero),
             clear.eq(want & zero),
             walk.step.eq(accepted | clear),
         ]
-        m.d.sync += cleared.eq(clear)
-        with m.If(add):
-            m.d.sync += valid.eq(0)
+        m.d.sync += [cleared.eq(clear), unused.eq(unused + walk.step - add)]
         with m.If(walk.step):
-            m.d.sync += [asked.eq(1), read.address.eq(read.address + 1)]
+            m.d.sync += read.address.eq(read.address + 1)
+        # The next one waits for a cycle at least, and longer only while `target` is in use.
+        with m.If(free):
+            m.d.sync += [valid.eq(next_valid), free.eq(~next_valid), next_valid.eq(0)]
+            m.d.sync += [t.eq(n) for t, n in zip(target, next_target, strict=True)]
+        with m.If(add):
+            m.d.sync += [valid.eq(0), free.eq(1)]
         with m.If(read.data_valid | cleared):
-            m.d.sync += [asked.eq(0), valid.eq(1)]
+            m.d.sync += next_valid.eq(1)
         with m.If(cleared):
-            m.d.sync += [t.eq(0) for t in target]
+            m.d.sync += [n.eq(0) for n in next_target]
         with m.Elif(read.data_valid):
-            m.d.sync += [t.eq(read.data[j]) for j, t in enumerate(target)]
+            m.d.sync += [n.eq(read.data[j]) for j, n in enumerate(next_target)]
         with m.If(self.start):
             m.d.sync += read.address.eq(self.address)
 

@@ -25,8 +25,8 @@ class PartialTaps(wiring.Component):
 
     No multiplier: a sum has the inputs whose weight has the bit. As in
     :class:`hw.depthwise_level.LevelTaps` all rows form one sequence. Four cycles per position,
-    if inputs come and sums are taken: an input is asked for as soon as the one before has
-    entered the window.
+    if inputs come and sums are taken: an input is asked for in the cycle before the one before
+    enters the window.
 
     Parameters
     ----------
@@ -104,9 +104,10 @@ class PartialTaps(wiring.Component):
         buffer = Signal(data.ArrayLayout(PARTIAL_BITS, lanes), reset_less=True)
         full, asked = Signal(), Signal()
         push, push_window = Signal(), Signal(init=1)
+        push_next = Signal()
         accepted = self.psum.valid & self.psum.ready
         m.d.comb += [
-            self.psum.valid.eq(read.active & (~full | push) & ~asked),
+            self.psum.valid.eq(read.active & (~full | push | push_next) & ~asked),
             read.step.eq(accepted),
         ]
         with m.If(push):
@@ -134,7 +135,8 @@ class PartialTaps(wiring.Component):
             step.eq(push | (self.advance & output.active & ~first)),
             output.step.eq(step & (bit == 0)),
         ]
-        push_next = self.advance_next & self.enable & output.active & first_next & present
+        m.d.comb += push_next.eq(self.advance_next & self.enable & output.active & first_next
+                                 & present)
         m.d.sync += [push.eq(push_next), push_window.eq(push_next)]
         left_mask = Signal()
         with m.If(self.start):

@@ -16,12 +16,11 @@ class PartialSums(wiring.Component):
     """``psum_words`` rows of ``rows`` sums, with one read and one write per cycle.
 
     Ports are served by index, lowest first; the others see ``ready`` low. Address bits beyond
-    ``psum_words`` are ignored. Read data comes exactly ``PSUM_LATENCY`` = 2 cycles after
-    acceptance: block RAM and its output register, which all readers share; a narrow port selects
-    its group right behind that register, so its unit should take the data into one at once. A
-    write reaches the memory one cycle after its acceptance, so reads see it from the second cycle
-    on, and a read accepted in the first **collides** with it: its data is undefined, and users
-    must not let it happen.
+    ``psum_words`` are ignored. Read data comes exactly ``PSUM_LATENCY`` = 3 cycles after
+    acceptance: address register, block RAM and its output register, which all readers share; a
+    narrow port selects its group right behind that register, so its unit should take the data into
+    one at once. Reads see a write from the cycle after its acceptance on; a read accepted in the
+    same cycle **collides** with it: its data is undefined, and users must not let it happen.
 
     ``ready`` depends on ``valid`` of the ports with a lower index, in the same cycle.
 
@@ -102,14 +101,15 @@ class PartialSums(wiring.Component):
             ]
             m.d.sync += output.word_select(index, part).eq(read_port.data)
 
-        # Ports are chosen by the highest index first, so that the lowest wins.
-        m.d.comb += [
+        # Ports are chosen by the highest index first, so that the lowest wins. The block RAMs lie
+        # apart from each other and from the units: what goes to them starts at flip-flops.
+        m.d.sync += [
             read_enable.eq(Cat(port.valid for port in readers).any()),
             read_address.eq(readers[-1].address),
         ]
         for port in reversed(readers[:-1]):
             with m.If(port.valid):
-                m.d.comb += read_address.eq(port.address)
+                m.d.sync += read_address.eq(port.address)
         for index, (port, lanes) in enumerate(zip(readers, self._read_lanes, strict=True)):
             valid, group = port.valid & port.ready, port.group
             for cycle in range(PSUM_LATENCY):

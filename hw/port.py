@@ -15,7 +15,7 @@ __all__ = ["POOL_LATENCY", "PSUM_LATENCY", "PoolRead", "PoolWrite", "PsumRead", 
 POOL_LATENCY = 4
 """Cycles from an accepted pool read (``valid & ready``) to its ``data_valid``."""
 
-PSUM_LATENCY = 2
+PSUM_LATENCY = 3
 """Cycles from an accepted partial-sum read to its ``data_valid``."""
 
 
@@ -37,8 +37,8 @@ class _ReadPort(wiring.Signature):
 
 
 class _WritePort(wiring.Signature):
-    """Write of one word per ``valid & ready`` cycle, visible to reads accepted 2 cycles later
-    (in the pool, 1 cycle later)."""
+    """Write of one word per ``valid & ready`` cycle, visible to reads accepted from the next cycle
+    on."""
 
     def __init__(self, address_bits, shape, *, groups=None):
         super().__init__({
