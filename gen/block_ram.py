@@ -2,12 +2,13 @@
 
 An ECP5 block RAM needs 5.8 ns (speed grade 6) from its clock to its outputs, 0.95 ns when its own
 output register is on (REGMODE; Lattice FPGA-TN-02204 "ECP5 Memory Usage Guide"; figures from the
-timing database of Project Trellis). yosys never turns it on: it maps the register that every memory
-of this design has behind it to flip-flops, up to 36 a block, each with a wire of its own that starts
-5.8 ns late. :func:`absorb_output_registers` makes the replacement in the netlist.
+timing database of Project Trellis). yosys never turns it on: it maps the register that every
+memory of this design has behind it to flip-flops, up to 36 a block, each with a wire of its own
+that starts 5.8 ns late. :func:`absorb_output_registers` makes the replacement in the netlist.
 """
 
 from collections import defaultdict
+
 
 __all__ = ["absorb_output_registers"]
 
@@ -18,7 +19,7 @@ _PLAIN = {"CLKMUX": "CLK", "LSRMUX": "LSR", "REGSET": "RESET"}
 
 
 def absorb_output_registers(netlist: dict) -> int:
-    """Let block RAMs of a yosys netlist (``write_json``, after ``synth_ecp5``) register their outputs.
+    """Let the block RAMs of a netlist register their outputs.
 
     A port (both halves together where the block is 36 bits wide) takes over its flip-flops when
     every output in use goes to exactly one load, and those loads are flip-flops of the port's clock
@@ -27,7 +28,8 @@ def absorb_output_registers(netlist: dict) -> int:
     Parameters
     ----------
     netlist : dict
-        Changed in place: flip-flops go, their outputs become the block's.
+        Of ``synth_ecp5``, as ``write_json`` writes it. Changed in place: flip-flops go, their
+        outputs become the block's.
 
     Returns
     -------

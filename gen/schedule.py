@@ -42,11 +42,13 @@ def reads(op, low, high, maps):
     return {name: window if name in sources else (low, high) for name in op.inputs}
 
 
-def strip_order(ops, numbers, heights, maps):
+def strip_order(ops, numbers, heights, maps, *, ahead=0):
     """Strips of the operators ``numbers``, depth first.
 
     The last operator whose next strip of ``heights[number]`` rows has its inputs goes next, so
-    that rows are used, and can be forgotten, as early as possible.
+    that rows are used, and can be forgotten, as early as possible. With ``ahead`` they are inputs
+    only when their maker is that many strips further (or through), so that units find work while
+    the strips just begun are under way.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def strip_order(ops, numbers, heights, maps):
     """
     makers = {name: number for number in numbers for name in ops[number].outputs}
     total = {number: maps[next(iter(ops[number].outputs))].height for number in numbers}
-    done = dict.fromkeys(numbers, 0)
+    ends = {number: [0] for number in numbers}    # rows done after each strip so far
     wants = {}
     for number in numbers:
         op = ops[number]
@@ -63,17 +65,23 @@ def strip_order(ops, numbers, heights, maps):
             (makers[name], *((stride, after) if position == 0 else (1, 1)))
             for position, name in enumerate(op.inputs) if name in makers]
 
+    def usable(maker):
+        done = ends[maker]
+        return done[-1] if done[-1] == total[maker] else done[max(0, len(done) - 1 - ahead)]
+
     def runs(number):
-        high = min(done[number] + heights[number], total[number])
-        return done[number] < high and all(
-            done[maker] >= min((high - 1) * stride + after, total[maker])
+        low = ends[number][-1]
+        high = min(low + heights[number], total[number])
+        return low < high and all(
+            usable(maker) >= min((high - 1) * stride + after, total[maker])
             for maker, stride, after in wants[number])
 
     steps, backwards = [], list(reversed(numbers))
     while (number := next(filter(runs, backwards), None)) is not None:
-        high = min(done[number] + heights[number], total[number])
-        steps.append(Step(number, done[number], high))
-        done[number] = high
+        low = ends[number][-1]
+        high = min(low + heights[number], total[number])
+        steps.append(Step(number, low, high))
+        ends[number].append(high)
     return steps
 
 

@@ -267,7 +267,7 @@ def _route_seed(board: BoardSpec, folder: Path, toolchain: Toolchain, seed: int,
                  "--json", "top.json", "--lpf", "top.lpf", "--textcfg", f"{name}.config",
                  "--report", f"{name}.json", "--seed", str(seed),
                  # The electrostatic placer: a fifth less wire than the default one, without which
-                 # designs of this size do not route (docs/decisions/0010).
+                 # designs of this size do not route (docs/decisions/0007).
                  "--placer", "static", *options]
 
     def work(place: Path) -> dict:
