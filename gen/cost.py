@@ -204,21 +204,21 @@ def _depthwise_cycles(f, config):
     words = kernel * config.rows // 2
     per_position = 3 if level else 4
     load = config.depthwise_lanes // 2
-    per_pass = max(17, load + 6) if level else max(15, load + 9)
+    per_pass = max(18, load + 6) if level else max(15, load + 9)
     groups = config.rows // config.depthwise_lanes
     positions = 0
     for ky in range(kernel):
         valid = _inside(f["first_row"], f["out_rows"], 1, ky - kernel // 2, f["height"],
                         f.get("ring", 0))
         positions += valid * f["width"]
-    return words, groups * (positions * per_position + kernel * per_pass) + 32 - words
+    return words, groups * (positions * per_position + kernel * per_pass) + 33 - words
 
 
 def _attention_cycles(f, config):
     events = 3 * f["words"] * config.rows * SPIKES
     key = max(3 + 3 * f["words"], events, (events + 10) / 2)
     query = max(3 * f["words"], events + 2)
-    return round(f["tokens"] * (key + query) + 22)
+    return round(f["tokens"] * (key + query) + 23)
 
 
 def _is_stream(f):

@@ -41,7 +41,7 @@ class AttentionUnit(wiring.Component):
     - q: ``max(3 * words, e + doublings)``, at least 1, a doubling in front of each of the planes
       1 and 0 if the token had an event before;
 
-    and 22 for the descriptor; a few per cent more where words with many bits and the words of v
+    and 23 for the descriptor; a few per cent more where words with many bits and the words of v
     follow each other.
 
     Measured cost for ``head_words=4`` alone in an LFE5U-85F-6 (yosys 0.70, nextpnr 0.11.1;

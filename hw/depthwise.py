@@ -36,7 +36,7 @@ class DepthwiseUnit(wiring.Component):
     Cycles without stalls, where n is the positions of the output rows that a kernel row adds to,
     summed over the kernel rows (its input row lies inside the map), and a lane group needs
 
-    - LEVEL: ``max(17, depthwise_lanes / 2 + 6) * kernel + 3 * n``;
+    - LEVEL: ``max(18, depthwise_lanes / 2 + 6) * kernel + 3 * n``;
     - PARTIAL: ``max(15, depthwise_lanes / 2 + 9) * kernel + 4 * n``;
 
     plus at most one for each output row and kernel row whose input row lies above the map: the

@@ -18,8 +18,9 @@ DEPTH = 16
 class PoolPrefetch(wiring.Component):
     """Queue that keeps up to 16 reads of the pool requested or waiting.
 
-    Latency from an accepted address to its word is ``POOL_LATENCY + 1`` cycles, throughput one
-    word per cycle. Cost: ``rows / 4`` LUT-RAMs and about 30 LUTs.
+    Latency from an accepted address to its word is ``POOL_LATENCY + 2`` cycles, throughput one
+    word per cycle. The pool's ``ready``, which comes late in its cycle, ends here: two addresses
+    wait for it. Cost: ``rows / 4`` LUT-RAMs, about 50 LUTs and 60 FF.
 
     Parameters
     ----------
@@ -33,12 +34,13 @@ class PoolPrefetch(wiring.Component):
     Members
     -------
     addresses : ``In(stream.Signature(16))``
-        Passed on to ``pool`` in the same cycle.
+        ``ready`` comes from registers.
     words : ``Out(stream.Signature(config.rows))``
         The payload comes from a LUT-RAM, not from a register.
     note : ``Out(note_bits)``
         The note of ``words.payload``.
     pool : ``Out(PoolRead(config))``
+        ``valid`` and ``address`` are registers.
     empty : ``Out(1)``
         Nothing is requested or waiting.
     """
@@ -81,11 +83,10 @@ class PoolPrefetch(wiring.Component):
         request = Signal()
         pop = Signal()
         returned = Signal()
+        second, second_valid = Signal(16, reset_less=True), Signal()
         m.d.comb += [
-            self.pool.address.eq(self.addresses.payload),
-            self.pool.valid.eq(self.addresses.valid & room),
-            self.addresses.ready.eq(self.pool.ready & room),
-            request.eq(self.pool.valid & self.pool.ready),
+            self.addresses.ready.eq(room & ~second_valid),
+            request.eq(self.addresses.valid & self.addresses.ready),
             write.data.eq(entry),
             write.en.eq(arrives),
             Cat(self.words.payload, self.note).eq(read.data),
@@ -104,5 +105,17 @@ class PoolPrefetch(wiring.Component):
         ]
         with m.If(pop):
             m.d.sync += read.addr.eq(read.addr + 1)
+
+        # The first address is the pool's; the second one holds what comes while it is refused.
+        with m.If(self.pool.ready | ~self.pool.valid):
+            m.d.sync += [
+                self.pool.valid.eq(second_valid | request),
+                self.pool.address.eq(Mux(second_valid, second, self.addresses.payload)),
+                second_valid.eq(0),
+            ]
+        with m.Else():
+            m.d.sync += second_valid.eq(second_valid | request)
+        with m.If(~second_valid):
+            m.d.sync += second.eq(self.addresses.payload)
 
         return m

@@ -150,7 +150,7 @@ def test_nothing_fires():
     fields = layout(tokens=50, words=1, slot_log2=4)
     pool[fields["output"]:fields["output"] + 200] = 0xffff
     cycles, = run([fields], pool, rows=16)
-    assert cycles == 50 * 6 + 50 * 3 + 22
+    assert cycles == 50 * 6 + 50 * 3 + 23
 
 
 def test_cycles():
@@ -166,5 +166,5 @@ def test_cycles():
     doublings = (e_q[:, 2] > 0).astype(int) + (e_q[:, 1:].sum(axis=1) > 0)
     e_k, e_q = e_k.sum(axis=1), e_q.sum(axis=1)
     expected = (np.maximum(6, np.maximum(e_k, (e_k + 10) / 2)).sum()
-                + np.maximum(3, e_q + doublings).sum() + 22)
+                + np.maximum(3, e_q + doublings).sum() + 23)
     assert abs(cycles / expected - 1) < 0.1

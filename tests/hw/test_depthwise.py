@@ -171,7 +171,7 @@ def test_cycles(fields):
     # Of `LANES` lanes; the load of their weights is hidden.
     groups = 16 // LANES
     if fields["mode"] == LEVEL:
-        expected = 33 + groups * (17 * kernel + 3 * positions)
+        expected = 33 + groups * (18 * kernel + 3 * positions)
     else:
         expected = 33 + groups * (15 * kernel + 4 * positions)
     assert expected - 1 <= took <= expected + groups * above
