@@ -199,15 +199,15 @@ class LoadUnit(wiring.Component):
         push = Signal()
         m.d.sync += entered.eq(arrived & into_pool)   # late: off the path of the data
         for destination, (buffer, per_word, _) in buffers.items():
-            before = Signal((per_word - 1) * MEMORY_BITS)
+            # A register of its own for each buffer, which may lie far from the memory.
+            entry = Signal(per_word * MEMORY_BITS, reset_less=True)
             part = Signal(range(max(2, per_word)))
+            complete = Signal()
             present = into[destination] & word.valid
-            m.d.comb += [
-                buffer.w_data.eq(Cat(before, word.payload)),
-                buffer.w_en.eq(present & (part == per_word - 1)),
-            ]
+            m.d.comb += [buffer.w_data.eq(entry), buffer.w_en.eq(complete)]
+            m.d.sync += complete.eq(present & (part == per_word - 1))
             with m.If(present):
-                m.d.sync += [before.eq(Cat(before, word.payload) >> MEMORY_BITS),
+                m.d.sync += [entry.eq(Cat(entry, word.payload) >> MEMORY_BITS),
                              part.eq(Mux(part == per_word - 1, 0, part + 1))]
             with m.If(buffer.w_en):
                 m.d.sync += entered.eq(per_word)
