@@ -22,9 +22,8 @@ import threading
 import time
 
 from boards.spec import BoardSpec
-from gen import block_ram
+from gen import netlist
 from gen.bitstream import bitstream_idcode
-from gen.block_ram import absorb_output_registers
 from gen.error import DoesNotFit, TimingMissed, ToolFailed
 from gen.step import digest_file, digest_of, run_step, StepResult, write_atomic
 from gen.toolchain import run_tool, Toolchain, Usage
@@ -120,11 +119,12 @@ def _used(usage: Usage) -> dict[str, float]:
 def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
                options: Sequence[str] = (), on_progress: OnProgress | None = None,
                force: bool = False) -> StepResult:
-    """Run yosys on ``top.il`` and move output registers into the block RAMs (:mod:`gen.block_ram`).
+    """Run yosys on ``top.il`` and improve its netlist (:mod:`gen.netlist`).
 
-    ``data["cells"]`` counts the cells of each type, ``data["absorbed_ff"]`` the flip-flops that
-    went into block RAMs. Raises :class:`DoesNotFit` when the chip
-    has fewer block RAMs, multipliers or LUTs than the netlist surely takes.
+    ``data["cells"]`` counts the cells of each type, ``data["absorbed_ff"]`` and
+    ``data["constant_ff"]`` the flip-flops that the improvement took away. Raises
+    :class:`DoesNotFit` when the chip has fewer block RAMs, multipliers or LUTs than the netlist
+    surely takes.
 
     Parameters
     ----------
@@ -151,16 +151,16 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
                          log_path=place / "synth.log", on_progress=on_progress)
         stat = json.loads((place / "synth.stat.json").read_text())
         cells = stat["design"]["num_cells_by_type"]
-        netlist = json.loads((place / "top.json").read_text())
-        absorbed = absorb_output_registers(netlist)
-        (place / "top.json").write_text(json.dumps(netlist))
-        cells["TRELLIS_FF"] = cells.get("TRELLIS_FF", 0) - absorbed
-        return _used(usage) | {"cells": cells, "absorbed_ff": absorbed}
+        mapped = json.loads((place / "top.json").read_text())
+        fewer = netlist.improve(mapped)
+        (place / "top.json").write_text(json.dumps(mapped))
+        cells["TRELLIS_FF"] = cells.get("TRELLIS_FF", 0) - sum(fewer.values())
+        return _used(usage) | {"cells": cells} | fewer
 
     result = run_step(
         "synth", folder, inputs={"top.il": folder / "top.il"},
         depends={"tool": toolchain.yosys.identity, "script": script,
-                 "block_ram": digest_file(Path(block_ram.__file__))},
+                 "netlist": digest_file(Path(netlist.__file__))},
         outputs=["top.ys", "top.json", "synth.stat.json", "synth.log"], work=work, force=force)
     _check_cells(board, result.data["cells"])
     return result

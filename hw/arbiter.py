@@ -83,7 +83,8 @@ class MemoryArbiter(wiring.Component):
                     m.d.sync += [chosen.eq(index), taking.eq(1)]
 
         # Data through queues of two, so that neither valid nor ready passes through.
-        m.submodules.r_queue = r_queue = fifo.SyncFIFO(width=64, depth=2)
+        # What is read goes to clients all over the chip: it starts at registers.
+        m.submodules.r_queue = r_queue = fifo.SyncFIFOBuffered(width=64, depth=3)
         wiring.connect(m, wiring.flipped(self.memory.r_data), r_queue.w_stream)
 
         m.submodules.w_queue = w_queue = fifo.SyncFIFO(width=64, depth=2)

@@ -97,13 +97,15 @@ class ArrayUnit(wiring.Component):
         in_tile = Signal()                          # words_left != 0
         more_tiles = Signal()                       # a header comes next
         m.d.sync += more_tiles.eq((fetches_left != 0) & ~in_tile)
+        m.d.comb += [loader.i.payload.eq(self.weights.payload),
+                     reader.headers.payload.eq(self.weights.payload)]
         with m.If(in_tile):
-            wiring.connect(m, wiring.flipped(self.weights), loader.i)
+            m.d.comb += [loader.i.valid.eq(self.weights.valid),
+                         self.weights.ready.eq(loader.i.ready)]
             with m.If(loader.i.valid & loader.i.ready):
                 m.d.sync += [words_left.eq(words_left - 1), in_tile.eq(words_left != 1)]
         with m.Elif(more_tiles):
             m.d.comb += [
-                reader.headers.payload.eq(self.weights.payload),
                 reader.headers.valid.eq(self.weights.valid),
                 self.weights.ready.eq(reader.headers.ready),
             ]
@@ -116,7 +118,7 @@ class ArrayUnit(wiring.Component):
         enable = Signal()
         running = Signal()
         drained = Signal(init=1)
-        reading = Signal()
+        reading, unread = Signal(), Signal(init=1)  # each other's complement
         finish = Signal()
         item = reader.o.p
         settled = Signal()                          # nothing of the tile before is in flight
@@ -146,7 +148,7 @@ class ArrayUnit(wiring.Component):
                     m.next = "BEGIN"
             with m.State("BEGIN"):
                 m.d.comb += begin.eq(1)
-                m.d.sync += reading.eq(descriptor.accumulate)
+                m.d.sync += [reading.eq(descriptor.accumulate), unread.eq(~descriptor.accumulate)]
                 m.next = "LOAD"
                 with m.If(tiles_left == 0):
                     m.next = "DRAIN"
@@ -178,7 +180,7 @@ class ArrayUnit(wiring.Component):
         with m.Elif(drained):
             m.d.sync += settled.eq(1)
             with m.If(started):
-                m.d.sync += reading.eq(1)
+                m.d.sync += [reading.eq(1), unread.eq(0)]
 
         m.d.comb += [
             loader.enable.eq(enable),
@@ -194,11 +196,12 @@ class ArrayUnit(wiring.Component):
             control.stall.psum.eq(~enable | (running & reader.o.valid & ~settled)),
         ]
         self._finish(m, array, enable=enable, finish=finish, address=item.tag.psum,
-                     reading=reading, drained=drained)
+                     reading=reading, unread=unread, drained=drained)
 
         return m
 
-    def _finish(self, m, array, *, enable, finish, address, reading, drained):
+    def _finish(self, m, array, *, enable, finish, address, reading, unread,
+                drained):
         """Read-modify-write of the partial sums of finished positions."""
         config = self._config
         flags, addresses = [finish], [address]
@@ -216,7 +219,7 @@ class ArrayUnit(wiring.Component):
         # other position is near enough to be read or written then.
         request = array.latency - PSUM_LATENCY - 1
         before = Signal(data.ArrayLayout(signed(config.acc_bits), config.rows), reset_less=True)
-        with m.If(~reading):
+        with m.If(unread):
             m.d.sync += before.eq(0)
         with m.Elif(self.psum_read.data_valid):
             m.d.sync += before.eq(self.psum_read.data)

@@ -9,6 +9,7 @@ from hw.depthwise_partial import PARTIAL_BITS, TAPS
 from hw.depthwise_walk import Walk
 from hw.packed_add import guard_bit, packed_add
 from hw.port import PsumRead, PsumWrite
+from hw.psum_prefetch import PsumPrefetch
 
 
 __all__ = ["DepthwiseAccumulate"]
@@ -106,20 +107,36 @@ class DepthwiseAccumulate(wiring.Component):
         flags = {name: Signal(name=f"pair_{name}") for name in ("valid", "negative", "last", "end")}
         valid, negative, last, end = (Signal(name=f"sum_{name}") for name in flags)
         result_valid, result_end = Signal(), Signal()
-        target_valid = Signal()
         written_end = Signal()
+
+        # Targets, read ahead; 0 where the result is all.
+        add = Signal()
+        m.submodules.walk = walk = Walk()
+        m.submodules.targets = targets = PsumPrefetch(config=self._config, lanes=lanes,
+                                                      width=acc_bits)
+        wiring.connect(m, targets.psum, wiring.flipped(self.psum_read))
+        m.d.comb += [
+            walk.start.eq(self.start),
+            walk.rows.eq(self.rows),
+            walk.width_last.eq(self.width_last),
+            walk.step.eq(targets.step),
+            targets.start.eq(self.start),
+            targets.address.eq(self.address),
+            targets.more.eq(walk.active),
+            targets.zero.eq(self.initialise[1] | (self.initialise[0] & walk.first_row)),
+            targets.take.eq(add),
+        ]
 
         # Stop the sums before a last one meets a result that is not added yet. A register,
         # for it enables every stage; it may stop them a cycle more than needed. Three registers
         # of one signal, each for its own part of the loads. They differ in reset value or
         # polarity, or Yosys would merge them; nothing is valid at reset.
-        add = Signal()
         add_sum, add_last, clear_acc = Signal(), Signal(), Signal()
         hold, hold_next = Signal(), Signal()
         valid_next = Mux(hold, valid, flags["valid"])
         last_next = Mux(hold, valid & last, flags["valid"] & flags["last"])
         m.d.comb += [
-            add.eq(result_valid & target_valid & ~write.valid),
+            add.eq(result_valid & targets.valid & ~write.valid),
             hold_next.eq(last_next & ((result_valid & ~add) | add_last)),
             self.advance_next.eq(~hold_next),
         ]
@@ -180,11 +197,11 @@ class DepthwiseAccumulate(wiring.Component):
             m.d.sync += [result_valid.eq(1), result_end.eq(end)]
 
         # Result and target -> written, which may be anything until it is valid.
-        target = self._read_targets(m, add=add, valid=target_valid)
         written = registers("written", acc_bits)
         written_free = Signal(init=1)      # ~write.valid, for the data
         totals = packed_add(m, "result_adders", [
-            (Cat(t, guard), _extend(r, acc_bits)) for t, r in zip(target, result, strict=True)])
+            (Cat(t, guard), _extend(r, acc_bits))
+            for t, r in zip(targets.data, result, strict=True)])
         with m.If(written_free):
             m.d.sync += [w.eq(total) for w, total in zip(written, totals, strict=True)]
         m.d.comb += write.data.eq(Cat(written))
@@ -207,52 +224,6 @@ class DepthwiseAccumulate(wiring.Component):
         sums = packed_add(m, name, additions)
         m.d.sync += [register.eq(value[1:]) for register, value in zip(registers, sums,
                                                                        strict=True)]
-
-    def _read_targets(self, m, *, add, valid):
-        """Read targets ahead, two at most that are not used yet; none where the result is all.
-
-        ``add`` uses a target, ``valid`` tells that there is one. Returns it.
-        """
-        lanes, acc_bits = self._config.depthwise_lanes, self._config.acc_bits
-        read = self.psum_read
-        target, next_target = [[Signal(acc_bits, name=f"{name}_{j}", reset_less=True)
-                                for j in range(lanes)] for name in ("target", "next_target")]
-        m.submodules.walk = walk = Walk()
-        zero = self.initialise[1] | (self.initialise[0] & walk.first_row)
-        want = Signal()
-        unused = Signal(2)                 # asked for, or here
-        free = Signal(init=1)              # ~valid, for the data
-        next_valid = Signal()
-        clear, cleared = Signal(), Signal()
-        accepted = read.valid & read.ready
-        m.d.comb += [
-            walk.start.eq(self.start),
-            walk.rows.eq(self.rows),
-            walk.width_last.eq(self.width_last),
-            want.eq(walk.active & (~unused[1] | add)),
-            read.valid.eq(want & ~zero),
-            clear.eq(want & zero),
-            walk.step.eq(accepted | clear),
-        ]
-        m.d.sync += [cleared.eq(clear), unused.eq(unused + walk.step - add)]
-        with m.If(walk.step):
-            m.d.sync += read.address.eq(read.address + 1)
-        # The next one waits for a cycle at least, and longer only while `target` is in use.
-        with m.If(free):
-            m.d.sync += [valid.eq(next_valid), free.eq(~next_valid), next_valid.eq(0)]
-            m.d.sync += [t.eq(n) for t, n in zip(target, next_target, strict=True)]
-        with m.If(add):
-            m.d.sync += [valid.eq(0), free.eq(1)]
-        with m.If(read.data_valid | cleared):
-            m.d.sync += next_valid.eq(1)
-        with m.If(cleared):
-            m.d.sync += [n.eq(0) for n in next_target]
-        with m.Elif(read.data_valid):
-            m.d.sync += [n.eq(read.data[j]) for j, n in enumerate(next_target)]
-        with m.If(self.start):
-            m.d.sync += read.address.eq(self.address)
-
-        return target
 
 
 def _extend(value, width):

@@ -8,6 +8,7 @@ from hw.depthwise_level import TAPS as LEVEL_TAPS
 from hw.depthwise_level import WEIGHT_BITS
 from hw.depthwise_walk import Walk
 from hw.port import PsumRead
+from hw.psum_prefetch import PsumPrefetch
 
 
 __all__ = ["PartialTaps", "PARTIAL_BITS", "TAPS"]
@@ -25,8 +26,7 @@ class PartialTaps(wiring.Component):
 
     No multiplier: a sum has the inputs whose weight has the bit. As in
     :class:`hw.depthwise_level.LevelTaps` all rows form one sequence. Four cycles per position,
-    if inputs come and sums are taken: an input is asked for in the cycle before the one before
-    enters the window.
+    if inputs come and sums are taken.
 
     Parameters
     ----------
@@ -100,23 +100,17 @@ class PartialTaps(wiring.Component):
                 walk.width_last.eq(self.width_last),
             ]
 
-        # One input is on its way or waits in `buffer`.
-        buffer = Signal(data.ArrayLayout(PARTIAL_BITS, lanes), reset_less=True)
-        full, asked = Signal(), Signal()
         push, push_window = Signal(), Signal(init=1)
-        push_next = Signal()
-        accepted = self.psum.valid & self.psum.ready
+        m.submodules.inputs = inputs = PsumPrefetch(config=self._config, lanes=lanes,
+                                                    width=PARTIAL_BITS)
+        wiring.connect(m, inputs.psum, wiring.flipped(self.psum))
         m.d.comb += [
-            self.psum.valid.eq(read.active & (~full | push | push_next) & ~asked),
-            read.step.eq(accepted),
+            inputs.start.eq(self.start),
+            inputs.address.eq(self.address),
+            inputs.more.eq(read.active),
+            inputs.take.eq(push & inputs.valid),
+            read.step.eq(inputs.step),
         ]
-        with m.If(push):
-            m.d.sync += full.eq(0)
-        with m.If(accepted):
-            m.d.sync += [asked.eq(1), self.psum.address.eq(self.psum.address + 1)]
-        with m.If(self.psum.data_valid):
-            m.d.sync += [asked.eq(0), full.eq(1)]
-            m.d.sync += (buffer[j].eq(self.psum.data[j]) for j in range(lanes))
 
         # The window moves with the first bit of a position; the first move only fills it.
         # Behind the last position anything may follow: it is masked. `push` moves all of it, so
@@ -129,19 +123,17 @@ class PartialTaps(wiring.Component):
         step = Signal()
         first = bit == WEIGHT_BITS - 1
         first_next = Mux(push, fill, first) | (step & (bit == 0) & ~output.end)
-        present = (full & ~push) | (~read.active & ~asked & ~full)
+        present = (inputs.valid & ~push) | (~read.active & inputs.empty)
         m.d.comb += [
             self.active.eq(output.active),
             step.eq(push | (self.advance & output.active & ~first)),
             output.step.eq(step & (bit == 0)),
         ]
-        m.d.comb += push_next.eq(self.advance_next & self.enable & output.active & first_next
-                                 & present)
+        push_next = self.advance_next & self.enable & output.active & first_next & present
         m.d.sync += [push.eq(push_next), push_window.eq(push_next)]
         left_mask = Signal()
         with m.If(self.start):
             m.d.sync += [
-                self.psum.address.eq(self.address),
                 bit.eq(WEIGHT_BITS - 1), bit_data.eq(WEIGHT_BITS - 1),
                 fill.eq(1),
                 left_mask.eq(0),
@@ -153,7 +145,7 @@ class PartialTaps(wiring.Component):
             with m.If(output.step):
                 m.d.sync += left_mask.eq(~output.row_end)
         with m.If(push_window):
-            m.d.sync += Cat(self.window).eq(Cat(self.window[1], self.window[2], buffer))
+            m.d.sync += Cat(self.window).eq(Cat(self.window[1], self.window[2], inputs.data))
 
         mask = Cat(left_mask, 1, ~output.row_end) & output.active.replicate(TAPS)
         with m.If(self.advance_data):

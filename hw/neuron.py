@@ -38,11 +38,11 @@ class NeuronUnit(wiring.Component):
     ``done``, for ``count * cycles`` and
 
     =====================================  ========
-    FIRE                                   19
-    MEMBRANE_SUM                           33
-    planes                                 26
-    levels without membrane                27, with ``add`` 36
-    membrane, with or without levels       21, with ``add`` 42
+    FIRE                                   20
+    MEMBRANE_SUM                           34
+    planes                                 27
+    levels without membrane                28, with ``add`` 37
+    membrane, with or without levels       22, with ``add`` 43
     =====================================  ========
 
     more. The next tile of constants loads meanwhile, in ``2 * rows`` cycles.
@@ -159,7 +159,6 @@ class NeuronUnit(wiring.Component):
         issue = Signal()
         arriving, arriving_group = issue, group     # when its partial sums arrive
         for cycle in range(PSUM_LATENCY):
-            next_group = arriving_group             # of the cycle before
             later = Signal(name=f"arriving_{cycle}")
             later_group = Signal.like(group, name=f"arriving_group_{cycle}")
             m.d.sync += [later.eq(arriving), later_group.eq(arriving_group)]
@@ -182,7 +181,7 @@ class NeuronUnit(wiring.Component):
         sums = Signal(sums_shape)
         m.d.comb += [
             sum_issue.eq(sum_more & ((sum_group != 0) | fetch.available)),
-            sums_read.addr.eq(Mux(sum_more, sum_group, next_group)),
+            sums_read.addr.eq(Mux(sum_more, sum_group, arriving_group)),
             sums_write.en.eq(sum_write),
         ]
         m.d.sync += [
@@ -229,16 +228,22 @@ class NeuronUnit(wiring.Component):
         with m.If(sum_finished):
             m.d.sync += [more.eq(1), left_last.eq(1)]
 
+        # They come from all over the chip, and are selected on the way: they arrive in a register.
+        partial = Signal(self.psum.data.shape(), reset_less=True)
+        issued, issued_group = Signal(), Signal.like(group)
+        m.d.sync += [partial.eq(self.psum.data), issued.eq(arriving),
+                     issued_group.eq(arriving_group)]
+
         # Lanes. valid[k] and step_group[k] belong to cycle k of Rescale and LevelFire.
         valid = Signal(Rescale.LEVEL_LATENCY + 1)
         step_group = [Signal(range(groups), name=f"group_{k}") for k in range(Rescale.SHIFT_DELAY)]
-        m.d.sync += [valid.eq(Cat(arriving, valid)), step_group[0].eq(arriving_group)]
+        m.d.sync += [valid.eq(Cat(issued, valid)), step_group[0].eq(issued_group)]
         for before, after in zip(step_group[:-1], step_group[1:], strict=True):
             m.d.sync += after.eq(before)
         m.d.comb += [
-            tile.group.eq(arriving_group),
-            tile.bias_group.eq(Mux(fire, arriving_group, step_group[Rescale.BIAS_DELAY - 1])),
-            tile.shift_group.eq(Mux(fire, arriving_group, step_group[Rescale.SHIFT_DELAY - 1])),
+            tile.group.eq(issued_group),
+            tile.bias_group.eq(Mux(fire, issued_group, step_group[Rescale.BIAS_DELAY - 1])),
+            tile.shift_group.eq(Mux(fire, issued_group, step_group[Rescale.SHIFT_DELAY - 1])),
             fetch.take.eq((valid[Rescale.ADDEND_DELAY - 1] & add) | sum_issue),
             writer.values_valid.eq(valid[Rescale.VALUE_LATENCY]),
             writer.level_valid.eq(Mux(fire, valid[LevelFire.LATENCY],
@@ -252,7 +257,7 @@ class NeuronUnit(wiring.Component):
                 membrane_frac=config.membrane_frac)
             acc = Signal(signed(config.acc_bits), name=f"acc_{lane}")
             constants = tile.lanes[lane]
-            m.d.sync += acc.eq(Mux(summing, sums[lane], self.psum.data[lane]))
+            m.d.sync += acc.eq(Mux(summing, sums[lane], partial[lane]))
             m.d.comb += [
                 lane_fire.acc.eq(acc),
                 lane_fire.thresholds.eq(constants.thresholds),

@@ -75,7 +75,8 @@ class PositionWriter(wiring.Component):
         m = Module()
 
         m.submodules.values = values = PipelineQueue(width=MEMBRANE_BITS * self._lanes)
-        m.submodules.levels = levels = PipelineQueue(width=LEVEL_PLANES * self._lanes)
+        # The lanes take more than 16 cycles from a reservation to a level.
+        m.submodules.levels = levels = PipelineQueue(width=LEVEL_PLANES * self._lanes, depth=32)
         value_planes = Signal()
         use_values = Signal()
         has_planes = Signal()

@@ -12,11 +12,14 @@ __all__ = ["PipelineQueue"]
 class PipelineQueue(wiring.Component):
     """Queue behind a pipeline that cannot stop: places are reserved before, filled after it.
 
-    Cost: LUT-RAM, 16 deep.
+    Cost: LUT-RAM.
 
     Parameters
     ----------
     width : int
+    depth : int
+        A multiple of 16, the depth of one ECP5 LUT-RAM. Entries come without a gap if it is not
+        below the cycles from a reservation to ``room`` for the one that takes its place.
 
     Members
     -------
@@ -31,10 +34,9 @@ class PipelineQueue(wiring.Component):
         Remove it; while ``ready``.
     """
 
-    DEPTH = 16
-
-    def __init__(self, *, width):
+    def __init__(self, *, width, depth=16):
         self._width = width
+        self._depth = depth
         super().__init__({
             "reserve": In(1),
             "room": Out(1, init=1),
@@ -49,10 +51,16 @@ class PipelineQueue(wiring.Component):
     def width(self):
         return self._width
 
+    @property
+    def depth(self):
+        return self._depth
+
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.memory = memory = Memory(shape=self._width, depth=self.DEPTH, init=[],
+        depth = self._depth
+
+        m.submodules.memory = memory = Memory(shape=self._width, depth=depth, init=[],
                                               attrs={"ram_style": "distributed"})
         write_port = memory.write_port()
         read_port = memory.read_port(domain="comb")
@@ -67,12 +75,12 @@ class PipelineQueue(wiring.Component):
             m.d.sync += read_port.addr.eq(read_port.addr + 1)
 
         # The flags come from a few bits each, not from the sums: `r_en` comes late in its cycle.
-        used = Signal(range(self.DEPTH + 1))
-        level = Signal(range(self.DEPTH + 1))
+        used = Signal(range(depth + 1))
+        level = Signal(range(depth + 1))
         m.d.sync += [
             used.eq(used + self.reserve - self.r_en),
-            self.room.eq(self.r_en | (used < self.DEPTH - 1)
-                         | ((used == self.DEPTH - 1) & ~self.reserve)),
+            self.room.eq(self.r_en | (used < depth - 1)
+                         | ((used == depth - 1) & ~self.reserve)),
             level.eq(level + self.w_en - self.r_en),
             self.ready.eq(self.w_en | (level > 1) | (self.ready & ~self.r_en)),
         ]

@@ -342,13 +342,16 @@ class SdramScheduler(wiring.Component):
         m.d.comb += [pins.dq_o.eq(shifted), pins.dq_oe.eq(driven[0])]
 
         # The first datum is in dq_i at the earliest CAS latency + 2 cycles after the decision (two
-        # registers on the way, one back, the chip's clock ahead of ours), the word 4 later.
+        # registers on the way, one back, the chip's clock ahead of ours), the word 4 later; a
+        # register more, because the pads lie far from here.
         # The flag that goes with it is a register too, hence one cycle less.
-        least = config.cas_latency + 4
+        least = config.cas_latency + 5
         reading = Signal(least + DELAYS)
+        datum = Signal(DATA_BITS, reset_less=True)
         m.d.sync += [
-            reading.eq(Cat(go_read, reading)), self.r_data.eq(Cat(self.r_data[DATA_BITS:],
-                                                                  pins.dq_i)),
+            reading.eq(Cat(go_read, reading)),
+            datum.eq(pins.dq_i),
+            self.r_data.eq(Cat(self.r_data[DATA_BITS:], datum)),
         ]
         m.d.sync += self.r_valid.eq(reading[least:].bit_select(self.delay, 1))
 

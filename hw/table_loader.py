@@ -105,8 +105,16 @@ class TableLoader(wiring.Component):
         m.d.comb += [fire.eq(transfer & self.enable), self.i.ready.eq(~full | fire)]
         with m.If(fire):
             m.d.sync += full.eq(0)
+        # A word and where it goes are in registers before it spreads over the set; it lands in the
+        # cycle before a transfer at the latest.
+        word = Signal(self._word_bits, reset_less=True)
+        place = Signal(self.set_words)
+        m.d.sync += [word.eq(self.i.payload), place.eq(0)]
+        for index in range(self.set_words):
+            with m.If(place[index]):
+                m.d.sync += collected.word_select(index, self._word_bits).eq(word)
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += collected.word_select(fill, self._word_bits).eq(self.i.payload)
+            m.d.sync += place.eq(1 << fill)
             with m.If(fill == self.set_words - 1):
                 m.d.sync += [fill.eq(0), full.eq(1)]
             with m.Else():

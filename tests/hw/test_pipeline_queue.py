@@ -6,19 +6,19 @@ from hw.pipeline_queue import PipelineQueue
 from sim.ports import simulate
 
 
-@pytest.mark.parametrize("latency", [1, 7])
+@pytest.mark.parametrize(("latency", "depth"), [(1, 16), (7, 16), (20, 32)])
 @pytest.mark.parametrize("taken_rate", [0.1, 0.5, 1.0])
-def test_reserved_entries_arrive(latency, taken_rate):
+def test_reserved_entries_arrive(latency, depth, taken_rate):
     """Entries come ``latency`` cycles after their reservation; ``room`` is exact."""
     rng = np.random.default_rng(latency)
-    dut = PipelineQueue(width=12)
+    dut = PipelineQueue(width=12, depth=depth)
     pipeline = [None] * latency
     given, taken = [], []
 
     async def testbench(ctx):
         reserved = 0
         for _ in range(1500):
-            assert ctx.get(dut.room) == (reserved < dut.DEPTH)
+            assert ctx.get(dut.room) == (reserved < dut.depth)
             reserve = bool(ctx.get(dut.room)) and rng.random() < 0.9
             ctx.set(dut.reserve, reserve)
             arriving = pipeline.pop()

@@ -1,6 +1,6 @@
 import pytest
 
-from gen.block_ram import absorb_output_registers
+from gen.netlist import absorb_output_registers, fold_constant_registers
 
 
 def block(*, width, outputs):
@@ -76,4 +76,40 @@ def test_output_with_another_load_stays():
 def test_inverted_clock_stays():
     cells = {"ram": block(width=18, outputs={"DOB0": 10}), "a": flip_flop(10, 20)}
     cells["ram"]["parameters"]["CLKBMUX"] = "INV"
+    assert absorb_output_registers(netlist(cells)) == 0
+
+
+def lut4(contents, inputs, output):
+    ports = dict(zip("ABCD", ([net] for net in inputs), strict=True)) | {"Z": [output]}
+    return {"type": "LUT4", "connections": ports, "parameters": {"INIT": f"{contents:016b}"},
+            "port_directions": {port: "output" if port == "Z" else "input" for port in ports}}
+
+
+def test_register_that_stays_zero_is_folded():
+    cells = {"next": lut4(0x8888, (5, 6, "0", "0"), 4), "zero": flip_flop(4, 5),
+             "user": lut4(0x6666, (7, 5, "0", "0"), 8)}
+    assert fold_constant_registers(netlist(cells)) == 1
+    assert sorted(cells) == ["user"]
+    user = cells["user"]
+    assert user["connections"]["B"] == ["1"]
+    assert user["parameters"]["INIT"] == f"{0xaaaa:016b}"      # A, whatever B is
+
+
+@pytest.mark.parametrize(("contents", "regset", "outputs"), [
+    (0xeeee, "RESET", []),                         # zero | x: becomes 1
+    (0x8888, "SET", []),                           # starts at 1
+    (0x8888, "RESET", [4]),                        # the table is used elsewhere
+    (0x8888, "RESET", [5])])                       # the register is an output
+def test_other_registers_stay(contents, regset, outputs):
+    cells = {"next": lut4(contents, (5, 6, "0", "0"), 4),
+             "register": flip_flop(4, 5, regset=regset),
+             "user": lut4(0x6666, (7, 5, "0", "0"), 8)}
+    assert fold_constant_registers(netlist(cells, outputs)) == 0
+    assert len(cells) == 3 and cells["user"]["connections"]["B"] == [5]
+
+
+def test_nothing_is_absorbed_twice():
+    cells = {"ram": block(width=18, outputs={"DOB0": 10}), "a": flip_flop(10, 20),
+             "b": flip_flop(20, 30)}
+    assert absorb_output_registers(netlist(cells)) == 1
     assert absorb_output_registers(netlist(cells)) == 0
