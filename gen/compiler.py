@@ -24,7 +24,7 @@ from gen.layout import (
     pack_tile,
 )
 from gen.residency import Buffer, OUTSIDE, Residency, turns
-from gen.schedule import reads
+from gen.schedule import FIRE, reads, SUM
 from hw.config import CoreConfig, MEMBRANE_BITS
 from hw.descriptor import (
     Array,
@@ -200,7 +200,8 @@ class _Compiler:
         self.hazards = Hazards(
             {POOL: config.pool_words, PSUM: config.psum_words}, len(LAYOUTS), config.queue_depth)
         self.streams = _Stream()
-        self.psum_next = 0
+        self.psum_rings = {}
+        self.summed = 0
         self.maps = {}
         self.strips = {}
         self.layer = ""
@@ -301,12 +302,20 @@ class _Compiler:
                       length=length, count=1)
             left, start = left - length, start + length
 
-    def partial_sums(self, words):
+    def share_partial_sums(self, group):
+        """Divide the partial sums where a depthwise convolution runs beside other operators."""
+        words = max((self.residency.partial_sums(self.network.ops[step.op], step.high - step.low)
+                     for step in group.steps if step.half), default=0)
+        rest = [words, words, self.config.psum_words]
+        self.psum_rings = {True: [0, 0, words] if words else rest, False: rest}
+
+    def partial_sums(self, words, *, depthwise=False):
         """A ring through the partial sums: later tiles find room while earlier ones drain."""
-        if self.psum_next + words > self.config.psum_words:
-            self.psum_next = 0
-        start = self.psum_next
-        self.psum_next += words
+        ring = self.psum_rings[depthwise]
+        low, start, high = ring
+        if start + words > high:
+            start = low
+        ring[1] = start + words
         return start
 
     def once(self, make, *key):
@@ -395,13 +404,24 @@ class _Compiler:
                 Attention: self._attention, Pool: self._pool}
         for group in self.residency.groups:
             self.group, self.loaded = group, {}
+            self.share_partial_sums(group)
             for step in group.steps:
                 op = self.network.ops[step.op]
                 self.layer = op.name
-                self.strips[op.name] = self.strips.get(op.name, 0) + 1
-                emit[type(op)](op, step.low, step.high)
+                self.strips[op.name] = self.strips.get(op.name, 0) + self._begins(step)
+                emit[type(op)](op, step)
         self.layer = "end"
         return self._link()
+
+    @staticmethod
+    def _begins(step):
+        """Whether a step is the first, or all, of a strip."""
+        return step.group in (None, 0) and step.half != FIRE
+
+    @staticmethod
+    def _groups(tensor, step):
+        """Channel groups of an output that a step is about."""
+        return range(tensor.groups) if step.group is None else [step.group]
 
     def _neuron(self, op, views, psum, group):
         """NEURON descriptors (with their constants) for the strip of one output group.
@@ -491,8 +511,9 @@ class _Compiler:
         return outputs | inputs, outputs.values()
 
     def _tile_views(self, op, low, high, group):
-        """The same for membranes that are moved one channel group at a time: one of it."""
-        views, stored = {}, []
+        """(views by name, those to load, those to store) of the membranes that are moved one
+        channel group at a time: one of it."""
+        views, loaded, stored = {}, [], []
         for role, names in (("in", op.epilogue.inputs), ("out", op.epilogue.outputs)):
             for name in names:
                 if self.group.by_tile(name):
@@ -502,11 +523,8 @@ class _Compiler:
                     view = _View(tensor, Buffer(buffer.address + turn, tensor.height), (low, high),
                                  MEMORY, first_row=low)
                     views[name] = view
-                    if role == "in":
-                        self._move(view, UnitKind.LOAD, low, high)
-                    else:
-                        stored.append(view)
-        return views, stored
+                    (loaded if role == "in" else stored).append(view)
+        return views, loaded, stored
 
     def _make_tiles(self):
         """Array tiles of every operator: by output group, ((dy, dx), memory words) each."""
@@ -551,16 +569,30 @@ class _Compiler:
             np.array([pack(TileHeader, offset=offset, dy=dy, dx=dx), *blank], np.uint64),
             pack_tile(tile))) for offset, dy, dx, tile in tiles]
 
-    def _array(self, op, source, target, group, *, psum, first, rows, stride=1):
-        """ARRAY descriptors (with their weights): output rows from ``first`` of one group."""
+    def _array(self, op, source, target, group, *, psum, first, rows, stride=1, loaded=()):
+        """ARRAY descriptors (with their weights): output rows from ``first`` of one group.
+
+        Views ``loaded`` come meanwhile: behind as many weights as fill their buffer, or half of
+        them, so that the array has work until then and the rest arrives in time.
+        """
         tiles = self.tiles[op.name][group]
         origin, ring = source.origin()
         width = target.width
         limit = (1 << Array.as_shape()["tiles"].width) - 1
         for start in range(0, len(tiles), limit):
             taps, words = zip(*tiles[start:start + limit], strict=True)
-            self.stream(Destination.WEIGHT, self.once(
-                lambda w=words: np.concatenate(w), op.name, "tiles", group, start))
+            first_tiles = len(words)
+            if loaded and start == 0:
+                first_tiles = max(self.config.weight_fifo_words // self.config.tile_words,
+                                  first_tiles // 2)
+            for low, high in ((0, first_tiles), (first_tiles, len(words))):
+                if low < len(words):
+                    self.stream(Destination.WEIGHT, self.once(
+                        lambda w=words[low:high]: np.concatenate(w), op.name, "tiles", group,
+                        start + low))
+                if start == low == 0:
+                    for view in loaded:
+                        self._move(view, UnitKind.LOAD, *view.rows)
             self.emit(UnitKind.ARRAY, reads=source.intervals(),
                       writes=[(PSUM, psum, psum + rows * width)], source=source.buffer.address,
                       row_stride=source.map.row_words, ring=ring,
@@ -570,42 +602,53 @@ class _Compiler:
                       first_row=first - origin // stride, out_rows=rows, out_width=width,
                       tiles=len(taps), psum=psum, accumulate=int(start > 0), taps=taps)
 
-    def _conv(self, op, low, high):
+    def _conv(self, op, step):
+        low, high = step.low, step.high
         out = self.maps[next(iter(op.outputs))]
         image = op.source == "image"
         stride, fold = (1, 1) if image else (op.stride, self.folds[op.name])
         source = self.view(op.source, "in", *reads(op, low, high, self.maps)[op.source], fold)
         views, stored = self._epilogue_views(op, low, high)
-        for group in range(out.groups):
+        for group in self._groups(out, step):
             psum = self.partial_sums((high - low) * out.width)
-            tile_views, tile_stored = self._tile_views(op, low, high, group)
+            tile_views, tile_loaded, tile_stored = self._tile_views(op, low, high, group)
             self._array(op, source, out, group, psum=psum, first=low, rows=high - low,
-                        stride=stride)
+                        stride=stride, loaded=tile_loaded)
             self._neuron(op, views | tile_views, psum, group)
             self.finish(tile_stored)
-        self.finish(stored)
+        if step.group in (None, out.groups - 1):
+            self.finish(stored)
 
-    def _depthwise(self, op, low, high):
-        out = self.maps[op.epilogue.z]
-        source = self.view(op.source, "in", *reads(op, low, high, self.maps)[op.source])
-        views, stored = self._epilogue_views(op, low, high)
+    def _depthwise(self, op, step):
+        """A strip, or one half of a channel group of it."""
+        out, low, high = self.maps[op.epilogue.z], step.low, step.high
         count = (high - low) * out.width
-        origin, ring = source.origin()
-        for group in range(out.groups):
-            psum = self.partial_sums(count)
-            self.stream(Destination.DEPTHWISE, self.once(lambda g=group: pack_depthwise(
-                self._spread(op.weight, source.map, g)), op.name, "taps", group))
-            self.emit(UnitKind.DEPTHWISE, reads=source.intervals(),
-                      writes=[(PSUM, psum, psum + count)], mode=DepthwiseMode.LEVEL,
-                      kernel=op.weight.shape[-1],
-                      source=source.buffer.address + group * source.map.planes,
-                      row_stride=source.map.row_words, ring=ring,
-                      position_stride=source.map.position_words, height=out.height - origin,
-                      width=out.width, first_row=low - origin, out_rows=high - low, psum=psum)
-            self._neuron(op, views, psum, group)
-        self.finish(stored)
+        views, stored = self._epilogue_views(op, low, high)
+        for group in self._groups(out, step):
+            if step.half != FIRE:
+                self.summed = self.partial_sums(count, depthwise=True)
+                self._depthwise_sums(op, low, high, group)
+            if step.half != SUM:
+                self._neuron(op, views, self.summed, group)
+        if step.half != SUM and step.group in (None, out.groups - 1):
+            self.finish(stored)
 
-    def _rep_conv(self, op, low, high):
+    def _depthwise_sums(self, op, low, high, group):
+        out, psum = self.maps[op.epilogue.z], self.summed
+        source = self.view(op.source, "in", *reads(op, low, high, self.maps)[op.source])
+        origin, ring = source.origin()
+        self.stream(Destination.DEPTHWISE, self.once(lambda: pack_depthwise(
+            self._spread(op.weight, source.map, group)), op.name, "taps", group))
+        self.emit(UnitKind.DEPTHWISE, reads=source.intervals(),
+                  writes=[(PSUM, psum, psum + (high - low) * out.width)],
+                  mode=DepthwiseMode.LEVEL, kernel=op.weight.shape[-1],
+                  source=source.buffer.address + group * source.map.planes,
+                  row_stride=source.map.row_words, ring=ring,
+                  position_stride=source.map.position_words, height=out.height - origin,
+                  width=out.width, first_row=low - origin, out_rows=high - low, psum=psum)
+
+    def _rep_conv(self, op, step):
+        low, high = step.low, step.high
         out = self.maps[op.epilogue.z]
         source = self.view(op.source, "in", *reads(op, low, high, self.maps)[op.source])
         first, last = source.rows
@@ -624,7 +667,8 @@ class _Compiler:
             self._neuron(op, views, psum + inner, group)
         self.finish(stored)
 
-    def _attention(self, op, low, high):
+    def _attention(self, op, step):
+        low, high = step.low, step.high
         out = self.maps[op.level]
         words, slot = head_slot(out.channels // op.heads, self.config.rows)
         query, key, value = (self.view(name, "in", low, high)
@@ -643,7 +687,8 @@ class _Compiler:
                       slot_log2=slot.bit_length() - 1)
         self.finish([target])
 
-    def _pool(self, op, low, high):
+    def _pool(self, op, step):
+        low, high = step.low, step.high
         source_map = self.maps[op.source]
         source = self.view(op.source, "in", 0, source_map.height)
         target = self.view(op.level, "out", low, high)

@@ -32,8 +32,8 @@ BUFFER_WORDS = 512
 """Depth of the stream buffers for an SDRAM: that of a block RAM at its widest, which takes no
 more of them than a shorter one."""
 
-SDRAM_WORD_CYCLES = 25
-"""What a word of SDRAM traffic is worth to the compiler, in cycles. A word takes about 4; traffic
+SDRAM_WORD_CYCLES = 9
+"""What a word of SDRAM traffic is worth to the compiler, in cycles. A word takes about 3; traffic
 comes before cycles, because stages 3 and 4 wait for their weights whatever the compiler does."""
 
 DESCRIPTORS = 1 << 16

@@ -1,13 +1,13 @@
 """Where tensors live: fused groups, strip heights, pool addresses and spill addresses."""
 
 from dataclasses import dataclass, field
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 from math import gcd, inf, lcm
 
 import numpy as np
 
 from gen.error import DoesNotFit
-from gen.schedule import alive_rows, reads, strip_order
+from gen.schedule import alive_rows, FIRE, reads, strip_order, SUM
 from hw.config import LEVEL_PLANES, MEMBRANE_BITS
 from hw.descriptor import RING_UNIT
 from model.graph import Attention, Conv, Depthwise, Fire, Integrate, Pool, RepConv, Requantise
@@ -39,7 +39,8 @@ class Buffer:
 class Group:
     """Operators ``start..end`` that run strip by strip, in the order of ``steps``.
 
-    ``heights`` are rows of a strip by operator. ``spilled`` are those of the tensors made and used
+    ``heights`` are rows of a strip by operator; ``apart`` is as for
+    :func:`gen.schedule.strip_order`. ``spilled`` are those of the tensors made and used
     inside that go through memory all the same. ``rings`` maps (tensor, role) of everything not
     resident to (owner of the ring, its rows), ``buffers`` to its words; the role is "in" (loaded)
     or "out" (to be stored) for tensors in memory, "" for those that roll. ``cost`` is in cycles.
@@ -52,6 +53,7 @@ class Group:
     spilled: frozenset
     rings: dict
     cost: float
+    apart: bool
     buffers: dict = field(default_factory=dict)
 
     def by_tile(self, name):
@@ -246,14 +248,17 @@ class Residency:
         key = start, end, free.gaps, frozenset(names & spilled), frozenset(names & inside)
         known, group = self._plans.get(key, (-1, None))
         if group is None and known < limit:
-            group = self._best_group(start, end, free, inside & names, spilled, limit)
+            found = [self._best_group(start, end, free, inside & names, spilled, limit, apart)
+                     for apart in self._orders(range(start, end))]
+            group = min(filter(None, found), key=lambda plan: plan.cost, default=None)
             self._plans[key] = limit, group
         return group
 
-    def _best_group(self, start, end, free, inside, spilled, limit):
+    def _best_group(self, start, end, free, inside, spilled, limit, apart):
         """Cheapest strip heights and spills found that fit.
 
-        A price on every pool word makes the operators choose lower strips; what then does not fit
+        With ``apart`` a depthwise convolution runs beside the others; the cheapest heights of
+        :meth:`_alike` that fit are where to begin. Otherwise a price on every pool word makes the operators choose lower strips; what then does not fit
         is spilled, the most words freed for a word moved first. The cheapest of a range of prices
         is improved by changing heights of two operators at a time.
         """
@@ -263,23 +268,37 @@ class Residency:
         stored = {name for op in self._ops[start:end] for name in op.outputs if name in spilled}
         outside = sum(self._maps[name].memory_words for name in (*loaded, *stored))
 
-        def plan(heights, extra):
-            moved = outside + 2 * sum(self._maps[name].memory_words for name in extra)
-            cost = self._word_cycles * moved + sum(
+        def rough(heights):
+            return self._busy(heights, apart) + sum(
                 self._heights[number][rows] for number, rows in heights.items())
+
+        def plan(heights, extra):
+            if apart and not self._apart(heights):
+                return None
+            moved = outside + 2 * sum(self._maps[name].memory_words for name in extra)
+            cost = self._word_cycles * moved + rough(heights)
             if cost >= best.cost:
                 return None
-            steps = strip_order(self._ops, numbers, heights, self._maps, ahead=int(__import__('os').environ.get('AHEAD','1')))
+            steps = strip_order(self._ops, numbers, heights, self._maps,
+                                limits=self._first_limits(heights, apart), apart=apart)
             return Group(start, end, heights, steps, extra,
-                         self._rings(steps, inside, spilled | extra), cost)
+                         self._rings(steps, inside, spilled | extra), cost, apart)
 
         def words(group):
             found = self._words(start, end, group.rings, inside, spilled | group.spilled)
             self._smallest = min(self._smallest, sum(found.values()))
             return found
 
-        best, tried = Group(start, end, {}, [], frozenset(), {}, limit), []
-        for price in PRICES:
+        best, tried = Group(start, end, {}, [], frozenset(), {}, limit, apart), []
+        alike = filter(self._apart, self._alike(numbers)) if apart else ()
+        for heights in sorted(alike, key=rough):
+            group = plan(heights, frozenset())
+            if group is None:
+                break
+            if self._fits(free, words(group)):
+                best = group
+                break
+        for price in () if apart else PRICES:
             heights = {number: self._priced_height(number, price) for number in numbers}
             if heights in tried:
                 continue
@@ -307,6 +326,74 @@ class Residency:
                     best, better = group, True
         return best if best.steps else None
 
+    def _sides(self, heights):
+        """Most partial sums of a strip: (of depthwise convolutions, of others)."""
+        words = [0, 0]
+        for number, rows in heights.items():
+            op = self._ops[number]
+            side = int(not isinstance(op, Depthwise))
+            words[side] = max(words[side], self.partial_sums(op, rows))
+        return words
+
+    def _apart(self, heights):
+        """Whether the partial sums of a depthwise convolution and of the other operators' strips
+        have room side by side, so that it can run beside them."""
+        alone, others = self._sides(heights)
+        return bool(alone and others) and alone + others <= self._config.psum_words
+
+    def _first_limits(self, heights, apart):
+        """Most rows of first strips: those that leave room for others' partial sums."""
+        limits, sides = {}, self._sides(heights)
+        for number, rows in heights.items():
+            free = self._config.psum_words
+            if apart:
+                free -= sides[isinstance(self._ops[number], Depthwise)]
+            fit = [h for h in self._heights[number]
+                   if self.partial_sums(self._ops[number], h) <= free]
+            limits[number] = max(fit, default=rows)
+        return limits
+
+    def _busy(self, heights, apart):
+        """Cycles for which array or depthwise unit work; where partial sums have no room for two
+        strips, the neuron core's come on top."""
+        alone, _ = self._sides(heights)
+        depthwise = array = 0
+        for number, rows in heights.items():
+            op = self._ops[number]
+            if isinstance(op, Depthwise):
+                depthwise += self._through(op)
+            elif isinstance(op, Conv):
+                out, source = (self._maps[name] for name in (next(iter(op.outputs)), op.source))
+                array += self._tiles[op.name] * out.height * out.width * source.planes
+                free = self._config.psum_words - (alone if apart else 0)
+                if 2 * self.partial_sums(op, rows) > free:
+                    array += (out.groups * out.height * out.width * self._neuron_cycles(op))
+        return max(depthwise, array) if apart else depthwise + array
+
+    def _through(self, op):
+        """Cycles of the depthwise unit for a map."""
+        out = self._maps[next(iter(op.outputs))]
+        passes = op.weight.shape[-1] * self._config.rows // self._config.depthwise_lanes
+        return 3 * passes * out.groups * out.height * out.width
+
+    def _orders(self, numbers):
+        """Whether steps can be in the order that runs a depthwise convolution apart: which are
+        worth trying."""
+        alone = [isinstance(self._ops[number], Depthwise) for number in numbers]
+        return (False, True) if sum(alone) == 1 < len(alone) else (False,)
+
+    def _alike(self, numbers):
+        """Heights to begin with where a depthwise convolution runs apart: alike for all operators
+        before, and for all behind its reader."""
+        alone = next(n for n in numbers if isinstance(self._ops[n], Depthwise))
+        parts = [[n for n in numbers if n < alone], [alone], [n for n in numbers if n == alone + 1],
+                 [n for n in numbers if n > alone + 1]]
+        choices = [[{n: rows for n in part} for rows in sorted(set.intersection(
+            *(set(self._heights[n]) for n in part)), reverse=True)] if part else [{}]
+            for part in parts]
+        for before, beside, reader, behind in product(*choices):
+            yield before | beside | reader | behind
+
     def _priced_height(self, number, price):
         """Cheapest strip height where a pool word costs ``price`` cycles."""
         op = self._ops[number]
@@ -330,7 +417,11 @@ class Residency:
             op = self._ops[number]
             mine = [(index, step.low, step.high) for index, step in enumerate(steps)
                     if step.op == number]
-            index, low, high = np.array(mine).T
+            # What is summed up is still being read until it is fired.
+            reading, writing = (
+                np.array([(index, step.low, step.high) for index, step in enumerate(steps)
+                          if step.op == number and step.half in halves]).T
+                for halves in ((None, SUM, FIRE), (None, FIRE)))
             old, new = self._in_place(number)
             tiles = self._by_tile(number, spilled)
             if tiles:
@@ -341,14 +432,14 @@ class Residency:
             elif new is not None and ring(old, "in") and ring(new, "out"):
                 key = ring(old, "in")
                 owners[ring(new, "out")] = owners.get(key, key)
-            used = [(ring(name, "in"), span)
-                    for name, span in reads(op, low, high, self._maps).items()]
-            used += [(ring(name, "out"), (low, high)) for name in op.outputs
+            used = [(ring(name, "in"), reading[0], *span)
+                    for name, span in reads(op, *reading[1:], self._maps).items()]
+            used += [(ring(name, "out"), *writing) for name in op.outputs
                      if name not in self.dead]
-            for key, span in used:
+            for key, *touch in used:
                 if key is not None and key not in tiles:
                     owner = owners.setdefault(key, key)
-                    touches.setdefault(owner, []).append((index, *span))
+                    touches.setdefault(owner, []).append(tuple(touch))
             source = ring(op.inputs[0], "in")
             if source and isinstance(op, Conv) and op.source != "image":
                 unit[source] = lcm(unit.get(source, 1), op.stride)
@@ -431,35 +522,29 @@ class Residency:
             return {out.height: 0}
         config = self._config
         words, tiles = self._weights(op)
-        neuron = self._neuron_cycles(op)
-        load = 17 * config.rows // config.load_columns
-        start, through = load * tiles, 0      # cycles of a strip, of a position
+        start = 17 * config.rows // config.load_columns * tiles   # cycles of a strip
         if not isinstance(op, Conv):
             kernel = op.weight.shape[-1] if isinstance(op, Depthwise) else 3
             passes = kernel * config.rows // config.depthwise_lanes
-            through = 3 * passes
             start += out.groups * (kernel * config.rows // 2 + 16 * passes)
-
-        def psums(rows):
-            inner = min(rows + 2, out.height) if isinstance(op, RepConv) else 0
-            return (rows + inner) * out.width
-
         costs = {}
         for strips in range(1, out.height + 1):
             rows = -(-out.height // strips)
-            if rows in costs or rows > self._strip_rows or psums(rows) > config.psum_words:
-                continue
-            strips = -(-out.height // rows)
-            # What follows can begin when the first strip is through. The neuron core works beside
-            # the array where two tiles have room in the partial sums.
-            cycles = rows * out.width * (through + neuron)
-            if 2 * psums(rows) > config.psum_words:
-                cycles += out.groups * out.height * out.width * neuron
-            costs[rows] = strips * (self._word_cycles * words + start) + cycles
+            if (rows not in costs and rows <= self._strip_rows
+                    and self.partial_sums(op, rows) <= config.psum_words):
+                # What follows can begin when the first strip is through.
+                costs[rows] = (-(-out.height // rows) * (self._word_cycles * words + start)
+                               + rows * out.width * self._neuron_cycles(op))
         if not costs:
-            raise DoesNotFit(f"partial sums for one row of {op.name}", needed=psums(1),
-                             available=config.psum_words)
+            raise DoesNotFit(f"partial sums for one row of {op.name}",
+                             needed=self.partial_sums(op, 1), available=config.psum_words)
         return costs
+
+    def partial_sums(self, op, rows):
+        """Partial sums of one channel group of a strip."""
+        out = self._maps[next(iter(op.outputs))]
+        inner = min(rows + 2, out.height) if isinstance(op, RepConv) else 0
+        return (rows + inner) * out.width
 
     def _weights(self, op):
         """(memory words of weights and constants, array tiles) that one strip takes."""

@@ -7,16 +7,27 @@ import numpy as np
 from model.graph import Attention, Conv, Depthwise, Pool, RepConv
 
 
-__all__ = ["Step", "alive_rows", "reads", "strip_order"]
+__all__ = ["FIRE", "SUM", "Step", "alive_rows", "first_strips", "reads",
+           "strip_order", "wanted"]
+
+
+SUM, FIRE = "sum", "fire"
+"""Halves of a strip of a depthwise convolution that runs beside others."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Output rows ``low..high`` of operator number ``op`` of the network."""
+    """Output rows ``low..high`` of operator number ``op`` of the network.
+
+    With ``group`` only of this channel group, and with ``half`` (:data:`SUM` or :data:`FIRE`) only
+    this half of it.
+    """
 
     op: int
     low: int
     high: int
+    group: int | None = None
+    half: str | None = None
 
 
 def _window(op, maps):
@@ -42,47 +53,139 @@ def reads(op, low, high, maps):
     return {name: window if name in sources else (low, high) for name in op.inputs}
 
 
-def strip_order(ops, numbers, heights, maps, *, ahead=0):
+def wanted(ops, numbers, maps):
+    """By operator, a function of (low, high): makers among ``numbers`` of what output rows
+    ``low..high`` read, and how many of their rows must be made."""
+    makers = {name: number for number in numbers for name in ops[number].outputs}
+
+    def rows(number):
+        op = ops[number]
+        stride, _, after = _window(op, maps)
+        sources = [(makers[name], maps[name].height, *((stride, after) if index == 0 else (1, 1)))
+                   for index, name in enumerate(op.inputs) if name in makers]
+        return lambda low, high: [(maker, min((high - 1) * stride + after, height))
+                                  for maker, height, stride, after in sources]
+
+    return {number: rows(number) for number in numbers}
+
+
+def first_strips(ops, numbers, heights, limits, maps):
+    """Rows of the first strip of every operator: its strips end where those of its reader need.
+
+    A reader of a window needs some rows more than it makes. Strips that end just there leave no
+    rows lying that nobody needs yet. The first one is that much taller, or lower: where it would
+    be taller than ``limits[number]``, and where its input is loaded, for which room is needed.
+    """
+    made = {name for number in numbers for name in ops[number].outputs}
+    ends = {}                      # number -> rows after which its strips end, modulo its height
+    readers = {name: number for number in reversed(numbers) for name in ops[number].inputs[:1]}
+    first = {}
+    for number in reversed(numbers):
+        height = heights[number]
+        reader = next((readers[name] for name in ops[number].outputs if name in readers), None)
+        offset = 0
+        if reader is not None and reader > number:
+            stride, _, after = _window(ops[reader], maps)
+            offset = ((ends[reader] - 1) * stride + after) % height
+        ends[number] = offset
+        total = maps[next(iter(ops[number].outputs))].height
+        taller = offset + height <= limits[number] and ops[number].inputs[0] in made
+        first[number] = min(total, offset + height if taller else offset or height)
+    return first
+
+
+def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
     """Strips of the operators ``numbers``, depth first.
 
     The last operator whose next strip of ``heights[number]`` rows has its inputs goes next, so
-    that rows are used, and can be forgotten, as early as possible. With ``ahead`` they are inputs
-    only when their maker is that many strips further (or through), so that units find work while
-    the strips just begun are under way.
+    that rows are used, and can be forgotten, as early as possible. ``limits`` are those of
+    :func:`first_strips`, by default the heights.
+
+    With ``apart`` a depthwise convolution runs beside the others: between summing up a channel
+    group and firing it come its readers, their share of the operators further on, by channel
+    groups, and the inputs of its next strip.
 
     Returns
     -------
     list of Step
     """
-    makers = {name: number for number in numbers for name in ops[number].outputs}
+    wants = wanted(ops, numbers, maps)
     total = {number: maps[next(iter(ops[number].outputs))].height for number in numbers}
-    ends = {number: [0] for number in numbers}    # rows done after each strip so far
-    wants = {}
-    for number in numbers:
-        op = ops[number]
-        stride, _, after = _window(op, maps)
-        wants[number] = [
-            (makers[name], *((stride, after) if position == 0 else (1, 1)))
-            for position, name in enumerate(op.inputs) if name in makers]
-
-    def usable(maker):
-        done = ends[maker]
-        return done[-1] if done[-1] == total[maker] else done[max(0, len(done) - 1 - ahead)]
+    first = first_strips(ops, numbers, heights, limits or heights, maps)
+    made = dict.fromkeys(numbers, 0)
 
     def runs(number):
-        low = ends[number][-1]
-        high = min(low + heights[number], total[number])
-        return low < high and all(
-            usable(maker) >= min((high - 1) * stride + after, total[maker])
-            for maker, stride, after in wants[number])
+        return made[number] < total[number] and all(
+            made[maker] >= row for maker, row in wants[number](made[number], end(number)))
 
-    steps, backwards = [], list(reversed(numbers))
-    while (number := next(filter(runs, backwards), None)) is not None:
-        low = ends[number][-1]
-        high = min(low + heights[number], total[number])
-        steps.append(Step(number, low, high))
-        ends[number].append(high)
-    return steps
+    def end(number):
+        low = made[number]
+        return min(total[number], low + heights[number] if low else first[number])
+
+    def last(numbers):
+        return next(filter(runs, reversed(numbers)), None)
+
+    numbers, steps = list(numbers), []
+    beside = next((n for n in numbers if apart and isinstance(ops[n], Depthwise)), None)
+    if beside is None:
+        while (number := last(numbers)) is not None:
+            steps.append(Step(number, made[number], end(number)))
+            made[number] = steps[-1].high
+        return steps
+
+    def groups(number):
+        return maps[next(iter(ops[number].outputs))].groups
+
+    def parts(number):
+        """About how many steps there are of an operator, by channel groups."""
+        return -(-total[number] // heights[number]) * groups(number)
+
+    before = numbers[:numbers.index(beside)]
+    readers = [n for n in numbers if any(maker == beside for maker, _ in wants[n](0, 1))]
+    behind = [n for n in numbers[numbers.index(beside) + 1:] if n not in readers]
+    share, due = sum(map(parts, behind)), 0
+    begun = []    # what is left of a strip of an operator behind
+
+    def whole(number):
+        steps.append(Step(number, made[number], end(number)))
+        made[number] = steps[-1].high
+
+    def part():
+        """One channel group of the last operator behind that can go on."""
+        if not begun:
+            number = last(behind)
+            if number is None:
+                return False
+            begun.extend(Step(number, made[number], end(number), group)
+                         for group in range(groups(number)))
+        steps.append(begun.pop(0))
+        if not begun:
+            made[steps[-1].op] = steps[-1].high
+        return True
+
+    while True:
+        if not runs(beside):
+            number = last(readers + before)
+            if part():
+                continue
+            if number is None:
+                return steps
+            whole(number)
+            continue
+        low, high = made[beside], end(beside)
+        for group in range(groups(beside)):
+            steps.append(Step(beside, low, high, group, SUM))
+            while (reader := last(readers)) is not None:
+                whole(reader)
+            due += share
+            while due > 0 and part():
+                due -= parts(beside)
+            due = min(due, 0)
+            if group == groups(beside) - 1:
+                made[beside] = high          # not yet fired, but nobody reads it in between
+                while not runs(beside) and (maker := last(before)) is not None:
+                    whole(maker)
+            steps.append(Step(beside, low, high, group, FIRE))
 
 
 def alive_rows(count, touches):
