@@ -257,10 +257,11 @@ class Residency:
     def _best_group(self, start, end, free, inside, spilled, limit, apart):
         """Cheapest strip heights and spills found that fit.
 
-        With ``apart`` a depthwise convolution runs beside the others; the cheapest heights of
-        :meth:`_alike` that fit are where to begin. Otherwise a price on every pool word makes the operators choose lower strips; what then does not fit
-        is spilled, the most words freed for a word moved first. The cheapest of a range of prices
-        is improved by changing heights of two operators at a time.
+        With ``apart`` a depthwise convolution runs beside the others, and the cheapest heights of
+        :meth:`_alike` that fit are the first. Otherwise a price on every pool word makes the
+        operators choose lower strips; what then does not fit is spilled, the most words freed for
+        a word moved first, and the cheapest of a range of prices is the first. It is improved by
+        changing heights of two operators at a time.
         """
         numbers = range(start, end)
         loaded = {name for op in self._ops[start:end] for name in op.inputs
