@@ -190,8 +190,9 @@ class _View:
 
 
 class _Compiler:
-    def __init__(self, network, config, memory_words, word_cycles, strip_rows):
+    def __init__(self, network, config, memory_words, word_cycles, strip_rows, apart):
         self.network = network
+        self.apart = apart
         self.config = config
         self.word_cycles = word_cycles
         self.strip_rows = strip_rows
@@ -398,7 +399,7 @@ class _Compiler:
         tiles = {name: sum(map(len, groups)) for name, groups in self.tiles.items()}
         self.residency = Residency(self.network.ops, self.maps, tiles, self.config,
                                    word_cycles=self.word_cycles,
-                                   strip_rows=self.strip_rows)
+                                   strip_rows=self.strip_rows, apart=self.apart)
         self.hazards.add(MEMORY, self.residency.memory_words)
         emit = {Conv: self._conv, Depthwise: self._depthwise, RepConv: self._rep_conv,
                 Attention: self._attention, Pool: self._pool}
@@ -765,7 +766,7 @@ STRIP_ROWS = 127
 
 
 def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
-                    strip_rows=STRIP_ROWS):
+                    strip_rows=STRIP_ROWS, apart=True):
     """Compile an :class:`model.integer.IntegerNetwork` for one core.
 
     Parameters
@@ -779,6 +780,9 @@ def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
         they cannot be hidden. About 4.5 for 16-bit SDRAM at the clock of the core.
     strip_rows : int
         Most output rows of a strip, 1..127. Strips are as tall as pays otherwise.
+    apart : bool
+        Whether a depthwise convolution may run beside the other operators of its group, where the
+        estimate of the search says that it pays.
 
     Returns
     -------
@@ -791,4 +795,4 @@ def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
     """
     if not isinstance(strip_rows, int) or not 1 <= strip_rows <= STRIP_ROWS:
         raise InputError(f"Strip rows must be 1..{STRIP_ROWS}, not {strip_rows!r}")
-    return _Compiler(network, config, memory_words, word_cycles, strip_rows).compile()
+    return _Compiler(network, config, memory_words, word_cycles, strip_rows, apart).compile()

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from gen.compiler import compile_network
-from gen.cost import MemoryTiming, ON_CHIP
+from gen.cost import MemoryTiming, ON_CHIP, predict
 from gen.error import DoesNotFit, InputError
 from hw.config import CoreConfig, MEMORY_BITS
 from model.graph import Attention, Pool, RepConv
@@ -253,7 +253,16 @@ class _Search:
             options["word_cycles"] = SDRAM_WORD_CYCLES
         if "strip_rows" in self.overrides:
             options["strip_rows"] = self.overrides["strip_rows"]
-        program = compile_network(self.network, config.core, **options)
+        # The search only estimates; the cost model decides between its two ways.
+        programs, failure = [], None
+        for apart in (False, True):
+            try:
+                programs.append(compile_network(self.network, config.core, apart=apart, **options))
+            except DoesNotFit as error:
+                failure = error
+        if not programs:
+            raise failure
+        program = min(programs, key=lambda found: predict(found, config.timing).cycles)
         if len(program.descriptors) >= DESCRIPTORS:
             raise DoesNotFit("descriptors of a program", needed=len(program.descriptors),
                              available=DESCRIPTORS - 1, hint=config.describe())

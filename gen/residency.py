@@ -115,7 +115,8 @@ class Residency:
     of rows in the pool while the group of operators that makes and uses it runs, or lies in
     *memory*, with a ring for the rows just loaded or to be stored. Groups are merged and tensors
     spilled where that lowers the estimated cost: memory words moved, weighed by ``word_cycles``,
-    and the cycles that short strips and full partial sums cost the units.
+    and the cycles that short strips and full partial sums cost the units. ``apart`` allows a
+    depthwise convolution to run beside the other operators of its group.
 
     Attributes
     ----------
@@ -130,8 +131,9 @@ class Residency:
         Membranes that nobody reads: they are fired, but not written.
     """
 
-    def __init__(self, ops, maps, tiles, config, *, word_cycles, strip_rows):
+    def __init__(self, ops, maps, tiles, config, *, word_cycles, strip_rows, apart):
         self._ops, self._maps, self._tiles, self._config = ops, maps, tiles, config
+        self._apart_allowed = apart
         self._word_cycles = word_cycles
         self._strip_rows = strip_rows
         self._users = {name: [k for k, op in enumerate(ops) if name in op.inputs]
@@ -381,7 +383,8 @@ class Residency:
         """Whether steps can be in the order that runs a depthwise convolution apart: which are
         worth trying."""
         alone = [isinstance(self._ops[number], Depthwise) for number in numbers]
-        return (False, True) if sum(alone) == 1 < len(alone) else (False,)
+        possible = self._apart_allowed and sum(alone) == 1 < len(alone)
+        return (False, True) if possible else (False,)
 
     def _alike(self, numbers):
         """Heights to begin with where a depthwise convolution runs apart: alike for all operators
