@@ -781,8 +781,8 @@ def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
     strip_rows : int
         Most output rows of a strip, 1..127. Strips are as tall as pays otherwise.
     apart : bool
-        Whether a depthwise convolution may run beside the other operators of its group, where the
-        estimate of the search says that it pays.
+        A depthwise convolution runs beside the other operators of its group wherever there is
+        room.
 
     Returns
     -------

@@ -115,8 +115,8 @@ class Residency:
     of rows in the pool while the group of operators that makes and uses it runs, or lies in
     *memory*, with a ring for the rows just loaded or to be stored. Groups are merged and tensors
     spilled where that lowers the estimated cost: memory words moved, weighed by ``word_cycles``,
-    and the cycles that short strips and full partial sums cost the units. ``apart`` allows a
-    depthwise convolution to run beside the other operators of its group.
+    and the cycles that short strips and full partial sums cost the units. With ``apart``
+    a depthwise convolution runs beside the other operators of its group wherever there is room.
 
     Attributes
     ----------
@@ -250,9 +250,10 @@ class Residency:
         key = start, end, free.gaps, frozenset(names & spilled), frozenset(names & inside)
         known, group = self._plans.get(key, (-1, None))
         if group is None and known < limit:
-            found = [self._best_group(start, end, free, inside & names, spilled, limit, apart)
-                     for apart in self._orders(range(start, end))]
-            group = min(filter(None, found), key=lambda plan: plan.cost, default=None)
+            for apart in self._orders(range(start, end)):
+                group = self._best_group(start, end, free, inside & names, spilled, limit, apart)
+                if group is not None:
+                    break
             self._plans[key] = limit, group
         return group
 
@@ -380,11 +381,11 @@ class Residency:
         return 3 * passes * out.groups * out.height * out.width
 
     def _orders(self, numbers):
-        """Whether steps can be in the order that runs a depthwise convolution apart: which are
-        worth trying."""
+        """Orders of the steps to try, with a depthwise convolution apart or not; the first that
+        has room is taken."""
         alone = [isinstance(self._ops[number], Depthwise) for number in numbers]
         possible = self._apart_allowed and sum(alone) == 1 < len(alone)
-        return (False, True) if possible else (False,)
+        return (True, False) if possible else (False,)
 
     def _alike(self, numbers):
         """Heights to begin with where a depthwise convolution runs apart: alike for all operators
