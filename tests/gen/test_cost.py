@@ -14,8 +14,8 @@ SDRAM = MemoryTiming.of_sdram(clock_hz=100e6, engine_hz=80e6)
 
 
 def test_words_per_cycle_of_an_sdram():
-    # 100 MHz x 16 bit x 92 % is 184 MB/s: 0.2875 words of 8 bytes in a cycle of 80 MHz.
-    assert SDRAM.words_per_cycle == pytest.approx(0.2875)
+    # 100 MHz x 16 bit x 92.2 % is 184 MB/s: 0.288 words of 8 bytes in a cycle of 80 MHz.
+    assert SDRAM.words_per_cycle == pytest.approx(0.288125)
     faster = MemoryTiming.of_sdram(clock_hz=133e6, engine_hz=50e6, efficiency=1)
     assert faster.words_per_cycle == pytest.approx(0.665)
     assert SDRAM.latency == 20
