@@ -1,9 +1,10 @@
 # amaranth: UnusedElaboratable=no
 """What :mod:`gen.netlist` changes does what it did before.
 
-The netlists before and after run on the same random inputs in Icarus Verilog. yosys has no simulation model of DP16KD; the one here has what this
-project uses (Lattice FPGA-TN-02204: 18 bits true dual-port, 36 bits with one port for writing and
-one for reading, output registers with clock enables), and so have those of the logic cells.
+The netlists before and after run on the same random inputs in Icarus Verilog. yosys has no
+simulation model of DP16KD; the one here has what this project uses (Lattice FPGA-TN-02204: 18 bits
+true dual-port, 36 bits with one port for writing and one for reading, output registers with clock
+enables), and so have those of the logic cells.
 """
 
 import json
