@@ -178,7 +178,7 @@ def _ulx3s(suffix, *, idcode, comb, ebr, dsp, platform):
         clock_hz=CLOCK_HZ, target_hz=80_000_000,
         core_clocks_hz=tuple(mhz * 1_000_000 for mhz in (50, 60, 75, 80, 90, 100)),
         baud_rates=(2_000_000, 1_000_000),
-        comb=comb, ff=comb, ebr=ebr, dsp=dsp, comb_limit=0.81,
+        comb=comb, ff=comb, ebr=ebr, dsp=dsp, comb_limit=0.84,
         sdram=SDRAM, platform=platform, top=Ulx3sTop, sdram_phases=sdram_phases,
         loader="ulx3s", usb=(0x0403, 0x6015),
     )

@@ -33,7 +33,7 @@ class PsumPrefetch(wiring.Component):
     more : ``In(1)``
         A row is wanted behind those asked for.
     zero : ``In(1)``
-        That row is 0, and is not read.
+        That row is 0, and is not read; never behind one that is read, which would come later.
     step : ``Out(1)``
         It has been asked for.
     data : ``Out(ArrayLayout(width, lanes))``
