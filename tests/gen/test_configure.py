@@ -6,7 +6,7 @@ import pytest
 from boards import find_board
 from gen.compiler import compile_network
 from gen.configure import AcceleratorConfig, block_rams, derive, read_overrides, weight_words
-from gen.cost import ON_CHIP, predict
+from gen.cost import ON_CHIP, predict, SDRAM_EFFICIENCY
 from gen.error import DoesNotFit, InputError
 from hw.config import CoreConfig
 from model import zoo
@@ -51,7 +51,7 @@ def test_qsdt_t_on_ulx3s(tiny):
     assert program.memory_words <= config.memory_words
     assert sum(block_rams(config.core, config.onchip_words).values()) <= BOARD.ebr
     assert config.timing.words_per_cycle == pytest.approx(
-        BOARD.sdram.target_hz * 16 * 0.92 / (64 * 80e6))
+        BOARD.sdram.target_hz * 16 * SDRAM_EFFICIENCY / (64 * 80e6))
     prediction = predict(program, config.timing)
     assert prediction.cycles > program.payload.nbytes / 8 / config.timing.words_per_cycle
     assert {"array", "SDRAM", "attention"} <= {layer.bound for layer in prediction.layers.values()}
@@ -118,7 +118,7 @@ def test_weights_beyond_the_sdram(tiny):
 def test_sdram_clock_can_be_chosen(network):
     config, _ = derive(BOARD, network, {"memory": "sdram", "sdram_mhz": 100, "clock_mhz": 60})
     assert (config.sdram_clock_hz, config.clock_hz) == (100_000_000, 60_000_000)
-    assert config.timing.words_per_cycle == pytest.approx(100 * 16 * 0.92 / (64 * 60))
+    assert config.timing.words_per_cycle == pytest.approx(100 * 16 * SDRAM_EFFICIENCY / (64 * 60))
     assert config.to_dict()["memory"] == "sdram" and "SDRAM" in config.describe()
     with pytest.raises(InputError, match="SDRAM clock of ulx3s-85f must be one of .* not 91 MHz"):
         derive(BOARD, network, {"memory": "sdram", "sdram_mhz": 91})
