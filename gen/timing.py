@@ -20,6 +20,8 @@ __all__ = ["cli", "worst_paths"]
 
 
 CLOCK_TO_Q = {"TRELLIS_FF": 0.52, "DP16KD": 5.7, "TRELLIS_DPR16X4": 0.6}
+OUTPUT_REGISTER = 0.95
+"""From the clock to a block RAM's output that is registered inside (gen.netlist)."""
 SETUP = 0.2
 COMBINATIONAL = {"LUT4": 0.24, "PFUMX": 0.2, "L6MUX21": 0.2, "CCU2C": 0.45, "MULT18X18D": 3.93,
                  "TRELLIS_DPR16X4": 0.24}
@@ -60,7 +62,10 @@ class _Graph:
         for _, bit in inputs:
             self.loads[bit] += 1
         if kind in CLOCK_TO_Q:
-            self.launch.update((bit, CLOCK_TO_Q[kind]) for _, bit in outputs)
+            modes = cell.get("parameters", {})
+            self.launch.update(
+                (bit, OUTPUT_REGISTER if modes.get(f"REGMODE_{port[2:3]}") == "OUTREG"
+                 else CLOCK_TO_Q[kind]) for port, bit in outputs)
             self.ends += [(bit, name, port) for port, bit in inputs
                           if not port.startswith(("CLK", "WCK", "RAD"))]
         if kind in COMBINATIONAL:

@@ -31,6 +31,15 @@ def test_paths(module):
     assert slow[0] > fast[0] + 2 * 0.24
 
 
+@pytest.mark.parametrize(("mode", "launch"), [("NOREG", 5.7), ("OUTREG", 0.95)])
+def test_output_register_of_a_block_ram(module, mode, launch):
+    ram = {"type": "DP16KD", "connections": {"DOB0": [7]}, "port_directions": {"DOB0": "output"},
+           "parameters": {"REGMODE_A": "NOREG", "REGMODE_B": mode}}
+    module["cells"] |= {"ram": ram, "d": cell("TRELLIS_FF", Q=8, DI=7, CLK=9)}
+    path, = (path for path in worst_paths(module, 5) if path[1] == "d.DI")
+    assert path[2][0][0] == pytest.approx(launch)
+
+
 def test_not_a_netlist(tmp_path, capsys):
     path = tmp_path / "top.json"
     path.write_text(json.dumps({"modules": {}}))
