@@ -200,8 +200,7 @@ class ArrayUnit(wiring.Component):
 
         return m
 
-    def _finish(self, m, array, *, enable, finish, address, reading, unread,
-                drained):
+    def _finish(self, m, array, *, enable, finish, address, reading, unread, drained):
         """Read-modify-write of the partial sums of finished positions."""
         config = self._config
         flags, addresses = [finish], [address]

@@ -114,7 +114,7 @@ class DepthwiseUnit(wiring.Component):
         m.submodules.accumulate = accumulate = DepthwiseAccumulate(config=self._config)
         m.submodules.reads = reads = _MergeReads(config=self._config)
         wiring.connect(m, level.pool, wiring.flipped(self.pool))
-        # Targets are read ahead, inputs just in time.
+        # The inputs first: four cycles of a position wait for one, and many more for a target.
         wiring.connect(m, taps.psum, reads.a)
         wiring.connect(m, accumulate.psum_read, reads.b)
         wiring.connect(m, reads.psum, wiring.flipped(self.psum_read))
