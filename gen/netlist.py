@@ -5,9 +5,11 @@ place. :func:`improve` does all of them.
 """
 
 from collections import defaultdict
+from itertools import product
 
 
-__all__ = ["absorb_output_registers", "fold_constant_registers", "improve"]
+__all__ = ["absorb_operands", "absorb_output_registers", "fold_constant_inputs",
+           "fold_constant_registers", "improve"]
 
 
 _INPUTS = {"LUT4": {port: ("INIT", bit) for bit, port in enumerate("ABCD")},
@@ -21,9 +23,12 @@ _PLAIN = {"CLKMUX": "CLK", "LSRMUX": "LSR", "REGSET": "RESET"}
 
 
 def improve(netlist: dict) -> dict[str, int]:
-    """Apply all changes; returns the flip-flops that each of them took away."""
+    """Apply all changes; returns what each of them took away: flip-flops, look-up tables, wires
+    that are constant."""
     return {"absorbed_ff": absorb_output_registers(netlist),
-            "constant_ff": fold_constant_registers(netlist)}
+            "constant_ff": fold_constant_registers(netlist),
+            "absorbed_lut": absorb_operands(netlist),
+            "constant_inputs": fold_constant_inputs(netlist)}
 
 
 def _loads(module):
@@ -96,6 +101,133 @@ def _ignore(table, port):
     table["parameters"][parameter] = "".join(
         str(contents >> (index & ~(1 << bit)) & 1) for index in reversed(range(16)))
     table["connections"][port] = ["1"]
+
+
+def fold_constant_inputs(netlist: dict) -> int:
+    """Rewrite the tables of carry cells not to depend on inputs that are constant 0.
+
+    There is no constant 0 beside the cells: nextpnr wires each such input to a look-up table
+    that gives it, all over the chip. An input left open is 1.
+
+    Returns
+    -------
+    int
+        Inputs that need no wire any more.
+    """
+    folded = 0
+    for module in netlist["modules"].values():
+        for cell in module["cells"].values():
+            for port in _INPUTS["CCU2C"] if cell["type"] == "CCU2C" else ():
+                if cell["connections"][port] == ["0"]:
+                    _ignore(cell, port)
+                    folded += 1
+    return folded
+
+
+def absorb_operands(netlist: dict) -> int:
+    """Compute the operands of adders in the adders' own look-up tables.
+
+    yosys maps ``a + b`` to carry cells (CCU2C) that use two of the four inputs of each bit's table,
+    and what ``a`` and ``b`` are, such as ``x ^ negate`` or ``y & follow``, to tables before
+    them. A bit takes over both operands if each is a function of at most two nets: the one on the
+    inputs A and B, which alone decide about the carry generated, the other one on C and D.
+
+    A table in front goes when nothing uses it any more; only those that drive nothing but operands
+    are looked at.
+
+    Returns
+    -------
+    int
+        Tables (LUT4) taken away.
+    """
+    return sum(_absorb_operands_in_module(module) for module in netlist["modules"].values())
+
+
+def _absorb_operands_in_module(module) -> int:
+    cells = module["cells"]
+    loads = _loads(module)
+    tables = {}
+    for name, cell in cells.items():
+        if cell["type"] == "LUT4":
+            output = cell["connections"]["Z"][0]
+            if all(user in cells and cells[user]["type"] == "CCU2C" and port[0] in "AB"
+                   for user, port in loads[output]):
+                tables[output] = name
+    candidates = [(cell, half) for cell in cells.values() if cell["type"] == "CCU2C"
+                  for half in "01"]
+    used = defaultdict(int, {output: len(loads[output]) for output in tables})
+    for cell, half in candidates:
+        pins = cell["connections"]
+        operands = [pins[port + half][0] for port in "AB"]
+        if (not any(operand in tables for operand in operands)
+                or any(not isinstance(pins[port + half][0], str) for port in "CD")):
+            continue
+        # Both operands, else one of them.
+        for absorbed in (operands, operands[:1], operands[1:]):
+            functions = [_function(cells[tables[operand]] if operand in tables
+                                   and operand in absorbed else None, operand)
+                         for operand in operands]
+            if _merge(cell, half, functions):
+                for operand in absorbed:
+                    used[operand] -= 1
+                break
+    gone = [name for output, name in tables.items() if used[output] == 0]
+    for name in gone:
+        del cells[name]
+    return len(gone)
+
+
+def _function(table, net):
+    """``(nets, values)`` of a LUT4, or of ``net`` itself: values by the bits of the nets."""
+    if table is None:
+        return ((), [int(net == "1")]) if isinstance(net, str) else ((net,), [0, 1])
+    pins = [table["connections"][port][0] for port in "ABCD"]
+    nets = tuple(dict.fromkeys(pin for pin in pins if not isinstance(pin, str)))
+    contents = int(table["parameters"]["INIT"], 2)
+    values = []
+    for index in range(1 << len(nets)):
+        known = {net: index >> place & 1 for place, net in enumerate(nets)}
+        address = sum(known.get(pin, int(pin == "1")) << bit for bit, pin in enumerate(pins))
+        values.append(contents >> address & 1)
+    return nets, values
+
+
+def _merge(cell, half, functions) -> bool:
+    """Rewrite one bit of a carry cell for operands that are functions of nets; False if it cannot.
+
+    The carry is ``table ? carry in : table at C = D = 0``: where that row is used as a sum as well,
+    both readings must agree.
+    """
+    if any(len(nets) > 2 for nets, _ in functions):
+        return False
+    contents = int(cell["parameters"][f"INIT{half}"], 2)
+    constant = sum(int(cell["connections"][port + half][0] == "1") << bit
+                   for bit, port in ((2, "C"), (3, "D")))
+    for first in (0, 1):
+        # Inputs that a function does not need are 1.
+        free = [[(0, 1) if place < len(functions[which][0]) else (1,) for place in range(2)]
+                for which in (first, 1 - first)]
+        sums, carries = {}, {}
+        for pins in product(*free[0], *free[1]):
+            a_b = [0, 0]
+            for which, inputs in ((first, pins[:2]), (1 - first, pins[2:])):
+                nets, values = functions[which]
+                index = sum(bit << place for place, bit in enumerate(inputs[:len(nets)]))
+                a_b[which] = values[index]
+            row = a_b[0] | a_b[1] << 1
+            sums[pins] = contents >> (row | constant) & 1
+            if not sums[pins]:
+                carries.setdefault(pins[:2], set()).add(contents >> row & 1)
+        new = {**{(*pins, 0, 0): min(values) for pins, values in carries.items()}, **sums}
+        if all(values == {new[*pins, 0, 0]} for pins, values in carries.items()):
+            cell["parameters"][f"INIT{half}"] = "".join(
+                str(new.get(tuple(index >> bit & 1 for bit in range(4)), 0))
+                for index in reversed(range(16)))
+            for ports, (nets, _) in (("AB", functions[first]), ("CD", functions[1 - first])):
+                for place, port in enumerate(ports):
+                    cell["connections"][port + half] = [nets[place] if place < len(nets) else "1"]
+            return True
+    return False
 
 
 def absorb_output_registers(netlist: dict) -> int:

@@ -121,8 +121,9 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
                force: bool = False) -> StepResult:
     """Run yosys on ``top.il`` and improve its netlist (:mod:`gen.netlist`).
 
-    ``data["cells"]`` counts the cells of each type, ``data["absorbed_ff"]`` and
-    ``data["constant_ff"]`` the flip-flops that the improvement took away. Raises
+    ``data["cells"]`` counts the cells of each type, ``data["absorbed_ff"]``,
+    ``data["constant_ff"]`` and ``data["absorbed_lut"]`` the flip-flops and look-up tables that the
+    improvement took away. Raises
     :class:`DoesNotFit` when the chip has fewer block RAMs, multipliers or LUTs than the netlist
     surely takes.
 
@@ -154,7 +155,9 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
         mapped = json.loads((place / "top.json").read_text())
         fewer = netlist.improve(mapped)
         (place / "top.json").write_text(json.dumps(mapped))
-        cells["TRELLIS_FF"] = cells.get("TRELLIS_FF", 0) - sum(fewer.values())
+        for kind, names in (("TRELLIS_FF", ("absorbed_ff", "constant_ff")),
+                            ("LUT4", ("absorbed_lut",))):
+            cells[kind] = cells.get(kind, 0) - sum(fewer[name] for name in names)
         return _used(usage) | {"cells": cells} | fewer
 
     result = run_step(
