@@ -1,7 +1,6 @@
 """What each form of a network computes for one image, descriptor by descriptor, and comparison."""
 
 from dataclasses import dataclass, replace
-import zlib
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from gen.error import VerificationFailed
 from gen.iss import image_words, Iss, logits_of
 from gen.layout import unpack_lanes
 from hw.descriptor import UnitKind
+from sim.reference.signature import signature
 
 
 __all__ = ["Difference", "Trace", "first_difference", "integer_trace", "iss_trace", "rtl_trace",
@@ -25,12 +25,12 @@ class Trace:
 
     ``words`` holds, for every descriptor with outputs, the pool words it wrote in order (None
     for others, and where they were not traced), ``addresses`` where; ``acc`` the raw results.
-    ``crcs`` are the signatures of the descriptors (None where the form has none).
+    ``sigs`` are the signatures of the descriptors (None where the form has none).
     """
 
     words: list
     acc: np.ndarray
-    crcs: list
+    sigs: list
     addresses: list | None = None
     cycles: int | None = None
 
@@ -88,11 +88,10 @@ def integer_trace(program, tensors, index):
             parts.append(packed[output.tensor][output.first:output.first + output.count,
                                                output.group])
         words.append(np.concatenate(parts, axis=1).reshape(-1))
-    kind = f"<u{program.config.rows // 8}"
-    crcs = [None if w is None else zlib.crc32(w.astype(kind).tobytes()) for w in words]
+    sigs = [None if w is None else signature(w, rows=program.config.rows) for w in words]
     acc = (tensors["logits_acc"][index].reshape(-1) if "logits_acc" in tensors else
            np.zeros(program.maps["logits_acc"].channels, np.int64))
-    return Trace(words, acc, crcs)
+    return Trace(words, acc, sigs)
 
 
 def iss_trace(program, image_q, presets=(), *, progress=None):
@@ -103,7 +102,7 @@ def iss_trace(program, image_q, presets=(), *, progress=None):
     acc, _, completions = iss.run(image_q, progress=progress)
     return Trace([c.words if d.outputs else None
                   for d, c in zip(program.descriptors, completions, strict=True)], acc,
-                 [c.crc for c in completions],
+                 [c.signature for c in completions],
                  [c.addresses if d.outputs else None
                   for d, c in zip(program.descriptors, completions, strict=True)])
 
@@ -181,9 +180,10 @@ def first_difference(program, a, b):
         if (traced and a.addresses and b.addresses
                 and not np.array_equal(a.addresses[index], b.addresses[index])):
             return Difference(f"{where}: same words, other addresses", index)
-        if None not in (a.crcs[index], b.crcs[index]) and a.crcs[index] != b.crcs[index]:
-            return Difference(f"signature of {where}: {a.crcs[index]:08x} against "
-                              f"{b.crcs[index]:08x}", index, traced or not descriptor.outputs)
+        found = a.sigs[index], b.sigs[index]
+        if None not in found and found[0] != found[1]:
+            return Difference(f"signature of {where}: {found[0]:08x} against {found[1]:08x}",
+                              index, traced or not descriptor.outputs)
     if not np.array_equal(a.acc, b.acc):
         channel = int(np.argwhere(a.acc != b.acc)[0, 0])
         return Difference(f"logits, class {channel}: {a.acc[channel]} against {b.acc[channel]}",

@@ -108,7 +108,7 @@ class AttentionUnit(wiring.Component):
             events.start.eq(start),
             events.note.eq(prefetch.note),
             queue.start.eq(begin),
-            control.crc.eq(queue.crc),
+            control.sig.eq(queue.sig),
         ]
 
         m.submodules.ktv = ktv = Memory(shape=CELL_BITS * rows,

@@ -30,14 +30,14 @@ class DepthwiseUnit(wiring.Component):
     datapath, window and weights exist for one lane group, and weights for one kernel row. A pass
     takes its weights from the stream, ``depthwise_lanes / 2`` memory words, as soon as the pass
     before needs its own no more; it also takes them if it has no row to add. Events: LEVEL
-    counts the set bits of the words read; PARTIAL counts 0. ``crc`` is 0. ``height``, ``width``
+    counts the set bits of the words read; PARTIAL counts 0. ``sig`` is 0. ``height``, ``width``
     and ``out_rows`` are at least 1.
 
     Cycles without stalls, where n is the positions of the output rows that a kernel row adds to,
     summed over the kernel rows (its input row lies inside the map), and a lane group needs
 
     - LEVEL: ``max(18, depthwise_lanes / 2 + 6) * kernel + 3 * n``;
-    - PARTIAL: ``max(15, depthwise_lanes / 2 + 9) * kernel + 4 * n``;
+    - PARTIAL: ``max(16, depthwise_lanes / 2 + 9) * kernel + 4 * n``;
 
     plus at most one for each output row and kernel row whose input row lies above the map: the
     sum over the lane groups + 33.
@@ -156,7 +156,7 @@ class DepthwiseUnit(wiring.Component):
         spikes = Signal(32)
         m.d.comb += [
             control.events.eq(spikes),
-            control.crc.eq(0),
+            control.sig.eq(0),
             control.done.eq(done),
             control.stall.pool.eq(self.pool.valid & ~self.pool.ready),
             control.stall.psum.eq((self.psum_read.valid & ~self.psum_read.ready)

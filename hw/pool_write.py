@@ -2,11 +2,11 @@
 
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.port import PoolWrite
+from hw.signature import Signature, SIGNATURE_BITS
 
 
 __all__ = ["PoolWriteQueue"]
@@ -26,7 +26,7 @@ class PoolWriteQueue(wiring.Component):
     Members
     -------
     start : ``In(1)``
-        Begin a new ``crc``.
+        Begin a new ``sig``.
     address, data, valid : ``In(16)``, ``In(config.rows)``, ``In(1)``
         A word, taken at once.
     ready : ``Out(1)``
@@ -34,8 +34,8 @@ class PoolWriteQueue(wiring.Component):
         decides some cycles before it gives may so go on while this is high.
     busy : ``Out(1)``
         A word given before this cycle has not been accepted by the pool.
-    crc : ``Out(32)``
-        CRC-32 of the words since ``start``, when not ``busy``.
+    sig : ``Out(32)``
+        Of the words since ``start`` (:class:`hw.signature.Signature`), when not ``busy``.
     write : ``Out(PoolWrite(config))``
         Registers.
     """
@@ -52,7 +52,7 @@ class PoolWriteQueue(wiring.Component):
             "valid": In(1),
             "ready": Out(1),
             "busy": Out(1),
-            "crc": Out(32),
+            "sig": Out(SIGNATURE_BITS),
             "write": Out(PoolWrite(config)),
         })
 
@@ -89,10 +89,8 @@ class PoolWriteQueue(wiring.Component):
         with m.If(take):
             m.d.sync += [write.valid.eq(waiting), Cat(write.address, write.data).eq(read_port.data)]
 
-        # By its reset: the processor's own `start` is one more input of each of its XORs.
-        crc = CRC32_ISO_HDLC(data_width=self._config.rows).create()
-        m.submodules.signature = ResetInserter(self.start)(crc)
-        m.d.sync += [crc.valid.eq(self.valid), crc.data.eq(self.data)]
-        m.d.comb += self.crc.eq(crc.crc)
+        m.submodules.sign = sign = Signature(self._config.rows)
+        m.d.comb += [sign.start.eq(self.start), self.sig.eq(sign.o)]
+        m.d.sync += [sign.valid.eq(self.valid), sign.data.eq(self.data)]
 
         return m

@@ -135,20 +135,20 @@ class Unit(wiring.Signature):
     """Control of one unit, seen from the sequencer.
 
     ``run`` is taken only by an idle unit. ``done`` is high for exactly one cycle after every
-    result of the descriptor has been accepted by its write port; ``crc`` and ``events`` belong
+    result of the descriptor has been accepted by its write port; ``sig`` and ``events`` belong
     to that descriptor and are valid in that cycle. ``run.ready`` is low from the cycle after a
     descriptor is taken up to and including the cycle of ``done``.
 
-    ``crc`` is the CRC-32 (zlib's) of the pool words written, each as ``rows / 8`` little-endian
-    bytes, in the order written; 0 for a unit that writes none. ``events`` counts, modulo 2**32,
-    the unit's spike events (its docstring says which).
+    ``sig`` is the signature of the pool words written, in this order
+    (:class:`hw.signature.Signature`); 0 for a unit that writes none. ``events`` counts, modulo
+    2**32, the unit's spike events (its docstring says which).
     """
 
     def __init__(self, descriptor):
         super().__init__({
             "run": Out(stream.Signature(descriptor)),
             "done": In(1),
-            "crc": In(32),
+            "sig": In(32),
             "events": In(32),
             "stall": In(Stall),
         })

@@ -28,7 +28,7 @@ QUEUED = data.StructLayout({
 
 class Record(data.Struct):
     """Completion of one descriptor; two memory words of the log (docs/architecture.md)."""
-    crc: 32
+    sig: 32
     events: 32
     start: 32
     end: 32
@@ -231,7 +231,7 @@ class UnitQueue(wiring.Component):
                 with m.If(self.unit.done):
                     m.d.comb += self.done.eq(1)
                     m.d.sync += [
-                        record.crc.eq(self.unit.crc), record.events.eq(self.unit.events),
+                        record.sig.eq(self.unit.sig), record.events.eq(self.unit.events),
                         record.end.eq(self.time), recorded.eq(0), empty.eq(1),
                     ]
                     m.next = "EMPTY"
@@ -282,7 +282,7 @@ class Recorder(wiring.Component):
             with m.State("LOOK"):
                 m.d.sync += [
                     command.payload.address.eq(self.log + (record.index << 1)),
-                    data.payload.eq(Cat(record.crc, record.events)),
+                    data.payload.eq(Cat(record.sig, record.events)),
                 ]
                 m.next = "COMMAND"
             with m.State("COMMAND"):

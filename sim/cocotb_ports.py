@@ -51,7 +51,7 @@ async def serve_write(dut, name, write, *, rng, stall, grouped=False):
 
 
 async def run_unit(dut, packed):
-    """Run one packed descriptor on a unit; returns (crc, events)."""
+    """Run one packed descriptor on a unit; returns (sig, events)."""
     dut.control__run__payload.value = packed
     dut.control__run__valid.value = 1
     while True:
@@ -63,7 +63,7 @@ async def run_unit(dut, packed):
         await RisingEdge(dut.clk)
         if dut.control__done.value == 1:
             break
-    return dut.control__crc.value.to_unsigned(), dut.control__events.value.to_unsigned()
+    return dut.control__sig.value.to_unsigned(), dut.control__events.value.to_unsigned()
 
 
 async def serve_memory(dut, name, content, *, rng, stall, latency=4):

@@ -84,10 +84,10 @@ def feed_stream(stream, payloads, *, rng, stall=0.0):
 
 
 async def run_unit(ctx, control, descriptor):
-    """Run one descriptor (dict of fields, or packed payload) on a unit; returns (crc, events)."""
+    """Run one descriptor (dict of fields, or packed payload) on a unit; returns (sig, events)."""
     ctx.set(control.run.payload, descriptor)
     ctx.set(control.run.valid, 1)
     await ctx.tick().until(control.run.ready)
     ctx.set(control.run.valid, 0)
-    crc, events = await ctx.tick().sample(control.crc, control.events).until(control.done)
-    return crc, events
+    sig, events = await ctx.tick().sample(control.sig, control.events).until(control.done)
+    return sig, events

@@ -7,7 +7,7 @@ __all__ = ["QueueCheck", "INPUTS", "OUTPUTS"]
 
 
 INPUTS = ("i__valid", "i__payload", "completed", "time", "unit__run__ready", "unit__done",
-          "unit__crc", "unit__events", "record__ready")
+          "unit__sig", "unit__events", "record__ready")
 OUTPUTS = ("i__ready", "unit__run__valid", "unit__run__payload", "record__valid",
            "record__payload", "done", "idle", "busy", "waiting")
 """Ports of the queue, named as in its Verilog; payloads as packed integers."""
@@ -88,7 +88,7 @@ class QueueCheck:
             drive["i__payload"] = rng.getrandbits(204)
         drive["unit__run__ready"] = int(not self._left and rng.random() >= self._stall)
         drive["unit__done"] = int(self._left == 1)
-        drive["unit__crc"], drive["unit__events"] = rng.getrandbits(32), rng.getrandbits(32)
+        drive["unit__sig"], drive["unit__events"] = rng.getrandbits(32), rng.getrandbits(32)
         drive["record__ready"] = int(rng.random() >= self._stall)
 
     def step(self, out):
@@ -131,7 +131,7 @@ class QueueCheck:
             self.recorded += drive["record__ready"]
         if drive["unit__done"]:
             index = self._entries[self.started - 1][2]
-            self._records.append(drive["unit__crc"] | drive["unit__events"] << 32
+            self._records.append(drive["unit__sig"] | drive["unit__events"] << 32
                                  | self._begun << 64 | now << 96 | index << 128)
             self._ended = now
         if drive["i__valid"] and out["i__ready"]:

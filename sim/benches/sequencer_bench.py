@@ -106,10 +106,10 @@ async def recorder(dut, stall, quiet):
     for unit, source in enumerate(sources):
         packed = []
         for index in indices[unit::len(UNITS)]:
-            record = {name: rng.getrandbits(32) for name in ("crc", "events", "start", "end")}
+            record = {name: rng.getrandbits(32) for name in ("sig", "events", "start", "end")}
             packed.append(pack(Record, index=index, **record))
             address = (log + 2 * index) % (1 << 24)
-            expected[address] = record["crc"] | record["events"] << 32
+            expected[address] = record["sig"] | record["events"] << 32
             expected[(address + 1) % (1 << 24)] = record["start"] | record["end"] << 32
         tasks.append(cocotb.start_soon(source.send(packed)))
     for task in tasks:

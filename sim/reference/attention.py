@@ -1,11 +1,11 @@
 """ATTENTION, bit exact: what hw.attention.AttentionUnit must do to the pool. NumPy only."""
 
 from typing import NamedTuple
-import zlib
 
 import numpy as np
 
 from sim.reference.lanes import from_planes, to_planes
+from sim.reference.signature import signature
 
 
 __all__ = ["AttentionResult", "attention"]
@@ -17,7 +17,7 @@ _LEVEL_PLANES = 3
 
 class AttentionResult(NamedTuple):
     """Completion of a descriptor."""
-    crc: int
+    signature: int
     events: int
 
 
@@ -54,5 +54,4 @@ def attention(fields, pool, *, rows):
     out = np.minimum(q @ ktv, _CAP)
     written = to_planes((out + 32) >> 6, bits=_LEVEL_PLANES)
     pool[indices(fields["output"], _LEVEL_PLANES)] = written
-    stream = written.reshape(-1).astype(f"<u{rows // 8}").tobytes()
-    return AttentionResult(zlib.crc32(stream), int(events) & 0xffffffff)
+    return AttentionResult(signature(written, rows=rows), int(events) & 0xffffffff)

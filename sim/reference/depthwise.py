@@ -19,7 +19,7 @@ _PARTIAL_BITS = 18
 
 class DepthwiseResult(NamedTuple):
     """Completion of a descriptor."""
-    crc: int
+    signature: int
     events: int
 
 

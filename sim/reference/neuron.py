@@ -1,11 +1,11 @@
 """NEURON, bit exact: what hw.neuron.NeuronUnit must do to the pool. NumPy only."""
 
 from typing import NamedTuple
-import zlib
 
 import numpy as np
 
 from model import golden
+from sim.reference.signature import signature
 
 
 __all__ = ["NeuronResult", "neuron"]
@@ -18,7 +18,7 @@ _LEVEL_PLANES = 3
 
 class NeuronResult(NamedTuple):
     """Completion of a descriptor, and how many lanes it clipped."""
-    crc: int
+    signature: int
     events: int
     u_saturated: int
     z_saturated: int
@@ -104,5 +104,5 @@ def neuron(fields, constants, pool, psum, *, rows, acc_bits, membrane_frac):
     words, addresses = np.concatenate(words, axis=1), np.concatenate(addresses, axis=1)
     pool[addresses] = words
     events = 0 if level is None else int(level.sum())
-    return NeuronResult(zlib.crc32(words.astype(word_type).tobytes()), events & 0xffff_ffff,
-                        u_saturated, z_saturated)
+    return NeuronResult(signature(words, rows=rows), events & 0xffff_ffff, u_saturated,
+                        z_saturated)

@@ -52,9 +52,9 @@ def test_logits_and_signatures(traces):
     acc[0] += 1
     found = first_difference(program, replace(integer, acc=acc), iss)
     assert found.text.startswith("logits, class 0:") and found.index is None
-    crcs = list(iss.crcs)
-    crcs[2] ^= 1
-    found = first_difference(program, iss, replace(iss, crcs=crcs))
+    sigs = list(iss.sigs)
+    sigs[2] ^= 1
+    found = first_difference(program, iss, replace(iss, sigs=sigs))
     assert found.text.startswith("signature of descriptor 2 (") and found.index == 2
 
 
@@ -62,10 +62,10 @@ def test_signatures_alone(traces):
     """Without words the difference is found by signature, and asks for the words."""
     program, integer, iss = traces
     index = [i for i, w in enumerate(iss.words) if w is not None][3]
-    crcs = list(iss.crcs)
-    crcs[index] ^= 1
+    sigs = list(iss.sigs)
+    sigs[index] ^= 1
     assert first_difference(program, integer, iss.signatures()) is None
-    found = first_difference(program, integer, replace(iss.signatures(), crcs=crcs))
+    found = first_difference(program, integer, replace(iss.signatures(), sigs=sigs))
     assert found.index == index and not found.traced
 
 

@@ -52,10 +52,10 @@ def run(jobs, pool, *, rows, stall=0.0, seed=0, cycles=200_000):
     async def testbench(ctx):
         for fields in jobs:
             expected = attention(fields, wanted, rows=rows)
-            crc, events = await run_unit(ctx, dut.control, fields)
+            sig, events = await run_unit(ctx, dut.control, fields)
             took.append(clock[0])
             clock[0] = 0
-            assert (crc, events) == expected
+            assert (sig, events) == expected
             np.testing.assert_array_equal(pool, wanted)
 
     clock = [0]

@@ -213,7 +213,7 @@ def random_records(rng, count):
     indices = [0, 65535, *(1 + rng.permutation(65534)[:count - 2]).tolist()]
     rng.shuffle(indices)
     words = rng.integers(0, 1 << 32, (count, 4)).tolist()
-    records = [dict(zip(("crc", "events", "start", "end"), row, strict=True), index=int(index))
+    records = [dict(zip(("sig", "events", "start", "end"), row, strict=True), index=int(index))
                for row, index in zip(words, indices, strict=True)]
     return [records[unit::6] for unit in range(6)]
 
@@ -223,7 +223,7 @@ def logged(records, log):
     content = {}
     for record in records:
         address = (log + 2 * record["index"]) % (1 << 24)
-        content[address] = record["crc"] | record["events"] << 32
+        content[address] = record["sig"] | record["events"] << 32
         content[(address + 1) % (1 << 24)] = record["start"] | record["end"] << 32
     return content
 

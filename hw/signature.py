@@ -1,0 +1,74 @@
+"""Signature of a sequence of words: a multiple-input shift register."""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+
+__all__ = ["FEEDBACK", "FOLD", "SIGNATURE_BITS", "Signature"]
+
+
+SIGNATURE_BITS = 32
+
+FEEDBACK = {32: 0x0040_0007, 64: 0x0000_001B}
+"""Primitive polynomials without their highest term, by width: x^32 + x^22 + x^2 + x + 1 and
+x^64 + x^4 + x^3 + x + 1 (R. W. Marsh, Table of irreducible polynomials over GF(2), 1957)."""
+
+
+FOLD = 7
+
+
+class Signature(wiring.Component):
+    """Sign a sequence of words (golden: :func:`sim.reference.signature.signature`).
+
+    The state, all ones at first, is a polynomial over GF(2): every word multiplies it by x, modulo
+    :data:`FEEDBACK`, and is added to it. Sequences that differ have the same signature with a
+    chance of 2**-32 (for certain if all that differs is a bit and, in the word after, the bit
+    above it). A CRC-32 of the same words takes eight times the LUTs.
+
+    Cost: a LUT and a flip-flop for each bit of the state.
+
+    Parameters
+    ----------
+    width : int
+        Bits of a word, up to 64. The state has 32 bits, or 64 for words wider than 32.
+
+    Members
+    -------
+    start : ``In(1)``
+        Begin anew; a word of the same cycle is not signed.
+    data, valid : ``In(width)``, ``In(1)``
+    o : ``Out(32)``
+        Of the words before this cycle. Of a state of 64 bits the sum of its halves and of the
+        upper one rotated by :data:`FOLD`, so that no two bits of a word cancel.
+    """
+
+    def __init__(self, width):
+        if not 1 <= width <= 64:
+            raise ValueError(f"Width of a signed word must be 1..64 bits, not {width!r}")
+        self._width = width
+        super().__init__({
+            "start": In(1),
+            "data": In(width),
+            "valid": In(1),
+            "o": Out(SIGNATURE_BITS),
+        })
+
+    @property
+    def width(self):
+        return self._width
+
+    def elaborate(self, platform):
+        m = Module()
+
+        bits = 32 if self._width <= 32 else 64
+        state = Signal(bits, init=-1, reset_less=True)
+        feedback = Const(FEEDBACK[bits], bits) & state[-1].replicate(bits)
+        with m.If(self.valid):
+            m.d.sync += state.eq(Cat(Const(0, 1), state[:-1]) ^ feedback ^ self.data)
+        with m.If(self.start):
+            m.d.sync += state.eq(-1)
+        m.d.comb += self.o.eq(state if bits == 32 else
+                              state[:32] ^ state[32:] ^ state[32:].rotate_left(FOLD))
+
+        return m
