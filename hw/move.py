@@ -2,13 +2,15 @@
 
 from amaranth import *
 from amaranth.lib import fifo, stream, wiring
-from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
 from hw.descriptor import Destination, Load, Store
 from hw.pool_write import PoolWriteQueue
 from hw.port import Memory, POOL_LATENCY, PoolRead, PoolWrite, Unit
+from hw.signature import Signature
+from hw.skid_buffer import SkidBuffer
+from hw.stream_buffer import StreamBuffer
 
 
 __all__ = ["LoadUnit", "StoreUnit", "BURST_WORDS"]
@@ -142,14 +144,14 @@ class LoadUnit(wiring.Component):
                 (Destination.DEPTHWISE, "depthwise", config.depthwise_fifo_words,
                  self.depthwise)):
             per_word = len(port.payload) // MEMORY_BITS
-            buffer = fifo.SyncFIFOBuffered(width=len(port.payload), depth=depth // per_word)
-            m.submodules[f"{name}_fifo"] = buffer
-            wiring.connect(m, buffer.r_stream, wiring.flipped(port))
+            buffer = StreamBuffer(width=len(port.payload), depth=depth // per_word)
+            m.submodules[f"{name}_buffer"] = buffer
+            wiring.connect(m, buffer.o, wiring.flipped(port))
             buffers[destination] = (buffer, per_word, depth)
 
         # Room: words in the buffer plus words asked for must stay within its depth. Compared one
         # cycle late against the fill of one cycle ago; a buffer only drains meanwhile. A word is
-        # off the count of those asked for when it is in the buffer, perhaps with others.
+        # off the count of those asked for when it is in the buffer's level, perhaps with others.
         asked = Signal(range(max(d for _, _, d in buffers.values()) + BURST_WORDS + 1))
         entered = Signal(range(max(per_word for _, per_word, _ in buffers.values()) + 1))
         arrived = Signal()
@@ -165,7 +167,7 @@ class LoadUnit(wiring.Component):
 
         # States, one register each, for each of them enables many others.
         idle = Signal(init=1)
-        starting = Signal()
+        starting, started = Signal(), Signal()
         moving = Signal()
         settling = Signal()
         into_pool = Signal()
@@ -176,7 +178,7 @@ class LoadUnit(wiring.Component):
             bursts.start.eq(starting),
             bursts.address.eq(run.memory_address + Mux(run.image, self.image, 0)),
         ]
-        m.d.sync += starting.eq(idle & self.control.run.valid)
+        m.d.sync += [starting.eq(idle & self.control.run.valid), started.eq(starting)]
         with m.If(idle):
             m.d.sync += [run.eq(self.control.run.payload), idle.eq(~self.control.run.valid)]
         with m.If(starting):
@@ -195,23 +197,32 @@ class LoadUnit(wiring.Component):
         pool_last, pool_none = Signal(), Signal()   # pool_left == 1, pool_left == 0
         slot = Signal(range(ratio) if ratio > 1 else 1)
         last_slot = slot == ratio - 1
-        word = self.memory.r_data
+        m.submodules.arrival = arrival = SkidBuffer(MEMORY_BITS)
+        wiring.connect(m, wiring.flipped(self.memory.r_data), arrival.i)
+        word = arrival.o
         push = Signal()
+        reload = Signal()                        # the fields of a row
         m.d.sync += entered.eq(arrived & into_pool)   # late: off the path of the data
+        # Once more in a register on its way to the buffers, which may lie far from here.
+        late = Signal(MEMORY_BITS, reset_less=True)
+        m.d.sync += late.eq(word.payload)
         for destination, (buffer, per_word, _) in buffers.items():
-            # A register of its own for each buffer, which may lie far from the memory.
-            entry = Signal(per_word * MEMORY_BITS, reset_less=True)
-            part = Signal(range(max(2, per_word)))
-            complete = Signal()
-            present = into[destination] & word.valid
-            m.d.comb += [buffer.w_data.eq(entry), buffer.w_en.eq(complete)]
-            m.d.sync += complete.eq(present & (part == per_word - 1))
-            with m.If(present):
-                m.d.sync += [entry.eq(Cat(entry, word.payload) >> MEMORY_BITS),
-                             part.eq(Mux(part == per_word - 1, 0, part + 1))]
+            present = Signal(name=f"present_{destination.name.lower()}")
+            m.d.sync += present.eq(into[destination] & word.valid & word.ready)
+            if per_word == 1:
+                m.d.comb += [buffer.w_data.eq(late), buffer.w_en.eq(present)]
+            else:
+                entry = Signal(per_word * MEMORY_BITS, reset_less=True)
+                part = Signal(range(per_word))
+                complete = Signal()
+                m.d.comb += [buffer.w_data.eq(entry), buffer.w_en.eq(complete)]
+                m.d.sync += complete.eq(present & (part == per_word - 1))
+                with m.If(present):
+                    m.d.sync += [entry.eq(Cat(entry, late) >> MEMORY_BITS),
+                                 part.eq(Mux(part == per_word - 1, 0, part + 1))]
             with m.If(buffer.w_en):
                 m.d.sync += entered.eq(per_word)
-        present = into_pool & word.valid & ~pool_none
+        present = into_pool & word.valid & ~pool_none & ~reload
         m.submodules.port = port = PoolWriteQueue(config=config)
         wiring.connect(m, port.write, wiring.flipped(self.write))
         m.d.comb += [
@@ -221,8 +232,8 @@ class LoadUnit(wiring.Component):
             port.address.eq(pool_address),
             port.data.eq(word.payload.word_select(slot, config.rows)),
             # The last word of a row may hold fewer pool words, or none.
-            word.ready.eq(Mux(into_pool, pool_none | (port.ready & (last_slot | pool_last)),
-                              moving)),
+            word.ready.eq(moving & ~reload & (~into_pool | pool_none
+                                              | (port.ready & (last_slot | pool_last)))),
             arrived.eq(word.valid & word.ready),
             self.control.stall.pool.eq(present & ~port.ready),
             self.control.stall.stream.eq(moving & ~word.valid),
@@ -238,7 +249,9 @@ class LoadUnit(wiring.Component):
                 words_left.eq(words_left - 1), words_last.eq(words_left == 2),
                 self.control.events.eq(self.control.events + 1),
             ]
-        with m.If(starting | (arrived & words_last)):
+        # A row's fields go to many registers, a cycle after the end of the row before.
+        m.d.sync += reload.eq(starting | (arrived & words_last))
+        with m.If(reload):
             m.d.sync += [
                 words_left.eq(run.length), words_last.eq(run.length == 1),
                 pool_left.eq(run.pool_words), slot.eq(0),
@@ -249,7 +262,7 @@ class LoadUnit(wiring.Component):
                 rows_left.eq(run.count), rows_last.eq(run.count == 1), self.control.events.eq(0),
                 pool_row.eq(run.pool_address), pool_address.eq(run.pool_address),
             ]
-        with m.Elif(arrived & words_last):
+        with m.Elif(reload & ~started):
             m.d.sync += [
                 rows_left.eq(rows_left - 1), rows_last.eq(rows_left == 2),
                 pool_row.eq(pool_row + run.pool_stride),
@@ -261,8 +274,8 @@ class LoadUnit(wiring.Component):
         m.d.sync += self.control.done.eq(0)
         with m.If(settling & ~port.busy):
             m.d.sync += [settling.eq(0), self.control.done.eq(1)]
-        m.d.comb += self.control.crc.eq(
-            Mux(run.destination == Destination.POOL, port.crc, 0))
+        m.d.comb += self.control.sig.eq(
+            Mux(run.destination == Destination.POOL, port.sig, 0))
         with m.If(self.control.done):
             m.d.sync += idle.eq(1)
         return m
@@ -271,7 +284,7 @@ class LoadUnit(wiring.Component):
 class StoreUnit(wiring.Component):
     """STORE unit of docs/architecture.md: rows of pool words into memory.
 
-    One pool word per cycle. ``crc`` covers the pool words moved; ``events`` counts memory words
+    One pool word per cycle. ``sig`` covers the pool words moved; ``events`` counts memory words
     written.
 
     Members
@@ -297,12 +310,12 @@ class StoreUnit(wiring.Component):
         config = self._config
         ratio = config.words_per_memory_word
         m.submodules.bursts = bursts = _Bursts()
-        # Cleared by its reset: its own `start` is one more input of each of its XORs.
-        crc = CRC32_ISO_HDLC(data_width=config.rows).create()
+        m.submodules.sign = sign = Signature(config.rows)
         depth = 16
         m.submodules.words = words = fifo.SyncFIFOBuffered(width=config.rows, depth=depth)
 
         run = Signal(Store)
+        starting = Signal()
         m.d.comb += [
             bursts.length.eq(run.length), bursts.count.eq(run.count),
             bursts.stride.eq(run.memory_stride), bursts.write.eq(1), bursts.allow.eq(1),
@@ -321,7 +334,8 @@ class StoreUnit(wiring.Component):
         m.d.comb += [
             self.read.address.eq(address),
             words.w_data.eq(self.read.data), words.w_en.eq(self.read.data_valid),
-            crc.data.eq(self.read.data), crc.valid.eq(self.read.data_valid),
+            sign.start.eq(starting),
+            sign.data.eq(self.read.data), sign.valid.eq(self.read.data_valid),
             self.control.stall.pool.eq(self.read.valid & ~self.read.ready),
         ]
         # In two steps: the queue's fill decides in a register whether another word is asked for.
@@ -368,16 +382,14 @@ class StoreUnit(wiring.Component):
 
         # States, one register each, for each of them enables many others.
         idle = Signal(init=1)
-        starting = Signal()
         moving = Signal()
         m.d.comb += [
             self.control.run.ready.eq(idle),
             bursts.start.eq(starting),
             bursts.address.eq(run.memory_address + Mux(run.image, self.result, 0)),
             self.control.stall.stream.eq(full & ~self.memory.w_data.ready),
-            self.control.crc.eq(crc.crc),
+            self.control.sig.eq(sign.o),
         ]
-        m.submodules.crc = ResetInserter(starting)(crc)
         m.d.sync += [starting.eq(idle & self.control.run.valid), self.control.done.eq(0)]
         with m.If(idle):
             m.d.sync += [run.eq(self.control.run.payload), idle.eq(~self.control.run.valid)]

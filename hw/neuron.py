@@ -10,8 +10,9 @@ from hw.descriptor import Neuron, NeuronFunction, NeuronSource
 from hw.level_fire import LevelFire
 from hw.neuron_buffer import MembraneFetch, TileConstants
 from hw.neuron_write import PositionWriter
-from hw.port import PoolRead, PoolWrite, PSUM_LATENCY, PsumRead, Unit
+from hw.port import PoolRead, PoolWrite, PsumRead, Unit
 from hw.rescale import Rescale
+from hw.skid_buffer import SkidBuffer
 
 
 __all__ = ["NeuronUnit"]
@@ -33,16 +34,17 @@ class NeuronUnit(wiring.Component):
     Events: the sum of the levels written.
 
     Throughput with ports that never stall: the largest of the following cycles per position: its
-    groups (``rows / neuron_lanes``); 16 if membranes are read; the words written.
+    groups (``rows / neuron_lanes``); 16 if membranes are read; the words written; of values,
+    1.5 times the groups (12 are under way at most).
     With four groups a descriptor occupies the unit, from the cycle in which it is offered up to
     ``done``, for ``count * cycles`` and
 
     =====================================  ========
-    FIRE                                   20
-    MEMBRANE_SUM                           34
-    planes                                 27
-    levels without membrane                28, with ``add`` 37
-    membrane, with or without levels       22, with ``add`` 43
+    FIRE                                   21
+    MEMBRANE_SUM                           32
+    planes                                 28
+    levels without membrane                29, with ``add`` 38
+    membrane, with or without levels       23, with ``add`` 44
     =====================================  ========
 
     more. The next tile of constants loads meanwhile, in ``2 * rows`` cycles.
@@ -113,7 +115,7 @@ class NeuronUnit(wiring.Component):
         m.d.comb += [
             self.control.run.ready.eq(~busy & ~self.control.done),
             tile.release.eq(self.control.done),
-            self.control.crc.eq(writer.crc),
+            self.control.sig.eq(writer.sig),
         ]
         run_fire = run.function == NeuronFunction.FIRE
         run_summing = run.source == NeuronSource.MEMBRANE_SUM
@@ -157,12 +159,11 @@ class NeuronUnit(wiring.Component):
         group = Signal(range(groups))
         group_first = Signal(init=1)
         issue = Signal()
-        arriving, arriving_group = issue, group     # when its partial sums arrive
-        for cycle in range(PSUM_LATENCY):
-            later = Signal(name=f"arriving_{cycle}")
-            later_group = Signal.like(group, name=f"arriving_group_{cycle}")
-            m.d.sync += [later.eq(arriving), later_group.eq(arriving_group)]
-            arriving, arriving_group = later, later_group
+        sums_ready = Signal()
+        arriving = Signal()                         # its partial sums do, or their own are here
+        arriving_group = Signal.like(group)
+        with m.If(arriving):
+            m.d.sync += arriving_group.eq(Mux(arriving_group == groups - 1, 0, arriving_group + 1))
 
         # Membrane sums: every fetched group is added to its lanes' sums. The fetch of a position
         # takes 16 cycles, so a group never comes back while it is in the two steps of the addition.
@@ -204,27 +205,38 @@ class NeuronUnit(wiring.Component):
                     m.d.sync += [sum_more.eq(0), sum_finished.eq(1)]
 
         # Issue a group: ask for its partial sums. Everything that it needs behind them is there.
+        # The port's `ready` comes late in its cycle, and ends here.
         able = Signal()
         issue_last = Signal()
+        address = Signal(10)
+        m.submodules.request = request = SkidBuffer(
+            data.StructLayout({"address": 10, "group": range(groups)}))
         m.d.comb += [
             able.eq(more & tile.ready & writer.room
                     & (~add | ~group_first | fetch.available)),
-            self.psum.valid.eq(able & ~summing),
-            self.psum.group.eq(group),
-            issue.eq(able & (summing | self.psum.ready)),
+            request.i.valid.eq(able & ~summing),
+            request.i.p.address.eq(address),
+            request.i.p.group.eq(group),
+            issue.eq(able & (summing | request.i.ready)),
             issue_last.eq(issue & (group == groups - 1)),
+            self.psum.valid.eq(request.o.valid),
+            self.psum.address.eq(request.o.p.address),
+            self.psum.group.eq(request.o.p.group),
+            request.o.ready.eq(self.psum.ready),
+            arriving.eq(self.psum.data_valid | sums_ready),
             writer.reserve.eq(issue),
             fetch.claim.eq((issue & add & group_first) | (sum_issue & (sum_group == 0))),
         ]
+        m.d.sync += sums_ready.eq(issue & summing)
         with m.If(issue):
             m.d.sync += [group.eq(group + 1), group_first.eq(groups == 1)]
         with m.If(issue_last):
             m.d.sync += [group.eq(0), group_first.eq(1), left.eq(left - 1), more.eq(~left_last),
                          left_last.eq(left == 2),
-                         self.psum.address.eq(self.psum.address + 1)]
+                         address.eq(address + 1)]
         with m.If(start):
             m.d.sync += [left.eq(run.count), more.eq(~summing), left_last.eq(run.count == 1),
-                         self.psum.address.eq(run.psum)]
+                         address.eq(run.psum)]
         with m.If(sum_finished):
             m.d.sync += [more.eq(1), left_last.eq(1)]
 

@@ -8,6 +8,7 @@ from hw.config import LEVEL_PLANES, MEMBRANE_BITS
 from hw.pipeline_queue import PipelineQueue
 from hw.pool_write import PoolWriteQueue
 from hw.port import PoolWrite
+from hw.signature import SIGNATURE_BITS
 
 
 __all__ = ["PositionWriter"]
@@ -33,15 +34,15 @@ class PositionWriter(wiring.Component):
     levels : ``In(1)``
         The planes are those of the levels, not of the values.
     reserve : ``In(1)``, room : ``Out(1)``
-        A group enters the pipeline; allowed while ``room``.
+        A group enters the pipeline; allowed while ``room``, a register.
     values : ``In(ArrayLayout(16, neuron_lanes))``, values_valid : ``In(1)``
     level : ``In(ArrayLayout(3, neuron_lanes))``, level_valid : ``In(1)``
         Results; ignored where the configuration does not use them.
     write : ``Out(PoolWrite(config))``
     idle : ``Out(1)``
-        Every word has been accepted and is in ``crc``. Low from the cycle after ``start``.
-    crc : ``Out(32)``
-        CRC-32 of the words since ``start``.
+        Every word has been accepted and is in ``sig``. Low from the cycle after ``start``.
+    sig : ``Out(32)``
+        Of the words since ``start``.
     """
 
     def __init__(self, config):
@@ -68,25 +69,26 @@ class PositionWriter(wiring.Component):
             "level_valid": In(1),
             "write": Out(PoolWrite(config)),
             "idle": Out(1),
-            "crc": Out(32),
+            "sig": Out(SIGNATURE_BITS),
         })
 
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.values = values = PipelineQueue(width=MEMBRANE_BITS * self._lanes)
+        m.submodules.values = values = PipelineQueue(width=MEMBRANE_BITS * self._lanes, spare=4)
         # The lanes take more than 16 cycles from a reservation to a level.
-        m.submodules.levels = levels = PipelineQueue(width=LEVEL_PLANES * self._lanes, depth=32)
+        m.submodules.levels = levels = PipelineQueue(width=LEVEL_PLANES * self._lanes, depth=32,
+                                                     spare=4)
         value_planes = Signal()
         use_values = Signal()
         has_planes = Signal()
         m.d.sync += [
+            self.room.eq(values.room & levels.room),
             has_planes.eq(self.planes != 0),
             value_planes.eq(~self.levels & (self.planes != 0)),
             use_values.eq(self.membrane | (~self.levels & (self.planes != 0))),
         ]
         m.d.comb += [
-            self.room.eq(values.room & levels.room),
             values.reserve.eq(self.reserve & use_values),
             values.w_data.eq(self.values),
             values.w_en.eq(self.values_valid & use_values),
@@ -189,7 +191,7 @@ class PositionWriter(wiring.Component):
 
         m.d.comb += [
             port.start.eq(self.start),
-            self.crc.eq(port.crc),
+            self.sig.eq(port.sig),
             self.idle.eq((left == 0) & ~port.busy),
         ]
         with m.If(self.start):

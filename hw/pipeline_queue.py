@@ -20,6 +20,9 @@ class PipelineQueue(wiring.Component):
     depth : int
         A multiple of 16, the depth of one ECP5 LUT-RAM. Entries come without a gap if it is not
         below the cycles from a reservation to ``room`` for the one that takes its place.
+    spare : int
+        Places that ``room`` leaves out: 0, or 4 for a user that looks at it through a register;
+        then the queue does, too, with ``reserve``.
 
     Members
     -------
@@ -34,9 +37,12 @@ class PipelineQueue(wiring.Component):
         Remove it; while ``ready``.
     """
 
-    def __init__(self, *, width, depth=16):
+    def __init__(self, *, width, depth=16, spare=0):
+        if spare not in (0, 4):
+            raise ValueError(f"Spare places must be 0 or 4, not {spare!r}")
         self._width = width
         self._depth = depth
+        self._spare = spare
         super().__init__({
             "reserve": In(1),
             "room": Out(1, init=1),
@@ -77,10 +83,22 @@ class PipelineQueue(wiring.Component):
         # The flags come from a few bits each, not from the sums: `r_en` comes late in its cycle.
         used = Signal(range(depth + 1))
         level = Signal(range(depth + 1))
+        if self._spare:
+            # Room is four cycles behind the reservations that it allows.
+            reserved, removed = Signal(), Signal()
+            m.d.sync += [
+                reserved.eq(self.reserve),
+                removed.eq(self.r_en),
+                used.eq(used + reserved - removed),
+                self.room.eq(used <= depth - self._spare),
+            ]
+        else:
+            m.d.sync += [
+                used.eq(used + self.reserve - self.r_en),
+                self.room.eq(self.r_en | (used < depth - 1)
+                             | ((used == depth - 1) & ~self.reserve)),
+            ]
         m.d.sync += [
-            used.eq(used + self.reserve - self.r_en),
-            self.room.eq(self.r_en | (used < depth - 1)
-                         | ((used == depth - 1) & ~self.reserve)),
             level.eq(level + self.w_en - self.r_en),
             self.ready.eq(self.w_en | (level > 1) | (self.ready & ~self.r_en)),
         ]

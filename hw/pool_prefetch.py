@@ -6,6 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.port import PoolRead
+from hw.skid_buffer import SkidBuffer
 
 
 __all__ = ["PoolPrefetch"]
@@ -83,10 +84,15 @@ class PoolPrefetch(wiring.Component):
         request = Signal()
         pop = Signal()
         returned = Signal()
-        second, second_valid = Signal(16, reset_less=True), Signal()
+        m.submodules.request = stage = SkidBuffer(16)
         m.d.comb += [
-            self.addresses.ready.eq(room & ~second_valid),
+            self.addresses.ready.eq(room & stage.i.ready),
             request.eq(self.addresses.valid & self.addresses.ready),
+            stage.i.valid.eq(request),
+            stage.i.payload.eq(self.addresses.payload),
+            self.pool.valid.eq(stage.o.valid),
+            self.pool.address.eq(stage.o.payload),
+            stage.o.ready.eq(self.pool.ready),
             write.data.eq(entry),
             write.en.eq(arrives),
             Cat(self.words.payload, self.note).eq(read.data),
@@ -105,17 +111,5 @@ class PoolPrefetch(wiring.Component):
         ]
         with m.If(pop):
             m.d.sync += read.addr.eq(read.addr + 1)
-
-        # The first address is the pool's; the second one holds what comes while it is refused.
-        with m.If(self.pool.ready | ~self.pool.valid):
-            m.d.sync += [
-                self.pool.valid.eq(second_valid | request),
-                self.pool.address.eq(Mux(second_valid, second, self.addresses.payload)),
-                second_valid.eq(0),
-            ]
-        with m.Else():
-            m.d.sync += second_valid.eq(second_valid | request)
-        with m.If(~second_valid):
-            m.d.sync += second.eq(self.addresses.payload)
 
         return m

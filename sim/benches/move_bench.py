@@ -1,7 +1,6 @@
 """cocotb benches for hw.move, one for each unit; run by tests/rtl."""
 
 import random
-import zlib
 
 import cocotb
 from cocotb.clock import Clock
@@ -11,6 +10,7 @@ from hw.descriptor import Destination, Load, pack, Store
 from hw.port import POOL_LATENCY
 from sim.cocotb_ports import run_unit, serve_memory, serve_read, serve_write
 from sim.cocotb_streams import StreamSink
+from sim.reference.signature import signature
 
 
 ROWS = 16                           # that of tests/rtl/test_move.py
@@ -53,14 +53,14 @@ async def load(dut, stall):
         fields = dict(destination=Destination.POOL, image=image, memory_address=(1 << 24) - 3,
                       length=length, count=count, memory_stride=length + 2, pool_address=0xfff0,
                       pool_words=pool_words, pool_stride=pool_words + 1)
-        expected, order = {}, b""
+        expected, order = {}, []
         for row in range(count):
             data = row_words((1 << 24) - 3 + BASE * image + row * (length + 2), length)
             for k in range(pool_words):
                 word = data[k // RATIO] >> (k % RATIO * ROWS) & (1 << ROWS) - 1
                 expected[(0xfff0 + row * (pool_words + 1) + k) & 0xffff] = word
-                order += word.to_bytes(ROWS // 8, "little")
-        program.append((fields, zlib.crc32(order), length * count, expected))
+                order.append(word)
+        program.append((fields, signature(order, rows=ROWS), length * count, expected))
         # Into a stream.
         destination = rng.choice(list(ports))
         address, length = rng.randrange(1 << 20), rng.randint(1, 60)
@@ -84,9 +84,9 @@ async def load(dut, stall):
     watch = cocotb.start_soon(never_refuses())
     cocotb.start_soon(serve_write(dut, "write", pool.__setitem__, **options))
     tasks = {d: cocotb.start_soon(sinks[d].receive(len(streams[d]))) for d in ports}
-    for fields, crc, events, expected in program:
+    for fields, signed, events, expected in program:
         streaming = fields["destination"] is not Destination.POOL
-        assert await run_unit(dut, pack(Load, **fields)) == (crc, events), fields
+        assert await run_unit(dut, pack(Load, **fields)) == (signed, events), fields
         assert pool == expected
         pool.clear()
     for destination, task in tasks.items():
@@ -108,11 +108,11 @@ async def store(dut, stall):
     for number, (pool_words, count) in enumerate(SHAPES):
         image = number % 2
         length = -(-pool_words // RATIO)
-        expected, order = {}, b""
+        expected, order = {}, []
         for row in range(count):
             words = [pool[(0xffe0 + row * (pool_words + 3) + k) & 0xffff]
                      for k in range(pool_words)]
-            order += b"".join(word.to_bytes(ROWS // 8, "little") for word in words)
+            order += words
             for k in range(length):
                 address = (1 << 24) - 5 + BASE * image + row * (length + 1) + k
                 expected[address % (1 << 24)] = sum(
@@ -120,6 +120,6 @@ async def store(dut, stall):
         packed = pack(Store, image=image, memory_address=(1 << 24) - 5, length=length, count=count,
                       memory_stride=length + 1, pool_address=0xffe0, pool_words=pool_words,
                       pool_stride=pool_words + 3)
-        assert await run_unit(dut, packed) == (zlib.crc32(order), length * count)
+        assert await run_unit(dut, packed) == (signature(order, rows=ROWS), length * count)
         assert content == expected
         content.clear()

@@ -89,7 +89,7 @@ async def matches_golden(dut, stall):
             await RisingEdge(dut.clk)
             if dut.control__done.value == 1:
                 break
-        assert dut.control__crc.value.to_unsigned() == want.crc
+        assert dut.control__sig.value.to_unsigned() == want.signature
         assert dut.control__events.value.to_unsigned() == want.events
     np.testing.assert_array_equal(np.array(memory, dtype=np.uint64), expected_pool)
     assert dut.u_saturated.value.to_unsigned() == sum(r.u_saturated for r in expected) % 2**16

@@ -1,5 +1,4 @@
 # amaranth: UnusedElaboratable=no
-import zlib
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from hw.descriptor import Destination
 from hw.move import LoadUnit, StoreUnit
 from hw.port import POOL_LATENCY
 from sim.ports import run_unit, serve_read, serve_write, simulate
+from sim.reference.signature import signature
 from tests.hw.test_arbiter import backend
 
 
@@ -46,16 +46,16 @@ def test_load_to_pool(rows, stall):
             fields = dict(destination=Destination.POOL, image=index % 2, memory_address=17,
                           length=length, count=count, memory_stride=length + 2,
                           pool_address=0xFFF0, pool_words=pool_words, pool_stride=pool_words + 1)
-            crc, events = await run_unit(ctx, dut.control, fields)
-            expected, order = {}, b""
+            signed, events = await run_unit(ctx, dut.control, fields)
+            expected, order = {}, []
             for row in range(count):
                 base = 17 + 500 * (index % 2) + row * (length + 2)
                 for k in range(pool_words):
                     word = memory[base + k // ratio] >> (k % ratio * rows) & ((1 << rows) - 1)
                     expected[(0xFFF0 + row * (pool_words + 1) + k) & 0xFFFF] = word
-                    order += word.to_bytes(rows // 8, "little")
+                    order.append(word)
             assert pool == expected
-            assert crc == zlib.crc32(order)
+            assert signed == signature(order, rows=rows)
             assert events == length * count
 
     pool = {}
@@ -82,13 +82,13 @@ def test_load_to_streams(rows, stall):
             address, length = int(rng.integers(1500)), int(rng.integers(1, 150))
             if destination is Destination.WEIGHT:
                 length = -(-length // per_word) * per_word
-            crc, events = await run_unit(ctx, dut.control, dict(
+            signed, events = await run_unit(ctx, dut.control, dict(
                 destination=destination, memory_address=address, length=length, count=2,
                 memory_stride=200))
             for row in range(2):
                 start = address + 200 * row
                 expected[destination] += [memory[k] for k in range(start, start + length)]
-            assert crc == 0 and events == 2 * length
+            assert signed == 0 and events == 2 * length
         for _ in range(400):
             await ctx.tick()
         received[Destination.WEIGHT] = [
@@ -115,20 +115,20 @@ def test_store(rows, stall):
         for index, (pool_words, count) in enumerate([(1, 1), (2, 3), (5, 2), (40, 3), (81, 1)]):
             length = -(-pool_words // ratio)
             memory.clear()
-            crc, events = await run_unit(ctx, dut.control, dict(
+            signed, events = await run_unit(ctx, dut.control, dict(
                 image=index % 2, memory_address=9, length=length, count=count,
                 memory_stride=length + 1, pool_address=100, pool_words=pool_words,
                 pool_stride=pool_words + 3))
-            expected, order = {}, b""
+            expected, order = {}, []
             for row in range(count):
                 words = pool[100 + row * (pool_words + 3):][:pool_words]
-                order += b"".join(w.to_bytes(rows // 8, "little") for w in words)
+                order += words
                 for k in range(length):
                     base = 9 + 700 * (index % 2) + row * (length + 1)
                     expected[base + k] = sum(
                         w << (rows * j) for j, w in enumerate(words[k * ratio:(k + 1) * ratio]))
             assert memory == expected
-            assert crc == zlib.crc32(order)
+            assert signed == signature(order, rows=rows)
             assert events == length * count
 
     memory = {}
