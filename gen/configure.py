@@ -133,9 +133,9 @@ def block_rams(core, memory_words):
     return {
         "memory": _ram_blocks(MEMORY_BITS, memory_words),
         "pool": core.pool_banks * _ram_blocks(core.rows, core.pool_bank_words),
-        # One memory for every group that the depthwise unit writes by itself.
-        "partial sums": core.rows // core.depthwise_lanes * _ram_blocks(
-            core.depthwise_lanes * core.acc_bits, core.psum_words),
+        # Two memories for every group that the depthwise unit writes by itself.
+        "partial sums": 2 * (core.rows // core.depthwise_lanes) * _ram_blocks(
+            core.depthwise_lanes // 2 * core.acc_bits, core.psum_words),
         "attention": _ram_blocks(core.rows * 8, core.head_words * core.rows),
         "stream buffers": _ram_blocks(core.weight_bits,
                                       core.weight_fifo_words // core.tile_header_words)

@@ -1,5 +1,7 @@
 """Partial-sum memory: one row of accumulators per position."""
 
+from itertools import product
+
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
@@ -24,8 +26,12 @@ class PartialSums(wiring.Component):
 
     ``ready`` depends on ``valid`` of the ports with a lower index, in the same cycle.
 
-    Cost: ``ceil(lanes * acc_bits / 36)`` DP16KD for every group of ``lanes`` (the narrowest write
-    port) and up to 512 words. 512 rows of 32 x 24 bits in groups of 16: 22 DP16KD.
+    Every group of ``lanes`` that is written by itself (the narrowest write port) is two memories:
+    the lanes of the lower load columns of the array, and those of the upper ones, which can
+    lie apart and have an address register each.
+
+    Cost: ``2 * ceil(lanes / 2 * acc_bits / 36)`` DP16KD for every group and up to 512 words. 512
+    rows of 64 x 24 bits in groups of 32: 44 DP16KD.
 
     Parameters
     ----------
@@ -82,34 +88,42 @@ class PartialSums(wiring.Component):
             for index, port in enumerate(ports):
                 m.d.comb += port.ready.eq(~Cat(other.valid for other in ports[:index]).any())
 
-        # One memory for every group that is written by itself.
+        # Memories: groups by halves of the load columns.
         address_bits = exact_log2(config.psum_words)
         part = min(self._write_lanes) * config.acc_bits
         parts = config.rows // min(self._write_lanes)
         read_enable, write_enable = Signal(), Signal(parts)
-        read_address, write_address = Signal(address_bits), Signal(address_bits)
+        read_address, write_address = (
+            [Signal(address_bits, name=f"{name}_address_{half}", init=-half, reset_less=True)
+             for half in range(2)] for name in ("read", "write"))
         write_data = Signal(parts * part)
         output = Signal(parts * part)
-        for index in range(parts):
-            m.submodules[f"memory_{index}"] = memory = Memory(
-                shape=part, depth=config.psum_words, init=[])
+        for index, half in product(range(parts), range(2)):
+            lanes = [lane for lane in range(index * min(self._write_lanes),
+                                            (index + 1) * min(self._write_lanes))
+                     if lane * 2 // config.load_columns % 2 == half]
+            def of_lanes(bits, lanes=lanes):
+                return Cat(bits.word_select(lane, config.acc_bits) for lane in lanes)
+            m.submodules[f"memory_{index}_{half}"] = memory = Memory(
+                shape=len(lanes) * config.acc_bits, depth=config.psum_words, init=[])
             read_port, write_port = memory.read_port(), memory.write_port()
             m.d.comb += [
-                read_port.en.eq(read_enable), read_port.addr.eq(read_address),
-                write_port.en.eq(write_enable[index]), write_port.addr.eq(write_address),
-                write_port.data.eq(write_data.word_select(index, part)),
+                read_port.en.eq(read_enable), read_port.addr.eq(read_address[half]),
+                write_port.en.eq(write_enable[index]), write_port.addr.eq(write_address[half]),
+                write_port.data.eq(of_lanes(write_data)),
             ]
-            m.d.sync += output.word_select(index, part).eq(read_port.data)
+            m.d.sync += of_lanes(output).eq(read_port.data)
 
         # Ports are chosen by the highest index first, so that the lowest wins. The block RAMs lie
-        # apart from each other and from the units: what goes to them starts at flip-flops.
+        # apart from each other and from the units: what goes to them starts at flip-flops. Two
+        # have the same address, and differ in their initial values, or synthesis would merge them.
         m.d.sync += [
             read_enable.eq(Cat(port.valid for port in readers).any()),
-            read_address.eq(readers[-1].address),
+            *(address.eq(readers[-1].address) for address in read_address),
         ]
         for port in reversed(readers[:-1]):
             with m.If(port.valid):
-                m.d.sync += read_address.eq(port.address)
+                m.d.sync += [address.eq(port.address) for address in read_address]
         for index, (port, lanes) in enumerate(zip(readers, self._read_lanes, strict=True)):
             valid, group = port.valid & port.ready, port.group
             for cycle in range(PSUM_LATENCY):
@@ -130,21 +144,21 @@ class PartialSums(wiring.Component):
         port, enable, data = choices[-1]
         m.d.sync += [
             write_enable.eq(Mux(port.valid, enable, 0)),
-            write_address.eq(port.address),
+            *(address.eq(port.address) for address in write_address),
             write_data.eq(data),
         ]
         for port, enable, data in reversed(choices[:-1]):
             with m.If(port.valid):
-                m.d.sync += [write_enable.eq(enable), write_address.eq(port.address),
-                             write_data.eq(data)]
+                m.d.sync += [write_enable.eq(enable), write_data.eq(data),
+                             *(address.eq(port.address) for address in write_address)]
 
         # One cycle late, so that the comparison does not add to the path to the memory.
         both = Signal()
         read_at, write_at = Signal(address_bits), Signal(address_bits)
         m.d.sync += [
             both.eq(read_enable & write_enable.any()),
-            read_at.eq(read_address),
-            write_at.eq(write_address),
+            read_at.eq(read_address[0]),
+            write_at.eq(write_address[0]),
         ]
         with m.If(both & (read_at == write_at)):
             m.d.sync += self.collision.eq(1)
