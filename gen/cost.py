@@ -156,7 +156,7 @@ def _neuron_cycles(f, config):
     if f["source"] is NeuronSource.MEMBRANE_SUM:
         return 16 * f["count"] + 42
     reads = 16 if f.get("add") else 0
-    return f["count"] * max(groups, words, reads) + (43 if reads else 24)
+    return f["count"] * max(groups, words, reads) + (44 if reads else 25)
 
 
 def _inside(first, count, stride, shift, size, ring=0):
@@ -180,7 +180,7 @@ def _tile_cycles(f, tiles):
         if index == 0 and not f.get("accumulate"):
             cycles.append(read * f["planes"] + every - read)
         else:
-            cycles.append(max(read, 1) * max(f["planes"], 3) + (read < every))
+            cycles.append(max(read, 1) * f["planes"] + (read < every))
     return cycles
 
 
@@ -205,7 +205,7 @@ def _depthwise_cycles(f, config):
     words = kernel * config.rows // 2
     per_position = 3 if level else 4
     load = config.depthwise_lanes // 2
-    per_pass = max(18, load + 6) if level else max(15, load + 9)
+    per_pass = max(18, load + 6) if level else max(16, load + 9)
     groups = config.rows // config.depthwise_lanes
     positions = 0
     for ky in range(kernel):

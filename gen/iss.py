@@ -6,7 +6,6 @@ mistakes of the compiler; the RTL must do exactly what it does (docs/architectur
 
 from collections import deque
 from dataclasses import dataclass, field
-import zlib
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from hw.descriptor import (
     UnitKind,
     unpack,
 )
+from sim.reference.signature import signature
 
 
 __all__ = ["Iss", "IssError", "Completion", "image_words", "logits_of"]
@@ -38,7 +38,7 @@ class Completion:
     """What one descriptor did: signature, events, and the pool words it wrote, in order."""
 
     unit: UnitKind
-    crc: int = 0
+    signature: int = 0
     events: int = 0
     addresses: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint16))
     words: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
@@ -108,8 +108,8 @@ class Iss:
             fields = unpack(LAYOUTS[unit], packed >> 64)
             completion = Completion(unit)
             self._execute[unit](fields, completion)
-            raw = completion.words.astype(f"<u{self.config.rows // 8}").tobytes()
-            completion.crc = zlib.crc32(raw)
+            if len(completion.words):
+                completion.signature = signature(completion.words, rows=self.config.rows)
             completions.append(completion)
             at += 3
             if progress is not None:
@@ -208,7 +208,8 @@ class Iss:
             header = unpack(TileHeader, int(self._pop(
                 Destination.WEIGHT, self.config.tile_header_words)[0]))
             words = self._pop(Destination.WEIGHT, self.config.tile_weight_words)
-            nibbles = words[:, None] >> np.arange(0, 64, 4, dtype=np.uint64) & np.uint64(15)
+            words = words.reshape(-1, 16, self.config.tile_header_words).swapaxes(1, 2)
+            nibbles = words[..., None] >> np.arange(0, 64, 4, dtype=np.uint64) & np.uint64(15)
             weight = _signed(nibbles.astype(np.int64).reshape(rows, rows), 4)
             iy = (f["first_row"] + y) * f["stride"] + _signed(header["dy"], 8)
             ix = x * f["stride"] + _signed(header["dx"], 8)

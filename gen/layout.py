@@ -196,9 +196,13 @@ def _nibbles(values):
     return (values << shifts).sum(axis=1, dtype=np.uint64)
 
 
-def pack_tile(weight):
-    """Weights (outputs R, inputs R) -> memory words of one tile, without header."""
-    return _nibbles(weight)
+def pack_tile(weight, per_word):
+    """Weights (outputs R, inputs R) -> memory words of one tile, without header.
+
+    ``per_word`` memory words make a word of the weight stream; each brings the weights of its own
+    part of a column set, 16 memory words a set.
+    """
+    return _nibbles(weight).reshape(-1, per_word, 16).swapaxes(1, 2).reshape(-1)
 
 
 def pack_depthwise(weight):

@@ -24,17 +24,16 @@ class ArrayUnit(wiring.Component):
     A tile's tables are loaded in ``17 * rows / load_columns`` cycles, behind the last lookup of
     the tile before it, while that one's results drain; its first column set and its first spike
     words are fetched earlier. A tile then looks up a plane per cycle. Without stalls
-    the period of a tile is its lookups + ``17 * rows / load_columns + 1`` cycles. Positions with
-    less than 3 planes take 3 cycles where partial sums are read.
+    the period of a tile is its lookups + ``17 * rows / load_columns + 1`` cycles.
 
-    A partial sum is read 3 cycles before its sums are ready and written one cycle after. The
-    positions of a tile are distinct, and a tile waits until the last write of the one before
-    was accepted, so none is read before it is written.
+    A partial sum is read ``PSUM_LATENCY + 1`` cycles before its sums are ready and written with
+    them. The positions of a tile are distinct, and a tile waits until the last write of the one
+    before was made, so none is read before it is written.
 
-    Stalls on the partial-sum ports stop the whole array, combinationally; where both ``ready``
-    are tied high this logic vanishes. The pool may stall at any time.
+    Nothing stops the array on its way: the partial sums must serve it at once, ahead of all others.
+    The pool may stall at any time.
 
-    ``events``: set bits of the words looked up. ``crc`` is 0.
+    ``events``: set bits of the words looked up. ``sig`` is 0.
 
     Parameters
     ----------
@@ -50,8 +49,8 @@ class ArrayUnit(wiring.Component):
         the descriptor's tiles.
     pool : ``Out(PoolRead(config))``
     psum_read : ``Out(PsumRead(config, rows))``
-        ``valid`` depends on ``psum_write.ready``, combinationally.
     psum_write : ``Out(PsumWrite(config, rows))``
+        ``ready`` of both is not looked at: it must be high whenever ``valid`` is.
     """
 
     def __init__(self, config):
@@ -115,7 +114,6 @@ class ArrayUnit(wiring.Component):
                     more_tiles.eq(0), fetches_left.eq(fetches_left - 1),
                 ]
 
-        enable = Signal()
         running = Signal()
         drained = Signal(init=1)
         reading, unread = Signal(), Signal(init=1)  # each other's complement
@@ -123,14 +121,10 @@ class ArrayUnit(wiring.Component):
         item = reader.o.p
         settled = Signal()                          # nothing of the tile before is in flight
         started = Signal()
-        spacing = Signal(PSUM_LATENCY - 1)          # lookups to wait until the next `last`
-        too_close = reading & item.tag.plane & item.tag.last & spacing.any()
         m.d.comb += [
-            reader.o.ready.eq(running & settled & enable & ~too_close),
+            reader.o.ready.eq(running & settled),
             finish.eq(reader.o.valid & reader.o.ready & item.tag.plane & item.tag.last),
         ]
-        with m.If(enable):
-            m.d.sync += spacing.eq(Cat(finish, spacing[:-1]))
 
         with m.FSM(name="tiles"):
             with m.State("IDLE"):
@@ -183,8 +177,6 @@ class ArrayUnit(wiring.Component):
                 m.d.sync += [reading.eq(1), unread.eq(0)]
 
         m.d.comb += [
-            loader.enable.eq(enable),
-            array.enable.eq(enable),
             array.word.eq(item.word),
             array.plane.eq(reader.o.valid & reader.o.ready & item.tag.plane),
             array.last.eq(item.tag.last),
@@ -193,59 +185,47 @@ class ArrayUnit(wiring.Component):
             array.entry_address.eq(loader.entry_address),
             array.entry_write.eq(loader.entry_write),
             control.stall.pool.eq(self.pool.valid & ~self.pool.ready),
-            control.stall.psum.eq(~enable | (running & reader.o.valid & ~settled)),
+            control.stall.psum.eq(running & reader.o.valid & ~settled),
         ]
-        self._finish(m, array, enable=enable, finish=finish, address=item.tag.psum,
+        self._finish(m, array, finish=finish, address=item.tag.psum,
                      reading=reading, unread=unread, drained=drained)
 
         return m
 
-    def _finish(self, m, array, *, enable, finish, address, reading, unread, drained):
+    def _finish(self, m, array, *, finish, address, reading, unread, drained):
         """Read-modify-write of the partial sums of finished positions."""
         config = self._config
         flags, addresses = [finish], [address]
         for stage in range(array.latency):
             flag = Signal(name=f"finish_{stage}")
             where = Signal(10, name=f"psum_{stage}", reset_less=True)
-            with m.If(enable):
-                m.d.sync += [flag.eq(flags[-1]), where.eq(addresses[-1])]
+            m.d.sync += [flag.eq(flags[-1]), where.eq(addresses[-1])]
             flags.append(flag)
             addresses.append(where)
 
         # `before` is 0 unless partial sums are read (by its reset input, which is free, instead of
-        # a gate per bit). It holds a sum until its position is ready. The next read is accepted in
-        # the cycle before it is used at the earliest, and nothing stops the array in between: no
-        # other position is near enough to be read or written then.
+        # a gate per bit).
         request = array.latency - PSUM_LATENCY - 1
         before = Signal(data.ArrayLayout(signed(config.acc_bits), config.rows), reset_less=True)
+        m.d.sync += before.eq(self.psum_read.data)
         with m.If(unread):
             m.d.sync += before.eq(0)
-        with m.Elif(self.psum_read.data_valid):
-            m.d.sync += before.eq(self.psum_read.data)
 
         # One bit more keeps the carry out.
         guard = guard_bit(m, "guard", flags[-1])
         totals = packed_add(m, "totals", [(Cat(array.sums[k], guard), before[k].as_unsigned())
                                           for k in range(config.rows)])
-        write = self.psum_write
-        refused = write.valid & ~write.ready
-        wanted = flags[request] & reading
+        read, write = self.psum_read, self.psum_write
         m.d.comb += [
-            self.psum_read.valid.eq(wanted & ~refused),
-            self.psum_read.address.eq(addresses[request]),
-            enable.eq(~refused & ~(wanted & ~self.psum_read.ready)),
+            read.valid.eq(flags[request] & reading),
+            read.address.eq(addresses[request]),
+            write.valid.eq(flags[-1]),
+            write.address.eq(addresses[-1]),
+            *(write.data[k].eq(value[:-1]) for k, value in enumerate(totals)),
         ]
-        with m.If(write.ready):
-            m.d.sync += write.valid.eq(0)
-        with m.If(enable):
-            m.d.sync += [
-                write.valid.eq(flags[-1]),
-                write.address.eq(addresses[-1]),
-            ]
-            m.d.sync += [write.data[k].eq(value[:-1]) for k, value in enumerate(totals)]
 
         # `drained` is in_flight == 0, in a register, for much follows in its cycle.
         in_flight = Signal(range(array.latency + 3))
         in_flight_next = Signal.like(in_flight)
-        m.d.comb += in_flight_next.eq(in_flight + finish - (write.valid & write.ready))
+        m.d.comb += in_flight_next.eq(in_flight + finish - write.valid)
         m.d.sync += [in_flight.eq(in_flight_next), drained.eq(in_flight_next == 0)]

@@ -131,13 +131,13 @@ class DepthwiseAccumulate(wiring.Component):
         # for it enables every stage; it may stop them a cycle more than needed. Three registers
         # of one signal, each for its own part of the loads. They differ in reset value or
         # polarity, or Yosys would merge them; nothing is valid at reset.
-        add_sum, add_last, clear_acc = Signal(), Signal(), Signal()
+        add_sum, add_last, moving = Signal(), Signal(), Signal()
         hold, hold_next = Signal(), Signal()
         valid_next = Mux(hold, valid, flags["valid"])
         last_next = Mux(hold, valid & last, flags["valid"] & flags["last"])
         m.d.comb += [
             add.eq(result_valid & targets.valid & ~write.valid),
-            hold_next.eq(last_next & ((result_valid & ~add) | add_last)),
+            hold_next.eq(last_next & ((result_valid & ~add) | add_last | moving)),
             self.advance_next.eq(~hold_next),
         ]
         m.d.sync += [
@@ -146,7 +146,9 @@ class DepthwiseAccumulate(wiring.Component):
             # What the next cycle does with `sums`, known now: these enable whole rows of lanes.
             add_sum.eq(valid_next & ~hold_next),
             add_last.eq(last_next & ~hold_next),
-            clear_acc.eq((last_next & ~hold_next) | self.start),
+            # A cycle after its last sum `acc` moves on, while the first one of the next position
+            # may be added to 0.
+            moving.eq(add_last),
         ]
         with m.If(~hold):
             m.d.sync += [
@@ -179,22 +181,29 @@ class DepthwiseAccumulate(wiring.Component):
                 (Cat(carry, _extend(pair, SUM_BITS), guard), Cat(carry, _extend(third, SUM_BITS)))
                 for pair, third in zip(pairs, thirds, strict=True)])
 
-        # Sums -> acc, or result with the last one. The lowest bit of 2 * acc is free for a carry.
+        # Sums -> acc -> result. The lowest bit of 2 * acc is free for a carry. The gate of a
+        # position's first sum lies in the tables of the adders (gen.netlist.absorb_operands); two
+        # copies, one for each half of the lanes, with initial values that keep them apart.
         acc, result = registers("acc", bits), registers("result", bits)
+        follow = [Signal(name=f"follow_{half}", init=half) for half in range(2)]
+        with m.If(add_sum):
+            m.d.sync += [copy.eq(~add_last) for copy in follow]
+        with m.If(self.start):
+            m.d.sync += [copy.eq(0) for copy in follow]
         totals = packed_add(m, "acc_adders", [
-            (Cat(negative, a[:-1], guard), _extend(s, bits))
-            for a, s in zip(acc, sums, strict=True)])
+            (Cat(negative, acc[j][:-1] & follow[2 * j // lanes].replicate(bits - 1), guard),
+             _extend(sums[j], bits)) for j in range(lanes)])
+        moving_end = Signal()
+        m.d.sync += moving_end.eq(end)
         for j in range(lanes):
-            with m.If(clear_acc):
-                m.d.sync += acc[j].eq(0)
-            with m.Elif(add_sum):
+            with m.If(add_sum):
                 m.d.sync += acc[j].eq(totals[j])
-            with m.If(add_last):
-                m.d.sync += result[j].eq(totals[j])
+            with m.If(moving):
+                m.d.sync += result[j].eq(acc[j])
         with m.If(add):
             m.d.sync += result_valid.eq(0)
-        with m.If(add_last):
-            m.d.sync += [result_valid.eq(1), result_end.eq(end)]
+        with m.If(moving):
+            m.d.sync += [result_valid.eq(1), result_end.eq(moving_end)]
 
         # Result and target -> written, which may be anything until it is valid.
         written = registers("written", acc_bits)

@@ -1,5 +1,7 @@
 """SpikeArray: spike words in, sums of the selected weights out; accumulates, never multiplies."""
 
+from itertools import product
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
@@ -23,17 +25,8 @@ ENTRY_OFFSET = 1 << (ENTRY_BITS - 1)
 packed adders do not carry into each other."""
 
 
-def _copies(m, name, source, count, enable, *, init=0):
-    """Register ``source`` into two signals (one if ``count`` is 1), for less fan-out each.
-
-    Their initial values differ, or synthesis would merge them again; so the first cycle after
-    power-up must not matter.
-    """
-    signals = [Signal(source.shape(), name=f"{name}_{k}", init=init if k == 0 else ~init,
-                      reset_less=True) for k in range(max(1, min(count, 2)))]
-    with m.If(enable):
-        m.d.sync += [signal.eq(source) for signal in signals]
-    return signals
+_FLAG_STEPS = 3
+"""Steps of copying of the flags, which go to every bit of the accumulators."""
 
 
 class SpikeArray(wiring.Component):
@@ -42,7 +35,9 @@ class SpikeArray(wiring.Component):
     Every group of four rows of one column has a table of the 16 sums of its weights; the spike
     bits of the group are its address. A registered adder tree per column adds the groups, and
     ``acc = 2*acc + sum`` runs over the bit-planes of a position, most significant first; a
-    plane with ``negate`` set subtracts (sign planes).
+    plane with ``negate`` set subtracts (sign planes). The first plane of a position takes 0 for
+    ``acc``: that gate and the sign lie in the look-up tables of the adder
+    (:func:`gen.netlist.absorb_operands`).
     Bit-exact model: :func:`sim.reference.array.run_array`.
 
     Tables of the ``load_columns`` columns of a set share their address and so their memory: a
@@ -51,7 +46,8 @@ class SpikeArray(wiring.Component):
     does not change it.
 
     Throughput is one plane per cycle. ``sums`` of a position is valid :attr:`latency` cycles
-    after its last plane (cycles with ``enable`` high), until the next position's.
+    after its last plane, until the next plane's addition: for one cycle where the next position
+    follows at once.
 
     ECP5 cost, measured by tests/synth/test_spike_array.py: 5.1 COMB and 4.8 FF per lane for 32
     rows, 8 load columns and 24 bits (table cells 2.25, adder tree and accumulator 2.6, signs
@@ -68,8 +64,6 @@ class SpikeArray(wiring.Component):
 
     Members
     -------
-    enable : ``In(1)``
-        Low: nothing moves. Tied high it costs nothing.
     word : ``In(rows)``
         Spike bits of one plane, bit i for row i.
     plane : ``In(1)``
@@ -86,7 +80,7 @@ class SpikeArray(wiring.Component):
     entry_address : ``In(4)``
         Address in every table of the set.
     entry_write : ``In(rows // load_columns)``
-        Write ``entries`` into this set; one-hot or 0. Independent of ``enable``.
+        Write ``entries`` into this set; one-hot or 0.
     """
 
     LOOKUP = 2
@@ -105,7 +99,6 @@ class SpikeArray(wiring.Component):
         self._acc_bits = acc_bits
 
         super().__init__({
-            "enable": In(1, init=1),
             "word": In(rows),
             "plane": In(1),
             "last": In(1),
@@ -140,69 +133,79 @@ class SpikeArray(wiring.Component):
 
     @property
     def latency(self):
-        """Enabled cycles from the last plane on ``word`` to its ``sums``."""
+        """Cycles from the last plane on ``word`` to its ``sums``."""
         return self.LOOKUP + 1 + self.levels + 1
 
     def elaborate(self, platform):
         m = Module()
 
-        enable = self.enable
         groups = self._rows // GROUP
 
-        # Two steps of copying give each quarter of the columns its own word.
-        words = []
-        for k, copy in enumerate(_copies(m, "word", self.word, self.sets, enable)):
-            words += _copies(m, f"word_{k}", copy, self.sets // 2, enable)
+        # Steps of copying, for less fan-out. A copy goes to some of the load columns in all sets,
+        # as the entries do: these columns can lie together.
+        # Two load columns or more to a word: their entries fill whole LUT-RAMs, 4 bits wide.
+        words = self._spread(m, "word", self.word, steps=self.LOOKUP, least=2)
 
-        # Flags travel beside the tree and are copied in the same way in the last two steps.
-        flags = {"add": self.plane, "finish": self.plane & self.last,
-                 "negate": self.plane & self.negate}
-        stages = self.latency - 3
-        for stage in range(stages):
-            # "finish" enters the copies after a reset, which clears the accumulators.
-            moved = {name: Signal(name=f"{name}_{stage}",
-                                  init=int(name == "finish" and stage == stages - 1))
-                     for name in flags}
-            with m.If(enable):
-                m.d.sync += [moved[name].eq(flags[name]) for name in flags]
+        # Flags travel beside the tree.
+        first = Signal(init=1)
+        with m.If(self.plane):
+            m.d.sync += first.eq(self.last)
+        flags = {"add": self.plane, "follow": ~first, "negate": self.plane & self.negate}
+        for stage in range(self.latency - 1 - _FLAG_STEPS):
+            moved = {name: Signal(name=f"{name}_{stage}") for name in flags}
+            m.d.sync += [moved[name].eq(flags[name]) for name in flags]
             flags = moved
-        controls = {}
-        for name in flags:
-            controls[name] = []
-            for k, copy in enumerate(_copies(m, f"{name}_a", flags[name], self.sets, enable)):
-                controls[name] += _copies(m, f"{name}_b{k}", copy, self.sets // 2, enable)
+        controls = {name: self._spread(m, name, flags[name], steps=_FLAG_STEPS, least=1)
+                    for name in flags}
 
         guards = [guard_bit(m, f"guard_{k}", word[k]) for k, word in enumerate(words)]
+        wide = self._load_columns // len(words)
         for which in range(self.sets):
-            copy = which * len(words) // self.sets
             lookups = [[] for _ in range(self._load_columns)]
-            for group in range(groups):
-                table = Memory(shape=unsigned(self._load_columns * ENTRY_BITS), depth=1 << GROUP,
+            for copy, group in product(range(len(words)), range(groups)):
+                columns = range(copy * wide, (copy + 1) * wide)
+                table = Memory(shape=unsigned(wide * ENTRY_BITS), depth=1 << GROUP,
                                init=[], attrs={"ram_style": "distributed"})
-                m.submodules[f"table_{which}_{group}"] = table
+                m.submodules[f"table_{which}_{copy}_{group}"] = table
                 write = table.write_port()
                 read = table.read_port(domain="comb")
                 m.d.comb += [
                     write.addr.eq(self.entry_address),
                     write.en.eq(self.entry_write[which]),
                     write.data.eq(Cat(self.entries[column * groups + group]
-                                      for column in range(self._load_columns))),
+                                      for column in columns)),
                     read.addr.eq(words[copy].word_select(group, GROUP)),
                 ]
-                for column in range(self._load_columns):
+                for place, column in enumerate(columns):
                     lookup = Signal(ENTRY_BITS, name=f"lookup_{which}_{group}_{column}",
                                     reset_less=True)
-                    with m.If(enable):
-                        m.d.sync += lookup.eq(read.data.word_select(column, ENTRY_BITS))
+                    m.d.sync += lookup.eq(read.data.word_select(place, ENTRY_BITS))
                     lookups[column].append(lookup)
             for column in range(self._load_columns):
-                index = which * self._load_columns + column
-                self._column(m, index, lookups[column], guards[copy],
-                             **{name: controls[name][copy] for name in controls})
+                self._column(m, which * self._load_columns + column, lookups[column],
+                             guards[column // wide],
+                             **{name: copies[column * len(copies) // self._load_columns]
+                                for name, copies in controls.items()})
 
         return m
 
-    def _column(self, m, index, terms, guard, *, add, finish, negate):
+    def _spread(self, m, name, source, *, steps, least):
+        """Register ``source`` ``steps`` times, into twice as many signals each time while every
+        one has ``least`` load columns left; returns those of the last step.
+
+        The two of a step differ in their initial values, or synthesis would merge them again; so
+        the first cycles after power-up must not matter.
+        """
+        copies = [source]
+        for step in range(steps):
+            halves = 2 if self._load_columns % (2 * len(copies) * least) == 0 else 1
+            following = [Signal(source.shape(), name=f"{name}_{step}_{k}", init=-(k % 2),
+                                reset_less=True) for k in range(halves * len(copies))]
+            m.d.sync += [copy.eq(copies[k // halves]) for k, copy in enumerate(following)]
+            copies = following
+        return copies
+
+    def _column(self, m, index, terms, guard, *, add, follow, negate):
         # All adders of a column are packed into as few carry chains as possible. There is a
         # register behind each of them, in the slice of the adder: none costs cells of its own.
         pairs = []
@@ -216,22 +219,13 @@ class SpikeArray(wiring.Component):
 
         # The offset of the entries has become the top bit's weight: flip it for two's complement.
         total = (Cat(terms[0][:-1], ~terms[0][-1]) ^ negate.replicate(len(terms[0]))).as_signed()
-        # Bit 0 of 2*acc is 0, so it can carry the +1 of a subtraction. The finished position
-        # leaves for `sums` while `acc` is cleared by its reset input: no gate in the adder path.
+        # Bit 0 of 2*acc is 0, so it can carry the +1 of a subtraction.
         acc = Signal(self._acc_bits, name=f"acc_{index}", reset_less=True)
         addend = Signal(signed(self._acc_bits), name=f"addend_{index}")
-        m.d.comb += addend.eq(total)
-        pairs.append((Cat(negate, acc[:-1]), addend))
+        m.d.comb += [addend.eq(total), self.sums[index].eq(acc)]
+        pairs.append((Cat(negate, acc[:-1] & follow.replicate(self._acc_bits - 1)), addend))
 
         *sums, following = packed_add(m, f"adders_{index}", pairs)
-        with m.If(self.enable):
-            m.d.sync += [total.eq(value) for total, value in zip(totals, sums, strict=True)]
-        result = Signal(signed(self._acc_bits), name=f"sum_{index}", reset_less=True)
-        m.d.comb += self.sums[index].eq(result)
-        with m.If(finish & self.enable):
-            m.d.sync += [
-                acc.eq(0),
-                result.eq(following),
-            ]
-        with m.Elif(add & self.enable):
+        m.d.sync += [total.eq(value) for total, value in zip(totals, sums, strict=True)]
+        with m.If(add):
             m.d.sync += acc.eq(following)

@@ -37,14 +37,12 @@ class TableLoader(wiring.Component):
     Members
     -------
     i : ``In(stream.Signature(word_bits))``
-        Tiles without header: nibble ``column * rows + row``, two's complement.
+        Tiles without header (docs/architecture.md): two's complement nibbles. Every 64 bits of a
+        word go to their own part of the load columns, which can so lie together.
     start : ``In(1)``
         The tables may be overwritten by the next tile. Looked at before its first set only.
-    enable : ``In(1)``
-        Low: the steps rest (collecting goes on); with the SpikeArray's ``enable``, entries and
-        lookups keep their distance in time.
     done : ``Out(1)``
-        High in the cycle of a tile's last step, if ``enable`` is.
+        High in the cycle of a tile's last step.
     starved : ``Out(1)``
         Could write, but the stream is empty.
     entries, entry_address, entry_write
@@ -65,7 +63,6 @@ class TableLoader(wiring.Component):
         super().__init__({
             "i": In(stream.Signature(word_bits)),
             "start": In(1),
-            "enable": In(1, init=1),
             "done": Out(1),
             "starved": Out(1),
             "entries": Out(data.ArrayLayout(ENTRY_BITS, load_columns * rows // GROUP)),
@@ -98,21 +95,23 @@ class TableLoader(wiring.Component):
         fill = Signal(range(self.set_words))
         full = Signal()
         transfer = Signal()
-        fire = Signal()
         # Registers, and one for the thousand flip-flops of the set alone (the initial value keeps
         # the two apart); a set takes 17 cycles for it, not 16.
         transfer_wide = Signal(init=1)
-        m.d.comb += [fire.eq(transfer & self.enable), self.i.ready.eq(~full | fire)]
-        with m.If(fire):
+        m.d.comb += self.i.ready.eq(~full | transfer)
+        with m.If(transfer):
             m.d.sync += full.eq(0)
         # A word and where it goes are in registers before it spreads over the set; it lands in the
         # cycle before a transfer at the latest.
         word = Signal(self._word_bits, reset_less=True)
         place = Signal(self.set_words)
         m.d.sync += [word.eq(self.i.payload), place.eq(0)]
+        parts = self._word_bits // MEMORY_BITS
         for index in range(self.set_words):
             with m.If(place[index]):
-                m.d.sync += collected.word_select(index, self._word_bits).eq(word)
+                m.d.sync += [
+                    collected.word_select(part * self.set_words + index, MEMORY_BITS).eq(
+                        word.word_select(part, MEMORY_BITS)) for part in range(parts)]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += place.eq(1 << fill)
             with m.If(fill == self.set_words - 1):
@@ -132,22 +131,21 @@ class TableLoader(wiring.Component):
         allowed = ~next_set[0] | (self.start & ~busy)
         m.d.comb += [
             self.starved.eq(~full & free & ~self.i.valid & allowed),
-            self.done.eq(busy & free & self.enable & this_set[-1]),
-            following.eq(Mux(fire, 0, step + 1)),
+            self.done.eq(busy & free & this_set[-1]),
+            following.eq(Mux(transfer, 0, step + 1)),
         ]
-        with m.If(self.enable):
-            ready = full & free & allowed & ~transfer
-            m.d.sync += [transfer.eq(ready), transfer_wide.eq(ready)]
-        with m.If(transfer_wide & self.enable):
+        ready = full & free & allowed & ~transfer
+        m.d.sync += [transfer.eq(ready), transfer_wide.eq(ready)]
+        with m.If(transfer_wide):
             m.d.sync += active.eq(collected)
-        with m.If(fire):
+        with m.If(transfer):
             m.d.sync += [
                 busy.eq(1),
                 free.eq(0),
                 this_set.eq(next_set),
                 next_set.eq(next_set.rotate_left(1)),
             ]
-        with m.Elif(self.enable):
+        with m.Else():
             m.d.sync += free.eq(free | (step == 14))
             with m.If(free):
                 m.d.sync += busy.eq(0)
@@ -159,27 +157,25 @@ class TableLoader(wiring.Component):
             control = {name: Signal(name=f"{name}_{k}", init=k, reset_less=True)
                        for name in ("odd", "subtract", "high", "top", "clear", "borrow")}
             controls.append(control)
-            with m.If(self.enable):
-                m.d.sync += [
-                    control["odd"].eq(following[0]),
-                    control["subtract"].eq(Mux(following[0], following[1], Mux(
-                        following[1], following[2], following[2] & following[3]))),
-                    control["high"].eq(following[1]),
-                    control["top"].eq(following[2]),
-                    # One cycle later, beside the operand:
-                    control["clear"].eq(step == 0),
-                    control["borrow"].eq(control["subtract"]),
-                ]
+            m.d.sync += [
+                control["odd"].eq(following[0]),
+                control["subtract"].eq(Mux(following[0], following[1], Mux(
+                    following[1], following[2], following[2] & following[3]))),
+                control["high"].eq(following[1]),
+                control["top"].eq(following[2]),
+                # One cycle later, beside the operand:
+                control["clear"].eq(step == 0),
+                control["borrow"].eq(control["subtract"]),
+            ]
         address = Signal(4)
         write = Signal(self.sets)
-        with m.If(self.enable):
-            m.d.sync += [
-                step.eq(following),
-                address.eq(step ^ (step >> 1)),
-                write.eq(Mux(busy, this_set, 0)),
-                self.entry_address.eq(address),
-                self.entry_write.eq(write),
-            ]
+        m.d.sync += [
+            step.eq(following),
+            address.eq(step ^ (step >> 1)),
+            write.eq(Mux(busy, this_set, 0)),
+            self.entry_address.eq(address),
+            self.entry_write.eq(write),
+        ]
 
         groups = self._rows // GROUP
         for column in range(self._load_columns):
@@ -192,13 +188,12 @@ class TableLoader(wiring.Component):
                 # Every second step takes weight 0; the other three wait in `other`.
                 other = Signal(4, name=f"other_{column}_{group}", reset_less=True)
                 operand = Signal(signed(4), name=f"operand_{column}_{group}", reset_less=True)
-                with m.If(self.enable):
-                    m.d.sync += [
-                        other.eq(Mux(control["high"], Mux(control["top"], weights[3], weights[2]),
-                                     weights[1])),
-                        operand.eq(Mux(control["odd"], weights[0], other)
-                                   ^ control["subtract"].replicate(4)),
-                    ]
+                m.d.sync += [
+                    other.eq(Mux(control["high"], Mux(control["top"], weights[3], weights[2]),
+                                 weights[1])),
+                    operand.eq(Mux(control["odd"], weights[0], other)
+                               ^ control["subtract"].replicate(4)),
+                ]
                 total = Signal(ENTRY_BITS, name=f"total_{column}_{group}", reset_less=True)
                 m.d.comb += self.entries[column * groups + group].eq(total)
                 totals.append(total)
@@ -207,9 +202,8 @@ class TableLoader(wiring.Component):
                 m.d.comb += wide.eq(operand)
                 pairs.append((Cat(Const(1, 1), total, guard), Cat(control["borrow"], wide)))
             sums = packed_add(m, f"adders_{column}", pairs)
-            with m.If(self.enable):
-                m.d.sync += [total.eq(value[1:]) for total, value in zip(totals, sums, strict=True)]
-                with m.If(control["clear"]):
-                    m.d.sync += [total.eq(ENTRY_OFFSET) for total in totals]
+            m.d.sync += [total.eq(value[1:]) for total, value in zip(totals, sums, strict=True)]
+            with m.If(control["clear"]):
+                m.d.sync += [total.eq(ENTRY_OFFSET) for total in totals]
 
         return m

@@ -58,9 +58,10 @@ async def matches_reference(dut, stall):
     cocotb.start_soon(serve_read(dut, "pool", lambda a: int(pool[a % WORDS]),
                                  latency=POOL_LATENCY, **options))
     cocotb.start_soon(serve_read(dut, "psum_read", lambda a: memory[a % PSUM_WORDS],
-                                 latency=PSUM_LATENCY, **options))
+                                 latency=PSUM_LATENCY, rng=stalls, stall=0))
     cocotb.start_soon(serve_write(dut, "psum_write",
-                                  lambda a, d: memory.__setitem__(a % PSUM_WORDS, d), **options))
+                                  lambda a, d: memory.__setitem__(a % PSUM_WORDS, d),
+                                  rng=stalls, stall=0))
     for (fields, _), tiles in zip(program, words, strict=True):
         packed = pack(Array, **fields)
         events = run_array(unpack(Array, packed), words=tiles, pool=pool, psum=psum, rows=ROWS,

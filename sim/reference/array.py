@@ -12,9 +12,13 @@ def _signed(value, bits):
     return (value + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1))
 
 
-def tile_weights(words, *, rows):
-    """Weights of a tile (without header) as int64 ``[column, row]``, -8..7."""
-    words = np.ascontiguousarray(words, dtype="<u8").view(np.uint8)
+def tile_weights(words, *, rows, per_word):
+    """Weights of a tile (without header) as int64 ``[column, row]``, -8..7.
+
+    ``per_word`` memory words make a word of the weight stream.
+    """
+    words = np.asarray(words, dtype="<u8").reshape(-1, 16, per_word).swapaxes(1, 2)
+    words = np.ascontiguousarray(words).view(np.uint8)
     nibbles = np.stack([words & 15, words >> 4], axis=-1).reshape(rows, rows)
     return _signed(nibbles.astype(np.int64), 4)
 
@@ -35,7 +39,7 @@ def _walk(fields, header):
     return iy, ix, inside
 
 
-def run_array(fields, *, words, pool, psum, rows, acc_bits):
+def run_array(fields, *, words, pool, psum, rows, acc_bits, per_word=1):
     """Run an ARRAY descriptor.
 
     Parameters
@@ -43,7 +47,10 @@ def run_array(fields, *, words, pool, psum, rows, acc_bits):
     fields : dict
         Fields of :class:`hw.descriptor.Array`, as :func:`hw.descriptor.unpack` gives them.
     words : iterator of int
-        Weight stream; exactly the descriptor's tiles are taken from it.
+        Weight stream in memory words, headers in one each; exactly the descriptor's tiles are
+        taken from it.
+    per_word : int
+        Memory words of a word of the weight stream.
     pool : array of uint64, ``[pool words]``
         Addresses wrap at its (power of two) length.
     psum : array of int64, ``[positions, rows]``
@@ -64,7 +71,8 @@ def run_array(fields, *, words, pool, psum, rows, acc_bits):
     events = 0
     for tile in range(fields["tiles"]):
         header = unpack(TileHeader, int(next(words)))
-        weights = tile_weights([next(words) for _ in range(rows * rows // 16)], rows=rows)
+        weights = tile_weights([next(words) for _ in range(rows * rows // 16)], rows=rows,
+                               per_word=per_word)
         iy, ix, inside = (axis.reshape(-1) for axis in _walk(fields, header))
         address = (fields["source"] + header["offset"] + iy * fields["row_stride"]
                    + np.where(iy < 0, fields["ring"] * RING_UNIT, 0)
@@ -100,12 +108,12 @@ def array_cycles(fields, headers, *, config):
         if tile:
             cycles += load + 1
         if tile or fields["accumulate"]:
-            # Reads of partial sums keep a distance of 3; a skipped last position costs a bubble.
-            cycles += planes + (read - 1) * max(planes, 3) if read else 0
+            # A skipped last position costs a bubble.
+            cycles += read * planes
             bubble = not inside[-1, -1]
             cycles += bubble
-            drain = (levels + 6 - bubble) if read else 1
+            drain = (levels + 5 - bubble) if read else 1
         else:
             cycles += read * planes + inside.size - read
-            drain = levels + 6
+            drain = levels + 5
     return cycles + drain

@@ -57,11 +57,12 @@ class Machine:
                 packed = unpack(Array, pack(Array, **fields))
                 events = run_array(packed, words=[w for tile in tiles for w in tile],
                                    pool=self.pool, psum=expected, rows=config.rows,
-                                   acc_bits=config.acc_bits)
+                                   acc_bits=config.acc_bits,
+                                   per_word=config.tile_header_words)
                 self.now = 0
-                crc, counted = await run_unit(ctx, dut.control, packed)
+                sig, counted = await run_unit(ctx, dut.control, packed)
                 taken.append(self.now)
-                assert (crc, counted) == (0, events), f"descriptor {number}: {fields}"
+                assert (sig, counted) == (0, events), f"descriptor {number}: {fields}"
                 for _ in range(3):
                     await ctx.tick()
                 np.testing.assert_array_equal(actual, expected, f"descriptor {number}: {fields}")
@@ -81,8 +82,8 @@ class Machine:
             serve_read(dut.pool, lambda a: int(self.pool[a]), latency=POOL_LATENCY, rng=rng,
                        stall=stall),
             serve_read(dut.psum_read, lambda a: actual[a], latency=PSUM_LATENCY, rng=rng,
-                       stall=stall),
-            serve_write(dut.psum_write, write, rng=rng, stall=stall),
+                       stall=0),
+            serve_write(dut.psum_write, write, rng=rng, stall=0),
         ], cycles=cycles)
         return taken
 

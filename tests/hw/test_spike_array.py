@@ -37,7 +37,7 @@ def test_sums(load_columns, extreme):
     if extreme is not None:
         weights[:] = extreme
     dut = SpikeArray(rows=ROWS, load_columns=load_columns, acc_bits=12)
-    # (word, plane, last, negate, enable) per cycle: positions of 1 to 5 planes, with bubbles.
+    # (word, plane, last, negate) per cycle: positions of 1 to 5 planes, with bubbles.
     cycles, expected = [], []
     for _ in range(40):
         planes = int(rng.integers(1, 6))
@@ -50,24 +50,23 @@ def test_sums(load_columns, extreme):
             total = weights @ bits
             acc = -total if sign and plane == 0 else 2 * acc + total
             while rng.random() < 0.3:
-                cycles.append((int(rng.integers(1 << ROWS)), 0, 1, 1, int(rng.integers(2))))
+                cycles.append((int(rng.integers(1 << ROWS)), 0, int(rng.integers(2)), 1))
             word = int(bits @ (1 << np.arange(ROWS)))
-            cycles.append((word, 1, plane == planes - 1, sign and plane == 0, 1))
+            cycles.append((word, 1, plane == planes - 1, sign and plane == 0))
         expected.append((acc + 2048) % 4096 - 2048)
-    cycles += [(0, 0, 0, 0, 1)] * dut.latency
+    cycles += [(0, 0, 0, 0)] * dut.latency
     received = []
 
     async def testbench(ctx):
         await load(ctx, dut, weights)
         arriving = [False] * dut.latency
-        for word, plane, last, negate, enable in cycles:
+        for word, plane, last, negate in cycles:
             for signal, value in [(dut.word, word), (dut.plane, plane), (dut.last, last),
-                                  (dut.negate, negate), (dut.enable, enable)]:
+                                  (dut.negate, negate)]:
                 ctx.set(signal, value)
-            if enable:
-                if arriving.pop(0):
-                    received.append([ctx.get(dut.sums[k]) for k in range(ROWS)])
-                arriving.append(plane and last)
+            if arriving.pop(0):
+                received.append([ctx.get(dut.sums[k]) for k in range(ROWS)])
+            arriving.append(plane and last)
             await ctx.tick()
         if arriving.pop(0):
             received.append([ctx.get(dut.sums[k]) for k in range(ROWS)])
@@ -102,7 +101,7 @@ def test_lookup_before_write():
 
 
 @pytest.mark.parametrize("rows, load_columns, word_bits", [
-    (16, 1, 64), (16, 4, 64), (32, 8, 64), (32, 16, 128)])
+    (16, 1, 64), (16, 4, 64), (32, 8, 64), (32, 16, 128), (64, 16, 256)])
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 def test_loader(rows, load_columns, word_bits, stall):
     """Every entry of every table, and the time of each write."""
@@ -126,7 +125,6 @@ def test_loader(rows, load_columns, word_bits, stall):
 
     async def control(ctx):
         for tile in tiles:
-            ctx.set(dut.enable, 1)
             ctx.set(dut.start, 1)
             cycles = 0
             tables[:] = 99
@@ -135,12 +133,11 @@ def test_loader(rows, load_columns, word_bits, stall):
                 *_, done = await ctx.tick().sample(dut.done)
                 if done:
                     break
-                ctx.set(dut.enable, not (stall and rng.random() < stall))
-            ctx.set(dut.enable, 1)
             ctx.set(dut.start, 0)
             finished.append(cycles)
             await ctx.tick().repeat(3)
-            weights = tile_weights(tile, rows=rows).reshape(rows, groups, 4)
+            weights = tile_weights(tile, rows=rows, per_word=word_bits // 64)
+            weights = weights.reshape(rows, groups, 4)
             picks = np.arange(16)[:, None] >> np.arange(4) & 1
             np.testing.assert_array_equal(tables - ENTRY_OFFSET, weights @ picks.T)
             for _ in range(40):                     # the next tile's first set is collected
