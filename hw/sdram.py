@@ -9,6 +9,7 @@ from hw.config import MEMORY_BITS
 from hw.port import Memory, MemoryCommand, MemoryStatus, SdramPins
 from hw.sdram_calibration import SdramCalibration
 from hw.sdram_scheduler import SdramScheduler
+from hw.skid_buffer import SkidBuffer
 
 
 __all__ = ["SdramMemory"]
@@ -92,13 +93,14 @@ class SdramMemory(wiring.Component):
             commands.w_data.eq(memory.commands.payload),
             commands.w_en.eq(memory.commands.valid),
             memory.commands.ready.eq(commands.w_rdy),
-            scheduler.commands.payload.as_value().eq(commands.r_data),
-            scheduler.commands.valid.eq(commands.r_rdy),
-            commands.r_en.eq(scheduler.commands.ready),
             r_data.w_data.eq(scheduler.r_data),
             r_data.w_en.eq(scheduler.r_valid),
             scheduler.r_level.eq(r_data.w_level),
         ]
+        # The scheduler lies at the pads, the queue beside the engine.
+        m.submodules.command = command = DomainRenamer("sdram")(SkidBuffer(MemoryCommand))
+        wiring.connect(m, commands.r_stream, command.i)
+        wiring.connect(m, command.o, scheduler.commands)
         wiring.connect(m, memory.w_data, w_data.w_stream)
         wiring.connect(m, w_data.r_stream, scheduler.w_data)
         wiring.connect(m, r_data.r_stream, memory.r_data)

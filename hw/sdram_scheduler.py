@@ -342,15 +342,15 @@ class SdramScheduler(wiring.Component):
         m.d.comb += [pins.dq_o.eq(shifted), pins.dq_oe.eq(driven[0])]
 
         # The first datum is in dq_i at the earliest CAS latency + 2 cycles after the decision (two
-        # registers on the way, one back, the chip's clock ahead of ours), the word 4 later; a
-        # register more, because the pads lie far from here.
+        # registers on the way, one back, the chip's clock ahead of ours), the word 4 later; two
+        # registers more, because the pads lie far from here.
         # The flag that goes with it is a register too, hence one cycle less.
-        least = config.cas_latency + 5
+        least = config.cas_latency + 6
         reading = Signal(least + DELAYS)
-        datum = Signal(DATA_BITS, reset_less=True)
+        pad, datum = (Signal(DATA_BITS, name=name, reset_less=True) for name in ("pad", "datum"))
         m.d.sync += [
             reading.eq(Cat(go_read, reading)),
-            datum.eq(pins.dq_i),
+            pad.eq(pins.dq_i), datum.eq(pad),
             self.r_data.eq(Cat(self.r_data[DATA_BITS:], datum)),
         ]
         m.d.sync += self.r_valid.eq(reading[least:].bit_select(self.delay, 1))

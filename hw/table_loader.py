@@ -150,23 +150,29 @@ class TableLoader(wiring.Component):
             with m.If(free):
                 m.d.sync += busy.eq(0)
 
-        # What step k adds: weight number ctz(k), negative if its address bit falls. Controls
-        # are registered with the step, in two copies (different initial values keep them apart).
-        controls = []
-        for k in range(2):
-            control = {name: Signal(name=f"{name}_{k}", init=k, reset_less=True)
-                       for name in ("odd", "subtract", "high", "top", "clear", "borrow")}
-            controls.append(control)
+        # What step k adds: weight number ctz(k), negative if its address bit falls. Controls are
+        # registered with the step, in two copies, and one cycle later, beside the operand, in four:
+        # one for each half or quarter of the load columns. (Synthesis would merge equal ones:
+        # initial values keep them apart.)
+        controls, late_controls = [], []
+        for half in range(2):
+            control = {name: Signal(name=f"{name}_{half}", init=half, reset_less=True)
+                       for name in ("odd", "subtract", "high", "top", "first")}
             m.d.sync += [
                 control["odd"].eq(following[0]),
                 control["subtract"].eq(Mux(following[0], following[1], Mux(
                     following[1], following[2], following[2] & following[3]))),
                 control["high"].eq(following[1]),
                 control["top"].eq(following[2]),
-                # One cycle later, beside the operand:
-                control["clear"].eq(step == 0),
-                control["borrow"].eq(control["subtract"]),
+                control["first"].eq(following == 0),
             ]
+            controls.append(control)
+            for quarter in range(2):
+                late = {name: Signal(name=f"{name}_{half}_{quarter}", init=quarter, reset_less=True)
+                        for name in ("clear", "borrow")}
+                m.d.sync += [late["clear"].eq(control["first"]),
+                             late["borrow"].eq(control["subtract"])]
+                late_controls.append(late)
         address = Signal(4)
         write = Signal(self.sets)
         m.d.sync += [
@@ -179,7 +185,8 @@ class TableLoader(wiring.Component):
 
         groups = self._rows // GROUP
         for column in range(self._load_columns):
-            control = controls[column % 2]
+            control = controls[column * 2 // self._load_columns]
+            late = late_controls[column * 4 // self._load_columns]
             totals, pairs = [], []
             guard = guard_bit(m, f"guard_{column}", active[column])
             for group in range(groups):
@@ -200,10 +207,10 @@ class TableLoader(wiring.Component):
                 # Lowest bit: carry in for a subtraction. Highest bit: keeps the carry out.
                 wide = Signal(signed(ENTRY_BITS), name=f"wide_{column}_{group}")
                 m.d.comb += wide.eq(operand)
-                pairs.append((Cat(Const(1, 1), total, guard), Cat(control["borrow"], wide)))
+                pairs.append((Cat(Const(1, 1), total, guard), Cat(late["borrow"], wide)))
             sums = packed_add(m, f"adders_{column}", pairs)
             m.d.sync += [total.eq(value[1:]) for total, value in zip(totals, sums, strict=True)]
-            with m.If(control["clear"]):
+            with m.If(late["clear"]):
                 m.d.sync += [total.eq(ENTRY_OFFSET) for total in totals]
 
         return m
