@@ -74,14 +74,17 @@ async def load(dut, stall):
     cocotb.start_soon(serve_memory(dut, "memory", content, **options))
     streaming = False
 
-    async def never_refuses():
-        """Read data of a stream has room: it must not wait for whoever empties the stream."""
+    async def hardly_refuses():
+        """Read data of a stream has room: it must not wait for whoever empties the stream, but for
+        a cycle between two rows."""
+        refused = 0
         while True:
             await RisingEdge(dut.clk)
             if streaming and dut.memory__r_data__valid.value == 1:
-                assert dut.memory__r_data__ready.value == 1
+                refused = 0 if dut.memory__r_data__ready.value == 1 else refused + 1
+                assert refused <= 1
 
-    watch = cocotb.start_soon(never_refuses())
+    watch = cocotb.start_soon(hardly_refuses())
     cocotb.start_soon(serve_write(dut, "write", pool.__setitem__, **options))
     tasks = {d: cocotb.start_soon(sinks[d].receive(len(streams[d]))) for d in ports}
     for fields, signed, events, expected in program:
