@@ -568,7 +568,7 @@ class _Compiler:
         blank = [0] * (config.tile_header_words - 1)
         return [((dy, dx), np.append(
             np.array([pack(TileHeader, offset=offset, dy=dy, dx=dx), *blank], np.uint64),
-            pack_tile(tile, config.tile_header_words))) for offset, dy, dx, tile in tiles]
+            pack_tile(tile, config))) for offset, dy, dx, tile in tiles]
 
     def _array(self, op, source, target, group, *, psum, first, rows, stride=1, loaded=()):
         """ARRAY descriptors (with their weights): output rows from ``first`` of one group.

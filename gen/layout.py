@@ -196,13 +196,11 @@ def _nibbles(values):
     return (values << shifts).sum(axis=1, dtype=np.uint64)
 
 
-def pack_tile(weight, per_word):
-    """Weights (outputs R, inputs R) -> memory words of one tile, without header.
-
-    ``per_word`` memory words make a word of the weight stream; each brings the weights of its own
-    part of a column set, 16 memory words a set.
-    """
-    return _nibbles(weight).reshape(-1, per_word, 16).swapaxes(1, 2).reshape(-1)
+def pack_tile(weight, config):
+    """Weights (outputs R, inputs R) -> memory words of one tile, without header."""
+    sets, blocks, weights, parts, columns, groups = config.tile_order
+    weight = np.asarray(weight).reshape(sets, parts, blocks, columns, groups, weights)
+    return _nibbles(weight.transpose(0, 2, 5, 1, 3, 4))
 
 
 def pack_depthwise(weight):

@@ -90,8 +90,8 @@ class CoreConfig:
 
         require(self.rows in (16, 32, 64), "Rows must be 16, 32 or 64", self.rows)
         require(self.load_columns > 0 and self.rows % self.load_columns == 0
-                and self.load_columns * self.rows * 4 % MEMORY_BITS == 0,
-                f"Load columns must divide {self.rows} rows and fill whole memory words",
+                and self.load_columns * self.rows % MEMORY_BITS == 0,
+                f"Load columns must divide {self.rows} rows and have a multiple of 64 weights",
                 self.load_columns)
         require(self.neuron_lanes > 0 and self.rows % self.neuron_lanes == 0,
                 f"Neuron lanes must divide {self.rows} rows", self.neuron_lanes)
@@ -149,6 +149,14 @@ class CoreConfig:
     def tile_weight_words(self):
         """Memory words of one weight tile, without its header."""
         return self.rows * self.rows * 4 // MEMORY_BITS
+
+    @property
+    def tile_order(self):
+        """Weights of a tile as the stream brings them, the last axis first: column sets, blocks of
+        a part, weights of a group, parts of a set, columns of a block, groups of a column."""
+        parts, columns = self.tile_header_words, MEMORY_BITS // self.rows
+        return (self.rows // self.load_columns, self.load_columns // (parts * columns), 4, parts,
+                columns, self.rows // 4)
 
     @property
     def weight_bits(self):

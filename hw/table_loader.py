@@ -1,7 +1,10 @@
 """TableLoader: 4-bit weights from a stream to the tables of the SpikeArray."""
 
+from itertools import product
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
@@ -16,29 +19,32 @@ class TableLoader(wiring.Component):
     """Build the 16 sums of every group of four weights, one add or subtract per step.
 
     A column set (``load_columns`` columns) is collected from the stream while the tables of the
-    set before it are written. Table addresses go in Gray-code order, so that a step adds one
-    weight to the running sum of its group or takes one away.
+    set before it are written: in LUT-RAMs, one for each group, with the four weights of the group
+    and of the one after it. A word of the stream brings one weight to each of its groups. Table
+    addresses go in Gray-code order, so that a step adds one weight to the running sum of its group
+    or takes one away.
 
     A tile of ``rows // load_columns`` sets takes 17 cycles per set, if the stream brings a word
     every cycle. The first entry is written at the end of the third cycle after the one
     in which the first set's transfer happens: ``start`` high and the set complete. The last
     entry is written at the end of the second cycle after ``done``.
 
-    ECP5 cost: about 20 COMB per running sum (``load_columns * rows // 4`` of them) and 8 FF per
-    staged weight.
+    ECP5 cost: about 14 COMB and 10 FF per running sum (``load_columns * rows // 4`` of them).
 
     Parameters
     ----------
     rows, load_columns : int
         As :class:`hw.spike_array.SpikeArray`.
     word_bits : int
-        Width of the stream; a set must fill whole words. 16 words a set keep up with the steps.
+        Width of the stream; a set must fill a multiple of 4 words. 16 words a set keep up with the
+        steps.
 
     Members
     -------
     i : ``In(stream.Signature(word_bits))``
         Tiles without header (docs/architecture.md): two's complement nibbles. Every 64 bits of a
-        word go to their own part of the load columns, which can so lie together.
+        word go to their own part of the load columns, which can so lie together; four words in a
+        row bring the four weights of the same groups.
     start : ``In(1)``
         The tables may be overwritten by the next tile. Looked at before its first set only.
     done : ``Out(1)``
@@ -52,9 +58,9 @@ class TableLoader(wiring.Component):
     def __init__(self, *, rows, load_columns, word_bits=MEMORY_BITS):
         if load_columns < 1 or rows % load_columns:
             raise ValueError(f"Load columns must divide {rows} rows, not {load_columns!r}")
-        if load_columns * rows * 4 % word_bits:
-            raise ValueError(f"Weights of a set must fill whole words of {word_bits} bits, "
-                             f"not {load_columns * rows * 4} bits")
+        if load_columns * rows * 4 % (GROUP * word_bits):
+            raise ValueError(f"Weights of a set must fill a multiple of {GROUP} words of "
+                             f"{word_bits} bits, not {load_columns * rows * 4} bits")
 
         self._rows = rows
         self._load_columns = load_columns
@@ -90,37 +96,30 @@ class TableLoader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        # Collect the next set.
-        collected = Signal(self.set_words * self._word_bits, reset_less=True)
+        # Collect the next set: word number 4 * b + k brings weight k of the groups of block b.
         fill = Signal(range(self.set_words))
         full = Signal()
         transfer = Signal()
-        # Registers, and one for the thousand flip-flops of the set alone (the initial value keeps
-        # the two apart); a set takes 17 cycles for it, not 16.
-        transfer_wide = Signal(init=1)
+        target = Signal()                           # half of the LUT-RAMs that is filled
         m.d.comb += self.i.ready.eq(~full | transfer)
         with m.If(transfer):
-            m.d.sync += full.eq(0)
+            m.d.sync += [full.eq(0), target.eq(~target)]
         # A word and where it goes are in registers before it spreads over the set; it lands in the
         # cycle before a transfer at the latest.
+        blocks = self.set_words // GROUP
         word = Signal(self._word_bits, reset_less=True)
-        place = Signal(self.set_words)
-        m.d.sync += [word.eq(self.i.payload), place.eq(0)]
-        parts = self._word_bits // MEMORY_BITS
-        for index in range(self.set_words):
-            with m.If(place[index]):
-                m.d.sync += [
-                    collected.word_select(part * self.set_words + index, MEMORY_BITS).eq(
-                        word.word_select(part, MEMORY_BITS)) for part in range(parts)]
+        write_block = Signal(blocks)
+        write_address = Signal(3)
+        m.d.sync += [word.eq(self.i.payload), write_block.eq(0),
+                     write_address.eq(Cat(fill[:2], target ^ transfer))]
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += place.eq(1 << fill)
+            m.d.sync += write_block.eq(1 << (fill >> 2))
             with m.If(fill == self.set_words - 1):
                 m.d.sync += [fill.eq(0), full.eq(1)]
             with m.Else():
                 m.d.sync += fill.eq(fill + 1)
 
-        # Sixteen steps over the active set.
-        active = Signal.like(collected)
+        # Sixteen steps over the set before.
         step = Signal(4)
         busy = Signal()
         free = Signal(init=1)                       # idle, or in the last step
@@ -135,9 +134,7 @@ class TableLoader(wiring.Component):
             following.eq(Mux(transfer, 0, step + 1)),
         ]
         ready = full & free & allowed & ~transfer
-        m.d.sync += [transfer.eq(ready), transfer_wide.eq(ready)]
-        with m.If(transfer_wide):
-            m.d.sync += active.eq(collected)
+        m.d.sync += transfer.eq(ready)
         with m.If(transfer):
             m.d.sync += [
                 busy.eq(1),
@@ -150,29 +147,30 @@ class TableLoader(wiring.Component):
             with m.If(free):
                 m.d.sync += busy.eq(0)
 
-        # What step k adds: weight number ctz(k), negative if its address bit falls. Controls are
-        # registered with the step, in two copies, and one cycle later, beside the operand, in four:
-        # one for each half or quarter of the load columns. (Synthesis would merge equal ones:
-        # initial values keep them apart.)
-        controls, late_controls = [], []
+        # What step k adds: weight number ctz(k), negative if its address bit falls. Where it is read
+        # is registered with the step, in two copies, and its sign one cycle later, beside the
+        # operand, in four: one for each half or quarter of the load columns. (Synthesis would
+        # merge equal ones: initial values keep them apart.)
+        read_address, controls = [], []
         for half in range(2):
-            control = {name: Signal(name=f"{name}_{half}", init=half, reset_less=True)
-                       for name in ("odd", "subtract", "high", "top", "first")}
+            place = Signal(3, name=f"read_address_{half}", init=-half, reset_less=True)
+            subtract, first = (Signal(name=f"{name}_{half}", init=half, reset_less=True)
+                               for name in ("subtract", "first"))
             m.d.sync += [
-                control["odd"].eq(following[0]),
-                control["subtract"].eq(Mux(following[0], following[1], Mux(
+                place[:2].eq(Cat(~following[0] & (following[1] | ~following[2]),
+                                 ~following[0] & ~following[1])),
+                subtract.eq(Mux(following[0], following[1], Mux(
                     following[1], following[2], following[2] & following[3]))),
-                control["high"].eq(following[1]),
-                control["top"].eq(following[2]),
-                control["first"].eq(following == 0),
+                first.eq(following == 0),
             ]
-            controls.append(control)
+            with m.If(transfer):
+                m.d.sync += place[2].eq(target)
+            read_address.append(place)
             for quarter in range(2):
-                late = {name: Signal(name=f"{name}_{half}_{quarter}", init=quarter, reset_less=True)
-                        for name in ("clear", "borrow")}
-                m.d.sync += [late["clear"].eq(control["first"]),
-                             late["borrow"].eq(control["subtract"])]
-                late_controls.append(late)
+                control = {name: Signal(name=f"{name}_{half}_{quarter}", init=quarter,
+                                        reset_less=True) for name in ("clear", "borrow")}
+                m.d.sync += [control["clear"].eq(first), control["borrow"].eq(subtract)]
+                controls.append(control)
         address = Signal(4)
         write = Signal(self.sets)
         m.d.sync += [
@@ -183,34 +181,43 @@ class TableLoader(wiring.Component):
             self.entry_write.eq(write),
         ]
 
+        # Operands: 16 weights from each LUT-RAM, of one column or of some that follow each other.
         groups = self._rows // GROUP
+        columns = 16 // groups
+        operands = []
+        for part, block in product(range(self._word_bits // MEMORY_BITS), range(blocks)):
+            memory = Memory(shape=MEMORY_BITS, depth=2 * GROUP, init=[],
+                            attrs={"ram_style": "distributed"})
+            m.submodules[f"weights_{part}_{block}"] = memory
+            write_port, read_port = memory.write_port(), memory.read_port(domain="comb")
+            operand = Signal(MEMORY_BITS, name=f"operand_{part}_{block}", reset_less=True)
+            column = (part * blocks + block) * columns
+            m.d.comb += [
+                write_port.addr.eq(write_address),
+                write_port.data.eq(word.word_select(part, MEMORY_BITS)),
+                write_port.en.eq(write_block[block]),
+                read_port.addr.eq(read_address[column * 2 // self._load_columns]),
+            ]
+            m.d.sync += operand.eq(read_port.data)
+            operands += [operand.word_select(k, 4) for k in range(16)]
+
         for column in range(self._load_columns):
-            control = controls[column * 2 // self._load_columns]
-            late = late_controls[column * 4 // self._load_columns]
+            control = controls[column * 4 // self._load_columns]
             totals, pairs = [], []
-            guard = guard_bit(m, f"guard_{column}", active[column])
+            guard = guard_bit(m, f"guard_{column}", operands[column * groups])
             for group in range(groups):
-                first = column * self._rows + group * GROUP
-                weights = [active.word_select(first + k, 4) for k in range(GROUP)]
-                # Every second step takes weight 0; the other three wait in `other`.
-                other = Signal(4, name=f"other_{column}_{group}", reset_less=True)
-                operand = Signal(signed(4), name=f"operand_{column}_{group}", reset_less=True)
-                m.d.sync += [
-                    other.eq(Mux(control["high"], Mux(control["top"], weights[3], weights[2]),
-                                 weights[1])),
-                    operand.eq(Mux(control["odd"], weights[0], other)
-                               ^ control["subtract"].replicate(4)),
-                ]
+                operand = operands[column * groups + group]
                 total = Signal(ENTRY_BITS, name=f"total_{column}_{group}", reset_less=True)
                 m.d.comb += self.entries[column * groups + group].eq(total)
                 totals.append(total)
-                # Lowest bit: carry in for a subtraction. Highest bit: keeps the carry out.
+                # Lowest bit: carry in for a subtraction. Highest bit: keeps the carry out. The sign
+                # is taken in the adder's own tables (gen.netlist.absorb_operands).
                 wide = Signal(signed(ENTRY_BITS), name=f"wide_{column}_{group}")
-                m.d.comb += wide.eq(operand)
-                pairs.append((Cat(Const(1, 1), total, guard), Cat(late["borrow"], wide)))
+                m.d.comb += wide.eq((operand ^ control["borrow"].replicate(4)).as_signed())
+                pairs.append((Cat(Const(1, 1), total, guard), Cat(control["borrow"], wide)))
             sums = packed_add(m, f"adders_{column}", pairs)
             m.d.sync += [total.eq(value[1:]) for total, value in zip(totals, sums, strict=True)]
-            with m.If(late["clear"]):
+            with m.If(control["clear"]):
                 m.d.sync += [total.eq(ENTRY_OFFSET) for total in totals]
 
         return m

@@ -7,6 +7,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 import numpy as np
 
+from hw.config import CoreConfig
 from hw.descriptor import Array, pack, TileHeader, unpack
 from hw.port import POOL_LATENCY, PSUM_LATENCY
 from sim.cocotb_ports import run_unit, serve_read, serve_write
@@ -14,7 +15,8 @@ from sim.cocotb_streams import StreamSource
 from sim.reference.array import run_array
 
 
-ROWS, ACC_BITS, WORDS, PSUM_WORDS = 16, 24, 4096, 512
+CONFIG = CoreConfig(rows=16, load_columns=4)
+ROWS, ACC_BITS, WORDS, PSUM_WORDS = CONFIG.rows, CONFIG.acc_bits, 4096, CONFIG.psum_words
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")
@@ -64,8 +66,8 @@ async def matches_reference(dut, stall):
                                   rng=stalls, stall=0))
     for (fields, _), tiles in zip(program, words, strict=True):
         packed = pack(Array, **fields)
-        events = run_array(unpack(Array, packed), words=tiles, pool=pool, psum=psum, rows=ROWS,
-                           acc_bits=ACC_BITS)
+        events = run_array(unpack(Array, packed), words=tiles, pool=pool, psum=psum,
+                           config=CONFIG)
         assert await run_unit(dut, packed) == (0, events)
         await ClockCycles(dut.clk, 2)
         assert memory == [pack_row(row) for row in psum]

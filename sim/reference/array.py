@@ -12,15 +12,15 @@ def _signed(value, bits):
     return (value + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1))
 
 
-def tile_weights(words, *, rows, per_word):
+def tile_weights(words, *, order):
     """Weights of a tile (without header) as int64 ``[column, row]``, -8..7.
 
-    ``per_word`` memory words make a word of the weight stream.
+    ``order`` is :attr:`hw.config.CoreConfig.tile_order`.
     """
-    words = np.asarray(words, dtype="<u8").reshape(-1, 16, per_word).swapaxes(1, 2)
-    words = np.ascontiguousarray(words).view(np.uint8)
-    nibbles = np.stack([words & 15, words >> 4], axis=-1).reshape(rows, rows)
-    return _signed(nibbles.astype(np.int64), 4)
+    words = np.ascontiguousarray(words, dtype="<u8").view(np.uint8)
+    nibbles = np.stack([words & 15, words >> 4], axis=-1).reshape(order)
+    return _signed(nibbles.transpose(0, 3, 1, 4, 5, 2).reshape(-1, order[5] * 4).astype(np.int64),
+                   4)
 
 
 def _word_bits(words, rows):
@@ -39,7 +39,7 @@ def _walk(fields, header):
     return iy, ix, inside
 
 
-def run_array(fields, *, words, pool, psum, rows, acc_bits, per_word=1):
+def run_array(fields, *, words, pool, psum, config):
     """Run an ARRAY descriptor.
 
     Parameters
@@ -49,8 +49,7 @@ def run_array(fields, *, words, pool, psum, rows, acc_bits, per_word=1):
     words : iterator of int
         Weight stream in memory words, headers in one each; exactly the descriptor's tiles are
         taken from it.
-    per_word : int
-        Memory words of a word of the weight stream.
+    config : CoreConfig
     pool : array of uint64, ``[pool words]``
         Addresses wrap at its (power of two) length.
     psum : array of int64, ``[positions, rows]``
@@ -61,7 +60,7 @@ def run_array(fields, *, words, pool, psum, rows, acc_bits, per_word=1):
     int
         Events, modulo 2**32.
     """
-    words = iter(words)
+    words, rows = iter(words), config.rows
     planes = fields["planes"]
     scale = 1 << np.arange(planes)
     if fields["signed"]:
@@ -71,8 +70,8 @@ def run_array(fields, *, words, pool, psum, rows, acc_bits, per_word=1):
     events = 0
     for tile in range(fields["tiles"]):
         header = unpack(TileHeader, int(next(words)))
-        weights = tile_weights([next(words) for _ in range(rows * rows // 16)], rows=rows,
-                               per_word=per_word)
+        weights = tile_weights([next(words) for _ in range(rows * rows // 16)],
+                               order=config.tile_order)
         iy, ix, inside = (axis.reshape(-1) for axis in _walk(fields, header))
         address = (fields["source"] + header["offset"] + iy * fields["row_stride"]
                    + np.where(iy < 0, fields["ring"] * RING_UNIT, 0)
@@ -82,7 +81,7 @@ def run_array(fields, *, words, pool, psum, rows, acc_bits, per_word=1):
         sums = np.einsum("npr,p->nr", bits.astype(np.int64), scale) @ weights.T
         if tile or fields["accumulate"]:
             sums += psum[index]
-        psum[index] = _signed(sums, acc_bits)
+        psum[index] = _signed(sums, config.acc_bits)
     return events % (1 << 32)
 
 

@@ -56,9 +56,7 @@ class Machine:
             for number, (fields, tiles) in enumerate(self.jobs):
                 packed = unpack(Array, pack(Array, **fields))
                 events = run_array(packed, words=[w for tile in tiles for w in tile],
-                                   pool=self.pool, psum=expected, rows=config.rows,
-                                   acc_bits=config.acc_bits,
-                                   per_word=config.tile_header_words)
+                                   pool=self.pool, psum=expected, config=config)
                 self.now = 0
                 sig, counted = await run_unit(ctx, dut.control, packed)
                 taken.append(self.now)
@@ -141,7 +139,7 @@ def test_wide_weight_stream():
 def test_random(seed):
     """Random descriptors under random stalls, padding and skipped tiles included."""
     rng = np.random.default_rng(seed)
-    machine = Machine(rng=rng, stall=[0.1, 0.5][seed % 2], load_columns=[1, 4, 8, 16][seed])
+    machine = Machine(rng=rng, stall=[0.1, 0.5][seed % 2], load_columns=[4, 4, 8, 16][seed])
     for _ in range(6):
         reach = int(rng.choice([0, 2, 127]))
         machine.add([random_tile(rng, machine.config, offset=int(rng.integers(1 << 16)),

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from hw.config import CoreConfig
 from hw.spike_array import ENTRY_OFFSET, SpikeArray
 from hw.table_loader import TableLoader
 from sim.ports import feed_stream, simulate
@@ -101,7 +102,7 @@ def test_lookup_before_write():
 
 
 @pytest.mark.parametrize("rows, load_columns, word_bits", [
-    (16, 1, 64), (16, 4, 64), (32, 8, 64), (32, 16, 128), (64, 16, 256)])
+    (16, 4, 64), (16, 16, 64), (32, 8, 64), (32, 16, 128), (64, 16, 256)])
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 def test_loader(rows, load_columns, word_bits, stall):
     """Every entry of every table, and the time of each write."""
@@ -136,8 +137,8 @@ def test_loader(rows, load_columns, word_bits, stall):
             ctx.set(dut.start, 0)
             finished.append(cycles)
             await ctx.tick().repeat(3)
-            weights = tile_weights(tile, rows=rows, per_word=word_bits // 64)
-            weights = weights.reshape(rows, groups, 4)
+            order = CoreConfig(rows=rows, load_columns=load_columns).tile_order
+            weights = tile_weights(tile, order=order).reshape(rows, groups, 4)
             picks = np.arange(16)[:, None] >> np.arange(4) & 1
             np.testing.assert_array_equal(tables - ENTRY_OFFSET, weights @ picks.T)
             for _ in range(40):                     # the next tile's first set is collected
@@ -168,6 +169,6 @@ def test_parameters_wrong(parameters, message):
 def test_loader_parameters_wrong():
     with pytest.raises(ValueError, match="^Load columns must divide 16 rows, not 5$"):
         TableLoader(rows=16, load_columns=5)
-    with pytest.raises(ValueError, match="^Weights of a set must fill whole words of 64 bits, "
-                                         "not 32 bits$"):
-        TableLoader(rows=8, load_columns=1)
+    with pytest.raises(ValueError, match="^Weights of a set must fill a multiple of 4 "
+                                         "words of 64 bits, not 64 bits$"):
+        TableLoader(rows=16, load_columns=1)
