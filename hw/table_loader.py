@@ -147,8 +147,8 @@ class TableLoader(wiring.Component):
             with m.If(free):
                 m.d.sync += busy.eq(0)
 
-        # What step k adds: weight number ctz(k), negative if its address bit falls. Where it is read
-        # is registered with the step, in two copies, and its sign one cycle later, beside the
+        # What step k adds: weight number ctz(k), negative if its address bit falls. Where it is
+        # read is registered with the step, in two copies, and its sign one cycle later, beside the
         # operand, in four: one for each half or quarter of the load columns. (Synthesis would
         # merge equal ones: initial values keep them apart.)
         read_address, controls = [], []
