@@ -327,30 +327,41 @@ class SdramScheduler(wiring.Component):
         """Data pins; whether there is room for a word read and one to be written."""
         config, pins = self._config, self.pins
 
-        # A word waits in a register, so that no path leads from a command back into the queue.
-        word = Signal(MEMORY_BITS)
-        m.d.comb += self.w_data.ready.eq(~fetched)
-        with m.If(~fetched):
-            m.d.sync += [word.eq(self.w_data.payload), fetched.eq(self.w_data.valid)]
-        with m.Elif(go_write):
-            m.d.sync += fetched.eq(0)
+        # A word waits in a register, so that no path leads from a command back into the queue. It
+        # lies far from the commands: a register of its own, the same as `fetched` but for the
+        # first cycle, says when the next one is taken.
+        word = Signal(MEMORY_BITS, reset_less=True)
+        full = Signal(init=1)
+        m.d.comb += self.w_data.ready.eq(~full)
+        with m.If(fetched):
+            m.d.sync += [fetched.eq(~go_write), full.eq(~go_write)]
+        with m.Else():
+            m.d.sync += [fetched.eq(self.w_data.valid & ~full), full.eq(self.w_data.valid & ~full)]
+        with m.If(~full):
+            m.d.sync += word.eq(self.w_data.payload)
+        # It is at the pins in the cycle after its command, which only enables them.
         driven = Signal(BEATS)
-        shifted = Signal(MEMORY_BITS)
-        m.d.sync += [driven.eq(driven >> 1), shifted.eq(shifted >> DATA_BITS)]
+        shifted = Signal(MEMORY_BITS, reset_less=True)
+        m.d.sync += driven.eq(driven >> 1)
         with m.If(go_write):
-            m.d.sync += [driven.eq((1 << BEATS) - 1), shifted.eq(word)]
+            m.d.sync += driven.eq((1 << BEATS) - 1)
+        with m.If(driven[1]):
+            m.d.sync += shifted.eq(shifted >> DATA_BITS)
+        with m.Else():
+            m.d.sync += shifted.eq(word)
         m.d.comb += [pins.dq_o.eq(shifted), pins.dq_oe.eq(driven[0])]
 
         # The first datum is in dq_i at the earliest CAS latency + 2 cycles after the decision (two
-        # registers on the way, one back, the chip's clock ahead of ours), the word 4 later; two
+        # registers on the way, one back, the chip's clock ahead of ours), the word 4 later; three
         # registers more, because the pads lie far from here.
         # The flag that goes with it is a register too, hence one cycle less.
-        least = config.cas_latency + 6
+        least = config.cas_latency + 7
         reading = Signal(least + DELAYS)
-        pad, datum = (Signal(DATA_BITS, name=name, reset_less=True) for name in ("pad", "datum"))
+        pad, way, datum = (Signal(DATA_BITS, name=name, reset_less=True)
+                           for name in ("pad", "way", "datum"))
         m.d.sync += [
             reading.eq(Cat(go_read, reading)),
-            pad.eq(pins.dq_i), datum.eq(pad),
+            pad.eq(pins.dq_i), way.eq(pad), datum.eq(way),
             self.r_data.eq(Cat(self.r_data[DATA_BITS:], datum)),
         ]
         m.d.sync += self.r_valid.eq(reading[least:].bit_select(self.delay, 1))
