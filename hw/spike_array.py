@@ -49,9 +49,9 @@ class SpikeArray(wiring.Component):
     after its last plane, until the next plane's addition: for one cycle where the next position
     follows at once.
 
-    ECP5 cost, measured by tests/synth/test_spike_array.py: 5.1 COMB and 4.8 FF per lane for 32
-    rows, 8 load columns and 24 bits (table cells 2.25, adder tree and accumulator 2.6, signs
-    0.3); no multiplier, no block RAM; 138 MHz alone on an 85F of speed grade 6.
+    ECP5 cost, measured by tests/synth/test_spike_array.py: 4.8 COMB and 4.1 FF per lane for 32
+    rows, 8 load columns and 24 bits (table cells 2.25, adder tree and accumulator 2.6); no
+    multiplier, no block RAM; 173 MHz alone on an 85F of speed grade 6.
 
     Parameters
     ----------
