@@ -240,7 +240,7 @@ def verify(network, program, cases, *, forms, twin=NO_STALLS, memory=None, clock
         (:class:`sim.rtl.RtlCore`).
     compare : str or None
         One of :data:`COMPARISONS`: "tensors" compares every word that a unit writes;
-        "signatures" compares the CRC of each descriptor first and the words of the first that
+        "signatures" compares those of the descriptors first and the words of the first that
         differs, saving the RTL's state every ``every`` cycles under ``checkpoints``. None
         compares tensors if there are at most :data:`WHOLE_WORDS` words.
     timing : gen.cost.MemoryTiming

@@ -36,8 +36,8 @@ class CoreConfig:
         Inputs and outputs of the square SpikeArray (``rows * rows`` lanes) and channels in a pool
         word, in bits: 16, 32 or 64.
     load_columns : int
-        Array columns whose tables are written at once; divides ``rows``. A tile loads in
-        ``17 * rows / load_columns`` cycles.
+        Array columns whose tables are written at once; divides ``rows``, with a multiple of 64
+        weights. A tile loads in ``17 * rows / load_columns`` cycles.
     neuron_lanes : int
         Channels that the neuron core computes per cycle; divides ``rows``.
     depthwise_lanes : int

@@ -94,9 +94,9 @@ class LoadUnit(wiring.Component):
     """LOAD unit of docs/architecture.md, with the stream buffers that it fills.
 
     A burst for a stream is asked for only when its buffer has room for all of it, so that read
-    data never waits for a consumer (which might wait for another client's data). One memory word
-    per cycle into a stream, one pool word per cycle into the pool; about 8 cycles of overhead and
-    the memory's latency per descriptor.
+    data never waits for a consumer (which might wait for another client's data), but for a cycle
+    between two rows. One memory word per cycle into a stream, one pool word per cycle into the
+    pool; about 10 cycles of overhead and the memory's latency per descriptor, a cycle per row.
 
     Members
     -------

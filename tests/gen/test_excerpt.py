@@ -18,8 +18,8 @@ def test_every_module(seed):
     network, images = found.network, found.images(1)
     whole = iss_trace(program, images[0])
     signatures = {}
-    for descriptor, crc in zip(program.descriptors, whole.sigs, strict=True):
-        signatures.setdefault(descriptor.layer, []).append(crc)
+    for descriptor, sig in zip(program.descriptors, whole.sigs, strict=True):
+        signatures.setdefault(descriptor.layer, []).append(sig)
     modules = dict.fromkeys(op.name.split(".")[0] for op in network.ops)
     for name in [*modules, network.ops[len(network.ops) // 2].name]:
         part = excerpt(network, program, name)
@@ -29,8 +29,8 @@ def test_every_module(seed):
         # The same descriptors give the same signatures, loads and stores included.
         trace = iss_trace(part.program, cases[0].image, cases[0].presets)
         found_signatures = {}
-        for descriptor, crc in zip(part.program.descriptors, trace.sigs, strict=True):
-            found_signatures.setdefault(descriptor.layer, []).append(crc)
+        for descriptor, sig in zip(part.program.descriptors, trace.sigs, strict=True):
+            found_signatures.setdefault(descriptor.layer, []).append(sig)
         found_signatures.pop("inputs", None)
         assert found_signatures == {layer: signatures[layer] for layer in found_signatures}
         assert set(found_signatures) >= {op.name for op in network.ops
