@@ -14,7 +14,8 @@ def test_derived_sizes():
 
 @pytest.mark.parametrize("change, text", [
     ({"rows": 48}, r"^Rows must be 16, 32 or 64, not 48$"),
-    ({"load_columns": 5}, r"^Load columns must divide 32 rows and have a multiple of 64 weights, not 5$"),
+    ({"load_columns": 5},
+     r"^Load columns must divide 32 rows and have a multiple of 64 weights, not 5$"),
     ({"neuron_lanes": 0}, r"^Neuron lanes must divide 32 rows, not 0$"),
     ({"depthwise_lanes": 64}, r"^Depthwise lanes must be even and divide 32 rows, not 64$"),
     ({"depthwise_lanes": 1}, r"^Depthwise lanes must be even and divide 32 rows, not 1$"),
