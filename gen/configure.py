@@ -19,10 +19,9 @@ __all__ = ["AcceleratorConfig", "TwinSpec", "MEMORIES", "block_rams", "derive", 
 log = logging.getLogger(__name__)
 
 
-COMB_OF_ROWS = {16: 15_000, 32: 36_300, 64: 70_000}
-"""LUTs of a whole design by array side. 32: as packed by nextpnr (docs/results); 64: 66,690 packed
-with 16 depthwise lanes, and what 32 of them take more alone; 16: estimated from the units' parts
-that scale with the rows."""
+COMB_OF_ROWS = {16: 15_000, 32: 34_000, 64: 65_700}
+"""LUTs of a whole design by array side. 32 and 64: as packed by nextpnr (docs/results); 16:
+estimated from the units' parts that scale with the rows."""
 
 MEMORIES = ("onchip", "sdram")
 """Where program, weights and what the pool cannot hold live."""

@@ -102,8 +102,12 @@ class PartialSums(wiring.Component):
             lanes = [lane for lane in range(index * min(self._write_lanes),
                                             (index + 1) * min(self._write_lanes))
                      if lane * 2 // config.load_columns % 2 == half]
+            if not lanes:
+                continue
+
             def of_lanes(bits, lanes=lanes):
                 return Cat(bits.word_select(lane, config.acc_bits) for lane in lanes)
+
             m.submodules[f"memory_{index}_{half}"] = memory = Memory(
                 shape=len(lanes) * config.acc_bits, depth=config.psum_words, init=[])
             read_port, write_port = memory.read_port(), memory.write_port()

@@ -89,11 +89,12 @@ def test_pool_traffic(readers, writers, settings):
     simulate(dut, bench, cycles=2000)
 
 
-@pytest.mark.parametrize(("read_lanes", "write_lanes"), [
-    ((16,), (16,)), ((16, 4, 1), (16, 8)), ((2, 16, 16), (4, 2, 16))])
-def test_partial_sums_traffic(read_lanes, write_lanes):
+@pytest.mark.parametrize(("read_lanes", "write_lanes", "load_columns"), [
+    ((16,), (16,), 4), ((16, 4, 1), (16, 8), 4), ((2, 16, 16), (4, 2, 16), 8),
+    ((16, 4), (16, 4), 16)])
+def test_partial_sums_traffic(read_lanes, write_lanes, load_columns):
     """Random requests on ports of every width against a model of sums, priority and latency."""
-    config = small()
+    config = small(load_columns=load_columns)
     dut = PartialSums(config, read_lanes=read_lanes, write_lanes=write_lanes)
     rng = random.Random(0)
 

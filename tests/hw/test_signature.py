@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hw.signature import Signature
+from hw.signature import FEEDBACK, Signature
 from sim.ports import simulate
 from sim.reference.signature import signature
 
@@ -47,3 +47,28 @@ def test_differs(rows):
     for k in range(39):
         seen.add(signature(words[[*range(k), k + 1, k, *range(k + 2, 40)]], rows=rows))
     assert len(seen) == 1 + rows + 2 * 40 + 39
+
+
+@pytest.mark.parametrize(("bits", "primes"), [
+    (32, (3, 5, 17, 257, 65537)), (64, (3, 5, 17, 257, 641, 65537, 6700417))])
+def test_polynomials_are_primitive(bits, primes):
+    """x has the order 2**bits - 1, whose prime factors are ``primes``."""
+    def times(a, b):
+        product = 0
+        for bit in reversed(range(bits)):
+            product <<= 1
+            if product >> bits:
+                product = product & (1 << bits) - 1 ^ FEEDBACK[bits]
+            product ^= a if b >> bit & 1 else 0
+        return product
+
+    def power(exponent):
+        result, square = 1, 2
+        for bit in range(bits):
+            result = times(result, square) if exponent >> bit & 1 else result
+            square = times(square, square)
+        return result
+
+    order = (1 << bits) - 1
+    assert power(order) == 1
+    assert all(order % prime == 0 and power(order // prime) != 1 for prime in primes)
