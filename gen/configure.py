@@ -132,9 +132,8 @@ def block_rams(core, memory_words):
     return {
         "memory": _ram_blocks(MEMORY_BITS, memory_words),
         "pool": core.pool_banks * _ram_blocks(core.rows, core.pool_bank_words),
-        # Two memories for every group that the depthwise unit writes by itself.
-        "partial sums": 2 * (core.rows // core.depthwise_lanes) * _ram_blocks(
-            core.depthwise_lanes // 2 * core.acc_bits, core.psum_words),
+        # Two memories of a quarter of the rows; a row takes two words.
+        "partial sums": 2 * _ram_blocks(core.rows // 4 * core.acc_bits, 2 * core.psum_words),
         "attention": _ram_blocks(core.rows * 8, core.head_words * core.rows),
         "stream buffers": _ram_blocks(core.weight_bits,
                                       core.weight_fifo_words // core.tile_header_words)
@@ -214,9 +213,8 @@ class _Search:
 
     def core(self, rows, bank_words, **values):
         params = self.network.params
-        values = {"rows": rows, "load_columns": max(4, rows // 4),
-                  "neuron_lanes": max(2, rows // 8), "depthwise_lanes": max(16, rows // 2),
-                  "pool_bank_words": bank_words,
+        values = {"rows": rows, "load_rows": max(4, rows // 4),
+                  "neuron_lanes": max(2, rows // 8), "pool_bank_words": bank_words,
                   "acc_bits": params.acc_bits, "membrane_frac": params.u_frac,
                   "z_bits": params.z_bits, "multiplier_bits": max(8, params.mult_bits),
                   **values, **self.core_overrides}

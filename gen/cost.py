@@ -178,24 +178,24 @@ def _tile_cycles(f, tiles):
                         f.get("ring", 0))
                 * _inside(0, f["out_width"], f["stride"], dx, f["width"]))
         if index == 0 and not f.get("accumulate"):
-            cycles.append(read * f["planes"] + every - read)
+            cycles.append(read * f["planes"] + 2 * (every - read))
         else:
             cycles.append(max(read, 1) * f["planes"] + (read < every))
     return cycles
 
 
 def _set_words(config):
-    """Memory words of a column set of the table loader."""
-    return config.load_columns * config.rows * 4 // MEMORY_BITS
+    """Memory words of a set of the table loader."""
+    return config.load_rows * config.rows * 4 // MEMORY_BITS
 
 
 SET_CYCLES = 17
-"""Cycles from one column set of the table loader to the next."""
+"""Cycles from one set of the table loader to the next."""
 
 
 def _load_cycles(config):
     """Least cycles to load the tables of a tile whose first set is at hand."""
-    return config.rows // config.load_columns * SET_CYCLES
+    return config.rows // config.load_rows * SET_CYCLES
 
 
 def _depthwise_cycles(f, config):
@@ -205,14 +205,13 @@ def _depthwise_cycles(f, config):
     words = kernel * config.rows // 2
     per_position = 3 if level else 4
     load = config.depthwise_lanes // 2
-    per_pass = max(18, load + 6) if level else max(16, load + 9)
-    groups = config.rows // config.depthwise_lanes
+    per_pass = max(18, load + 6) if level else max(17, load + 9)
     positions = 0
     for ky in range(kernel):
         valid = _inside(f["first_row"], f["out_rows"], 1, ky - kernel // 2, f["height"],
                         f.get("ring", 0))
         positions += valid * f["width"]
-    return words, groups * (positions * per_position + kernel * per_pass) + 33 - words
+    return words, 2 * (positions * per_position + kernel * per_pass) + 33 + level - words
 
 
 def _attention_cycles(f, config):
@@ -241,7 +240,7 @@ def _work(descriptor, config):
         return _move_cycles(f)
     if kind is UnitKind.ARRAY:
         tiles = descriptor.taps
-        return len(tiles) * (_load_cycles(config) + 1) + sum(_tile_cycles(f, tiles)) + 14
+        return len(tiles) * (_load_cycles(config) + 1) + sum(_tile_cycles(f, tiles)) + 15
     if kind is UnitKind.DEPTHWISE:
         return sum(_depthwise_cycles(f, config))
     if kind is UnitKind.ATTENTION:
@@ -465,7 +464,7 @@ class _Model:
     def _array(self, descriptor, start):
         config = self.config
         stream = self.streams[Destination.WEIGHT]
-        sets, words = config.rows // config.load_columns, _set_words(config)
+        sets, words = config.rows // config.load_rows, _set_words(config)
         now = fire = start + 2
         for lookups in _tile_cycles(descriptor.fields, descriptor.taps):
             collected = fire

@@ -199,8 +199,8 @@ def _nibbles(values):
 def pack_tile(weight, config):
     """Weights (outputs R, inputs R) -> memory words of one tile, without header."""
     sets, blocks, weights, parts, columns, groups = config.tile_order
-    weight = np.asarray(weight).reshape(sets, parts, blocks, columns, groups, weights)
-    return _nibbles(weight.transpose(0, 2, 5, 1, 3, 4))
+    weight = np.asarray(weight).reshape(parts, blocks, columns, sets, groups, weights)
+    return _nibbles(weight.transpose(3, 1, 5, 0, 2, 4))
 
 
 def pack_depthwise(weight):

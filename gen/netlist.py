@@ -5,7 +5,7 @@ place. :func:`improve` does all of them.
 """
 
 from collections import defaultdict
-from itertools import product
+from itertools import permutations, product
 
 
 __all__ = ["absorb_operands", "absorb_output_registers", "fold_constant_inputs",
@@ -129,8 +129,9 @@ def absorb_operands(netlist: dict) -> int:
 
     yosys maps ``a + b`` to carry cells (CCU2C) that use two of the four inputs of each bit's table,
     and what ``a`` and ``b`` are, such as ``x ^ negate`` or ``y & follow``, to tables before
-    them. A bit takes over both operands if each is a function of at most two nets: the one on the
-    inputs A and B, which alone decide about the carry generated, the other one on C and D.
+    them. A bit takes over its operands if they are functions of at most four nets together. A and B
+    alone decide about the carry generated: one of the operands lies there, or that much of it as
+    is left when C and D are 0.
 
     A table in front goes when nothing uses it any more; only those that drive nothing but operands
     are looked at.
@@ -198,23 +199,19 @@ def _merge(cell, half, functions) -> bool:
     The carry is ``table ? carry in : table at C = D = 0``: where that row is used as a sum as well,
     both readings must agree.
     """
-    if any(len(nets) > 2 for nets, _ in functions):
+    nets = tuple(dict.fromkeys(net for operand, _ in functions for net in operand))
+    if len(nets) > 4:
         return False
     contents = int(cell["parameters"][f"INIT{half}"], 2)
     constant = sum(int(cell["connections"][port + half][0] == "1") << bit
                    for bit, port in ((2, "C"), (3, "D")))
-    for first in (0, 1):
-        # Inputs that a function does not need are 1.
-        free = [[(0, 1) if place < len(functions[which][0]) else (1,) for place in range(2)]
-                for which in (first, 1 - first)]
+    # Inputs that nothing needs are 1.
+    for order in permutations([*nets, *[None] * (4 - len(nets))]):
         sums, carries = {}, {}
-        for pins in product(*free[0], *free[1]):
-            a_b = [0, 0]
-            for which, inputs in ((first, pins[:2]), (1 - first, pins[2:])):
-                nets, values = functions[which]
-                index = sum(bit << place for place, bit in enumerate(inputs[:len(nets)]))
-                a_b[which] = values[index]
-            row = a_b[0] | a_b[1] << 1
+        for pins in product(*((1,) if net is None else (0, 1) for net in order)):
+            known = dict(zip(order, pins, strict=True))
+            row = sum(values[sum(known[net] << place for place, net in enumerate(operand))] << bit
+                      for bit, (operand, values) in enumerate(functions))
             sums[pins] = contents >> (row | constant) & 1
             if not sums[pins]:
                 carries.setdefault(pins[:2], set()).add(contents >> row & 1)
@@ -223,9 +220,8 @@ def _merge(cell, half, functions) -> bool:
             cell["parameters"][f"INIT{half}"] = "".join(
                 str(new.get(tuple(index >> bit & 1 for bit in range(4)), 0))
                 for index in reversed(range(16)))
-            for ports, (nets, _) in (("AB", functions[first]), ("CD", functions[1 - first])):
-                for place, port in enumerate(ports):
-                    cell["connections"][port + half] = [nets[place] if place < len(nets) else "1"]
+            for port, net in zip("ABCD", order, strict=True):
+                cell["connections"][port + half] = ["1" if net is None else net]
             return True
     return False
 

@@ -527,7 +527,7 @@ class Residency:
             return {out.height: 0}
         config = self._config
         words, tiles = self._weights(op)
-        start = 17 * config.rows // config.load_columns * tiles   # cycles of a strip
+        start = 17 * config.rows // config.load_rows * tiles   # cycles of a strip
         if not isinstance(op, Conv):
             kernel = op.weight.shape[-1] if isinstance(op, Depthwise) else 3
             passes = kernel * config.rows // config.depthwise_lanes

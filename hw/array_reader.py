@@ -34,13 +34,13 @@ class ArrayReader(wiring.Component):
     """Read what the tiles of an ARRAY descriptor look up, in the order of docs/architecture.md.
 
     For every tile header it walks the output positions and reads their planes from the pool.
-    Positions outside the input give one plane of zeros (which initialises the partial sum) for
+    Positions outside the input give two planes of zeros (which initialise the partial sum) for
     the first tile without ``accumulate`` and nothing otherwise; rows outside are then skipped as
     a whole. Each tile ends with an item that has ``end`` set; it is a bubble (no ``plane``) if
     the tile's last position is skipped.
 
     The walk makes one position per cycle, read or skipped, beside the reading of the planes of
-    the position before (two cycles per position read if ``planes`` is 1). Up to :attr:`DEPTH`
+    the position before. Up to :attr:`DEPTH`
     planes are read ahead of ``o``; a plane is on ``o`` 4 cycles after its pool request. The next
     tile's start is computed while this tile is read (:class:`hw.tile_start.TileStart`), and its
     reading follows this one's at once.
@@ -211,11 +211,11 @@ class ArrayReader(wiring.Component):
         next_position = self._position
         busy = Signal()
         current = Signal(_Position)
-        read = Signal()                             # from the pool; otherwise one zero plane
+        read = Signal()                             # from the pool; otherwise planes of zeros
         plane = Signal()
         first = Signal()
         planes_left = Signal(5)
-        final = ~read | (planes_left == 1)
+        final = Signal()                            # planes_left == 1
 
         # A position that needs no pool makes room behind it at once: the walk must not wait for
         # the pool's answer of this cycle, which arrives late.
@@ -226,7 +226,7 @@ class ArrayReader(wiring.Component):
             self.pool.address.eq(current.address),
             issue.eq(busy & self._credit & (self.pool.ready | ~read)),
             self._position_taken.eq(take),
-            self._position_early.eq(~busy | (~read & self._credit)),
+            self._position_early.eq(~busy | (~read & final & self._credit)),
             self._tag_valid.eq(issue),
             self._tag_zero.eq(~read),
             self._tag.plane.eq(plane),
@@ -242,11 +242,14 @@ class ArrayReader(wiring.Component):
                 read.eq(next_position.inside),
                 plane.eq(next_position.inside | ~self._skip),
                 first.eq(1),
-                planes_left.eq(array.planes),
+                # A position takes two cycles of the partial sums; one without a plane takes none.
+                planes_left.eq(Mux(next_position.inside, array.planes, 2)),
+                final.eq(~next_position.inside & self._skip),
             ]
         with m.Elif(issue):
             m.d.sync += [
                 busy.eq(~final),
+                final.eq(planes_left == 2),
                 current.address.eq(current.address - 1),
                 first.eq(0),
                 planes_left.eq(planes_left - 1),

@@ -1,13 +1,12 @@
 """ArrayUnit: the ARRAY unit, SpikeArray passes over the positions of a strip."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.array_reader import ArrayReader
 from hw.descriptor import Array
-from hw.packed_add import guard_bit, packed_add
-from hw.port import PoolRead, PSUM_LATENCY, PsumRead, PsumWrite, Unit
+from hw.port import PoolRead, PSUM_ADD_LATENCY, PSUM_ROW_DATA, PsumRow, Unit
 from hw.spike_array import SpikeArray
 from hw.table_loader import TableLoader
 
@@ -21,16 +20,16 @@ class ArrayUnit(wiring.Component):
     Bit-exact model: :func:`sim.reference.array.run_array`; cycles:
     :func:`sim.reference.array.array_cycles`.
 
-    A tile's tables are loaded in ``17 * rows / load_columns`` cycles, behind the last lookup of
-    the tile before it, while that one's results drain; its first column set and its first spike
+    A tile's tables are loaded in ``17 * rows / load_rows`` cycles, behind the last lookup of
+    the tile before it, while that one's results drain; its first set of rows and its first spike
     words are fetched earlier. A tile then looks up a plane per cycle. Without stalls
-    the period of a tile is its lookups + ``17 * rows / load_columns + 1`` cycles.
+    the period of a tile is its lookups + ``17 * rows / load_rows + 1`` cycles.
 
-    A partial sum is read ``PSUM_LATENCY + 1`` cycles before its sums are ready and written with
-    them. The positions of a tile are distinct, and a tile waits until the last write of the one
+    An addition to the partial sums is announced ``PSUM_ROW_DATA`` cycles before its sums are ready.
+    The positions of a tile are distinct, and a tile waits until the last addition of the one
     before was made, so none is read before it is written.
 
-    Nothing stops the array on its way: the partial sums must serve it at once, ahead of all others.
+    Nothing stops the array on its way: the partial sums serve it at once, ahead of all others.
     The pool may stall at any time.
 
     ``events``: set bits of the words looked up. ``sig`` is 0.
@@ -42,15 +41,13 @@ class ArrayUnit(wiring.Component):
     Members
     -------
     control : ``In(Unit(Array))``
-        ``out_rows``, ``out_width`` and ``planes`` must be at least 1, ``out_rows * out_width``
-        at most ``psum_words``.
+        ``out_rows`` and ``out_width`` must be at least 1, ``planes`` at least 2 (a position takes
+        two cycles of the partial sums), ``out_rows * out_width`` at most ``psum_words``.
     weights : ``In(stream.Signature(weight_bits))``
         Weight tiles with headers, a header in the lowest bits of a word. Nothing is taken beyond
         the descriptor's tiles.
     pool : ``Out(PoolRead(config))``
-    psum_read : ``Out(PsumRead(config, rows))``
-    psum_write : ``Out(PsumWrite(config, rows))``
-        ``ready`` of both is not looked at: it must be high whenever ``valid`` is.
+    psum : ``Out(PsumRow(config))``
     """
 
     def __init__(self, config):
@@ -60,8 +57,7 @@ class ArrayUnit(wiring.Component):
             "control": In(Unit(Array)),
             "weights": In(stream.Signature(config.weight_bits)),
             "pool": Out(PoolRead(config)),
-            "psum_read": Out(PsumRead(config, config.rows)),
-            "psum_write": Out(PsumWrite(config, config.rows)),
+            "psum": Out(PsumRow(config)),
         })
 
     @property
@@ -75,9 +71,9 @@ class ArrayUnit(wiring.Component):
         control = self.control
         m.submodules.reader = reader = ArrayReader(config)
         m.submodules.loader = loader = TableLoader(
-            rows=config.rows, load_columns=config.load_columns, word_bits=config.weight_bits)
+            rows=config.rows, load_rows=config.load_rows, word_bits=config.weight_bits)
         m.submodules.array = array = SpikeArray(rows=config.rows, acc_bits=config.acc_bits,
-                                                load_columns=config.load_columns)
+                                                load_rows=config.load_rows)
         wiring.connect(m, reader.pool, wiring.flipped(self.pool))
 
         descriptor = Signal(Array)
@@ -90,33 +86,36 @@ class ArrayUnit(wiring.Component):
             control.events.eq(reader.events),
         ]
 
-        # Weight stream: header to the reader, the rest of the tile to the loader.
+        # Weight stream: header to the reader, the rest of the tile to the loader. Its `ready` goes
+        # far, and is a register; it skips a cycle where the words change their receiver.
+        weights = self.weights
         tile_words = config.tile_weight_words // config.tile_header_words
         words_left = Signal(range(tile_words + 1))
         in_tile = Signal()                          # words_left != 0
         more_tiles = Signal()                       # a header comes next
+        taken = Signal()
         m.d.sync += more_tiles.eq((fetches_left != 0) & ~in_tile)
-        m.d.comb += [loader.i.payload.eq(self.weights.payload),
-                     reader.headers.payload.eq(self.weights.payload)]
-        with m.If(in_tile):
-            m.d.comb += [loader.i.valid.eq(self.weights.valid),
-                         self.weights.ready.eq(loader.i.ready)]
-            with m.If(loader.i.valid & loader.i.ready):
-                m.d.sync += [words_left.eq(words_left - 1), in_tile.eq(words_left != 1)]
-        with m.Elif(more_tiles):
-            m.d.comb += [
-                reader.headers.valid.eq(self.weights.valid),
-                self.weights.ready.eq(reader.headers.ready),
+        m.d.comb += [
+            taken.eq(weights.valid & weights.ready),
+            loader.i.payload.eq(weights.payload),
+            loader.i.valid.eq(taken & in_tile),
+            reader.headers.payload.eq(weights.payload),
+            reader.headers.valid.eq(taken & ~in_tile),
+        ]
+        m.d.sync += weights.ready.eq(Mux(
+            in_tile, loader.room & ~(taken & (words_left == 1)),
+            more_tiles & reader.headers.ready & ~taken))
+        with m.If(taken & in_tile):
+            m.d.sync += [words_left.eq(words_left - 1), in_tile.eq(words_left != 1)]
+        with m.If(taken & ~in_tile):
+            m.d.sync += [
+                words_left.eq(tile_words), in_tile.eq(1),
+                more_tiles.eq(0), fetches_left.eq(fetches_left - 1),
             ]
-            with m.If(self.weights.valid & self.weights.ready):
-                m.d.sync += [
-                    words_left.eq(tile_words), in_tile.eq(1),
-                    more_tiles.eq(0), fetches_left.eq(fetches_left - 1),
-                ]
 
         running = Signal()
         drained = Signal(init=1)
-        reading, unread = Signal(), Signal(init=1)  # each other's complement
+        accumulate = Signal()
         finish = Signal()
         item = reader.o.p
         settled = Signal()                          # nothing of the tile before is in flight
@@ -142,7 +141,7 @@ class ArrayUnit(wiring.Component):
                     m.next = "BEGIN"
             with m.State("BEGIN"):
                 m.d.comb += begin.eq(1)
-                m.d.sync += [reading.eq(descriptor.accumulate), unread.eq(~descriptor.accumulate)]
+                m.d.sync += accumulate.eq(descriptor.accumulate)
                 m.next = "LOAD"
                 with m.If(tiles_left == 0):
                     m.next = "DRAIN"
@@ -168,13 +167,13 @@ class ArrayUnit(wiring.Component):
                     m.d.comb += control.done.eq(1)
                     m.next = "IDLE"
 
-        # From the second tile on partial sums are read; the switch waits for the first to drain.
+        # From the second tile on sums are added; the switch waits for the first to drain.
         with m.If(reader.o.valid & reader.o.ready & item.tag.end):
             m.d.sync += settled.eq(0)
         with m.Elif(drained):
             m.d.sync += settled.eq(1)
             with m.If(started):
-                m.d.sync += [reading.eq(1), unread.eq(0)]
+                m.d.sync += accumulate.eq(1)
 
         m.d.comb += [
             array.word.eq(item.word),
@@ -187,45 +186,27 @@ class ArrayUnit(wiring.Component):
             control.stall.pool.eq(self.pool.valid & ~self.pool.ready),
             control.stall.psum.eq(running & reader.o.valid & ~settled),
         ]
-        self._finish(m, array, finish=finish, address=item.tag.psum,
-                     reading=reading, unread=unread, drained=drained)
 
-        return m
-
-    def _finish(self, m, array, *, finish, address, reading, unread, drained):
-        """Read-modify-write of the partial sums of finished positions."""
-        config = self._config
-        flags, addresses = [finish], [address]
-        for stage in range(array.latency):
-            flag = Signal(name=f"finish_{stage}")
-            where = Signal(10, name=f"psum_{stage}", reset_less=True)
-            m.d.sync += [flag.eq(flags[-1]), where.eq(addresses[-1])]
-            flags.append(flag)
-            addresses.append(where)
-
-        # `before` is 0 unless partial sums are read (by its reset input, which is free, instead of
-        # a gate per bit).
-        request = array.latency - PSUM_LATENCY - 1
-        before = Signal(data.ArrayLayout(signed(config.acc_bits), config.rows), reset_less=True)
-        m.d.sync += before.eq(self.psum_read.data)
-        with m.If(unread):
-            m.d.sync += before.eq(0)
-
-        # One bit more keeps the carry out.
-        guard = guard_bit(m, "guard", flags[-1])
-        totals = packed_add(m, "totals", [(Cat(array.sums[k], guard), before[k].as_unsigned())
-                                          for k in range(config.rows)])
-        read, write = self.psum_read, self.psum_write
+        # Additions of finished positions.
+        finished, address = [finish], [item.tag.psum]
+        for stage in range(array.latency - PSUM_ROW_DATA + PSUM_ADD_LATENCY + 2):
+            finished.append(Signal(name=f"finish_{stage}"))
+            m.d.sync += finished[-1].eq(finished[-2])
+        announce = array.latency - PSUM_ROW_DATA
+        for stage in range(announce):
+            address.append(Signal(10, name=f"psum_{stage}", reset_less=True))
+            m.d.sync += address[-1].eq(address[-2])
         m.d.comb += [
-            read.valid.eq(flags[request] & reading),
-            read.address.eq(addresses[request]),
-            write.valid.eq(flags[-1]),
-            write.address.eq(addresses[-1]),
-            *(write.data[k].eq(value[:-1]) for k, value in enumerate(totals)),
+            self.psum.valid.eq(finished[announce]),
+            self.psum.address.eq(address[announce]),
+            self.psum.accumulate.eq(accumulate),
+            self.psum.data.eq(array.sums),
         ]
 
         # `drained` is in_flight == 0, in a register, for much follows in its cycle.
-        in_flight = Signal(range(array.latency + 3))
+        in_flight = Signal(range(len(finished) + 1))
         in_flight_next = Signal.like(in_flight)
-        m.d.comb += in_flight_next.eq(in_flight + finish - write.valid)
+        m.d.comb += in_flight_next.eq(in_flight + finish - finished[-1])
         m.d.sync += [in_flight.eq(in_flight_next), drained.eq(in_flight_next == 0)]
+
+        return m

@@ -35,13 +35,11 @@ class CoreConfig:
     rows : int
         Inputs and outputs of the square SpikeArray (``rows * rows`` lanes) and channels in a pool
         word, in bits: 16, 32 or 64.
-    load_columns : int
-        Array columns whose tables are written at once; divides ``rows``, with a multiple of 64
-        weights. A tile loads in ``17 * rows / load_columns`` cycles.
+    load_rows : int
+        Array rows whose tables are written at once, in all columns; a multiple of 4, at most 64,
+        that divides ``rows``. A tile loads in ``17 * rows / load_rows`` cycles.
     neuron_lanes : int
-        Channels that the neuron core computes per cycle; divides ``rows``.
-    depthwise_lanes : int
-        Channels that the depthwise unit works on at a time; an even divisor of ``rows``.
+        Channels that the neuron core computes per cycle; divides ``rows / 2``.
     acc_bits : int
         Width of a partial sum, two's complement; 20..30.
     membrane_frac : int
@@ -53,7 +51,8 @@ class CoreConfig:
     pool_banks, pool_bank_words : int
         Banks of the on-chip pool and words of ``rows`` bits in each; powers of two.
     psum_words : int
-        Positions that the partial-sum memory holds (``rows * acc_bits`` bits each).
+        Positions that the partial-sum memory holds (``rows * acc_bits`` bits each), half of one
+        read and written at a time.
     weight_fifo_words, const_fifo_words, depthwise_fifo_words : int
         Depth of the stream buffers of the array, the neuron core and the depthwise unit, in
         memory words; at least 16.
@@ -66,9 +65,8 @@ class CoreConfig:
     """
 
     rows: int = 32
-    load_columns: int = 8
+    load_rows: int = 8
     neuron_lanes: int = 8
-    depthwise_lanes: int = 16
     acc_bits: int = 24
     membrane_frac: int = 10
     z_bits: int = 12
@@ -89,15 +87,12 @@ class CoreConfig:
                 raise ValueError(f"{text}, not {value!r}")
 
         require(self.rows in (16, 32, 64), "Rows must be 16, 32 or 64", self.rows)
-        require(self.load_columns > 0 and self.rows % self.load_columns == 0
-                and self.load_columns * self.rows % MEMORY_BITS == 0,
-                f"Load columns must divide {self.rows} rows and have a multiple of 64 weights",
-                self.load_columns)
-        require(self.neuron_lanes > 0 and self.rows % self.neuron_lanes == 0,
-                f"Neuron lanes must divide {self.rows} rows", self.neuron_lanes)
-        require(self.depthwise_lanes > 0 and self.depthwise_lanes % 2 == 0
-                and self.rows % self.depthwise_lanes == 0,
-                f"Depthwise lanes must be even and divide {self.rows} rows", self.depthwise_lanes)
+        require(self.load_rows > 0 and self.rows % self.load_rows == 0
+                and self.load_rows % 4 == 0,
+                f"Load rows must be a multiple of 4 that divides {self.rows} rows",
+                self.load_rows)
+        require(self.neuron_lanes > 0 and self.rows // 2 % self.neuron_lanes == 0,
+                f"Neuron lanes must divide half of {self.rows} rows", self.neuron_lanes)
         require(20 <= self.acc_bits <= 30, "Accumulator width must be 20..30 bits", self.acc_bits)
         require(4 <= self.membrane_frac <= 14, "Membrane fraction must be 4..14 bits",
                 self.membrane_frac)
@@ -132,6 +127,11 @@ class CoreConfig:
         return self.rows * self.rows
 
     @property
+    def depthwise_lanes(self):
+        """Channels that the depthwise unit works on at a time: what the partial sums take."""
+        return self.rows // 2
+
+    @property
     def pool_words(self):
         return self.pool_banks * self.pool_bank_words
 
@@ -152,16 +152,17 @@ class CoreConfig:
 
     @property
     def tile_order(self):
-        """Weights of a tile as the stream brings them, the last axis first: column sets, blocks of
-        a part, weights of a group, parts of a set, columns of a block, groups of a column."""
-        parts, columns = self.tile_header_words, MEMORY_BITS // self.rows
-        return (self.rows // self.load_columns, self.load_columns // (parts * columns), 4, parts,
-                columns, self.rows // 4)
+        """Weights of a tile as the stream brings them, the last axis first: sets of rows, blocks of
+        a part, weights of a group, parts of the columns, columns of a block, groups of a set."""
+        parts, groups = self.tile_header_words, self.load_rows // 4
+        columns = 16 // groups
+        return (self.rows // self.load_rows, self.rows // (parts * columns), 4, parts, columns,
+                groups)
 
     @property
     def weight_bits(self):
-        """Width of the weight stream: a column set of the loader arrives in 16 cycles."""
-        return max(MEMORY_BITS, self.load_columns * self.rows * 4 // 16)
+        """Width of the weight stream: a set of the loader arrives in 16 cycles."""
+        return max(MEMORY_BITS, self.load_rows * self.rows * 4 // 16)
 
     @property
     def tile_header_words(self):

@@ -88,8 +88,7 @@ class Core(wiring.Component):
         m.submodules.neuron = neuron = NeuronUnit(config)
         m.submodules.pool = pool = Pool(config, readers=5, writers=3)
         m.submodules.psum = psum = PartialSums(
-            config, read_lanes=(config.rows, config.depthwise_lanes, config.neuron_lanes),
-            write_lanes=(config.rows, config.depthwise_lanes))
+            config, read_lanes=(config.depthwise_lanes, config.neuron_lanes))
         units = {
             UnitKind.LOAD: load, UnitKind.STORE: store, UnitKind.ARRAY: array,
             UnitKind.DEPTHWISE: depthwise, UnitKind.ATTENTION: attention,
@@ -114,11 +113,9 @@ class Core(wiring.Component):
             wiring.connect(m, port, pool.read[index])
         for index, port in enumerate((neuron.write, attention.write, load.write)):
             wiring.connect(m, port, pool.write[index])
-        for port, served in zip((array.psum_read, depthwise.psum_read, neuron.psum), psum.readers,
-                                strict=True):
-            wiring.connect(m, port, served)
-        for port, served in zip((array.psum_write, depthwise.psum_write), psum.writers,
-                                strict=True):
+        wiring.connect(m, array.psum, psum.row)
+        wiring.connect(m, depthwise.psum, psum.half)
+        for port, served in zip((depthwise.psum_read, neuron.psum), psum.readers, strict=True):
             wiring.connect(m, port, served)
 
         # Queues and completion counts.

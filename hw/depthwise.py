@@ -10,7 +10,7 @@ from hw.depthwise_level import LevelTaps, TAPS, WEIGHT_BITS
 from hw.depthwise_partial import PartialTaps
 from hw.depthwise_walk import InputRows, ROW_BITS
 from hw.descriptor import Depthwise, DepthwiseMode, RING_UNIT
-from hw.port import PoolRead, PSUM_LATENCY, PsumRead, PsumWrite, Unit
+from hw.port import PoolRead, PsumHalf, PsumRead, Unit
 
 
 __all__ = ["DepthwiseUnit"]
@@ -37,10 +37,10 @@ class DepthwiseUnit(wiring.Component):
     summed over the kernel rows (its input row lies inside the map), and a lane group needs
 
     - LEVEL: ``max(18, depthwise_lanes / 2 + 6) * kernel + 3 * n``;
-    - PARTIAL: ``max(16, depthwise_lanes / 2 + 9) * kernel + 4 * n``;
+    - PARTIAL: ``max(17, depthwise_lanes / 2 + 9) * kernel + 4 * n``;
 
     plus at most one for each output row and kernel row whose input row lies above the map: the
-    sum over the lane groups + 33.
+    sum over the lane groups + 33, of LEVEL + 34.
 
     Measured cost alone in an LFE5U-85F-6, yosys 0.66 without flattening, nextpnr 0.11:
 
@@ -60,7 +60,9 @@ class DepthwiseUnit(wiring.Component):
     weights : ``In(stream.Signature(64))``
     pool : ``Out(PoolRead(config))``
     psum_read : ``Out(PsumRead(config, depthwise_lanes))``
-    psum_write : ``Out(PsumWrite(config, depthwise_lanes))``
+        Inputs of PARTIAL.
+    psum : ``Out(PsumHalf(config))``
+        Results.
     """
 
     def __init__(self, *, config):
@@ -70,7 +72,7 @@ class DepthwiseUnit(wiring.Component):
             "weights": In(stream.Signature(MEMORY_BITS)),
             "pool": Out(PoolRead(config)),
             "psum_read": Out(PsumRead(config, config.depthwise_lanes)),
-            "psum_write": Out(PsumWrite(config, config.depthwise_lanes)),
+            "psum": Out(PsumHalf(config)),
         })
 
     @property
@@ -81,15 +83,13 @@ class DepthwiseUnit(wiring.Component):
         m = Module()
 
         control = self.control
-        groups = self._config.rows // self._config.depthwise_lanes
-
         job = Signal(Depthwise)
         partial = Signal()
         width_last = Signal(9)
         half = job.kernel[1:]
         kernel_row = Signal(3)
         last_kernel_row = Signal()
-        group = Signal(range(max(2, groups)))
+        group = Signal()
         last_group = Signal()
         pool_group, psum_group = Signal.like(group), Signal.like(group)    # of passes under way
 
@@ -112,13 +112,9 @@ class DepthwiseUnit(wiring.Component):
         m.submodules.level = level = LevelTaps(config=self._config)
         m.submodules.partial = taps = PartialTaps(config=self._config)
         m.submodules.accumulate = accumulate = DepthwiseAccumulate(config=self._config)
-        m.submodules.reads = reads = _MergeReads(config=self._config)
         wiring.connect(m, level.pool, wiring.flipped(self.pool))
-        # The inputs first: four cycles of a position wait for one, and many more for a target.
-        wiring.connect(m, taps.psum, reads.a)
-        wiring.connect(m, accumulate.psum_read, reads.b)
-        wiring.connect(m, reads.psum, wiring.flipped(self.psum_read))
-        wiring.connect(m, accumulate.psum_write, wiring.flipped(self.psum_write))
+        wiring.connect(m, taps.psum, wiring.flipped(self.psum_read))
+        wiring.connect(m, accumulate.psum, wiring.flipped(self.psum))
         m.d.comb += [
             rows.first.eq(job.first_row - half),
             rows.source_row.eq(Mux(partial, job.source_row, 0)),
@@ -139,7 +135,7 @@ class DepthwiseUnit(wiring.Component):
             accumulate.last.eq(level.last | taps.last),
             accumulate.end.eq(level.end | taps.end),
             self.psum_read.group.eq(psum_group),
-            self.psum_write.group.eq(psum_group),
+            accumulate.group.eq(psum_group),
             idle.eq(~level.active & ~taps.active & accumulate.advance & ~load & ~loading),
         ]
         for part in (level, taps, accumulate):
@@ -160,10 +156,10 @@ class DepthwiseUnit(wiring.Component):
             control.done.eq(done),
             control.stall.pool.eq(self.pool.valid & ~self.pool.ready),
             control.stall.psum.eq((self.psum_read.valid & ~self.psum_read.ready)
-                                  | (self.psum_write.valid & ~self.psum_write.ready)),
+                                  | accumulate.waiting),
             control.stall.stream.eq(self.weights.ready & ~self.weights.valid),
             last_kernel_row.eq(kernel_row == job.kernel - 1),
-            last_group.eq(group == groups - 1),
+            last_group.eq(group),
         ]
         m.d.sync += [
             done.eq(0), load.eq(0), spikes.eq(spikes + level.spikes),
@@ -273,36 +269,3 @@ class DepthwiseUnit(wiring.Component):
             m.d.sync += weights.eq(Cat(
                 Value.cast(weights)[per_word * width:],
                 (word.word_select(i, LANE_BITS)[:width] for i in range(per_word))))
-
-
-class _MergeReads(wiring.Component):
-    """Two readers of the partial sums on one port; ``a`` goes first."""
-
-    def __init__(self, *, config):
-        read = PsumRead(config, config.depthwise_lanes)
-        super().__init__({"a": In(read), "b": In(read), "psum": Out(read)})
-
-    def elaborate(self, platform):
-        m = Module()
-
-        a, b, psum = self.a, self.b, self.psum
-        # A refused request must not change: the choice is kept.
-        held, held_b = Signal(), Signal()
-        choose_b = Mux(held, held_b, ~a.valid)
-        m.d.comb += [
-            psum.valid.eq(a.valid | b.valid),
-            psum.address.eq(Mux(choose_b, b.address, a.address)),
-            a.ready.eq(psum.ready & ~choose_b),
-            b.ready.eq(psum.ready & choose_b),
-        ]
-        m.d.sync += [held.eq(psum.valid & ~psum.ready), held_b.eq(choose_b)]
-        for name, port in [("a", a), ("b", b)]:
-            valid = port.valid & port.ready
-            for cycle in range(PSUM_LATENCY):
-                # A register of its own where the data arrives, for it enables all lanes.
-                moved = Signal(name=f"{name}_{cycle}")
-                m.d.sync += moved.eq(valid)
-                valid = moved
-            m.d.comb += [port.data.eq(psum.data), port.data_valid.eq(valid)]
-
-        return m

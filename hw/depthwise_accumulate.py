@@ -8,8 +8,7 @@ from hw.depthwise_level import HALF_BITS
 from hw.depthwise_partial import PARTIAL_BITS, TAPS
 from hw.depthwise_walk import Walk
 from hw.packed_add import guard_bit, packed_add
-from hw.port import PsumRead, PsumWrite
-from hw.psum_prefetch import PsumPrefetch
+from hw.port import PSUM_ADD_LATENCY, PsumHalf
 
 
 __all__ = ["DepthwiseAccumulate"]
@@ -29,9 +28,9 @@ class DepthwiseAccumulate(wiring.Component):
     A sum is that of ``halves`` and of the taps of ``window`` that ``use`` selects; one of the two
     is 0, so that both modes share the adders. ``acc = 2 * acc + sum`` for the sums of a
     position; the last one gives the result, that is added to the partial sum of the position, or
-    written where ``initialise`` says so. One sum per cycle; a result every third cycle. A
-    partial sum is read ahead of its result; each is read and written once in a pass, so that
-    there is no hazard inside a pass.
+    written where ``initialise`` says so. One sum per cycle; a result every third cycle at most. A
+    last sum waits until the addition to the partial sums can begin; behind that nothing stops.
+    Each is added to once in a pass, so that there is no hazard inside a pass.
 
     Parameters
     ----------
@@ -45,6 +44,8 @@ class DepthwiseAccumulate(wiring.Component):
     rows, width_last : ``In(9)``
     address : ``In(10)``
         Partial sum of the first position; the others follow.
+    group : ``In(1)``
+        Half of the channels.
     initialise : ``In(2)``
         Write instead of add: bit 0 in the first row, bit 1 in all rows.
     halves, window, use : ``In``
@@ -58,11 +59,10 @@ class DepthwiseAccumulate(wiring.Component):
     advance_next : ``Out(1)``
         ``advance`` in the next cycle.
     busy : ``Out(1)``
-        From the cycle after ``start`` until the last write of the pass was accepted.
-    psum_read : ``Out(PsumRead(config, depthwise_lanes))``
-        Without its ``group``.
-    psum_write : ``Out(PsumWrite(config, depthwise_lanes))``
-        Without its ``group``.
+        From the cycle after ``start`` until the last addition of the pass can be read.
+    waiting : ``Out(1)``
+        A last sum does, for the partial sums.
+    psum : ``Out(PsumHalf(config))``
     """
 
     def __init__(self, *, config):
@@ -73,6 +73,7 @@ class DepthwiseAccumulate(wiring.Component):
             "rows": In(9),
             "width_last": In(9),
             "address": In(10),
+            "group": In(1),
             "initialise": In(2),
             "halves": In(data.ArrayLayout(data.ArrayLayout(HALF_BITS, 2), lanes)),
             "window": In(data.ArrayLayout(data.ArrayLayout(PARTIAL_BITS, lanes), TAPS)),
@@ -85,8 +86,8 @@ class DepthwiseAccumulate(wiring.Component):
             "advance_data": Out(1),
             "advance_next": Out(1),
             "busy": Out(1),
-            "psum_read": Out(PsumRead(config, lanes)),
-            "psum_write": Out(PsumWrite(config, lanes)),
+            "waiting": Out(1),
+            "psum": Out(PsumHalf(config)),
         })
 
     @property
@@ -98,47 +99,41 @@ class DepthwiseAccumulate(wiring.Component):
 
         lanes, acc_bits = self._config.depthwise_lanes, self._config.acc_bits
         bits = min(RESULT_BITS, acc_bits)
-        write = self.psum_write
+        psum = self.psum
 
         def registers(name, width):
             return [Signal(width, name=f"{name}_{j}", reset_less=True) for j in range(lanes)]
 
         # Flags travel beside the sums: behind pairs, behind sums.
         flags = {name: Signal(name=f"pair_{name}") for name in ("valid", "negative", "last", "end")}
-        valid, negative, last, end = (Signal(name=f"sum_{name}") for name in flags)
-        result_valid, result_end = Signal(), Signal()
-        written_end = Signal()
+        valid, last, end = (Signal(name=f"sum_{name}") for name in ("valid", "last", "end"))
+        # For either half of the lanes, with initial values that keep them apart.
+        negative = [Signal(name=f"sum_negative_{half}", init=half) for half in range(2)]
 
-        # Targets, read ahead; 0 where the result is all.
-        add = Signal()
+        # Where results go.
         m.submodules.walk = walk = Walk()
-        m.submodules.targets = targets = PsumPrefetch(config=self._config, lanes=lanes,
-                                                      width=acc_bits)
-        wiring.connect(m, targets.psum, wiring.flipped(self.psum_read))
         m.d.comb += [
             walk.start.eq(self.start),
             walk.rows.eq(self.rows),
             walk.width_last.eq(self.width_last),
-            walk.step.eq(targets.step),
-            targets.start.eq(self.start),
-            targets.address.eq(self.address),
-            targets.more.eq(walk.active),
-            targets.zero.eq(self.initialise[1] | (self.initialise[0] & walk.first_row)),
-            targets.take.eq(add),
+            walk.step.eq(psum.valid),
+            psum.half.eq(self.group),
+            psum.accumulate.eq(~(self.initialise[1] | (self.initialise[0] & walk.first_row))),
         ]
 
-        # Stop the sums before a last one meets a result that is not added yet. A register,
-        # for it enables every stage; it may stop them a cycle more than needed. Three registers
-        # of one signal, each for its own part of the loads. They differ in reset value or
-        # polarity, or Yosys would merge them; nothing is valid at reset.
+        # A last sum stops, and those behind it, until the addition of its result can begin. A
+        # register, for it enables every stage. Three registers of one signal, each for its own
+        # part of the loads. They differ in reset value or polarity, or Yosys would merge them;
+        # nothing is valid at reset.
         add_sum, add_last, moving = Signal(), Signal(), Signal()
         hold, hold_next = Signal(), Signal()
         valid_next = Mux(hold, valid, flags["valid"])
         last_next = Mux(hold, valid & last, flags["valid"] & flags["last"])
         m.d.comb += [
-            add.eq(result_valid & targets.valid & ~write.valid),
-            hold_next.eq(last_next & ((result_valid & ~add) | add_last | moving)),
+            hold_next.eq(last_next & ~psum.free),
             self.advance_next.eq(~hold_next),
+            self.waiting.eq(hold),
+            psum.valid.eq(add_last),
         ]
         m.d.sync += [
             hold.eq(hold_next),
@@ -154,10 +149,22 @@ class DepthwiseAccumulate(wiring.Component):
             m.d.sync += [
                 *(flags[name].eq(getattr(self, name)) for name in flags),
                 valid.eq(flags["valid"]),
-                negative.eq(flags["negative"]),
+                *(copy.eq(flags["negative"]) for copy in negative),
                 last.eq(flags["last"]),
                 end.eq(flags["end"]),
             ]
+        with m.If(add_last):
+            m.d.sync += psum.address.eq(psum.address + 1)
+        with m.If(self.start):
+            m.d.sync += psum.address.eq(self.address)
+
+        # The pass is over when its last addition has been made.
+        ending = Signal(PSUM_ADD_LATENCY)
+        m.d.sync += ending.eq(Cat(add_last & end, ending))
+        with m.If(ending[-1]):
+            m.d.sync += self.busy.eq(0)
+        with m.If(self.start):
+            m.d.sync += self.busy.eq(1)
 
         # Taps -> pairs and thirds -> sums. A negative sum -a-b-c is ~a + ~b + ~c and a carry
         # into each of the additions that follow, whose lowest bit is there for it.
@@ -191,39 +198,15 @@ class DepthwiseAccumulate(wiring.Component):
         with m.If(self.start):
             m.d.sync += [copy.eq(0) for copy in follow]
         totals = packed_add(m, "acc_adders", [
-            (Cat(negative, acc[j][:-1] & follow[2 * j // lanes].replicate(bits - 1), guard),
+            (Cat(negative[2 * j // lanes], acc[j][:-1] & follow[2 * j // lanes].replicate(bits - 1),
+                 guard),
              _extend(sums[j], bits)) for j in range(lanes)])
-        moving_end = Signal()
-        m.d.sync += moving_end.eq(end)
         for j in range(lanes):
             with m.If(add_sum):
                 m.d.sync += acc[j].eq(totals[j])
             with m.If(moving):
                 m.d.sync += result[j].eq(acc[j])
-        with m.If(add):
-            m.d.sync += result_valid.eq(0)
-        with m.If(moving):
-            m.d.sync += [result_valid.eq(1), result_end.eq(moving_end)]
-
-        # Result and target -> written, which may be anything until it is valid.
-        written = registers("written", acc_bits)
-        written_free = Signal(init=1)      # ~write.valid, for the data
-        totals = packed_add(m, "result_adders", [
-            (Cat(t, guard), _extend(r, acc_bits))
-            for t, r in zip(targets.data, result, strict=True)])
-        with m.If(written_free):
-            m.d.sync += [w.eq(total) for w, total in zip(written, totals, strict=True)]
-        m.d.comb += write.data.eq(Cat(written))
-        with m.If(self.start):
-            m.d.sync += self.busy.eq(1)
-        with m.Elif(write.valid & write.ready & written_end):
-            m.d.sync += self.busy.eq(0)
-        with m.If(write.valid & write.ready):
-            m.d.sync += [write.valid.eq(0), written_free.eq(1), write.address.eq(write.address + 1)]
-        with m.If(add):
-            m.d.sync += [write.valid.eq(1), written_free.eq(0), written_end.eq(result_end)]
-        with m.If(self.start):
-            m.d.sync += write.address.eq(self.address)
+            m.d.comb += psum.data[j].eq(result[j].as_signed())
 
         return m
 

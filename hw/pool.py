@@ -92,27 +92,46 @@ class Pool(wiring.Component):
         collisions = Signal(banks)
         outputs = []
         for bank in range(banks):
-            memory = Memory(shape=self._config.rows, depth=self._config.pool_bank_words, init=[])
-            m.submodules[f"bank_{bank}"] = memory
-            write_port = memory.write_port()
-            read_port = memory.read_port()
+            # Two memories, of the lower and of the upper channels, which can lie apart: each has
+            # addresses of its own. (Other initial values keep synthesis from merging them.)
+            read_enable, write_enable = (Signal(name=f"{name}_enable_{bank}")
+                                         for name in ("read", "write"))
+            read_at, write_at = ([Signal(word_bits, name=f"{name}_{bank}_{half}", init=-half,
+                                         reset_less=True) for half in range(2)]
+                                 for name in ("read_at", "write_at"))
+            write_data = Signal(self._config.rows, name=f"write_data_{bank}", reset_less=True)
+            output = Signal(self._config.rows, name=f"output_{bank}")
+            outputs.append(output)
+            for half in range(2):
+                memory = Memory(shape=self._config.rows // 2, depth=self._config.pool_bank_words,
+                                init=[])
+                m.submodules[f"bank_{bank}_{half}"] = memory
+                write_port = memory.write_port()
+                read_port = memory.read_port()
+                m.d.comb += [
+                    read_port.en.eq(read_enable),
+                    read_port.addr.eq(read_at[half]),
+                    write_port.en.eq(write_enable),
+                    write_port.addr.eq(write_at[half]),
+                    write_port.data.eq(write_data.word_select(half, self._config.rows // 2)),
+                ]
+                m.d.sync += output.word_select(half, self._config.rows // 2).eq(read_port.data)
 
             reads = Signal(self._readers, name=f"reads_{bank}")
             m.d.comb += reads.eq(Cat(port.valid & (bank_of(port) == bank) for port in self.read))
             m.d.sync += [
-                read_port.en.eq(reads.any()),
-                read_port.addr.eq(_first(reads, [word_of(p) for p in self.read])),
+                read_enable.eq(reads.any()),
+                *(address.eq(_first(reads, [word_of(p) for p in self.read]))
+                  for address in read_at),
             ]
-            output = Signal(self._config.rows, name=f"output_{bank}")
-            m.d.sync += output.eq(read_port.data)
-            outputs.append(output)
 
             writes = Signal(self._writers, name=f"writes_{bank}")
             m.d.comb += writes.eq(Cat(port.valid & (bank_of(port) == bank) for port in self.write))
             m.d.sync += [
-                write_port.en.eq(writes.any()),
-                write_port.addr.eq(_first(writes, [word_of(p) for p in self.write])),
-                write_port.data.eq(_first(writes, [p.data for p in self.write])),
+                write_enable.eq(writes.any()),
+                *(address.eq(_first(writes, [word_of(p) for p in self.write]))
+                  for address in write_at),
+                write_data.eq(_first(writes, [p.data for p in self.write])),
             ]
 
             # One cycle late, so that the comparison does not add to the path to the memory.
@@ -120,9 +139,9 @@ class Pool(wiring.Component):
             read_address = Signal(word_bits, name=f"read_address_{bank}")
             write_address = Signal(word_bits, name=f"write_address_{bank}")
             m.d.sync += [
-                both.eq(read_port.en & write_port.en),
-                read_address.eq(read_port.addr),
-                write_address.eq(write_port.addr),
+                both.eq(read_enable & write_enable),
+                read_address.eq(read_at[0]),
+                write_address.eq(write_at[0]),
                 collisions[bank].eq(both & (read_address == write_address)),
             ]
         with m.If(collisions.any()):

@@ -8,8 +8,9 @@ from hw.config import MEMORY_BITS
 from hw.register import MEMORY_STATUS_BITS
 
 
-__all__ = ["POOL_LATENCY", "PSUM_LATENCY", "PoolRead", "PoolWrite", "PsumRead", "PsumWrite",
-           "MemoryCommand", "Memory", "MemoryStatus", "SdramPins", "Unit", "Stall"]
+__all__ = ["POOL_LATENCY", "PSUM_LATENCY", "PSUM_ROW_DATA", "PSUM_HALF_DATA", "PSUM_ADD_LATENCY",
+           "PoolRead", "PoolWrite", "PsumRead", "PsumRow", "PsumHalf", "MemoryCommand", "Memory",
+           "MemoryStatus", "SdramPins", "Unit", "Stall"]
 
 
 POOL_LATENCY = 4
@@ -17,6 +18,12 @@ POOL_LATENCY = 4
 
 PSUM_LATENCY = 3
 """Cycles from an accepted partial-sum read to its ``data_valid``."""
+
+PSUM_ROW_DATA, PSUM_HALF_DATA = 5, 3
+"""Cycles from ``valid`` of an addition to the partial sums to its ``data``."""
+
+PSUM_ADD_LATENCY = 4
+"""Cycles from ``valid`` of an addition to half a row to its write, see :class:`PsumHalf`."""
 
 
 class _ReadPort(wiring.Signature):
@@ -40,10 +47,9 @@ class _WritePort(wiring.Signature):
     """Write of one word per ``valid & ready`` cycle, visible to reads accepted from the next cycle
     on."""
 
-    def __init__(self, address_bits, shape, *, groups=None):
+    def __init__(self, address_bits, shape):
         super().__init__({
             "address": Out(address_bits),
-            **({} if groups is None else {"group": Out(range(groups))}),
             "data": Out(shape),
             "valid": Out(1),
             "ready": In(1),
@@ -61,20 +67,50 @@ def PoolWrite(config):
 
 
 def PsumRead(config, lanes):
-    """Read port of the partial sums: ``lanes`` channels of one position, from ``group * lanes``
-    (``group`` is not looked at where ``lanes`` are all ``rows``).
+    """Read port of the partial sums: ``lanes`` channels of one position, from ``group * lanes``.
 
-    10-bit address. A unit that works on few channels at a time has a narrow port, because rows of
-    ``rows * acc_bits`` bits are the widest buses of the chip.
+    10-bit address. ``lanes`` divide ``rows / 2``, the channels that are read at a time.
     """
     return _ReadPort(10, data.ArrayLayout(signed(config.acc_bits), lanes),
-                     groups=max(2, config.rows // lanes))
+                     groups=config.rows // lanes)
 
 
-def PsumWrite(config, lanes):
-    """Write port of the partial sums, as narrow as its unit (see :func:`PsumRead`)."""
-    return _WritePort(10, data.ArrayLayout(signed(config.acc_bits), lanes),
-                      groups=max(2, config.rows // lanes))
+class PsumRow(wiring.Signature):
+    """Additions to the partial sums of all ``rows`` channels of a position, at most one for every
+    two cycles; never refused.
+
+    ``valid`` comes with ``address`` and ``accumulate`` (0: written instead of added);
+    ``data`` follows exactly ``PSUM_ROW_DATA`` cycles later, for one cycle. The last write is
+    ``PSUM_ADD_LATENCY + 2`` cycles after ``valid``: see :class:`PsumHalf`.
+    """
+
+    def __init__(self, config):
+        super().__init__({
+            "valid": Out(1),
+            "address": Out(10),
+            "accumulate": Out(1),
+            "data": Out(data.ArrayLayout(signed(config.acc_bits), config.rows)),
+        })
+
+
+class PsumHalf(wiring.Signature):
+    """Additions to the partial sums of half of the channels of a position, one per cycle.
+
+    ``valid`` may be high only in a cycle behind one with ``free``. It comes with ``address``,
+    ``half`` (0: the lower ``rows / 2`` channels) and ``accumulate`` (0: written instead of added);
+    ``data`` follows exactly ``PSUM_HALF_DATA`` cycles later. A read accepted ``PSUM_ADD_LATENCY``
+    cycles after ``valid`` collides with the addition, later ones see it, and so do additions.
+    """
+
+    def __init__(self, config):
+        super().__init__({
+            "free": In(1),
+            "valid": Out(1),
+            "address": Out(10),
+            "half": Out(1),
+            "accumulate": Out(1),
+            "data": Out(data.ArrayLayout(signed(config.acc_bits), config.rows // 2)),
+        })
 
 
 class MemoryCommand(data.Struct):

@@ -32,8 +32,6 @@ class PsumPrefetch(wiring.Component):
     address : ``In(10)``
     more : ``In(1)``
         A row is wanted behind those asked for.
-    zero : ``In(1)``
-        That row is 0, and is not read; never behind one that is read, which would come later.
     step : ``Out(1)``
         It has been asked for.
     data : ``Out(ArrayLayout(width, lanes))``
@@ -55,7 +53,6 @@ class PsumPrefetch(wiring.Component):
             "start": In(1),
             "address": In(10),
             "more": In(1),
-            "zero": In(1),
             "step": Out(1),
             "data": Out(data.ArrayLayout(width, lanes)),
             "valid": Out(1),
@@ -76,15 +73,12 @@ class PsumPrefetch(wiring.Component):
         waiting_valid = Signal()
         unused = Signal(2)                 # rows requested or here
         free = Signal(init=1)              # ~valid, for the data
-        want, clear, cleared = Signal(), Signal(), Signal()
         m.d.comb += [
-            want.eq(self.more & (~unused[1] | self.take)),
-            psum.valid.eq(want & ~self.zero),
-            clear.eq(want & self.zero),
-            self.step.eq((psum.valid & psum.ready) | clear),
+            psum.valid.eq(self.more & (~unused[1] | self.take)),
+            self.step.eq(psum.valid & psum.ready),
             self.empty.eq(unused == 0),
         ]
-        m.d.sync += [cleared.eq(clear), unused.eq(unused + self.step - self.take)]
+        m.d.sync += unused.eq(unused + self.step - self.take)
         with m.If(self.step):
             m.d.sync += psum.address.eq(psum.address + 1)
         with m.If(self.start):
@@ -96,11 +90,10 @@ class PsumPrefetch(wiring.Component):
                          waiting_valid.eq(0), self.data.eq(waiting)]
         with m.If(self.take):
             m.d.sync += [self.valid.eq(0), free.eq(1)]
-        with m.If(psum.data_valid | cleared):
-            m.d.sync += waiting_valid.eq(1)
-        with m.If(cleared):
-            m.d.sync += waiting.eq(0)
-        with m.Elif(psum.data_valid):
-            m.d.sync += [row.eq(arrived) for row, arrived in zip(waiting, psum.data, strict=True)]
+        with m.If(psum.data_valid):
+            m.d.sync += [
+                waiting_valid.eq(1),
+                *(row.eq(arrived) for row, arrived in zip(waiting, psum.data, strict=True)),
+            ]
 
         return m

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
 from hw.port import Memory, MemoryCommand, MemoryStatus, SdramPins
+from hw.return_queue import ReturnQueue
 from hw.sdram_calibration import SdramCalibration
 from hw.sdram_scheduler import SdramScheduler
 from hw.skid_buffer import SkidBuffer
@@ -86,7 +87,7 @@ class SdramMemory(wiring.Component):
         m.submodules.commands = commands = fifo.AsyncFIFO(
             width=MemoryCommand.as_shape().size, depth=COMMANDS, **outward)
         m.submodules.w_data = w_data = fifo.AsyncFIFO(width=MEMORY_BITS, depth=W_WORDS, **outward)
-        m.submodules.r_data = r_data = fifo.AsyncFIFO(
+        m.submodules.r_data = r_data = ReturnQueue(
             width=MEMORY_BITS, depth=R_WORDS, w_domain="sdram", r_domain="sync")
         memory = calibration.memory
         m.d.comb += [
@@ -97,13 +98,15 @@ class SdramMemory(wiring.Component):
             r_data.w_en.eq(scheduler.r_valid),
             scheduler.r_level.eq(r_data.w_level),
         ]
-        # The scheduler lies at the pads, the queue beside the engine.
+        # The scheduler lies at the pads, the queues beside the engine.
         m.submodules.command = command = DomainRenamer("sdram")(SkidBuffer(MemoryCommand))
         wiring.connect(m, commands.r_stream, command.i)
         wiring.connect(m, command.o, scheduler.commands)
+        m.submodules.word = word = DomainRenamer("sdram")(SkidBuffer(MEMORY_BITS))
         wiring.connect(m, memory.w_data, w_data.w_stream)
-        wiring.connect(m, w_data.r_stream, scheduler.w_data)
-        wiring.connect(m, r_data.r_stream, memory.r_data)
+        wiring.connect(m, w_data.r_stream, word.i)
+        wiring.connect(m, word.o, scheduler.w_data)
+        wiring.connect(m, r_data.o, memory.r_data)
 
         m.submodules.restart = FFSynchronizer(calibration.restart, scheduler.restart,
                                               o_domain="sdram")

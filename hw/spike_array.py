@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.packed_add import guard_bit, packed_add
+from hw.spread import spread
 
 
 __all__ = ["GROUP", "ENTRY_BITS", "ENTRY_OFFSET", "SpikeArray"]
@@ -40,8 +41,9 @@ class SpikeArray(wiring.Component):
     (:func:`gen.netlist.absorb_operands`).
     Bit-exact model: :func:`sim.reference.array.run_array`.
 
-    Tables of the ``load_columns`` columns of a set share their address and so their memory: a
-    LUT-RAM of 16 words of ``load_columns * 6`` bits per set and group. A lookup happens
+    Tables of a group share their address and so their memory: LUT-RAM of 16 words of 6 bits for
+    every column. They are written ``load_rows / 4`` groups at a time, in all columns; so what a
+    column is loaded with is its own, and can lie beside it. A lookup happens
     :attr:`LOOKUP` cycles after its word is on ``word``: an entry written in that cycle or later
     does not change it.
 
@@ -50,15 +52,16 @@ class SpikeArray(wiring.Component):
     follows at once.
 
     ECP5 cost, measured by tests/synth/test_spike_array.py: 4.8 COMB and 4.1 FF per lane for 32
-    rows, 8 load columns and 24 bits (table cells 2.25, adder tree and accumulator 2.6); no
+    rows, 8 load rows and 24 bits (table cells 2.25, adder tree and accumulator 2.6); no
     multiplier, no block RAM; 173 MHz alone on an 85F of speed grade 6.
 
     Parameters
     ----------
     rows : int
         Inputs and outputs; a power of two, at least 8.
-    load_columns : int
-        Columns whose tables are written at once; divides ``rows``.
+    load_rows : int
+        Rows whose tables are written at once, in all columns: a set. A multiple of 4 that divides
+        ``rows``.
     acc_bits : int
         Width of a sum, two's complement; wider sums wrap.
 
@@ -74,28 +77,31 @@ class SpikeArray(wiring.Component):
         With ``plane``: subtract this plane. Only the first plane of a position may have it set.
     sums : ``Out(ArrayLayout(signed(acc_bits), rows))``
         Result of a position, one sum per column.
-    entries : ``In(ArrayLayout(6, load_columns * rows // 4))``
-        Table entries to write; element ``c * rows // 4 + g`` for column c of the set, group g: the
-        sum of the weights whose address bit is set, plus ``ENTRY_OFFSET``.
+    entries : ``In(ArrayLayout(6, rows * load_rows // 4))``
+        Table entries to write; element ``c * load_rows // 4 + g`` for column c and group g of the
+        set: the sum of the weights whose address bit is set, plus ``ENTRY_OFFSET``.
     entry_address : ``In(4)``
-        Address in every table of the set.
-    entry_write : ``In(rows // load_columns)``
-        Write ``entries`` into this set; one-hot or 0.
+        Address in every table of the set, :attr:`WRITE_LEAD` cycles before its entries.
+    entry_write : ``In(rows // load_rows)``
+        Write the entries that follow in :attr:`WRITE_LEAD` cycles into this set; one-hot or 0.
     """
 
     LOOKUP = 2
 
-    def __init__(self, *, rows, load_columns, acc_bits):
+    WRITE_LEAD = 2
+
+    def __init__(self, *, rows, load_rows, acc_bits):
         if rows < 8 or rows & (rows - 1):
             raise ValueError(f"Rows must be a power of two and at least 8, not {rows!r}")
-        if load_columns < 1 or rows % load_columns:
-            raise ValueError(f"Load columns must divide {rows} rows, not {load_columns!r}")
+        if load_rows < GROUP or load_rows % GROUP or rows % load_rows:
+            raise ValueError(f"Load rows must be a multiple of {GROUP} that divides {rows} rows, "
+                             f"not {load_rows!r}")
         if acc_bits < ENTRY_BITS + exact_log2(rows):
             raise ValueError(f"Accumulator width must be at least "
                              f"{ENTRY_BITS + exact_log2(rows)} bits, not {acc_bits!r}")
 
         self._rows = rows
-        self._load_columns = load_columns
+        self._load_rows = load_rows
         self._acc_bits = acc_bits
 
         super().__init__({
@@ -104,9 +110,9 @@ class SpikeArray(wiring.Component):
             "last": In(1),
             "negate": In(1),
             "sums": Out(data.ArrayLayout(signed(acc_bits), rows)),
-            "entries": In(data.ArrayLayout(ENTRY_BITS, load_columns * rows // GROUP)),
+            "entries": In(data.ArrayLayout(ENTRY_BITS, rows * load_rows // GROUP)),
             "entry_address": In(4),
-            "entry_write": In(rows // load_columns),
+            "entry_write": In(rows // load_rows),
         })
 
     @property
@@ -114,8 +120,8 @@ class SpikeArray(wiring.Component):
         return self._rows
 
     @property
-    def load_columns(self):
-        return self._load_columns
+    def load_rows(self):
+        return self._load_rows
 
     @property
     def acc_bits(self):
@@ -123,8 +129,8 @@ class SpikeArray(wiring.Component):
 
     @property
     def sets(self):
-        """Column sets: tables are written one set at a time."""
-        return self._rows // self._load_columns
+        """Sets of rows: tables are written one set at a time."""
+        return self._rows // self._load_rows
 
     @property
     def levels(self):
@@ -140,11 +146,20 @@ class SpikeArray(wiring.Component):
         m = Module()
 
         groups = self._rows // GROUP
+        slots = self._load_rows // GROUP
 
-        # Steps of copying, for less fan-out. A copy goes to some of the load columns in all sets,
-        # as the entries do: these columns can lie together.
-        # Two load columns or more to a word: their entries fill whole LUT-RAMs, 4 bits wide.
-        words = self._spread(m, "word", self.word, steps=self.LOOKUP, least=2)
+        # A copy goes to columns c and c + rows / 2 alike: they share a lane of the partial sums
+        # (hw.partial_sum). Two neighbours or more to a word: their entries fill whole LUT-RAMs, 4
+        # bits wide.
+        words = spread(m, "word", self.word, steps=self.LOOKUP, most=self._rows // 4)
+        addresses = spread(m, "entry_address", self.entry_address, steps=self.WRITE_LEAD,
+                           most=len(words))
+        writes = spread(m, "entry_write", self.entry_write, steps=self.WRITE_LEAD,
+                        most=len(words))
+
+        def part(copies, column):
+            half = self._rows // 2
+            return column % half * len(copies) // half
 
         # Flags travel beside the tree.
         first = Signal(init=1)
@@ -155,55 +170,35 @@ class SpikeArray(wiring.Component):
             moved = {name: Signal(name=f"{name}_{stage}") for name in flags}
             m.d.sync += [moved[name].eq(flags[name]) for name in flags]
             flags = moved
-        controls = {name: self._spread(m, name, flags[name], steps=_FLAG_STEPS, least=1)
+        controls = {name: spread(m, name, flags[name], steps=_FLAG_STEPS, most=self._rows // 2)
                     for name in flags}
 
         guards = [guard_bit(m, f"guard_{k}", word[k]) for k, word in enumerate(words)]
-        wide = self._load_columns // len(words)
-        for which in range(self.sets):
-            lookups = [[] for _ in range(self._load_columns)]
-            for copy, group in product(range(len(words)), range(groups)):
-                columns = range(copy * wide, (copy + 1) * wide)
-                table = Memory(shape=unsigned(wide * ENTRY_BITS), depth=1 << GROUP,
-                               init=[], attrs={"ram_style": "distributed"})
-                m.submodules[f"table_{which}_{copy}_{group}"] = table
-                write = table.write_port()
-                read = table.read_port(domain="comb")
-                m.d.comb += [
-                    write.addr.eq(self.entry_address),
-                    write.en.eq(self.entry_write[which]),
-                    write.data.eq(Cat(self.entries[column * groups + group]
-                                      for column in columns)),
-                    read.addr.eq(words[copy].word_select(group, GROUP)),
-                ]
-                for place, column in enumerate(columns):
-                    lookup = Signal(ENTRY_BITS, name=f"lookup_{which}_{group}_{column}",
-                                    reset_less=True)
-                    m.d.sync += lookup.eq(read.data.word_select(place, ENTRY_BITS))
-                    lookups[column].append(lookup)
-            for column in range(self._load_columns):
-                self._column(m, which * self._load_columns + column, lookups[column],
-                             guards[column // wide],
-                             **{name: copies[column * len(copies) // self._load_columns]
-                                for name, copies in controls.items()})
+        lookups = [[] for _ in range(self._rows)]
+        for group, (copy, word) in product(range(groups), enumerate(words)):
+            columns = [column for column in range(self._rows) if part(words, column) == copy]
+            table = Memory(shape=unsigned(len(columns) * ENTRY_BITS), depth=1 << GROUP,
+                           init=[], attrs={"ram_style": "distributed"})
+            m.submodules[f"table_{group}_{copy}"] = table
+            write = table.write_port()
+            read = table.read_port(domain="comb")
+            m.d.comb += [
+                write.addr.eq(addresses[copy * len(addresses) // len(words)]),
+                write.en.eq(writes[copy * len(writes) // len(words)][group // slots]),
+                write.data.eq(Cat(self.entries[column * slots + group % slots]
+                                  for column in columns)),
+                read.addr.eq(word.word_select(group, GROUP)),
+            ]
+            for place, column in enumerate(columns):
+                lookup = Signal(ENTRY_BITS, name=f"lookup_{group}_{column}", reset_less=True)
+                m.d.sync += lookup.eq(read.data.word_select(place, ENTRY_BITS))
+                lookups[column].append(lookup)
+        for column in range(self._rows):
+            self._column(m, column, lookups[column], guards[part(guards, column)],
+                         **{name: copies[part(copies, column)]
+                            for name, copies in controls.items()})
 
         return m
-
-    def _spread(self, m, name, source, *, steps, least):
-        """Register ``source`` ``steps`` times, into twice as many signals each time while every
-        one has ``least`` load columns left; returns those of the last step.
-
-        The two of a step differ in their initial values, or synthesis would merge them again; so
-        the first cycles after power-up must not matter.
-        """
-        copies = [source]
-        for step in range(steps):
-            halves = 2 if self._load_columns % (2 * len(copies) * least) == 0 else 1
-            following = [Signal(source.shape(), name=f"{name}_{step}_{k}", init=-(k % 2),
-                                reset_less=True) for k in range(halves * len(copies))]
-            m.d.sync += [copy.eq(copies[k // halves]) for k, copy in enumerate(following)]
-            copies = following
-        return copies
 
     def _column(self, m, index, terms, guard, *, add, follow, negate):
         # All adders of a column are packed into as few carry chains as possible. There is a

@@ -18,22 +18,22 @@ __all__ = ["TableLoader"]
 class TableLoader(wiring.Component):
     """Build the 16 sums of every group of four weights, one add or subtract per step.
 
-    A column set (``load_columns`` columns) is collected from the stream while the tables of the
-    set before it are written: in LUT-RAMs, one for each group, with the four weights of the group
-    and of the one after it. A word of the stream brings one weight to each of its groups. Table
+    A set (``load_rows`` rows of all columns) is collected from the stream while the tables of the
+    set before it are written: in LUT-RAMs, with the four weights of each group and column, and
+    those of the set after it. A word of the stream brings one weight to each of its groups. Table
     addresses go in Gray-code order, so that a step adds one weight to the running sum of its group
     or takes one away.
 
-    A tile of ``rows // load_columns`` sets takes 17 cycles per set, if the stream brings a word
-    every cycle. The first entry is written at the end of the third cycle after the one
+    A tile of ``rows // load_rows`` sets takes 17 cycles per set, if the stream brings a word
+    every cycle. The first entry is on ``entries`` in the third cycle after the one
     in which the first set's transfer happens: ``start`` high and the set complete. The last
-    entry is written at the end of the second cycle after ``done``.
+    entry is there in the second cycle after ``done``.
 
-    ECP5 cost: about 14 COMB and 10 FF per running sum (``load_columns * rows // 4`` of them).
+    ECP5 cost: about 12 COMB and 5 FF per running sum (``load_rows * rows // 4`` of them).
 
     Parameters
     ----------
-    rows, load_columns : int
+    rows, load_rows : int
         As :class:`hw.spike_array.SpikeArray`.
     word_bits : int
         Width of the stream; a set must fill a multiple of 4 words. 16 words a set keep up with the
@@ -42,9 +42,11 @@ class TableLoader(wiring.Component):
     Members
     -------
     i : ``In(stream.Signature(word_bits))``
-        Tiles without header (docs/architecture.md): two's complement nibbles. Every 64 bits of a
-        word go to their own part of the load columns, which can so lie together; four words in a
-        row bring the four weights of the same groups.
+        ``ready`` is a register. Tiles without header (docs/architecture.md): two's complement
+        nibbles. Every 64 bits of a word go to their own part of the columns; four words in a row
+        bring the four weights of the same groups.
+    room : ``Out(1)``
+        ``i.ready`` in the next cycle.
     start : ``In(1)``
         The tables may be overwritten by the next tile. Looked at before its first set only.
     done : ``Out(1)``
@@ -52,28 +54,31 @@ class TableLoader(wiring.Component):
     starved : ``Out(1)``
         Could write, but the stream is empty.
     entries, entry_address, entry_write
-        To the members of the SpikeArray of these names.
+        To the members of the SpikeArray of these names: entries come
+        ``SpikeArray.WRITE_LEAD`` = 2 cycles after their address.
     """
 
-    def __init__(self, *, rows, load_columns, word_bits=MEMORY_BITS):
-        if load_columns < 1 or rows % load_columns:
-            raise ValueError(f"Load columns must divide {rows} rows, not {load_columns!r}")
-        if load_columns * rows * 4 % (GROUP * word_bits):
+    def __init__(self, *, rows, load_rows, word_bits=MEMORY_BITS):
+        if load_rows < GROUP or load_rows % GROUP or rows % load_rows:
+            raise ValueError(f"Load rows must be a multiple of {GROUP} that divides {rows} rows, "
+                             f"not {load_rows!r}")
+        if load_rows * rows * 4 % (GROUP * word_bits):
             raise ValueError(f"Weights of a set must fill a multiple of {GROUP} words of "
-                             f"{word_bits} bits, not {load_columns * rows * 4} bits")
+                             f"{word_bits} bits, not {load_rows * rows * 4} bits")
 
         self._rows = rows
-        self._load_columns = load_columns
+        self._load_rows = load_rows
         self._word_bits = word_bits
 
         super().__init__({
             "i": In(stream.Signature(word_bits)),
             "start": In(1),
             "done": Out(1),
+            "room": Out(1),
             "starved": Out(1),
-            "entries": Out(data.ArrayLayout(ENTRY_BITS, load_columns * rows // GROUP)),
+            "entries": Out(data.ArrayLayout(ENTRY_BITS, rows * load_rows // GROUP)),
             "entry_address": Out(4),
-            "entry_write": Out(rows // load_columns),
+            "entry_write": Out(rows // load_rows),
         })
 
     @property
@@ -81,17 +86,17 @@ class TableLoader(wiring.Component):
         return self._rows
 
     @property
-    def load_columns(self):
-        return self._load_columns
+    def load_rows(self):
+        return self._load_rows
 
     @property
     def sets(self):
-        return self._rows // self._load_columns
+        return self._rows // self._load_rows
 
     @property
     def set_words(self):
-        """Words of the stream in one column set."""
-        return self._load_columns * self._rows * 4 // self._word_bits
+        """Words of the stream in one set."""
+        return self._load_rows * self._rows * 4 // self._word_bits
 
     def elaborate(self, platform):
         m = Module()
@@ -101,9 +106,11 @@ class TableLoader(wiring.Component):
         full = Signal()
         transfer = Signal()
         target = Signal()                           # half of the LUT-RAMs that is filled
-        m.d.comb += self.i.ready.eq(~full | transfer)
+        filled = self.i.valid & self.i.ready & (fill == self.set_words - 1)
+        full_next = filled | (full & ~transfer)
+        m.d.sync += [full.eq(full_next), self.i.ready.eq(self.room)]
         with m.If(transfer):
-            m.d.sync += [full.eq(0), target.eq(~target)]
+            m.d.sync += target.eq(~target)
         # A word and where it goes are in registers before it spreads over the set; it lands in the
         # cycle before a transfer at the latest.
         blocks = self.set_words // GROUP
@@ -114,10 +121,7 @@ class TableLoader(wiring.Component):
                      write_address.eq(Cat(fill[:2], target ^ transfer))]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += write_block.eq(1 << (fill >> 2))
-            with m.If(fill == self.set_words - 1):
-                m.d.sync += [fill.eq(0), full.eq(1)]
-            with m.Else():
-                m.d.sync += fill.eq(fill + 1)
+            m.d.sync += fill.eq(Mux(fill == self.set_words - 1, 0, fill + 1))
 
         # Sixteen steps over the set before.
         step = Signal(4)
@@ -135,6 +139,7 @@ class TableLoader(wiring.Component):
         ]
         ready = full & free & allowed & ~transfer
         m.d.sync += transfer.eq(ready)
+        m.d.comb += self.room.eq(~full_next | ready)
         with m.If(transfer):
             m.d.sync += [
                 busy.eq(1),
@@ -149,7 +154,8 @@ class TableLoader(wiring.Component):
 
         # What step k adds: weight number ctz(k), negative if its address bit falls. Where it is
         # read is registered with the step, in two copies, and its sign one cycle later, beside the
-        # operand, in four: one for each half or quarter of the load columns. (Synthesis would
+        # operand, in four: one for each half or quarter of the lanes of the partial sums, to which
+        # columns c and c + rows / 2 belong. (Synthesis would
         # merge equal ones: initial values keep them apart.)
         read_address, controls = [], []
         for half in range(2):
@@ -171,51 +177,47 @@ class TableLoader(wiring.Component):
                                         reset_less=True) for name in ("clear", "borrow")}
                 m.d.sync += [control["clear"].eq(first), control["borrow"].eq(subtract)]
                 controls.append(control)
-        address = Signal(4)
-        write = Signal(self.sets)
-        m.d.sync += [
-            step.eq(following),
-            address.eq(step ^ (step >> 1)),
-            write.eq(Mux(busy, this_set, 0)),
-            self.entry_address.eq(address),
-            self.entry_write.eq(write),
+        m.d.comb += [
+            self.entry_address.eq(step ^ (step >> 1)),
+            self.entry_write.eq(Mux(busy, this_set, 0)),
         ]
+        m.d.sync += step.eq(following)
 
-        # Operands: 16 weights from each LUT-RAM, of one column or of some that follow each other.
-        groups = self._rows // GROUP
-        columns = 16 // groups
-        operands = []
+        # Operands: 16 weights from each LUT-RAM, of the groups of a set in some columns that follow
+        # each other.
+        slots = self._load_rows // GROUP
         for part, block in product(range(self._word_bits // MEMORY_BITS), range(blocks)):
+            lut_ram = part * blocks + block
             memory = Memory(shape=MEMORY_BITS, depth=2 * GROUP, init=[],
                             attrs={"ram_style": "distributed"})
-            m.submodules[f"weights_{part}_{block}"] = memory
+            m.submodules[f"weights_{lut_ram}"] = memory
             write_port, read_port = memory.write_port(), memory.read_port(domain="comb")
-            operand = Signal(MEMORY_BITS, name=f"operand_{part}_{block}", reset_less=True)
-            column = (part * blocks + block) * columns
+            operands = Signal(data.ArrayLayout(4, 16), name=f"operands_{lut_ram}",
+                              reset_less=True)
+            columns = 16 // slots
+            half = lut_ram * columns % (self._rows // 2) * 2 // (self._rows // 2)
+            quarter = lut_ram * columns % (self._rows // 2) * 4 // (self._rows // 2)
+            control = controls[quarter]
             m.d.comb += [
                 write_port.addr.eq(write_address),
                 write_port.data.eq(word.word_select(part, MEMORY_BITS)),
                 write_port.en.eq(write_block[block]),
-                read_port.addr.eq(read_address[column * 2 // self._load_columns]),
+                read_port.addr.eq(read_address[half]),
             ]
-            m.d.sync += operand.eq(read_port.data)
-            operands += [operand.word_select(k, 4) for k in range(16)]
+            m.d.sync += operands.as_value().eq(read_port.data)
 
-        for column in range(self._load_columns):
-            control = controls[column * 4 // self._load_columns]
             totals, pairs = [], []
-            guard = guard_bit(m, f"guard_{column}", operands[column * groups])
-            for group in range(groups):
-                operand = operands[column * groups + group]
-                total = Signal(ENTRY_BITS, name=f"total_{column}_{group}", reset_less=True)
-                m.d.comb += self.entries[column * groups + group].eq(total)
+            guard = guard_bit(m, f"guard_{lut_ram}", operands[0][0])
+            for index in range(16):
+                total = Signal(ENTRY_BITS, name=f"total_{lut_ram}_{index}", reset_less=True)
+                m.d.comb += self.entries[lut_ram * 16 + index].eq(total)
                 totals.append(total)
                 # Lowest bit: carry in for a subtraction. Highest bit: keeps the carry out. The sign
                 # is taken in the adder's own tables (gen.netlist.absorb_operands).
-                wide = Signal(signed(ENTRY_BITS), name=f"wide_{column}_{group}")
-                m.d.comb += wide.eq((operand ^ control["borrow"].replicate(4)).as_signed())
+                wide = Signal(signed(ENTRY_BITS), name=f"wide_{lut_ram}_{index}")
+                m.d.comb += wide.eq((operands[index] ^ control["borrow"].replicate(4)).as_signed())
                 pairs.append((Cat(Const(1, 1), total, guard), Cat(control["borrow"], wide)))
-            sums = packed_add(m, f"adders_{column}", pairs)
+            sums = packed_add(m, f"adders_{lut_ram}", pairs)
             m.d.sync += [total.eq(value[1:]) for total, value in zip(totals, sums, strict=True)]
             with m.If(control["clear"]):
                 m.d.sync += [total.eq(ENTRY_OFFSET) for total in totals]

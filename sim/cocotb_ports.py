@@ -5,7 +5,7 @@ from collections import deque
 from cocotb.triggers import RisingEdge
 
 from hw.descriptor import unpack
-from hw.port import MemoryCommand
+from hw.port import MemoryCommand, PSUM_HALF_DATA, PSUM_ROW_DATA
 
 
 def _port(dut, name, *parts):
@@ -24,7 +24,7 @@ async def serve_read(dut, name, read, *, latency, rng, stall, grouped=False):
     while True:
         await RisingEdge(dut.clk)
         asked = ready and port["valid"].value == 1
-        pipeline.append(read(*(port[part].value.to_unsigned() for part in place))
+        pipeline.append(read(*(int(port[part].value) for part in place))
                         if asked else None)
         value = pipeline.pop(0)
         port["data_valid"].value = value is not None
@@ -34,20 +34,44 @@ async def serve_read(dut, name, read, *, latency, rng, stall, grouped=False):
         port["ready"].value = ready
 
 
-async def serve_write(dut, name, write, *, rng, stall, grouped=False):
-    """Take the write port ``name``: calls ``write(address, data)``.
-
-    ``grouped``: of a narrow port of the partial sums, ``write(address, group, data)``.
-    """
-    place = ("address", "group") if grouped else ("address",)
-    port = _port(dut, name, *place[1:], "data")
-    ready = port["ready"].value = 0
+async def serve_rows(dut, name, add):
+    """Take the additions of the ``PsumRow`` ``name``: calls ``add(address, accumulate, data)`` when
+    they are made."""
+    port = {part: getattr(dut, f"{name}__{part}")
+            for part in ("valid", "address", "accumulate", "data")}
+    pipeline, made, last = [None] * PSUM_ROW_DATA, None, False
     while True:
         await RisingEdge(dut.clk)
-        if ready and port["valid"].value == 1:
-            write(*(port[part].value.to_unsigned() for part in (*place, "data")))
-        ready = int(rng.random() >= stall)
-        port["ready"].value = ready
+        valid = port["valid"].value == 1
+        assert not (valid and last), f"{name}: a row in the cycle after another one"
+        last = valid
+        if made:
+            add(*made)
+        pipeline.append([int(port[part].value) for part in ("address", "accumulate")]
+                        if valid else None)
+        due = pipeline.pop(0)
+        made = due and (*due, port["data"].value.to_unsigned())
+
+
+async def serve_halves(dut, name, add, *, rng, stall):
+    """Take the additions of the ``PsumHalf`` ``name``: calls
+    ``add(address, half, accumulate, data)`` when they are made."""
+    port = {part: getattr(dut, f"{name}__{part}")
+            for part in ("free", "valid", "address", "half", "accumulate", "data")}
+    pipeline, made = [None] * PSUM_HALF_DATA, None
+    allowed = free = port["free"].value = 0
+    while True:
+        await RisingEdge(dut.clk)
+        valid = port["valid"].value == 1
+        assert allowed or not valid, f"{name}: an addition where none was free"
+        if made:
+            add(*made)
+        pipeline.append([int(port[part].value)
+                         for part in ("address", "half", "accumulate")] if valid else None)
+        due = pipeline.pop(0)
+        made = due and (*due, port["data"].value.to_unsigned())
+        allowed, free = free, int(rng.random() >= stall)
+        port["free"].value = free
 
 
 async def run_unit(dut, packed):

@@ -6,6 +6,8 @@ that a ``ready`` (or ``valid``) is low in a cycle.
 
 from amaranth.sim import Simulator
 
+from hw.port import PSUM_HALF_DATA, PSUM_ROW_DATA
+
 
 def simulate(dut, *testbenches, background=(), cycles=100_000, vcd=None, clocks=None):
     """Run ``testbenches`` on ``dut`` until all end, beside ``background`` processes.
@@ -53,20 +55,56 @@ def serve_read(port, read, *, latency, rng, stall=0.0, grouped=False):
     return process
 
 
-def serve_write(port, write, *, rng, stall=0.0, grouped=False):
+def serve_write(port, write, *, rng, stall=0.0):
     """Background process that takes a write port: calls ``write(address, data)``.
 
-    ``grouped``: of a narrow port of the partial sums, ``write(address, group, data)``.
     ``data`` is what the simulator gives for the port's shape (an int, or a view to index).
     """
     async def process(ctx):
         while True:
             ready = not (stall and rng.random() < stall)
             ctx.set(port.ready, ready)
-            place = (port.address, port.group) if grouped else (port.address,)
-            _, _, valid, *place, data = await ctx.tick().sample(port.valid, *place, port.data)
+            _, _, valid, address, data = await ctx.tick().sample(port.valid, port.address,
+                                                                 port.data)
             if valid and ready:
-                write(*place, data)
+                write(address, data)
+    return process
+
+
+def serve_rows(port, add):
+    """Background process that takes additions of a ``PsumRow``: calls
+    ``add(address, accumulate, data)`` when they are made; ``data`` is a view to index."""
+    async def process(ctx):
+        pipeline, made, last = [None] * PSUM_ROW_DATA, None, False
+        while True:
+            _, _, valid, *place, data = await ctx.tick().sample(
+                port.valid, port.address, port.accumulate, port.data)
+            assert not (valid and last), "a row in the cycle after another one"
+            last = valid
+            if made:
+                add(*made)
+            pipeline.append(place if valid else None)
+            due = pipeline.pop(0)
+            made = due and (*due, data)
+    return process
+
+
+def serve_halves(port, add, *, rng, stall=0.0):
+    """Background process that takes additions of a ``PsumHalf``: calls
+    ``add(address, half, accumulate, data)`` when they are made; ``data`` is a view to index."""
+    async def process(ctx):
+        pipeline, made, free = [None] * PSUM_HALF_DATA, None, False
+        while True:
+            allowed, free = free, not (stall and rng.random() < stall)
+            ctx.set(port.free, free)
+            _, _, valid, *place, data = await ctx.tick().sample(
+                port.valid, port.address, port.half, port.accumulate, port.data)
+            assert allowed or not valid, "an addition where none was free"
+            if made:
+                add(*made)
+            pipeline.append(place if valid else None)
+            due = pipeline.pop(0)
+            made = due and (*due, data)
     return process
 
 

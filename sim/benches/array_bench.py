@@ -9,13 +9,13 @@ import numpy as np
 
 from hw.config import CoreConfig
 from hw.descriptor import Array, pack, TileHeader, unpack
-from hw.port import POOL_LATENCY, PSUM_LATENCY
-from sim.cocotb_ports import run_unit, serve_read, serve_write
+from hw.port import POOL_LATENCY
+from sim.cocotb_ports import run_unit, serve_read, serve_rows
 from sim.cocotb_streams import StreamSource
 from sim.reference.array import run_array
 
 
-CONFIG = CoreConfig(rows=16, load_columns=4)
+CONFIG = CoreConfig(rows=16, load_rows=4)
 ROWS, ACC_BITS, WORDS, PSUM_WORDS = CONFIG.rows, CONFIG.acc_bits, 4096, CONFIG.psum_words
 
 
@@ -31,13 +31,20 @@ async def matches_reference(dut, stall):
                    for lane, acc in enumerate(row))
 
     memory = [pack_row(row) for row in psum]
+
+    def add(address, accumulate, data):
+        rows = memory[address % PSUM_WORDS] if accumulate else 0
+        memory[address % PSUM_WORDS] = sum(
+            ((rows >> place) + (data >> place) & (1 << ACC_BITS) - 1) << place
+            for place in range(0, ROWS * ACC_BITS, ACC_BITS))
+
     shape = dict(row_stride=50, position_stride=9, height=7, width=5)
     program = [
         (dict(source=65_500, planes=3, stride=1, out_rows=3, out_width=5, **shape),
          [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]),
         (dict(source=3, planes=9, signed=1, stride=2, first_row=1, out_rows=2, out_width=3,
               accumulate=1, psum=1020, **shape), [(0, 0), (5, 9), (-3, 2)]),
-        (dict(source=7, planes=1, stride=1, out_rows=1, out_width=1, **shape), [(0, 0)] * 4),
+        (dict(source=7, planes=2, stride=1, out_rows=1, out_width=1, **shape), [(0, 0)] * 4),
         (dict(source=900, planes=3, stride=1, first_row=-2, out_rows=4, out_width=5, ring=75,
               **shape), [(dy, 0) for dy in (-1, 0, 1)]),
     ]
@@ -59,11 +66,7 @@ async def matches_reference(dut, stall):
     cocotb.start_soon(weights.send([word for tiles in words for word in tiles]))
     cocotb.start_soon(serve_read(dut, "pool", lambda a: int(pool[a % WORDS]),
                                  latency=POOL_LATENCY, **options))
-    cocotb.start_soon(serve_read(dut, "psum_read", lambda a: memory[a % PSUM_WORDS],
-                                 latency=PSUM_LATENCY, rng=stalls, stall=0))
-    cocotb.start_soon(serve_write(dut, "psum_write",
-                                  lambda a, d: memory.__setitem__(a % PSUM_WORDS, d),
-                                  rng=stalls, stall=0))
+    cocotb.start_soon(serve_rows(dut, "psum", add))
     for (fields, _), tiles in zip(program, words, strict=True):
         packed = pack(Array, **fields)
         events = run_array(unpack(Array, packed), words=tiles, pool=pool, psum=psum,

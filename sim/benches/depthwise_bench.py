@@ -9,12 +9,12 @@ import numpy as np
 
 from hw.descriptor import Depthwise, pack
 from hw.port import POOL_LATENCY, PSUM_LATENCY
-from sim.cocotb_ports import run_unit, serve_read, serve_write
+from sim.cocotb_ports import run_unit, serve_halves, serve_read
 from sim.cocotb_streams import StreamSource
 from sim.reference.depthwise import depthwise, weight_words
 
 
-ROWS, LANES, ACC_BITS = 16, 4, 24                # those of tests/rtl/test_depthwise.py
+ROWS, LANES, ACC_BITS = 16, 8, 24                # those of tests/rtl/test_depthwise.py
 WORDS, PSUM_WORDS = 4096, 256
 LEVEL, PARTIAL = 0, 1
 
@@ -33,8 +33,11 @@ async def matches_reference(dut, stall):
 
     memory = pack_groups(psum)
 
-    def write(address, group, data):
-        memory[address % PSUM_WORDS][group] = data
+    def add(address, half, accumulate, data):
+        row = memory[address % PSUM_WORDS]
+        before = row[half] if accumulate else 0
+        row[half] = sum(((before >> place) + (data >> place) & (1 << ACC_BITS) - 1) << place
+                        for place in range(0, LANES * ACC_BITS, ACC_BITS))
 
     shape = dict(row_stride=40, position_stride=5, height=8, width=6)
     program = [dict(mode=LEVEL, kernel=7, first_row=0, out_rows=8, psum=0, source=11, **shape),
@@ -61,7 +64,7 @@ async def matches_reference(dut, stall):
                                  latency=POOL_LATENCY, **options))
     cocotb.start_soon(serve_read(dut, "psum_read", lambda a, g: memory[a % PSUM_WORDS][g],
                                  latency=PSUM_LATENCY, grouped=True, **options))
-    cocotb.start_soon(serve_write(dut, "psum_write", write, grouped=True, **options))
+    cocotb.start_soon(serve_halves(dut, "psum", add, **options))
     cocotb.start_soon(source.send([word for group in groups for word in group]))
     for fields, group in zip(program, groups, strict=True):
         fields = {"source_row": 0, "ring": 0} | fields

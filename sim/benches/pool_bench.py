@@ -1,4 +1,4 @@
-"""cocotb bench for the memories of hw.pool and hw.partial_sum; run by tests/rtl."""
+"""cocotb bench for hw.pool; run by tests/rtl."""
 
 import os
 import random
@@ -10,39 +10,26 @@ from cocotb.triggers import RisingEdge
 
 LATENCY = int(os.environ.get("LATENCY", "0"))
 WORDS = int(os.environ.get("WORDS", "0"))
-WIDTH = int(os.environ.get("WIDTH", "0"))         # of a whole word; ports may take a part of it
-PORT = os.environ.get("PORT", "")                 # "{kind}__{index}" or "{kind}_{index}"
 
 
 class Port:
     """A read or write port; holds its request until it is accepted."""
 
     def __init__(self, dut, kind, index):
-        name = PORT.format(kind=kind, index=index)
+        name = f"{kind}__{index}"
         for part in ("address", "valid", "ready", "data"):
             setattr(self, part, getattr(dut, f"{name}__{part}"))
         if kind == "read":
             self.data_valid = getattr(dut, f"{name}__data_valid")
-        self.group = getattr(dut, f"{name}__group", None)
-        self.bits = len(self.data)
-        self.shift = 0
         self.valid.value = 0
         self.request = None
         self.expected = [None] * LATENCY
 
-    def drive(self, request, rng=None):
+    def drive(self, request):
         self.request = request
         self.valid.value = request is not None
         if request is not None:
             self.address.value = request
-            if self.group is not None:
-                group = rng.randrange(WIDTH // self.bits)
-                self.group.value = group
-                self.shift = group * self.bits
-
-    @property
-    def mask(self):
-        return (1 << self.bits) - 1 << self.shift
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
@@ -50,7 +37,7 @@ async def reads_see_writes(dut):
     """Random traffic on all ports; reads avoid only the words that they would collide with."""
     rng = random.Random(0)
     reads, writes = ([Port(dut, kind, index) for index in range(5)
-                      if hasattr(dut, PORT.format(kind=kind, index=index) + "__valid")]
+                      if hasattr(dut, f"{kind}__{index}__valid")]
                      for kind in ("read", "write"))
     assert reads and writes
     dut.rst.value = 1
@@ -61,14 +48,14 @@ async def reads_see_writes(dut):
     for _ in range(2000):
         for port in writes:
             if port.request is None and rng.random() < 0.7:
-                port.drive(rng.randrange(WORDS), rng)
+                port.drive(rng.randrange(WORDS))
                 port.word = rng.getrandbits(len(port.data))
                 port.data.value = port.word
         collide = {port.request for port in writes}
         for port in reads:
             if port.request in collide or port.request is None:
                 address = rng.randrange(WORDS)
-                port.drive(None if address in collide or rng.random() < 0.3 else address, rng)
+                port.drive(None if address in collide or rng.random() < 0.3 else address)
         await RisingEdge(dut.clk)
         for port in reads:
             due = port.expected.pop(0)
@@ -76,14 +63,13 @@ async def reads_see_writes(dut):
             if due is not None:
                 assert port.data.value.to_unsigned() == due
             took = port.request is not None and port.ready.value == 1
-            port.expected.append((model[port.request] & port.mask) >> port.shift
-                                 if took else None)
+            port.expected.append(model[port.request] if took else None)
             if took:
                 port.drive(None)
                 accepted += 1
         for port in writes:
             if port.request is not None and port.ready.value == 1:
-                model[port.request] = model[port.request] & ~port.mask | port.word << port.shift
+                model[port.request] = port.word
                 port.drive(None)
                 accepted += 1
     assert dut.collision.value == 0

@@ -19,8 +19,8 @@ def tile_weights(words, *, order):
     """
     words = np.ascontiguousarray(words, dtype="<u8").view(np.uint8)
     nibbles = np.stack([words & 15, words >> 4], axis=-1).reshape(order)
-    return _signed(nibbles.transpose(0, 3, 1, 4, 5, 2).reshape(-1, order[5] * 4).astype(np.int64),
-                   4)
+    rows = order[0] * order[5] * 4
+    return _signed(nibbles.transpose(3, 1, 4, 0, 5, 2).reshape(rows, rows).astype(np.int64), 4)
 
 
 def _word_bits(words, rows):
@@ -89,17 +89,17 @@ def array_cycles(fields, headers, *, config):
     """Cycles from the one that takes the descriptor to ``done``, both counted, without stalls.
 
     ``headers`` are the packed tile headers. Exact if the tables load slower than the first 16
-    planes are read (at least two column sets), if there are 2 planes or more, and if the walk
+    planes are read (at least two column sets), and if the walk
     keeps ahead of the lookups: at most ``planes - 1`` skipped positions (a row outside counts
     one) between two that are read.
     """
-    load = 17 * config.rows // config.load_columns
+    load = 17 * config.rows // config.load_rows
     levels = (config.rows // 4).bit_length() - 1
     planes = fields["planes"]
     if not headers:
         return 2
     # The first column set is collected, or the first words are read.
-    cycles = max(config.load_columns * config.rows // 16 + load + 3, 40)
+    cycles = max(config.load_rows * config.rows // 16 + load + 5, 40)
     drain = 0
     for tile, header in enumerate(headers):
         _, _, inside = _walk(fields, unpack(TileHeader, int(header)))
@@ -111,8 +111,8 @@ def array_cycles(fields, headers, *, config):
             cycles += read * planes
             bubble = not inside[-1, -1]
             cycles += bubble
-            drain = (levels + 5 - bubble) if read else 1
+            drain = (levels + 6 - bubble) if read else 1
         else:
-            cycles += read * planes + inside.size - read
-            drain = levels + 5
+            cycles += read * planes + 2 * (inside.size - read)
+            drain = levels + 6
     return cycles + drain

@@ -28,7 +28,7 @@ def random_case(seed, *, max_size=20):
                            head_size=HEADS[seed // 4 % len(HEADS)] if seed % 4 == 0 else None)
     rows = int(rng.choice([16, 32, 64]))
     config = CoreConfig(
-        rows=rows, load_columns=int(rng.choice([rows // 4, rows // 2])),
+        rows=rows, load_rows=int(rng.choice([rows // 4, rows // 2])),
         neuron_lanes=int(rng.choice([4, 8])), acc_bits=acc_bits, membrane_frac=frac,
         z_bits=params.z_bits,
         multiplier_bits=max(8, params.mult_bits), psum_words=int(rng.choice([128, 256, 512])),

@@ -56,7 +56,7 @@ def test_fused_groups(narrow, bank_words, wrapped, in_memory):
     """Groups of several sizes, rings that wrap, strides and odd heights in a group, tensors that
     go through memory: the smaller the pool, the more."""
     network, image_q = narrow
-    config = CoreConfig(rows=64, load_columns=16, neuron_lanes=8, pool_banks=8,
+    config = CoreConfig(rows=64, load_rows=16, neuron_lanes=8, pool_banks=8,
                         pool_bank_words=bank_words, psum_words=128)
     program = compile_network(network, config, word_cycles=10)
     result = verify(network, program, image_q, forms=("integer", "iss"))
@@ -76,7 +76,7 @@ def test_more_tiles_than_a_descriptor_holds():
     spec = replace(MODELS["qsdt_nano"], dims=(8, 8, 8, 8, 64), mlp_ratio=33, image_size=16)
     params, rng = IntegerParams(), np.random.default_rng(0)
     network = export(random_state(rng, spec, params), spec, params, input_shape=(1, 16, 16))
-    program = compile_network(network, CoreConfig(rows=16, load_columns=4, pool_banks=8))
+    program = compile_network(network, CoreConfig(rows=16, load_rows=4, pool_banks=8))
     assert any(d.fields.get("accumulate") for d in program.descriptors)
     image_q = rng.integers(-128, 128, (1, 1, 16, 16)).astype(np.int8)
     result = verify(network, program, image_q, forms=("integer", "iss"))
@@ -123,5 +123,5 @@ def test_head_too_wide():
     params = found.params
     with pytest.raises(DoesNotFit):
         compile_network(found.network, replace(
-            config, rows=16, load_columns=4, head_words=1, membrane_frac=params.u_frac,
+            config, rows=16, load_rows=4, head_words=1, membrane_frac=params.u_frac,
             z_bits=params.z_bits))

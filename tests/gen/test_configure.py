@@ -66,7 +66,7 @@ def test_overflow_of_qsdt_t_is_refused(state, tiny):
         export(state, MODELS["qsdt_t"], replace(tiny.params, acc_bits=bits - 1))
     # A core narrower than the network says is refused as well.
     with pytest.raises(DoesNotFit, match="Accumulator width in bits"):
-        compile_network(tiny, CoreConfig(rows=64, load_columns=16, acc_bits=bits - 1))
+        compile_network(tiny, CoreConfig(rows=64, load_rows=16, acc_bits=bits - 1))
 
 
 def test_small_board_takes_sdram(network):

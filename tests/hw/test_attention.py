@@ -14,7 +14,7 @@ POOL_WORDS = 4096
 
 
 def config(rows=16, head_words=4):
-    return CoreConfig(rows=rows, head_words=head_words, load_columns=8)
+    return CoreConfig(rows=rows, head_words=head_words, load_rows=8)
 
 
 def layout(*, tokens, words, slot_log2, base=0, gap=1):

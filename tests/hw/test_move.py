@@ -13,7 +13,7 @@ from tests.hw.test_arbiter import backend
 
 
 def config(rows):
-    return CoreConfig(rows=rows, load_columns=rows // 4, neuron_lanes=8, weight_fifo_words=32,
+    return CoreConfig(rows=rows, load_rows=rows // 4, neuron_lanes=8, weight_fifo_words=32,
                       const_fifo_words=32, depthwise_fifo_words=32)
 
 

@@ -154,10 +154,10 @@ def mixed_program(rng, config, count):
     (0.2, dict(neuron_lanes=1, acc_bits=30, membrane_frac=14, multiplier_bits=18)),
     (0.2, dict(rows=32, neuron_lanes=4)),
     pytest.param(0.2, dict(rows=32, neuron_lanes=8), marks=pytest.mark.slow),
-    pytest.param(0.2, dict(rows=64, neuron_lanes=4, load_columns=1), marks=pytest.mark.slow),
+    pytest.param(0.2, dict(rows=64, neuron_lanes=4, load_rows=4), marks=pytest.mark.slow),
 ])
 def test_matches_golden(stall, settings):
-    config = CoreConfig(**{"rows": 16, "neuron_lanes": 4, "load_columns": 4, **settings})
+    config = CoreConfig(**{"rows": 16, "neuron_lanes": 4, "load_rows": 4, **settings})
     rng = np.random.default_rng(1)
     program, tiles = mixed_program(rng, config, 5)
     run_program(config, program, tiles, seed=2, stall=stall)
@@ -188,7 +188,7 @@ def test_single_position_and_address_wrap():
 ])
 def test_cycles(fields, per_position, overhead):
     """The cost model's numbers, with four groups to a position and ports that never stall."""
-    config = CoreConfig(rows=16, neuron_lanes=4, load_columns=4)
+    config = CoreConfig(rows=16, neuron_lanes=4, load_rows=4)
     rng = np.random.default_rng(5)
     fire = fields["function"] is FIRE
     tile = fire_tile(rng, config, 1000) if fire else scale_tile(rng, config)

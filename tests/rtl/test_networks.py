@@ -14,14 +14,14 @@ pytestmark = pytest.mark.rtl
 
 # Few cores, because each is compiled for minutes; several networks run on each.
 CORES = {
-    "narrow": (CoreConfig(rows=16, load_columns=4, neuron_lanes=8, depthwise_lanes=4, acc_bits=25,
+    "narrow": (CoreConfig(rows=16, load_rows=4, neuron_lanes=8, acc_bits=25,
                           membrane_frac=7, z_bits=8, multiplier_bits=12, pool_banks=4,
                           pool_bank_words=2048, psum_words=128, weight_fifo_words=32,
                           const_fifo_words=32, depthwise_fifo_words=32, head_words=8,
                           queue_depth=2),
                IntegerParams(acc_bits=25, u_frac=7, z_bits=8, z_frac=3, mult_bits=12),
                TwinSpec(latency=20, stall=0.3, seed=3)),
-    "wide": (CoreConfig(rows=32, load_columns=8, neuron_lanes=4, acc_bits=27, membrane_frac=11,
+    "wide": (CoreConfig(rows=32, load_rows=8, neuron_lanes=4, acc_bits=27, membrane_frac=11,
                         z_bits=14, multiplier_bits=18, pool_banks=8, pool_bank_words=1024,
                         psum_words=256, weight_fifo_words=64, const_fifo_words=64,
                         depthwise_fifo_words=64, head_words=4, queue_depth=5),

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.rtl
 def test_classifies_on_the_virtual_board(request, tmp_path, capsys):
     # A small array compiles and simulates faster; the path is the same.
     small = tmp_path / "small.yaml"
-    small.write_text("core: {rows: 16, load_columns: 8, neuron_lanes: 4}\n")
+    small.write_text("core: {rows: 16, load_rows: 8, neuron_lanes: 4}\n")
     cache = request.config.cache.mkdir("rtl")
     assert run.cli(["--board", "virtual", "--model", "qsdt_nano", "--count", "3",
                     "--config", str(small), "--cache", str(cache)]) == 0

@@ -160,8 +160,8 @@ class Packed(wiring.Component):
 
 
 class Accumulator(wiring.Component):
-    """Adders whose operands are functions of two signals each, as in SpikeArray; a counter that
-    counts by a constant; a subtraction."""
+    """Adders whose operands are functions of two signals each, as in SpikeArray, or one of three,
+    as in PartialSums; a counter that counts by a constant; a subtraction."""
 
     def __init__(self):
         super().__init__({"a": In(16), "b": In(16), "o": Out(18)})
@@ -177,7 +177,12 @@ class Accumulator(wiring.Component):
         count = Signal(18, reset_less=True)
         m.d.sync += count.eq(count + 0b1010000 - (self.a ^ self.b[3].replicate(16)))
         either = (self.a | self.b) + (self.a & ~self.b)
-        m.d.comb += self.o.eq(acc ^ count ^ either)
+        chosen = Signal(16, reset_less=True)
+        m.d.sync += chosen.eq(chosen + Mux(self.a[0] ^ self.b[4], self.a, self.b))
+        select, wide = Signal(), Signal(17)
+        m.d.sync += [select.eq(self.b[5]),
+                     wide.eq(Mux(select, self.a, self.b) + chosen)]
+        m.d.comb += self.o.eq(acc ^ count ^ either ^ wide)
         return m
 
 
@@ -264,9 +269,9 @@ def test_operands_in_adders(tmp_path):
     netlist = mapped(Accumulator(), tmp_path)
     stimulus = adder_bench(random.Random(2))
     before = run(tmp_path, "before", netlist, stimulus)
-    assert absorb_operands(netlist) >= 8 + 17 + 16
+    assert absorb_operands(netlist) >= 8 + 17 + 16 + 16
     assert run(tmp_path, "operands", netlist, stimulus) == before
-    assert fold_constant_inputs(netlist) > 18
+    assert fold_constant_inputs(netlist) > 10
     assert run(tmp_path, "constants", netlist, stimulus) == before
     assert len(set(before.split())) > 250
 

@@ -1,7 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """Area and speed of the SpikeArray alone on an ECP5-85F (speed grade 6).
 
-Measured without the harness, 8 load columns, 24-bit sums, seed 1, with native yosys 0.66 and
+Measured without the harness, 8 load rows, 24-bit sums, seed 1, with native yosys 0.66 and
 nextpnr-ecp5 0.11.1:
 
 | rows | COMB | per lane | FF | routed |
@@ -116,7 +116,7 @@ def measure(folder, **parameters):
 
 @pytest.mark.synth
 def test_budget(tmp_path):
-    used, fmax = measure(tmp_path, rows=16, load_columns=8, acc_bits=24)
+    used, fmax = measure(tmp_path, rows=16, load_rows=8, acc_bits=24)
     assert used["MULT18X18D"] == 0
     assert used["DP16KD"] == 0
     assert used["TRELLIS_COMB"] <= 6.5 * 16**2
