@@ -105,10 +105,11 @@ class DepthwiseAccumulate(wiring.Component):
             return [Signal(width, name=f"{name}_{j}", reset_less=True) for j in range(lanes)]
 
         # Flags travel beside the sums: behind pairs, behind sums.
-        flags = {name: Signal(name=f"pair_{name}") for name in ("valid", "negative", "last", "end")}
+        flags = {name: Signal(name=f"pair_{name}") for name in ("valid", "last", "end")}
         valid, last, end = (Signal(name=f"sum_{name}") for name in ("valid", "last", "end"))
-        # For either half of the lanes, with initial values that keep them apart.
-        negative = [Signal(name=f"sum_negative_{half}", init=half) for half in range(2)]
+        # For halves and quarters of the lanes, with initial values that keep them apart.
+        pair_negative = [Signal(name=f"pair_negative_{k}", init=k) for k in range(2)]
+        negative = [Signal(name=f"sum_negative_{k}", init=k % 2) for k in range(4)]
 
         # Where results go.
         m.submodules.walk = walk = Walk()
@@ -149,7 +150,8 @@ class DepthwiseAccumulate(wiring.Component):
             m.d.sync += [
                 *(flags[name].eq(getattr(self, name)) for name in flags),
                 valid.eq(flags["valid"]),
-                *(copy.eq(flags["negative"]) for copy in negative),
+                *(copy.eq(self.negative) for copy in pair_negative),
+                *(copy.eq(pair_negative[k // 2]) for k, copy in enumerate(negative)),
                 last.eq(flags["last"]),
                 end.eq(flags["end"]),
             ]
@@ -183,10 +185,12 @@ class DepthwiseAccumulate(wiring.Component):
                 m.d.sync += thirds[j].eq(terms[2])
         with m.If(self.advance_data):
             self._take(m, "pair_adders", pairs, additions)
-            carry = flags["negative"]
-            self._take(m, "sum_adders", sums, [
-                (Cat(carry, _extend(pair, SUM_BITS), guard), Cat(carry, _extend(third, SUM_BITS)))
-                for pair, third in zip(pairs, thirds, strict=True)])
+            additions = []
+            for j in range(lanes):
+                carry = pair_negative[2 * j // lanes]
+                additions.append((Cat(carry, _extend(pairs[j], SUM_BITS), guard),
+                                  Cat(carry, _extend(thirds[j], SUM_BITS))))
+            self._take(m, "sum_adders", sums, additions)
 
         # Sums -> acc -> result. The lowest bit of 2 * acc is free for a carry. The gate of a
         # position's first sum lies in the tables of the adders (gen.netlist.absorb_operands); two
@@ -198,7 +202,7 @@ class DepthwiseAccumulate(wiring.Component):
         with m.If(self.start):
             m.d.sync += [copy.eq(0) for copy in follow]
         totals = packed_add(m, "acc_adders", [
-            (Cat(negative[2 * j // lanes], acc[j][:-1] & follow[2 * j // lanes].replicate(bits - 1),
+            (Cat(negative[4 * j // lanes], acc[j][:-1] & follow[2 * j // lanes].replicate(bits - 1),
                  guard),
              _extend(sums[j], bits)) for j in range(lanes)])
         for j in range(lanes):

@@ -330,17 +330,19 @@ class StoreUnit(wiring.Component):
         reading = Signal()
         flight = Signal(range(POOL_LATENCY + depth + 2))
         asking = Signal()
-        accepted = self.read.valid & self.read.ready
+        m.submodules.request = request = SkidBuffer(16)    # the pool's `ready` ends here
+        accepted = request.i.valid & request.i.ready
         m.d.comb += [
-            self.read.address.eq(address),
+            request.i.payload.eq(address), request.i.valid.eq(reading & asking),
+            self.read.address.eq(request.o.payload), self.read.valid.eq(request.o.valid),
+            request.o.ready.eq(self.read.ready),
             words.w_data.eq(self.read.data), words.w_en.eq(self.read.data_valid),
             sign.start.eq(starting),
             sign.data.eq(self.read.data), sign.valid.eq(self.read.data_valid),
             self.control.stall.pool.eq(self.read.valid & ~self.read.ready),
         ]
         # In two steps: the queue's fill decides in a register whether another word is asked for.
-        m.d.comb += [self.read.valid.eq(reading & asking)]
-        m.d.sync += asking.eq((flight < depth - 1) | (self.read.valid & ~self.read.ready))
+        m.d.sync += asking.eq((flight < depth - 1) | (request.i.valid & ~request.i.ready))
         left_last = Signal()   # left == 1
         rows_last = Signal()   # rows == 1
         with m.If(accepted):

@@ -100,7 +100,8 @@ class Fetch(wiring.Component):
         for unit in UNITS:
             m.d.comb += self.o[unit.value].payload.eq(queued)
 
-        with m.FSM():
+        quiet = Signal()                   # nothing comes any more
+        with m.FSM() as fsm:
             with m.State("ENDED"):
                 with m.If(self.start):
                     m.d.sync += [
@@ -130,9 +131,11 @@ class Fetch(wiring.Component):
                         m.next = "FLUSH"
             with m.State("FLUSH"):
                 m.d.comb += buffer.r_en.eq(1)
-                with m.If((flight == 0) & ~offered & ~buffer.r_rdy & (buffer.level == 0)):
+                with m.If(quiet):
                     m.d.sync += self.ended.eq(1)
                     m.next = "ENDED"
+        m.d.sync += quiet.eq(fsm.ongoing("FLUSH") & (flight == 0) & ~offered & ~buffer.r_rdy
+                             & (buffer.level == 0))
         # A command already offered when END is met must still be taken.
         with m.If(offered):
             m.d.comb += command.valid.eq(1)

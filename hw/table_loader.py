@@ -124,18 +124,19 @@ class TableLoader(wiring.Component):
             m.d.sync += fill.eq(Mux(fill == self.set_words - 1, 0, fill + 1))
 
         # Sixteen steps over the set before.
-        step = Signal(4)
+        # The step is there twice, for less fan-out of what follows from it; another initial value
+        # keeps synthesis from merging the two, which are the same from the first transfer on.
+        steps = [Signal(4, name=f"step_{half}", init=half) for half in range(2)]
+        step = steps[0]
         busy = Signal()
         free = Signal(init=1)                       # idle, or in the last step
         next_set = Signal(self.sets, init=1)        # one-hot
         this_set = Signal(self.sets)
-        following = Signal(4)
         # In the cycle of `done`, `start` still is the one for the tile just finished.
         allowed = ~next_set[0] | (self.start & ~busy)
         m.d.comb += [
             self.starved.eq(~full & free & ~self.i.valid & allowed),
             self.done.eq(busy & free & this_set[-1]),
-            following.eq(Mux(transfer, 0, step + 1)),
         ]
         ready = full & free & allowed & ~transfer
         m.d.sync += transfer.eq(ready)
@@ -153,16 +154,19 @@ class TableLoader(wiring.Component):
                 m.d.sync += busy.eq(0)
 
         # What step k adds: weight number ctz(k), negative if its address bit falls. Where it is
-        # read is registered with the step, in two copies, and its sign one cycle later, beside the
-        # operand, in four: one for each half or quarter of the lanes of the partial sums, to which
-        # columns c and c + rows / 2 belong. (Synthesis would
-        # merge equal ones: initial values keep them apart.)
+        # read is registered with the step, in copies for quarters of the lanes of the partial sums
+        # (to which columns c and c + rows / 2 belong), and its sign one cycle later, beside the
+        # operand, in copies for eighths. (Initial values keep these apart, too.)
         read_address, controls = [], []
-        for half in range(2):
-            place = Signal(3, name=f"read_address_{half}", init=-half, reset_less=True)
-            subtract, first = (Signal(name=f"{name}_{half}", init=half, reset_less=True)
+        for quarter in range(4):
+            following = Signal(4, name=f"following_{quarter}")
+            m.d.comb += following.eq(Mux(transfer, 0, steps[quarter // 2] + 1))
+            place = Signal(3, name=f"read_address_{quarter}", init=-(quarter % 2),
+                           reset_less=True)
+            subtract, first = (Signal(name=f"{name}_{quarter}", init=quarter % 2, reset_less=True)
                                for name in ("subtract", "first"))
             m.d.sync += [
+                steps[quarter // 2].eq(following),
                 place[:2].eq(Cat(~following[0] & (following[1] | ~following[2]),
                                  ~following[0] & ~following[1])),
                 subtract.eq(Mux(following[0], following[1], Mux(
@@ -172,8 +176,8 @@ class TableLoader(wiring.Component):
             with m.If(transfer):
                 m.d.sync += place[2].eq(target)
             read_address.append(place)
-            for quarter in range(2):
-                control = {name: Signal(name=f"{name}_{half}_{quarter}", init=quarter,
+            for eighth in range(2):
+                control = {name: Signal(name=f"{name}_{quarter}_{eighth}", init=eighth,
                                         reset_less=True) for name in ("clear", "borrow")}
                 m.d.sync += [control["clear"].eq(first), control["borrow"].eq(subtract)]
                 controls.append(control)
@@ -181,7 +185,6 @@ class TableLoader(wiring.Component):
             self.entry_address.eq(step ^ (step >> 1)),
             self.entry_write.eq(Mux(busy, this_set, 0)),
         ]
-        m.d.sync += step.eq(following)
 
         # Operands: 16 weights from each LUT-RAM, of the groups of a set in some columns that follow
         # each other.
@@ -195,14 +198,13 @@ class TableLoader(wiring.Component):
             operands = Signal(data.ArrayLayout(4, 16), name=f"operands_{lut_ram}",
                               reset_less=True)
             columns = 16 // slots
-            half = lut_ram * columns % (self._rows // 2) * 2 // (self._rows // 2)
-            quarter = lut_ram * columns % (self._rows // 2) * 4 // (self._rows // 2)
-            control = controls[quarter]
+            lane = lut_ram * columns % (self._rows // 2)
+            control = controls[lane * 8 // (self._rows // 2)]
             m.d.comb += [
                 write_port.addr.eq(write_address),
                 write_port.data.eq(word.word_select(part, MEMORY_BITS)),
                 write_port.en.eq(write_block[block]),
-                read_port.addr.eq(read_address[half]),
+                read_port.addr.eq(read_address[lane * 4 // (self._rows // 2)]),
             ]
             m.d.sync += operands.as_value().eq(read_port.data)
 
