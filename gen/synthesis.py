@@ -40,6 +40,12 @@ OnProgress = Callable[[str], None]
 CROWDED = 0.65
 """Part of a chip's LUTs above which placement and routing are known to take long, or to fail."""
 
+ROUTER_SETTINGS = {"router2/currCongWeightMult": "8.0",
+                   "router2/bbMargin/x": "6", "router2/bbMargin/y": "6"}
+"""Settings of nextpnr's router2 that no option gives; it takes them from the netlist's ``settings``.
+What an overused wire costs grows by 8 from one pass to the next, and nets may leave their bounding
+box by 6 tiles, instead of 2 and 3: see docs/decisions/0007."""
+
 RESOURCES = {"TRELLIS_COMB": "comb", "TRELLIS_FF": "ff", "DP16KD": "ebr", "MULT18X18D": "dsp"}
 """nextpnr's names of what a board has a budget of."""
 
@@ -154,6 +160,7 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
         cells = stat["design"]["num_cells_by_type"]
         mapped = json.loads((place / "top.json").read_text())
         fewer = netlist.improve(mapped)
+        mapped["modules"]["top"]["settings"] = ROUTER_SETTINGS
         (place / "top.json").write_text(json.dumps(mapped))
         for kind, names in (("TRELLIS_FF", ("absorbed_ff", "constant_ff")),
                             ("LUT4", ("absorbed_lut",))):
@@ -163,7 +170,7 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
     result = run_step(
         "synth", folder, inputs={"top.il": folder / "top.il"},
         depends={"tool": toolchain.yosys.identity, "script": script,
-                 "netlist": digest_file(Path(netlist.__file__))},
+                 "netlist": digest_file(Path(netlist.__file__)), "settings": ROUTER_SETTINGS},
         outputs=["top.ys", "top.json", "synth.stat.json", "synth.log"], work=work, force=force)
     _check_cells(board, result.data["cells"])
     return result
@@ -270,8 +277,9 @@ def _route_seed(board: BoardSpec, folder: Path, toolchain: Toolchain, seed: int,
                  "--json", "top.json", "--lpf", "top.lpf", "--textcfg", f"{name}.config",
                  "--report", f"{name}.json", "--seed", str(seed),
                  # The electrostatic placer: a fifth less wire than the default one, without which
-                 # designs of this size do not route (docs/decisions/0007).
-                 "--placer", "static", *options]
+                 # designs of this size do not route; and the router that negotiates for wires,
+                 # because the default one does not end on a full chip (docs/decisions/0007).
+                 "--placer", "static", "--router", "router2", *options]
 
     def work(place: Path) -> dict:
         log_path = place / f"{name}.log"
