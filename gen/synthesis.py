@@ -43,8 +43,8 @@ CROWDED = 0.65
 ROUTER_SETTINGS = {"router2/currCongWeightMult": "8.0",
                    "router2/bbMargin/x": "6", "router2/bbMargin/y": "6"}
 """Settings of nextpnr's router2 that no option gives; it takes them from the netlist's ``settings``.
-What an overused wire costs grows by 8 from one pass to the next, and nets may leave their bounding
-box by 6 tiles, instead of 2 and 3: see docs/decisions/0007."""
+What an overused wire costs grows by 8 from one pass to the next, and nets may leave their
+bounding box by 6 tiles, instead of 2 and 3: see docs/decisions/0007."""
 
 RESOURCES = {"TRELLIS_COMB": "comb", "TRELLIS_FF": "ff", "DP16KD": "ebr", "MULT18X18D": "dsp"}
 """nextpnr's names of what a board has a budget of."""
