@@ -22,7 +22,7 @@ import threading
 import time
 
 from boards.spec import BoardSpec
-from gen import netlist
+from gen import floorplan, netlist
 from gen.bitstream import bitstream_idcode
 from gen.error import DoesNotFit, TimingMissed, ToolFailed
 from gen.step import digest_file, digest_of, run_step, StepResult, write_atomic
@@ -42,7 +42,7 @@ CROWDED = 0.65
 
 ROUTER_SETTINGS = {"router2/currCongWeightMult": "8.0",
                    "router2/bbMargin/x": "6", "router2/bbMargin/y": "6"}
-"""Settings of nextpnr's router2 that no option gives; it takes them from the netlist's ``settings``.
+"""Settings of nextpnr's router2 that no option gives; the netlist has them as its ``settings``.
 What an overused wire costs grows by 8 from one pass to the next, and nets may leave their
 bounding box by 6 tiles, instead of 2 and 3: see docs/decisions/0007."""
 
@@ -125,7 +125,8 @@ def _used(usage: Usage) -> dict[str, float]:
 def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
                options: Sequence[str] = (), on_progress: OnProgress | None = None,
                force: bool = False) -> StepResult:
-    """Run yosys on ``top.il`` and improve its netlist (:mod:`gen.netlist`).
+    """Run yosys on ``top.il`` and improve its netlist (:mod:`gen.netlist`); where it crowds the
+    chip, its block RAMs get their sites, too (:mod:`gen.floorplan`).
 
     ``data["cells"]`` counts the cells of each type, ``data["absorbed_ff"]``,
     ``data["constant_ff"]`` and ``data["absorbed_lut"]`` the flip-flops and look-up tables that the
@@ -161,6 +162,9 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
         mapped = json.loads((place / "top.json").read_text())
         fewer = netlist.improve(mapped)
         mapped["modules"]["top"]["settings"] = ROUTER_SETTINGS
+        sites = floorplan.SITES.get(board.device_option)
+        if sites and _comb(cells) > board.comb * CROWDED:
+            floorplan.place_block_rams(mapped, sites)
         (place / "top.json").write_text(json.dumps(mapped))
         for kind, names in (("TRELLIS_FF", ("absorbed_ff", "constant_ff")),
                             ("LUT4", ("absorbed_lut",))):
@@ -170,16 +174,21 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
     result = run_step(
         "synth", folder, inputs={"top.il": folder / "top.il"},
         depends={"tool": toolchain.yosys.identity, "script": script,
-                 "netlist": digest_file(Path(netlist.__file__)), "settings": ROUTER_SETTINGS},
+                 "netlist": digest_file(Path(netlist.__file__)), "settings": ROUTER_SETTINGS,
+                 "floorplan": digest_file(Path(floorplan.__file__))},
         outputs=["top.ys", "top.json", "synth.stat.json", "synth.log"], work=work, force=force)
     _check_cells(board, result.data["cells"])
     return result
 
 
-def _check_cells(board: BoardSpec, cells: Mapping[str, int]) -> None:
-    # A lower bound: nextpnr adds feed-ins of carry chains and constants.
-    comb = (cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0)
+def _comb(cells: Mapping[str, int]) -> int:
+    """TRELLIS_COMB, a lower bound: nextpnr adds feed-ins of carry chains and constants."""
+    return (cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0)
             + 4 * cells.get("TRELLIS_DPR16X4", 0))
+
+
+def _check_cells(board: BoardSpec, cells: Mapping[str, int]) -> None:
+    comb = _comb(cells)
     needs = {"block RAMs (DP16KD)": (cells.get("DP16KD", 0), board.ebr),
              "multipliers (MULT18X18D)": (cells.get("MULT18X18D", 0), board.dsp),
              "flip-flops": (cells.get("TRELLIS_FF", 0), board.ff),

@@ -60,7 +60,7 @@ def fake(tmp_path, monkeypatch):
         stat = json.dumps({"design": {"num_cells_by_type": cells}})
         bodies = {
             "yosys": f"echo yosys >> $RUNS\n{yosys}\necho '{stat}' > synth.stat.json\n"
-                     "echo '{\"modules\": {}}' > top.json",
+                     "echo '{\"modules\": {\"top\": {\"cells\": {}, \"ports\": {}, \"netnames\": {}}}}' > top.json",
             "nextpnr-ecp5": nextpnr_script(seeds or {1: (90, 0)}),
             "ecppack": f"echo ecppack >> $RUNS\n{pack}",
         }

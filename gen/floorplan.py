@@ -1,0 +1,216 @@
+"""Sites for the block RAMs of a crowded chip, chosen before placement.
+
+nextpnr's electrostatic placer moves the block RAMs to their few rows late, by the shortest way,
+when the logic around them has its place: that costs a third of the wire it had then, and leaves the
+blocks of one memory, which share 24 address wires, all over the chip. Here the sites come first,
+from the netlist alone:
+
+1. Wires are springs: a net of two pins is one, a net of more a star. Everything but the block RAMs
+   goes where the springs pull it, so the energy of a choice of sites is a quadratic form of their
+   coordinates: ``x S x + y S y``, S the Schur complement of the netlist's Laplacian.
+2. Simulated annealing swaps sites to make it small.
+3. Once more with springs divided by their lengths, so that the energy is about the wirelength.
+
+Nothing else gets a site. Measured on the 64x64 core: docs/decisions/0007.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+import math
+import random
+
+import numpy as np
+from scipy import sparse
+
+
+__all__ = ["SITES", "place_block_rams"]
+
+
+_COLUMNS = (4, 6, 8, 10, 13, 15, 17, 19, 22, 24, 26, 28, 31, 33, 35, 37, 40, 42, 44, 46, 49, 51, 53,
+            55, 58, 60, 62, 64, 69, 71, 73, 75, 78, 80, 82, 84, 87, 89, 91, 93, 96, 98, 100, 102,
+            105, 107, 109, 111, 114, 116, 118, 120)
+
+SITES = {"--85k": [(x, y, f"X{x}/Y{y}/EBR{k % 4}") for y in (22, 46, 70, 82)
+                   for k, x in enumerate(_COLUMNS)]}
+"""Sites of the DP16KD by nextpnr's device option: column, row (tiles), name."""
+
+ADDRESS_BLOCKS = 6
+"""A net that goes to so many block RAMs is an address, or an enable, of one memory."""
+
+ADDRESS_PULL = 5.0
+"""How much stronger the spring of an address is: its wire is a tree, longer than its span."""
+
+SHARED_BY_ALL = 2000
+"""Nets with more pins are everywhere: clocks, enables of the whole chip."""
+
+_CLOCKS = {"CLK", "CLKA", "CLKB", "WCK", "CLKOP", "CLKI"}
+
+_STEPS = (1_500_000, 1_000_000)
+
+
+def place_block_rams(netlist: dict, sites: Sequence[tuple[int, int, str]], *, seed: int = 1) -> int:
+    """Give every DP16KD of the top module its site (attribute ``BEL``), in place.
+
+    Parameters
+    ----------
+    netlist : dict
+        yosys' JSON of one flat module.
+    sites : sequence of (int, int, str)
+        At least as many as block RAMs.
+    seed : int
+        Of the annealing.
+
+    Returns
+    -------
+    int
+        Block RAMs placed. 0, and nothing is done, where there are fewer than two.
+    """
+    cells = max((module["cells"] for module in netlist["modules"].values()), key=len)
+    blocks = [name for name, cell in cells.items() if cell["type"] == "DP16KD"]
+    if len(blocks) < 2:
+        return 0
+    springs = _Springs(cells, blocks)
+    places = np.array([site[:2] for site in sites], float)
+    rng = random.Random(seed)
+    chosen = rng.sample(range(len(sites)), len(blocks))
+    strength = springs.strength
+    for steps, start in zip(_STEPS, (200, 2000), strict=True):
+        schur, settle = springs.reduce(strength)
+        energy = abs((places[chosen] * (schur @ places[chosen])).sum())
+        chosen = _anneal(schur, places, chosen, steps, energy / start, energy / 2e6, rng)
+        # Springs of the length that they have now: strength / length makes |d| of d**2.
+        strength = springs.strength / (springs.spans(settle(places[chosen])) + 3.0)
+    for name, site in zip(blocks, chosen, strict=True):
+        cells[name]["attributes"]["BEL"] = sites[site][2]
+    return len(blocks)
+
+
+class _Springs:
+    """The netlist as a graph: nodes are the cells, then the centres of the stars."""
+
+    def __init__(self, cells, blocks):
+        index = {name: number for number, name in enumerate(cells)}
+        is_block = {index[name] for name in blocks}
+        pins = defaultdict(set)
+        for name, cell in cells.items():
+            for port, bits in cell["connections"].items():
+                if port not in _CLOCKS:
+                    for bit in bits:
+                        if not isinstance(bit, str):
+                            pins[bit].add(index[name])
+        nets = [sorted(net) for net in pins.values() if 2 <= len(net) <= SHARED_BY_ALL]
+        heads, tails, owners, strength = [], [], [], []
+        nodes = len(cells)
+        for number, net in enumerate(nets):
+            if len(net) == 2:
+                heads.append(net[0])
+                tails.append(net[1])
+                owners.append(number)
+                strength.append(1.0)
+                continue
+            pull = len(net) / (len(net) - 1)
+            if sum(cell in is_block for cell in net) >= ADDRESS_BLOCKS:
+                pull *= ADDRESS_PULL
+            heads += net
+            tails += [nodes] * len(net)
+            owners += [number] * len(net)
+            strength += [pull] * len(net)
+            nodes += 1
+        self._heads, self._tails = np.array(heads), np.array(tails)
+        self._owners, self._nets, self._nodes = np.array(owners), len(nets), nodes
+        self._blocks = np.array(sorted(is_block))
+        free = np.ones(nodes, bool)
+        free[self._blocks] = False
+        self._free = np.flatnonzero(free)
+        self.strength = np.array(strength)
+
+    def reduce(self, strength):
+        """The quadratic form of the block RAMs' coordinates, and a function from those to the
+        coordinates of all nodes."""
+        graph = sparse.coo_matrix((strength, (self._heads, self._tails)),
+                                  shape=(self._nodes, self._nodes))
+        graph = (graph + graph.T).tocsr()
+        # A little more on the diagonal holds what is connected to nothing.
+        laplacian = (sparse.diags(np.asarray(graph.sum(axis=1)).ravel() + 1e-7) - graph).tocsr()
+        inner = laplacian[self._free][:, self._free]
+        border = laplacian[self._free][:, self._blocks]
+        pulled = _solve(inner, -border.toarray(), tolerance=2e-3)
+        schur = laplacian[self._blocks][:, self._blocks].toarray() + border.T @ pulled
+
+        def settle(places):
+            everything = np.zeros((self._nodes, 2))
+            everything[self._blocks] = places
+            everything[self._free] = _solve(inner, -(border @ places), tolerance=1e-4)
+            return everything
+
+        return (schur + schur.T) / 2, settle
+
+    def spans(self, where):
+        """Half the perimeter of the net, for every spring."""
+        total = np.zeros(self._nets)
+        for axis in range(2):
+            low, high = np.full(self._nets, np.inf), np.full(self._nets, -np.inf)
+            for ends in (self._heads, self._tails):
+                np.minimum.at(low, self._owners, where[ends, axis])
+                np.maximum.at(high, self._owners, where[ends, axis])
+            total += high - low
+        return total[self._owners]
+
+
+def _solve(matrix, right, *, tolerance, most=400):
+    """Conjugate gradients with a diagonal preconditioner, for all columns of ``right`` at once."""
+    scale = 1 / matrix.diagonal()[:, None]
+    found = np.zeros_like(right)
+    rest = right.copy()
+    steered = scale * rest
+    direction = steered.copy()
+    product = (rest * steered).sum(axis=0)
+    size = np.sqrt((right * right).sum(axis=0)) + 1e-30
+    for step in range(most):
+        moved = matrix @ direction
+        length = product / ((direction * moved).sum(axis=0) + 1e-30)
+        found += length * direction
+        rest -= length * moved
+        if step % 20 == 19 and (np.sqrt((rest * rest).sum(axis=0)) / size).max() < tolerance:
+            break
+        steered = scale * rest
+        following = (rest * steered).sum(axis=0)
+        direction = steered + following / (product + 1e-30) * direction
+        product = following
+    return found
+
+
+def _anneal(schur, places, chosen, steps, hot, cold, rng):
+    """Sites for the blocks with little energy, by moves to free sites and swaps."""
+    chosen = list(chosen)
+    owner = [-1] * len(places)
+    for block, site in enumerate(chosen):
+        owner[site] = block
+    force = schur @ places[chosen]
+    stiffness = schur.diagonal()
+    for step in range(steps):
+        temperature = hot * (cold / hot) ** (step / steps)
+        block, site = rng.randrange(len(chosen)), rng.randrange(len(places))
+        here = chosen[block]
+        if site == here:
+            continue
+        other = owner[site]
+        dx, dy = places[site] - places[here]
+        square = dx * dx + dy * dy
+        if other < 0:
+            change = (2 * (dx * force[block, 0] + dy * force[block, 1])
+                      + square * stiffness[block])
+        else:
+            change = (2 * (dx * (force[block, 0] - force[other, 0])
+                           + dy * (force[block, 1] - force[other, 1]))
+                      + square * (stiffness[block] + stiffness[other]
+                                  - 2 * schur[block, other]))
+        if change > 0 and rng.random() >= math.exp(-change / temperature):
+            continue
+        column = schur[:, block] if other < 0 else schur[:, block] - schur[:, other]
+        force[:, 0] += dx * column
+        force[:, 1] += dy * column
+        chosen[block], owner[site], owner[here] = site, block, other
+        if other >= 0:
+            chosen[other] = here
+    return chosen
