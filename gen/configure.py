@@ -19,7 +19,7 @@ __all__ = ["AcceleratorConfig", "TwinSpec", "MEMORIES", "block_rams", "derive", 
 log = logging.getLogger(__name__)
 
 
-COMB_OF_ROWS = {16: 15_000, 32: 34_000, 64: 65_700}
+COMB_OF_ROWS = {16: 15_000, 32: 31_800, 64: 61_400}
 """LUTs of a whole design by array side. 32 and 64: as packed by nextpnr (docs/results); 16:
 estimated from the units' parts that scale with the rows."""
 
