@@ -51,6 +51,10 @@ exit $code
 PACK = r"""printf '\377\000\377\377\275\263\342\000\000\000\041\021\020\103' > top.bit"""
 
 
+EMPTY = {"modules": {"top": {"cells": {}, "ports": {}, "netnames": {}}}}
+"""A netlist as yosys writes it."""
+
+
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
     """``fake(seeds, cells=, yosys=)``: a toolchain of scripts; runs are listed in runs.txt."""
@@ -60,7 +64,7 @@ def fake(tmp_path, monkeypatch):
         stat = json.dumps({"design": {"num_cells_by_type": cells}})
         bodies = {
             "yosys": f"echo yosys >> $RUNS\n{yosys}\necho '{stat}' > synth.stat.json\n"
-                     "echo '{\"modules\": {\"top\": {\"cells\": {}, \"ports\": {}, \"netnames\": {}}}}' > top.json",
+                     f"echo '{json.dumps(EMPTY)}' > top.json",
             "nextpnr-ecp5": nextpnr_script(seeds or {1: (90, 0)}),
             "ecppack": f"echo ecppack >> $RUNS\n{pack}",
         }
