@@ -34,6 +34,18 @@ async def serve_read(dut, name, read, *, latency, rng, stall, grouped=False):
         port["ready"].value = ready
 
 
+async def serve_write(dut, name, write, *, rng, stall):
+    """Take the write port ``name``: calls ``write(address, data)``."""
+    port = _port(dut, name, "data")
+    ready = port["ready"].value = 0
+    while True:
+        await RisingEdge(dut.clk)
+        if ready and port["valid"].value == 1:
+            write(port["address"].value.to_unsigned(), port["data"].value.to_unsigned())
+        ready = int(rng.random() >= stall)
+        port["ready"].value = ready
+
+
 async def serve_rows(dut, name, add):
     """Take the additions of the ``PsumRow`` ``name``: calls ``add(address, accumulate, data)`` when
     they are made."""

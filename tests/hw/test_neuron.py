@@ -150,7 +150,7 @@ def mixed_program(rng, config, count):
 @pytest.mark.parametrize(("stall", "settings"), [
     (0.0, {}),
     (0.4, {}),
-    (0.3, dict(neuron_lanes=16, acc_bits=20, membrane_frac=4, multiplier_bits=8)),
+    (0.3, dict(neuron_lanes=8, acc_bits=20, membrane_frac=4, multiplier_bits=8)),
     (0.2, dict(neuron_lanes=1, acc_bits=30, membrane_frac=14, multiplier_bits=18)),
     (0.2, dict(rows=32, neuron_lanes=4)),
     pytest.param(0.2, dict(rows=32, neuron_lanes=8), marks=pytest.mark.slow),
