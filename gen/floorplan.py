@@ -56,18 +56,18 @@ def place_block_rams(netlist: dict, sites: Sequence[tuple[int, int, str]], *, se
     netlist : dict
         yosys' JSON of one flat module.
     sites : sequence of (int, int, str)
-        At least as many as block RAMs.
+        At least as many as block RAMs, or none where they are not known.
     seed : int
         Of the annealing.
 
     Returns
     -------
     int
-        Block RAMs placed. 0, and nothing is done, where there are fewer than two.
+        Block RAMs placed. 0, and nothing is done, where there are fewer than two, or no sites.
     """
     cells = max((module["cells"] for module in netlist["modules"].values()), key=len)
     blocks = [name for name, cell in cells.items() if cell["type"] == "DP16KD"]
-    if len(blocks) < 2:
+    if len(blocks) < 2 or not sites:
         return 0
     springs = _Springs(cells, blocks)
     places = np.array([site[:2] for site in sites], float)

@@ -40,11 +40,12 @@ OnProgress = Callable[[str], None]
 CROWDED = 0.65
 """Part of a chip's LUTs above which placement and routing are known to take long, or to fail."""
 
-ROUTER_SETTINGS = {"router2/currCongWeightMult": "8.0",
+ROUTER_SETTINGS = {"router": "router2", "router2/currCongWeightMult": "8.0",
                    "router2/bbMargin/x": "6", "router2/bbMargin/y": "6"}
-"""Settings of nextpnr's router2 that no option gives; the netlist has them as its ``settings``.
-What an overused wire costs grows by 8 from one pass to the next, and nets may leave their
-bounding box by 6 tiles, instead of 2 and 3: see docs/decisions/0007."""
+"""Settings of nextpnr for a crowded chip, mostly without an option; the netlist's ``settings``.
+router2 negotiates for wires; router1, the default, gives a faster clock where there is room, and
+does not end where there is little. What an overused wire costs grows by 8 from one pass to the
+next, and nets may leave their bounding box by 6 tiles, instead of 2 and 3 (docs/decisions/0007)."""
 
 RESOURCES = {"TRELLIS_COMB": "comb", "TRELLIS_FF": "ff", "DP16KD": "ebr", "MULT18X18D": "dsp"}
 """nextpnr's names of what a board has a budget of."""
@@ -126,7 +127,7 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
                options: Sequence[str] = (), on_progress: OnProgress | None = None,
                force: bool = False) -> StepResult:
     """Run yosys on ``top.il`` and improve its netlist (:mod:`gen.netlist`); where it crowds the
-    chip, its block RAMs get their sites, too (:mod:`gen.floorplan`).
+    chip, its block RAMs get their sites, too (:mod:`gen.floorplan`), and nextpnr another router.
 
     ``data["cells"]`` counts the cells of each type, ``data["absorbed_ff"]``,
     ``data["constant_ff"]`` and ``data["absorbed_lut"]`` the flip-flops and look-up tables that the
@@ -161,10 +162,9 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
         cells = stat["design"]["num_cells_by_type"]
         mapped = json.loads((place / "top.json").read_text())
         fewer = netlist.improve(mapped)
-        mapped["modules"]["top"]["settings"] = ROUTER_SETTINGS
-        sites = floorplan.SITES.get(board.device_option)
-        if sites and _comb(cells) > board.comb * CROWDED:
-            floorplan.place_block_rams(mapped, sites)
+        if _comb(cells) > board.comb * CROWDED:
+            mapped["modules"]["top"]["settings"] = ROUTER_SETTINGS
+            floorplan.place_block_rams(mapped, floorplan.SITES.get(board.device_option, ()))
         (place / "top.json").write_text(json.dumps(mapped))
         for kind, names in (("TRELLIS_FF", ("absorbed_ff", "constant_ff")),
                             ("LUT4", ("absorbed_lut",))):
@@ -286,9 +286,8 @@ def _route_seed(board: BoardSpec, folder: Path, toolchain: Toolchain, seed: int,
                  "--json", "top.json", "--lpf", "top.lpf", "--textcfg", f"{name}.config",
                  "--report", f"{name}.json", "--seed", str(seed),
                  # The electrostatic placer: a fifth less wire than the default one, without which
-                 # designs of this size do not route; and the router that negotiates for wires,
-                 # because the default one does not end on a full chip (docs/decisions/0007).
-                 "--placer", "static", "--router", "router2", *options]
+                 # designs of this size do not route (docs/decisions/0007).
+                 "--placer", "static", *options]
 
     def work(place: Path) -> dict:
         log_path = place / f"{name}.log"
