@@ -36,7 +36,7 @@ class SdramMemory(wiring.Component):
     Both domains are reset together, for 4 cycles of the slower one at least: with less, an
     asynchronous FIFO takes over a count from before.
 
-    Costs about 1,400 COMB and 1,000 FF, no block RAM.
+    Costs about 1,500 COMB and 1,400 FF, no block RAM.
 
     Parameters
     ----------
