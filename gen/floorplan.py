@@ -32,7 +32,8 @@ _COLUMNS = (4, 6, 8, 10, 13, 15, 17, 19, 22, 24, 26, 28, 31, 33, 35, 37, 40, 42,
 
 SITES = {"--85k": [(x, y, f"X{x}/Y{y}/EBR{k % 4}") for y in (22, 46, 70, 82)
                    for k, x in enumerate(_COLUMNS)]}
-"""Sites of the DP16KD by nextpnr's device option: column, row (tiles), name."""
+"""Sites of the DP16KD by nextpnr's device option: column, row (tiles) and name in its chip
+database; of the only device so far on which a design was short of wire."""
 
 ADDRESS_BLOCKS = 6
 """A net that goes to so many block RAMs is an address, or an enable, of one memory."""
@@ -56,18 +57,19 @@ def place_block_rams(netlist: dict, sites: Sequence[tuple[int, int, str]], *, se
     netlist : dict
         yosys' JSON of one flat module.
     sites : sequence of (int, int, str)
-        At least as many as block RAMs, or none where they are not known.
+        Column, row (tiles) and name of each.
     seed : int
         Of the annealing.
 
     Returns
     -------
     int
-        Block RAMs placed. 0, and nothing is done, where there are fewer than two, or no sites.
+        Block RAMs placed. 0, and nothing is done, where there are fewer than two, or fewer sites
+        than blocks.
     """
     cells = max((module["cells"] for module in netlist["modules"].values()), key=len)
     blocks = [name for name, cell in cells.items() if cell["type"] == "DP16KD"]
-    if len(blocks) < 2 or not sites:
+    if not 2 <= len(blocks) <= len(sites):
         return 0
     springs = _Springs(cells, blocks)
     places = np.array([site[:2] for site in sites], float)

@@ -155,6 +155,7 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
     ]) + "\n"
 
     def work(place: Path) -> dict:
+        started = time.monotonic()
         (place / "top.ys").write_text(script)
         usage = run_tool([*toolchain.yosys.command, "top.ys"], folder=place, name="yosys",
                          log_path=place / "synth.log", on_progress=on_progress)
@@ -162,14 +163,18 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
         cells = stat["design"]["num_cells_by_type"]
         mapped = json.loads((place / "top.json").read_text())
         fewer = netlist.improve(mapped)
-        if _comb(cells) > board.comb * CROWDED:
-            mapped["modules"]["top"]["settings"] = ROUTER_SETTINGS
-            floorplan.place_block_rams(mapped, floorplan.SITES.get(board.device_option, ()))
-        (place / "top.json").write_text(json.dumps(mapped))
         for kind, names in (("TRELLIS_FF", ("absorbed_ff", "constant_ff")),
                             ("LUT4", ("absorbed_lut",))):
             cells[kind] = cells.get(kind, 0) - sum(fewer[name] for name in names)
-        return _used(usage) | {"cells": cells} | fewer
+        if _comb(cells) > board.comb * CROWDED:
+            if on_progress:
+                on_progress("sites of the block RAMs")
+            mapped["modules"]["top"]["settings"] = ROUTER_SETTINGS
+            floorplan.place_block_rams(mapped, floorplan.SITES.get(board.device_option, ()))
+        (place / "top.json").write_text(json.dumps(mapped))
+        # With what follows yosys.
+        seconds = round(time.monotonic() - started, 3)
+        return _used(usage) | {"seconds": seconds, "cells": cells} | fewer
 
     result = run_step(
         "synth", folder, inputs={"top.il": folder / "top.il"},

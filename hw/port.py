@@ -19,10 +19,10 @@ POOL_LATENCY = 4
 PSUM_LATENCY = 3
 """Cycles from an accepted partial-sum read to its ``data_valid``."""
 
-PSUM_ROW_DATA, PSUM_HALF_DATA = 5, 3
+PSUM_ROW_DATA, PSUM_HALF_DATA = PSUM_LATENCY + 2, PSUM_LATENCY
 """Cycles from ``valid`` of an addition to the partial sums to its ``data``."""
 
-PSUM_ADD_LATENCY = 4
+PSUM_ADD_LATENCY = PSUM_LATENCY + 1
 """Cycles from ``valid`` of an addition to half a row to its write, see :class:`PsumHalf`."""
 
 

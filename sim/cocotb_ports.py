@@ -49,41 +49,36 @@ async def serve_write(dut, name, write, *, rng, stall):
 async def serve_rows(dut, name, add):
     """Take the additions of the ``PsumRow`` ``name``: calls ``add(address, accumulate, data)`` when
     they are made."""
-    port = {part: getattr(dut, f"{name}__{part}")
-            for part in ("valid", "address", "accumulate", "data")}
-    pipeline, made, last = [None] * PSUM_ROW_DATA, None, False
-    while True:
-        await RisingEdge(dut.clk)
-        valid = port["valid"].value == 1
-        assert not (valid and last), f"{name}: a row in the cycle after another one"
-        last = valid
-        if made:
-            add(*made)
-        pipeline.append([int(port[part].value) for part in ("address", "accumulate")]
-                        if valid else None)
-        due = pipeline.pop(0)
-        made = due and (*due, port["data"].value.to_unsigned())
+    await _serve_additions(dut, name, ("address", "accumulate"), PSUM_ROW_DATA, add)
 
 
 async def serve_halves(dut, name, add, *, rng, stall):
     """Take the additions of the ``PsumHalf`` ``name``: calls
     ``add(address, half, accumulate, data)`` when they are made."""
+    await _serve_additions(dut, name, ("address", "half", "accumulate"), PSUM_HALF_DATA, add,
+                           free=lambda: int(rng.random() >= stall))
+
+
+async def _serve_additions(dut, name, place, latency, add, *, free=None):
+    # Without `free` every cycle will do but the one behind an addition.
     port = {part: getattr(dut, f"{name}__{part}")
-            for part in ("free", "valid", "address", "half", "accumulate", "data")}
-    pipeline, made = [None] * PSUM_HALF_DATA, None
-    allowed = free = port["free"].value = 0
+            for part in ("valid", *place, "data", *(("free",) if free else ()))}
+    pipeline, made, allowed, following = [None] * latency, None, free is None, 0
+    if free:
+        port["free"].value = following
     while True:
         await RisingEdge(dut.clk)
         valid = port["valid"].value == 1
-        assert allowed or not valid, f"{name}: an addition where none was free"
+        assert allowed or not valid, f"{name}: an addition that has no cycle of the partial sums"
+        allowed = following if free else not valid
         if made:
             add(*made)
-        pipeline.append([int(port[part].value)
-                         for part in ("address", "half", "accumulate")] if valid else None)
+        pipeline.append([int(port[part].value) for part in place] if valid else None)
         due = pipeline.pop(0)
         made = due and (*due, port["data"].value.to_unsigned())
-        allowed, free = free, int(rng.random() >= stall)
-        port["free"].value = free
+        if free:
+            following = free()
+            port["free"].value = following
 
 
 async def run_unit(dut, packed):

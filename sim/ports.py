@@ -74,35 +74,31 @@ def serve_write(port, write, *, rng, stall=0.0):
 def serve_rows(port, add):
     """Background process that takes additions of a ``PsumRow``: calls
     ``add(address, accumulate, data)`` when they are made; ``data`` is a view to index."""
-    async def process(ctx):
-        pipeline, made, last = [None] * PSUM_ROW_DATA, None, False
-        while True:
-            _, _, valid, *place, data = await ctx.tick().sample(
-                port.valid, port.address, port.accumulate, port.data)
-            assert not (valid and last), "a row in the cycle after another one"
-            last = valid
-            if made:
-                add(*made)
-            pipeline.append(place if valid else None)
-            due = pipeline.pop(0)
-            made = due and (*due, data)
-    return process
+    return _serve_additions(port, ("address", "accumulate"), PSUM_ROW_DATA, add)
 
 
 def serve_halves(port, add, *, rng, stall=0.0):
     """Background process that takes additions of a ``PsumHalf``: calls
     ``add(address, half, accumulate, data)`` when they are made; ``data`` is a view to index."""
+    return _serve_additions(port, ("address", "half", "accumulate"), PSUM_HALF_DATA, add,
+                            free=lambda: not (stall and rng.random() < stall))
+
+
+def _serve_additions(port, place, latency, add, *, free=None):
+    # Without `free` every cycle will do but the one behind an addition.
     async def process(ctx):
-        pipeline, made, free = [None] * PSUM_HALF_DATA, None, False
+        pipeline, made, allowed = [None] * latency, None, free is None
         while True:
-            allowed, free = free, not (stall and rng.random() < stall)
-            ctx.set(port.free, free)
-            _, _, valid, *place, data = await ctx.tick().sample(
-                port.valid, port.address, port.half, port.accumulate, port.data)
-            assert allowed or not valid, "an addition where none was free"
+            if free:
+                following = free()
+                ctx.set(port.free, following)
+            _, _, valid, *where, data = await ctx.tick().sample(
+                port.valid, *(getattr(port, part) for part in place), port.data)
+            assert allowed or not valid, "an addition that has no cycle of the partial sums"
+            allowed = following if free else not valid
             if made:
                 add(*made)
-            pipeline.append(place if valid else None)
+            pipeline.append(where if valid else None)
             due = pipeline.pop(0)
             made = due and (*due, data)
     return process

@@ -59,6 +59,13 @@ def test_repeatable():
     assert one == other
 
 
+def test_more_blocks_than_sites():
+    """Nothing is placed: the step that counts resources says what is missing."""
+    netlist = banks_netlist()
+    assert place_block_rams(netlist, SITES_85[:BANKS * BLOCKS - 1]) == 0
+    assert netlist == banks_netlist()
+
+
 def test_nothing_to_place():
     netlist = {"modules": {"top": {"cells": {"a": {
         "type": "DP16KD", "attributes": {}, "connections": {}}}}}}
