@@ -53,7 +53,7 @@ class SpikeArray(wiring.Component):
 
     ECP5 cost, measured by tests/synth/test_spike_array.py: 4.8 COMB and 4.1 FF per lane for 32
     rows, 8 load rows and 24 bits (table cells 2.25, adder tree and accumulator 2.6); no
-    multiplier, no block RAM; 173 MHz alone on an 85F of speed grade 6.
+    multiplier, no block RAM; 179 MHz alone on an 85F of speed grade 6.
 
     Parameters
     ----------

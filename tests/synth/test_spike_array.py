@@ -6,8 +6,8 @@ nextpnr-ecp5 0.11.1:
 
 | rows | COMB | per lane | FF | routed |
 |---|---|---|---|---|
-| 16 | 1,380 | 5.39 | 1,218 | 220 MHz |
-| 32 | 4,932 | 4.82 | 4,149 | 173 MHz |
+| 16 | 1,380 | 5.39 | 1,239 | 227 MHz |
+| 32 | 4,932 | 4.82 | 4,176 | 179 MHz |
 
 Before the adders of a column were packed into one carry chain (:mod:`hw.packed_add`), 16 rows
 took 1,738 COMB (6.79 per lane); before signs and gates moved into the adders' tables and
