@@ -210,7 +210,7 @@ class Iss:
             words = self._pop(Destination.WEIGHT, self.config.tile_weight_words)
             nibbles = words[:, None] >> np.arange(0, 64, 4, dtype=np.uint64) & np.uint64(15)
             weight = nibbles.astype(np.int64).reshape(self.config.tile_order)
-            weight = _signed(weight.transpose(3, 1, 4, 0, 5, 2).reshape(rows, rows), 4)
+            weight = _signed(weight.transpose(2, 4, 1, 5, 0, 6, 3).reshape(rows, rows), 4)
             iy = (f["first_row"] + y) * f["stride"] + _signed(header["dy"], 8)
             ix = x * f["stride"] + _signed(header["dx"], 8)
             inside = self._rows_inside(f, iy) & (ix >= 0) & (ix < f["width"])

@@ -198,9 +198,9 @@ def _nibbles(values):
 
 def pack_tile(weight, config):
     """Weights (outputs R, inputs R) -> memory words of one tile, without header."""
-    sets, blocks, weights, parts, columns, groups = config.tile_order
-    weight = np.asarray(weight).reshape(parts, blocks, columns, sets, groups, weights)
-    return _nibbles(weight.transpose(3, 1, 5, 0, 2, 4))
+    sets, blocks, halves, weights, parts, columns, groups = config.tile_order
+    weight = np.asarray(weight).reshape(halves, parts, blocks, columns, sets, groups, weights)
+    return _nibbles(weight.transpose(4, 2, 0, 6, 1, 3, 5))
 
 
 def pack_depthwise(weight):

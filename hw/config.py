@@ -153,11 +153,13 @@ class CoreConfig:
     @property
     def tile_order(self):
         """Weights of a tile as the stream brings them, the last axis first: sets of rows, blocks of
-        a part, weights of a group, parts of the columns, columns of a block, groups of a set."""
+        a part, halves of the columns, weights of a group, parts of a half, columns of a block,
+        groups of a set. (One "half" where a part is a single block.)"""
         parts, groups = self.tile_header_words, self.load_rows // 4
         columns = 16 // groups
-        return (self.rows // self.load_rows, self.rows // (parts * columns), 4, parts, columns,
-                groups)
+        blocks = self.rows // (parts * columns)
+        halves = 1 if blocks == 1 else 2
+        return (self.rows // self.load_rows, blocks // halves, halves, 4, parts, columns, groups)
 
     @property
     def weight_bits(self):

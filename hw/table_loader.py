@@ -43,8 +43,9 @@ class TableLoader(wiring.Component):
     -------
     i : ``In(stream.Signature(word_bits))``
         ``ready`` is a register. Tiles without header (docs/architecture.md): two's complement
-        nibbles. Every 64 bits of a word go to their own part of the columns; four words in a row
-        bring the four weights of the same groups.
+        nibbles. Every 64 bits of a word go to their own part of the columns, half of it below
+        column ``rows / 2``, the same lanes above; four words in a row bring the four weights of
+        the same groups.
     room : ``Out(1)``
         ``i.ready`` in the next cycle.
     start : ``In(1)``
@@ -114,13 +115,17 @@ class TableLoader(wiring.Component):
         # A word and where it goes are in registers before it spreads over the set; it lands in the
         # cycle before a transfer at the latest.
         blocks = self.set_words // GROUP
+        # Where it goes is there twice, for the lower parts and for the upper ones; initial values
+        # keep the two apart, and fill LUT-RAMs before their first set at most.
         word = Signal(self._word_bits, reset_less=True)
-        write_block = Signal(blocks)
-        write_address = Signal(3)
-        m.d.sync += [word.eq(self.i.payload), write_block.eq(0),
-                     write_address.eq(Cat(fill[:2], target ^ transfer))]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += write_block.eq(1 << (fill >> 2))
+        write_block, write_address = (
+            [Signal(width, name=f"{name}_{copy}", init=-copy, reset_less=True) for copy in range(2)]
+            for name, width in (("write_block", blocks), ("write_address", 3)))
+        taken = self.i.valid & self.i.ready
+        m.d.sync += word.eq(self.i.payload)
+        m.d.sync += [copy.eq(Mux(taken, 1 << (fill >> 2), 0)) for copy in write_block]
+        m.d.sync += [copy.eq(Cat(fill[:2], target ^ transfer)) for copy in write_address]
+        with m.If(taken):
             m.d.sync += fill.eq(Mux(fill == self.set_words - 1, 0, fill + 1))
 
         # Sixteen steps over the set before.
@@ -187,10 +192,13 @@ class TableLoader(wiring.Component):
         ]
 
         # Operands: 16 weights from each LUT-RAM, of the groups of a set in some columns that follow
-        # each other.
+        # each other. Those of a part are in both halves of the columns, for the same lanes of the
+        # partial sums, or a word would have to go to half of the chip.
         slots = self._load_rows // GROUP
-        for part, block in product(range(self._word_bits // MEMORY_BITS), range(blocks)):
-            lut_ram = part * blocks + block
+        parts = self._word_bits // MEMORY_BITS
+        halves = 1 if blocks == 1 else 2
+        for part, block in product(range(parts), range(blocks)):
+            lut_ram = (block % halves * parts * blocks + part * blocks + block) // halves
             memory = Memory(shape=MEMORY_BITS, depth=2 * GROUP, init=[],
                             attrs={"ram_style": "distributed"})
             m.submodules[f"weights_{lut_ram}"] = memory
@@ -201,9 +209,9 @@ class TableLoader(wiring.Component):
             lane = lut_ram * columns % (self._rows // 2)
             control = controls[lane * 8 // (self._rows // 2)]
             m.d.comb += [
-                write_port.addr.eq(write_address),
+                write_port.addr.eq(write_address[2 * part // parts]),
                 write_port.data.eq(word.word_select(part, MEMORY_BITS)),
-                write_port.en.eq(write_block[block]),
+                write_port.en.eq(write_block[2 * part // parts][block]),
                 read_port.addr.eq(read_address[lane * 4 // (self._rows // 2)]),
             ]
             m.d.sync += operands.as_value().eq(read_port.data)

@@ -19,8 +19,9 @@ def tile_weights(words, *, order):
     """
     words = np.ascontiguousarray(words, dtype="<u8").view(np.uint8)
     nibbles = np.stack([words & 15, words >> 4], axis=-1).reshape(order)
-    rows = order[0] * order[5] * 4
-    return _signed(nibbles.transpose(3, 1, 4, 0, 5, 2).reshape(rows, rows).astype(np.int64), 4)
+    rows = order[0] * order[6] * 4
+    weight = nibbles.transpose(2, 4, 1, 5, 0, 6, 3).reshape(rows, rows)
+    return _signed(weight.astype(np.int64), 4)
 
 
 def _word_bits(words, rows):
