@@ -11,6 +11,7 @@ from hw.depthwise_partial import PartialTaps
 from hw.depthwise_walk import InputRows, ROW_BITS
 from hw.descriptor import Depthwise, DepthwiseMode, RING_UNIT
 from hw.port import PoolRead, PsumHalf, PsumRead, Unit
+from hw.spread import spread
 
 
 __all__ = ["DepthwiseUnit"]
@@ -139,7 +140,7 @@ class DepthwiseUnit(wiring.Component):
             m.d.comb += [
                 part.enable.eq(enable),
                 part.advance.eq(accumulate.advance),
-                part.advance_data.eq(accumulate.advance_data),
+                part.advance_lanes.eq(accumulate.advance_lanes),
             ]
 
         self._load_weights(m, load=load, loading=loading, targets=(level.weights, taps.weights))
@@ -246,21 +247,25 @@ class DepthwiseUnit(wiring.Component):
         weights = Signal(data.ArrayLayout(data.ArrayLayout(WEIGHT_BITS, TAPS), lanes),
                          reset_less=True)
         words_left = Signal(range(lanes // per_word + 1))
-        # The shift enables all weights: it comes from a register, a cycle after the transfer.
+        # The shift enables all weights: it comes from registers for halves of the lanes, two cycles
+        # after the transfer. Nobody looks at weights as early as that after `loading`.
         word, shift = Signal(MEMORY_BITS, reset_less=True), Signal()
+        shifts = spread(m, "lanes_shift", shift, steps=1, most=2)
+        shifted = Signal(MEMORY_BITS, reset_less=True)
         m.d.comb += [
-            self.weights.ready.eq(words_left != 0),
             *(target.eq(weights) for target in targets),
         ]
-        m.d.sync += [word.eq(self.weights.payload), shift.eq(0)]
+        m.d.sync += [word.eq(self.weights.payload), shifted.eq(word), shift.eq(0)]
+        # `ready` is a register: words_left != 0.
         with m.If(load):
-            m.d.sync += [loading.eq(1), words_left.eq(lanes // per_word)]
+            m.d.sync += [loading.eq(1), words_left.eq(lanes // per_word), self.weights.ready.eq(1)]
         with m.Elif(self.weights.valid & self.weights.ready):
-            m.d.sync += [shift.eq(1), words_left.eq(words_left - 1)]
+            m.d.sync += [shift.eq(1), words_left.eq(words_left - 1),
+                         self.weights.ready.eq(words_left != 1)]
         with m.Elif(words_left == 0):
             m.d.sync += loading.eq(0)
-        with m.If(shift):
-            width = TAPS * WEIGHT_BITS
-            m.d.sync += weights.eq(Cat(
-                Value.cast(weights)[per_word * width:],
-                (word.word_select(i, LANE_BITS)[:width] for i in range(per_word))))
+        arrived = [shifted.word_select(i, LANE_BITS)[:WEIGHT_BITS * TAPS] for i in range(per_word)]
+        following = [*(weights[lane] for lane in range(per_word, lanes)), *arrived]
+        for lane, value in enumerate(following):
+            with m.If(shifts[2 * lane // lanes]):
+                m.d.sync += weights[lane].eq(value)

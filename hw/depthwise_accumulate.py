@@ -9,6 +9,7 @@ from hw.depthwise_partial import PARTIAL_BITS, TAPS
 from hw.depthwise_walk import Walk
 from hw.packed_add import guard_bit, packed_add
 from hw.port import PSUM_ADD_LATENCY, PsumHalf
+from hw.spread import spread
 
 
 __all__ = ["DepthwiseAccumulate"]
@@ -54,8 +55,11 @@ class DepthwiseAccumulate(wiring.Component):
         The sum counts as negative; only that of ``window``.
     valid, last, end : ``In(1)``
         A sum, the last one of a position, of the pass too.
-    advance, advance_data : ``Out(1)``
-        Sums are taken. The same signal from two registers: one for control, one for wide data.
+    advance : ``Out(1)``
+        Sums are taken.
+    advance_lanes : ``Out(4)``
+        A cycle later: what is done for ``advance`` in the lanes, where all is a cycle later than
+        the flags. Copies for quarters of the lanes.
     advance_next : ``Out(1)``
         ``advance`` in the next cycle.
     busy : ``Out(1)``
@@ -83,7 +87,7 @@ class DepthwiseAccumulate(wiring.Component):
             "last": In(1),
             "end": In(1),
             "advance": Out(1, init=1),
-            "advance_data": Out(1),
+            "advance_lanes": Out(4),
             "advance_next": Out(1),
             "busy": Out(1),
             "waiting": Out(1),
@@ -107,9 +111,7 @@ class DepthwiseAccumulate(wiring.Component):
         # Flags travel beside the sums: behind pairs, behind sums.
         flags = {name: Signal(name=f"pair_{name}") for name in ("valid", "last", "end")}
         valid, last, end = (Signal(name=f"sum_{name}") for name in ("valid", "last", "end"))
-        # For halves and quarters of the lanes, with initial values that keep them apart.
-        pair_negative = [Signal(name=f"pair_negative_{k}", init=k) for k in range(2)]
-        negative = [Signal(name=f"sum_negative_{k}", init=k % 2) for k in range(4)]
+        pair_negative, sum_negative = Signal(), Signal()
 
         # Where results go.
         m.submodules.walk = walk = Walk()
@@ -126,8 +128,9 @@ class DepthwiseAccumulate(wiring.Component):
         # register, for it enables every stage. Three registers of one signal, each for its own
         # part of the loads. They differ in reset value or polarity, or Yosys would merge them;
         # nothing is valid at reset.
-        add_sum, add_last, moving = Signal(), Signal(), Signal()
+        add_sum, add_last = Signal(), Signal()
         hold, hold_next = Signal(), Signal()
+        advance_lanes = Signal()
         valid_next = Mux(hold, valid, flags["valid"])
         last_next = Mux(hold, valid & last, flags["valid"] & flags["last"])
         m.d.comb += [
@@ -138,20 +141,16 @@ class DepthwiseAccumulate(wiring.Component):
         ]
         m.d.sync += [
             hold.eq(hold_next),
-            self.advance.eq(~hold_next), self.advance_data.eq(~hold_next),
+            self.advance.eq(~hold_next), advance_lanes.eq(~hold_next),
             # What the next cycle does with `sums`, known now: these enable whole rows of lanes.
             add_sum.eq(valid_next & ~hold_next),
             add_last.eq(last_next & ~hold_next),
-            # A cycle after its last sum `acc` moves on, while the first one of the next position
-            # may be added to 0.
-            moving.eq(add_last),
         ]
         with m.If(~hold):
             m.d.sync += [
                 *(flags[name].eq(getattr(self, name)) for name in flags),
                 valid.eq(flags["valid"]),
-                *(copy.eq(self.negative) for copy in pair_negative),
-                *(copy.eq(pair_negative[k // 2]) for k, copy in enumerate(negative)),
+                pair_negative.eq(self.negative), sum_negative.eq(pair_negative),
                 last.eq(flags["last"]),
                 end.eq(flags["end"]),
             ]
@@ -168,6 +167,21 @@ class DepthwiseAccumulate(wiring.Component):
         with m.If(self.start):
             m.d.sync += self.busy.eq(1)
 
+        # The lanes lie all over the chip, where the partial sums are: what goes to all of them does
+        # so from copies for halves of them, and everything there is a cycle later than here.
+        quarters = [copy for k, source in enumerate((self.advance, advance_lanes))
+                    for copy in spread(m, f"advance_lanes_{k}", source, steps=1, most=2)]
+        m.d.comb += self.advance_lanes.eq(Cat(quarters))
+
+        def halves(name, source):
+            copies = spread(m, name, source, steps=1, most=2)
+            return [copies[2 * j // lanes] for j in range(lanes)]
+
+        advance = [quarters[4 * j // lanes] for j in range(lanes)]
+        negative = halves("lanes_negative", self.negative)
+        negative_pair = halves("lanes_pair_negative", pair_negative)
+        negative_sum = halves("lanes_sum_negative", sum_negative)
+
         # Taps -> pairs and thirds -> sums. A negative sum -a-b-c is ~a + ~b + ~c and a carry
         # into each of the additions that follow, whose lowest bit is there for it.
         guard = guard_bit(m, "guard", self.valid)
@@ -176,50 +190,50 @@ class DepthwiseAccumulate(wiring.Component):
         additions = []
         for j in range(lanes):
             terms = [(self.window[t][j] & self.use[j][t].replicate(PARTIAL_BITS))
-                     ^ self.negative.replicate(PARTIAL_BITS) for t in range(TAPS)]
+                     ^ negative[j].replicate(PARTIAL_BITS) for t in range(TAPS)]
             operands = [_extend(terms[k] | _extend(self.halves[j][k], PARTIAL_BITS), PAIR_BITS)
                         for k in range(2)]
-            additions.append((Cat(self.negative, operands[0], guard),
-                              Cat(self.negative, operands[1])))
-            with m.If(self.advance_data):
+            additions.append((Cat(negative[j], operands[0], guard),
+                              Cat(negative[j], operands[1])))
+            with m.If(advance[j]):
                 m.d.sync += thirds[j].eq(terms[2])
-        with m.If(self.advance_data):
-            self._take(m, "pair_adders", pairs, additions)
-            additions = []
-            for j in range(lanes):
-                carry = pair_negative[2 * j // lanes]
-                additions.append((Cat(carry, _extend(pairs[j], SUM_BITS), guard),
-                                  Cat(carry, _extend(thirds[j], SUM_BITS))))
-            self._take(m, "sum_adders", sums, additions)
+        self._take(m, "pair_adders", pairs, additions, advance)
+        additions = [(Cat(negative_pair[j], _extend(pairs[j], SUM_BITS), guard),
+                      Cat(negative_pair[j], _extend(thirds[j], SUM_BITS))) for j in range(lanes)]
+        self._take(m, "sum_adders", sums, additions, advance)
 
         # Sums -> acc -> result. The lowest bit of 2 * acc is free for a carry. The gate of a
-        # position's first sum lies in the tables of the adders (gen.netlist.absorb_operands); two
-        # copies, one for each half of the lanes, with initial values that keep them apart.
+        # position's first sum lies in the tables of the adders (gen.netlist.absorb_operands).
+        # A cycle after its last sum `acc` moves on, while the first one of the next position may be
+        # added to 0.
         acc, result = registers("acc", bits), registers("result", bits)
-        follow = [Signal(name=f"follow_{half}", init=half) for half in range(2)]
+        follow, moving = Signal(), Signal()
         with m.If(add_sum):
-            m.d.sync += [copy.eq(~add_last) for copy in follow]
+            m.d.sync += follow.eq(~add_last)
         with m.If(self.start):
-            m.d.sync += [copy.eq(0) for copy in follow]
+            m.d.sync += follow.eq(0)
+        m.d.sync += moving.eq(add_last)
+        follow, moving, add = (halves(f"lanes_{name}", source) for name, source in (
+            ("follow", follow), ("moving", moving), ("add", add_sum)))
         totals = packed_add(m, "acc_adders", [
-            (Cat(negative[4 * j // lanes], acc[j][:-1] & follow[2 * j // lanes].replicate(bits - 1),
-                 guard),
+            (Cat(negative_sum[j], acc[j][:-1] & follow[j].replicate(bits - 1), guard),
              _extend(sums[j], bits)) for j in range(lanes)])
         for j in range(lanes):
-            with m.If(add_sum):
+            with m.If(add[j]):
                 m.d.sync += acc[j].eq(totals[j])
-            with m.If(moving):
+            with m.If(moving[j]):
                 m.d.sync += result[j].eq(acc[j])
             m.d.comb += psum.data[j].eq(result[j].as_signed())
 
         return m
 
     @staticmethod
-    def _take(m, name, registers, additions):
+    def _take(m, name, registers, additions, enables):
         """Registers of sums whose operands have a carry below and a guard bit above them."""
         sums = packed_add(m, name, additions)
-        m.d.sync += [register.eq(value[1:]) for register, value in zip(registers, sums,
-                                                                       strict=True)]
+        for register, value, enable in zip(registers, sums, enables, strict=True):
+            with m.If(enable):
+                m.d.sync += register.eq(value[1:])
 
 
 def _extend(value, width):

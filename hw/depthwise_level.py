@@ -9,6 +9,7 @@ from hw.depthwise_walk import ADDRESS_BITS, Walk
 from hw.packed_add import guard_bit, packed_add
 from hw.pool_prefetch import PoolPrefetch
 from hw.port import PoolRead
+from hw.spread import spread
 
 
 __all__ = ["LevelTaps", "HALF_BITS", "TAPS", "WEIGHT_BITS"]
@@ -55,10 +56,13 @@ class LevelTaps(wiring.Component):
         ``weights`` are valid and sums may be taken; low may only delay them.
     weights : ``In(ArrayLayout(ArrayLayout(4, 7), lanes))``
         Two's complement.
-    advance, advance_data : ``In(1)``
-        The sums, valid or not, are taken; twice the same, for control and for wide data.
+    advance : ``In(1)``
+        The sums, valid or not, are taken.
+    advance_lanes : ``In(4)``
+        A cycle later; copies for quarters of the lanes.
     halves : ``Out(ArrayLayout(ArrayLayout(6, 2), lanes))``
-        Sums of four and of three taps, two's complement; 0 outside of a pass.
+        Sums of four and of three taps, two's complement, a cycle behind their flags; 0 outside of a
+        pass.
     valid, last, end : ``Out(1)``
         Sums are valid, of the lowest plane, of the last position too; 0 outside of a pass.
     spikes : ``Out(range(lanes + 1))``
@@ -82,7 +86,7 @@ class LevelTaps(wiring.Component):
             "enable": In(1),
             "weights": In(data.ArrayLayout(data.ArrayLayout(WEIGHT_BITS, TAPS), lanes)),
             "advance": In(1),
-            "advance_data": In(1),
+            "advance_lanes": In(4),
             "halves": Out(data.ArrayLayout(data.ArrayLayout(HALF_BITS, 2), lanes)),
             "valid": Out(1),
             "last": Out(1),
@@ -111,7 +115,6 @@ class LevelTaps(wiring.Component):
             prefetch.pool.data.eq(self.pool.data if lanes == rows
                                   else self.pool.data.word_select(self.group, lanes)),
         ]
-        word = prefetch.words.payload[:lanes]
         for walk in (read, output):
             m.d.comb += [
                 walk.start.eq(self.start),
@@ -136,15 +139,11 @@ class LevelTaps(wiring.Component):
             step.eq(ready & (prefetch.words.valid | drained)),
             output.step.eq(step & (plane == 0) & (fill == 0)),
         ]
-        line = Signal(data.ArrayLayout(lanes, LEVEL_PLANES * (TAPS - 1) + 1), reset_less=True)
         left_mask = Signal(CENTRE)
         with m.If(self.start):
             m.d.sync += [plane.eq(LEVEL_PLANES - 1), fill.eq(CENTRE), left_mask.eq(0)]
         with m.Elif(step):
-            m.d.sync += [
-                line.eq(Cat(word, line)),
-                plane.eq(Mux(plane == 0, LEVEL_PLANES - 1, plane - 1)),
-            ]
+            m.d.sync += plane.eq(Mux(plane == 0, LEVEL_PLANES - 1, plane - 1))
             with m.If((plane == 0) & (fill != 0)):
                 m.d.sync += fill.eq(fill - 1)
             with m.If(output.step):
@@ -156,7 +155,7 @@ class LevelTaps(wiring.Component):
         inside = Cat(left_mask[::-1], 1, (output.x_left > t for t in range(CENTRE)))
         flags = {"valid": step & (fill == 0), "last": output.active & (plane == 0),
                  "end": output.active & output.end}
-        with m.If(self.advance_data):
+        with m.If(self.advance):
             m.d.sync += mask.eq(inside & output.active.replicate(TAPS))
             for stage in ("line", "pairs"):
                 for name, flag in flags.items():
@@ -166,36 +165,49 @@ class LevelTaps(wiring.Component):
             m.d.sync += [self.valid.eq(flags["valid"]), self.last.eq(flags["last"]),
                          self.end.eq(flags["end"])]
 
+        # The lanes lie all over the chip: what goes to all of them does so from registers for
+        # halves of them, a cycle later.
+        taken = prefetch.words.valid & prefetch.words.ready
+        word, word_taken = Signal(lanes, reset_less=True), Signal()
+        m.d.sync += [word.eq(prefetch.words.payload[:lanes]), word_taken.eq(taken)]
+        masks, steps = (spread(m, name, source, steps=1, most=2)
+                        for name, source in (("lanes_mask", mask), ("lanes_step", step)))
+        line = [Signal(LEVEL_PLANES * (TAPS - 1) + 1, name=f"line_{j}", reset_less=True)
+                for j in range(lanes)]
+        advance = [self.advance_lanes[4 * j // lanes] for j in range(lanes)]
         guard = guard_bit(m, "guard", self.enable)
         pairs, halves = [], []
         for j in range(lanes):
-            terms = [self.weights[j][t] & (line[LEVEL_PLANES * (TAPS - 1 - t)][j] & mask[t])
-                     .replicate(WEIGHT_BITS) for t in range(TAPS)]
+            with m.If(steps[2 * j // lanes]):
+                m.d.sync += line[j].eq(Cat(word[j], line[j]))
+            terms = [self.weights[j][t] & (line[j][LEVEL_PLANES * (TAPS - 1 - t)]
+                                           & masks[2 * j // lanes][t]).replicate(WEIGHT_BITS)
+                     for t in range(TAPS)]
             terms = [Cat(term, term[-1]) for term in terms]
             pairs += [(Cat(terms[t], guard), terms[t + 1]) for t in range(0, TAPS - 1, 2)]
             single = Signal(WEIGHT_BITS, name=f"single_{j}", reset_less=True)
-            with m.If(self.advance_data):
+            with m.If(advance[j]):
                 m.d.sync += single.eq(terms[-1])
             halves.append(Cat(single, single[-1]))
-        pairs = self._add(m, "pair", pairs, PAIR_BITS)
+        pairs = self._add(m, "pair", pairs, PAIR_BITS, advance)
         terms = [(*pairs[3 * j:3 * j + 3], halves[j]) for j in range(lanes)]
         halves = self._add(m, "half", [
             (Cat(a, a[-1], guard), Cat(b, b[-1]))
-            for lane in terms for a, b in (lane[:2], lane[2:])], HALF_BITS)
+            for lane in terms for a, b in (lane[:2], lane[2:])], HALF_BITS, advance)
         m.d.comb += self.halves.eq(Cat(halves))
 
-        self._count(m, word, prefetch.words.valid & prefetch.words.ready)
+        self._count(m, word, word_taken)
 
         return m
 
-    def _add(self, m, name, additions, bits):
+    def _add(self, m, name, additions, bits, advance):
         """Registers of the sums of the additions, without the guard bit."""
         registers = [Signal(bits, name=f"{name}_{k}", reset_less=True)
                      for k in range(len(additions))]
         sums = packed_add(m, f"{name}_adders", additions)
-        with m.If(self.advance_data):
-            m.d.sync += [register.eq(value) for register, value in zip(registers, sums,
-                                                                       strict=True)]
+        for k, (register, value) in enumerate(zip(registers, sums, strict=True)):
+            with m.If(advance[k * len(advance) // len(additions)]):
+                m.d.sync += register.eq(value)
         return registers
 
     def _fetch(self, m, walk, addresses):
@@ -220,7 +232,7 @@ class LevelTaps(wiring.Component):
             ]
 
     def _count(self, m, word, taken):
-        """Set bits of the words, two cycles late."""
+        """Set bits of the words, two cycles behind them."""
         level = [Mux(taken, bit, 0) for bit in word]
         step = 0
         while len(level) > 1:

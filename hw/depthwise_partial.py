@@ -9,6 +9,7 @@ from hw.depthwise_level import WEIGHT_BITS
 from hw.depthwise_walk import Walk
 from hw.port import PsumRead
 from hw.psum_prefetch import PsumPrefetch
+from hw.spread import spread
 
 
 __all__ = ["PartialTaps", "PARTIAL_BITS", "TAPS"]
@@ -45,12 +46,14 @@ class PartialTaps(wiring.Component):
         ``weights`` are valid and sums may be taken; low may only delay them.
     weights : ``In(ArrayLayout(ArrayLayout(4, 7), lanes))``
         Of seven taps, the three in the middle are looked at.
-    advance, advance_data : ``In(1)``
-        The taps, valid or not, are taken; twice the same, for control and for wide data.
+    advance : ``In(1)``
+        The taps, valid or not, are taken.
+    advance_lanes : ``In(4)``
+        A cycle later; copies for quarters of the lanes.
     advance_next : ``In(1)``
         ``advance`` in the next cycle.
     window : ``Out(ArrayLayout(ArrayLayout(18, lanes), 3))``
-        Two's complement; the left tap first.
+        Two's complement; the left tap first. A cycle behind the flags, as ``use``.
     use : ``Out(ArrayLayout(3, lanes))``
         Taps to be added; 0 outside of a pass.
     valid, negative, last, end : ``Out(1)``
@@ -72,7 +75,7 @@ class PartialTaps(wiring.Component):
             "enable": In(1),
             "weights": In(data.ArrayLayout(data.ArrayLayout(WEIGHT_BITS, LEVEL_TAPS), lanes)),
             "advance": In(1),
-            "advance_data": In(1),
+            "advance_lanes": In(4),
             "advance_next": In(1),
             "window": Out(data.ArrayLayout(data.ArrayLayout(PARTIAL_BITS, lanes), TAPS)),
             "use": Out(data.ArrayLayout(TAPS, lanes)),
@@ -100,7 +103,7 @@ class PartialTaps(wiring.Component):
                 walk.width_last.eq(self.width_last),
             ]
 
-        push, push_window = Signal(), Signal(init=1)
+        push = Signal()
         m.submodules.inputs = inputs = PsumPrefetch(config=self._config, lanes=lanes,
                                                     width=PARTIAL_BITS)
         wiring.connect(m, inputs.psum, wiring.flipped(self.psum))
@@ -113,12 +116,9 @@ class PartialTaps(wiring.Component):
         ]
 
         # The window moves with the first bit of a position; the first move only fills it.
-        # Behind the last position anything may follow: it is masked. `push` moves all of it, so
-        # it is a register, set in the cycle before, and one of its own for the window.
-        # `bit` is there twice, for control and for the weights of all lanes; another reset value
-        # keeps Yosys from merging them, as for `push`.
+        # Behind the last position anything may follow: it is masked. `push` is a register, set in
+        # the cycle before.
         bit = Signal(range(WEIGHT_BITS))
-        bit_data = Signal(range(WEIGHT_BITS), init=WEIGHT_BITS - 1)
         fill = Signal()
         step = Signal()
         first = bit == WEIGHT_BITS - 1
@@ -130,34 +130,40 @@ class PartialTaps(wiring.Component):
             output.step.eq(step & (bit == 0)),
         ]
         push_next = self.advance_next & self.enable & output.active & first_next & present
-        m.d.sync += [push.eq(push_next), push_window.eq(push_next)]
+        m.d.sync += push.eq(push_next)
         left_mask = Signal()
         with m.If(self.start):
-            m.d.sync += [
-                bit.eq(WEIGHT_BITS - 1), bit_data.eq(WEIGHT_BITS - 1),
-                fill.eq(1),
-                left_mask.eq(0),
-            ]
+            m.d.sync += [bit.eq(WEIGHT_BITS - 1), fill.eq(1), left_mask.eq(0)]
         with m.Elif(step):
             m.d.sync += fill.eq(0)
             with m.If(~fill):
-                m.d.sync += [bit.eq(bit - 1), bit_data.eq(bit - 1)]
+                m.d.sync += bit.eq(bit - 1)
             with m.If(output.step):
                 m.d.sync += left_mask.eq(~output.row_end)
-        with m.If(push_window):
-            m.d.sync += Cat(self.window).eq(Cat(self.window[1], self.window[2], inputs.data))
-
-        mask = Cat(left_mask, 1, ~output.row_end) & output.active.replicate(TAPS)
-        with m.If(self.advance_data):
+        with m.If(self.advance):
             m.d.sync += [
                 self.valid.eq(step & ~fill),
                 self.negative.eq(output.active & first),
                 self.last.eq(output.active & (bit == 0)),
                 self.end.eq(output.active & output.end),
             ]
-            for j in range(lanes):
-                bits = Cat(self.weights[j][FIRST_TAP + t].bit_select(bit_data, 1)
-                           for t in range(TAPS))
-                m.d.sync += self.use[j].eq(bits & mask)
+
+        # The lanes lie all over the chip: what goes to all of them does so from registers for
+        # halves of them, a cycle later. (The row is still there: the next one comes two cycles
+        # after it was taken.)
+        mask = Cat(left_mask, 1, ~output.row_end) & output.active.replicate(TAPS)
+        pushes, bits, masks = (
+            spread(m, f"lanes_{name}", source, steps=1, most=2)
+            for name, source in (("push", push), ("bit", bit), ("mask", mask)))
+        for j in range(lanes):
+            half, quarter = 2 * j // lanes, 4 * j // lanes
+            with m.If(pushes[half]):
+                m.d.sync += [window[j].eq(following) for window, following in zip(
+                    self.window, (self.window[1][j], self.window[2][j], inputs.data[j]),
+                    strict=True)]
+            with m.If(self.advance_lanes[quarter]):
+                m.d.sync += self.use[j].eq(masks[half] & Cat(
+                    self.weights[j][FIRST_TAP + t].bit_select(bits[half], 1)
+                    for t in range(TAPS)))
 
         return m

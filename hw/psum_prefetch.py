@@ -4,7 +4,8 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.port import PsumRead
+from hw.port import PSUM_LATENCY, PsumRead
+from hw.spread import spread
 
 
 __all__ = ["PsumPrefetch"]
@@ -72,7 +73,11 @@ class PsumPrefetch(wiring.Component):
         waiting = Signal(data.ArrayLayout(self._width, self._lanes), reset_less=True)
         waiting_valid = Signal()
         unused = Signal(2)                 # rows requested or here
-        free = Signal(init=1)              # ~valid, for the data
+        # ~valid, for the data: one for each half of the lanes, which initial values keep apart.
+        free = [Signal(name=f"free_{half}", init=1 - half) for half in range(2)]
+        free_next = (free[0] & ~waiting_valid) | self.take
+        # psum.data_valid, for the data of each quarter.
+        arrives = spread(m, "arrives", self.step, steps=PSUM_LATENCY, most=4)
         m.d.comb += [
             psum.valid.eq(self.more & (~unused[1] | self.take)),
             self.step.eq(psum.valid & psum.ready),
@@ -85,15 +90,17 @@ class PsumPrefetch(wiring.Component):
             m.d.sync += psum.address.eq(self.address)
 
         # A row waits for a cycle at least, and longer only while the one before is not used.
-        with m.If(free):
-            m.d.sync += [self.valid.eq(waiting_valid), free.eq(~waiting_valid),
-                         waiting_valid.eq(0), self.data.eq(waiting)]
+        m.d.sync += [copy.eq(free_next) for copy in free]
+        with m.If(free[0]):
+            m.d.sync += [self.valid.eq(waiting_valid), waiting_valid.eq(0)]
         with m.If(self.take):
-            m.d.sync += [self.valid.eq(0), free.eq(1)]
+            m.d.sync += self.valid.eq(0)
         with m.If(psum.data_valid):
-            m.d.sync += [
-                waiting_valid.eq(1),
-                *(row.eq(arrived) for row, arrived in zip(waiting, psum.data, strict=True)),
-            ]
+            m.d.sync += waiting_valid.eq(1)
+        for lane in range(self._lanes):
+            with m.If(free[2 * lane // self._lanes]):
+                m.d.sync += self.data[lane].eq(waiting[lane])
+            with m.If(arrives[4 * lane // self._lanes]):
+                m.d.sync += waiting[lane].eq(psum.data[lane])
 
         return m
