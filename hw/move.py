@@ -202,13 +202,16 @@ class LoadUnit(wiring.Component):
         word = arrival.o
         push = Signal()
         reload = Signal()                        # the fields of a row
-        m.d.sync += entered.eq(arrived & into_pool)   # late: off the path of the data
+        arrived_pool = Signal()                  # late: off the path of the data
+        m.d.sync += [arrived_pool.eq(arrived & into_pool), entered.eq(arrived_pool)]
         # Once more in a register on its way to the buffers, which may lie far from here.
         late = Signal(MEMORY_BITS, reset_less=True)
         m.d.sync += late.eq(word.payload)
         for destination, (buffer, per_word, _) in buffers.items():
             present = Signal(name=f"present_{destination.name.lower()}")
-            m.d.sync += present.eq(into[destination] & word.valid & word.ready)
+            # Neither `moving` nor the pool decides: while `into` is high, a word waits for a new
+            # row only.
+            m.d.sync += present.eq(into[destination] & word.valid & ~reload)
             if per_word == 1:
                 m.d.comb += [buffer.w_data.eq(late), buffer.w_en.eq(present)]
             else:
@@ -359,13 +362,13 @@ class StoreUnit(wiring.Component):
         # Packer: words of the queue into memory words, each row ending on a whole one.
         packed = Signal(MEMORY_BITS)
         full = Signal()
+        m.submodules.data = stage = SkidBuffer(MEMORY_BITS)    # the memory's `ready` ends here
+        wiring.connect(m, stage.o, wiring.flipped(self.memory.w_data))
         slot = Signal(range(ratio) if ratio > 1 else 1)
         pack_left = Signal(16)
         rows_left = Signal(16)
-        m.d.comb += [
-            self.memory.w_data.payload.eq(packed), self.memory.w_data.valid.eq(full),
-        ]
-        sent = full & self.memory.w_data.ready
+        m.d.comb += [stage.i.payload.eq(packed), stage.i.valid.eq(full)]
+        sent = full & stage.i.ready
         take = Signal()
         m.d.comb += [take.eq(words.r_rdy & (~full | sent)), words.r_en.eq(take)]
         m.d.sync += flight.eq(flight + accepted - take)
@@ -389,7 +392,7 @@ class StoreUnit(wiring.Component):
             self.control.run.ready.eq(idle),
             bursts.start.eq(starting),
             bursts.address.eq(run.memory_address + Mux(run.image, self.result, 0)),
-            self.control.stall.stream.eq(full & ~self.memory.w_data.ready),
+            self.control.stall.stream.eq(full & ~stage.i.ready),
             self.control.sig.eq(sign.o),
         ]
         m.d.sync += [starting.eq(idle & self.control.run.valid), self.control.done.eq(0)]
@@ -404,7 +407,7 @@ class StoreUnit(wiring.Component):
                 pack_left.eq(run.pool_words), rows_left.eq(run.count), slot.eq(0),
                 self.control.events.eq(0),
             ]
-        with m.If(moving & (rows_left == 0) & ~full & ~bursts.busy):
+        with m.If(moving & (rows_left == 0) & ~full & ~stage.o.valid & ~bursts.busy):
             m.d.sync += [moving.eq(0), self.control.done.eq(1)]
         with m.If(self.control.done):
             m.d.sync += idle.eq(1)

@@ -208,11 +208,13 @@ class NeuronUnit(wiring.Component):
         # The port's `ready` comes late in its cycle, and ends here.
         able = Signal()
         issue_last = Signal()
+        tile_ready = Signal()              # far from here; late enough for what `release` promises
+        m.d.sync += tile_ready.eq(tile.ready)
         address = Signal(10)
         m.submodules.request = request = SkidBuffer(
             data.StructLayout({"address": 10, "group": range(groups)}))
         m.d.comb += [
-            able.eq(more & tile.ready & writer.room
+            able.eq(more & tile_ready & writer.room
                     & (~add | ~group_first | fetch.available)),
             request.i.valid.eq(able & ~summing),
             request.i.p.address.eq(address),
@@ -252,10 +254,17 @@ class NeuronUnit(wiring.Component):
         m.d.sync += [valid.eq(Cat(issued, valid)), step_group[0].eq(issued_group)]
         for before, after in zip(step_group[:-1], step_group[1:], strict=True):
             m.d.sync += after.eq(before)
+        # Groups of the cycle to come: they go to many LUT-RAMs, from registers of their own.
+        groups_next = [arriving_group, issued_group, *step_group]
+        bias_group, shift_group = Signal.like(group), Signal.like(group)
+        m.d.sync += [
+            bias_group.eq(Mux(fire, arriving_group, groups_next[Rescale.BIAS_DELAY])),
+            shift_group.eq(Mux(fire, arriving_group, groups_next[Rescale.SHIFT_DELAY])),
+        ]
         m.d.comb += [
             tile.group.eq(issued_group),
-            tile.bias_group.eq(Mux(fire, issued_group, step_group[Rescale.BIAS_DELAY - 1])),
-            tile.shift_group.eq(Mux(fire, issued_group, step_group[Rescale.SHIFT_DELAY - 1])),
+            tile.bias_group.eq(bias_group),
+            tile.shift_group.eq(shift_group),
             fetch.take.eq((valid[Rescale.ADDEND_DELAY - 1] & add) | sum_issue),
             writer.values_valid.eq(valid[Rescale.VALUE_LATENCY]),
             writer.level_valid.eq(Mux(fire, valid[LevelFire.LATENCY],

@@ -154,11 +154,12 @@ class PartialSums(wiring.Component):
         # `before` is 0 for what is written instead of added (by its reset input, which is free).
         write_new = Signal()
         m.d.sync += write_new.eq(~reads)
-        clear = delayed("clear", write_new, PSUM_LATENCY - 1)
+        clear = spread(m, "clear", delayed("clear", write_new, PSUM_LATENCY - 2), steps=1, most=2)
         before = Signal(config.rows // 2 * config.acc_bits, reset_less=True)
         m.d.sync += before.eq(output)
-        with m.If(clear):
-            m.d.sync += before.eq(0)
+        for side in sides:
+            with m.If(clear[side]):
+                m.d.sync += before.word_select(side, config.rows // 4 * config.acc_bits).eq(0)
 
         # What is added to it: the lower half of a row as it comes, the rest from a register, where
         # the upper half waits for a cycle.

@@ -85,7 +85,8 @@ class RegisterFile(wiring.Component):
 
         run = Signal(8)
         m.d.sync += self.start.eq(0)
-        m.d.sync += self.link_errors.eq(self.link_errors + self.link_error)
+        dropped = Signal()                 # the counter lies far from the receiver
+        m.d.sync += [dropped.eq(self.link_error), self.link_errors.eq(self.link_errors + dropped)]
         with m.If(self.bus.write):
             with m.Switch(self.bus.address):
                 for register in CONTROL_BITS:

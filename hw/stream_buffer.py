@@ -25,8 +25,8 @@ class StreamBuffer(wiring.Component):
     -------
     w_data, w_en : ``In(width)``, ``In(1)``
     level : ``Out(range(depth + 1))``
-        Words given before the last cycle and not yet taken, but for the two in the output
-        stages: at most two less than what is here.
+        A register behind the count of words given before the last cycle and not yet taken, but for
+        the two in the output stages. The source may lie far from here.
     o : ``Out(stream.Signature(width))``
         The payload is a register.
     """
@@ -54,6 +54,7 @@ class StreamBuffer(wiring.Component):
 
         m.submodules.memory = memory = Memory(shape=self._width, depth=self._depth, init=[])
         write, read = memory.write_port(), memory.read_port()
+        level = Signal.like(self.level)
         waiting = Signal()                 # level != 0
         fetched = Signal()                 # a word is on its way to the output register
         step = Signal()                    # ... which is free
@@ -66,8 +67,8 @@ class StreamBuffer(wiring.Component):
         m.d.sync += [
             write.addr.eq(write.addr + self.w_en),
             read.addr.eq(read.addr + read.en),
-            self.level.eq(self.level + self.w_en - read.en),
-            waiting.eq(self.w_en | (self.level > 1) | (waiting & ~read.en)),
+            level.eq(level + self.w_en - read.en), self.level.eq(level),
+            waiting.eq(self.w_en | (level > 1) | (waiting & ~read.en)),
             fetched.eq(read.en | (fetched & ~step)),
         ]
         with m.If(step):
