@@ -16,14 +16,8 @@ UNITS = [UnitKind.LOAD, UnitKind.STORE, UnitKind.ARRAY, UnitKind.DEPTHWISE, Unit
          UnitKind.NEURON]
 """Units in the order of their index (value of :class:`UnitKind`)."""
 
-_FIELD_BITS = (DESCRIPTOR_WORDS - 1) * MEMORY_BITS
-
-QUEUED = data.StructLayout({
-    "fields": _FIELD_BITS,
-    "waits": data.ArrayLayout(WAIT_BITS, len(UNITS)),
-    "index": 16,
-})
-"""A descriptor on its way to a unit."""
+QUEUED = data.StructLayout({"word": MEMORY_BITS, "index": 16})
+"""One word of a descriptor on its way to a unit, and the descriptor's number in the program."""
 
 
 class Record(data.Struct):
@@ -36,18 +30,22 @@ class Record(data.Struct):
 
 
 class Fetch(wiring.Component):
-    """Read descriptors from memory and hand them to the queues in program order.
+    """Read descriptors from memory and hand them to the queues in program order, word by word.
 
-    Prefetches up to 32 memory words; one descriptor per 4 cycles at best. After an END descriptor
-    it waits for the words already asked for and raises ``ended`` until the next ``start``.
+    Prefetches up to 32 memory words; one word per two cycles at best, a descriptor per 6. After an
+    END descriptor it waits for the words already asked for and raises ``ended`` until the next
+    ``start``.
 
     Members
     -------
     start : ``In(1)``
         Begin at ``program`` (memory word address); only when ended.
     ended : ``Out(1)``
+    dispatched : ``Out(16)``
+        Descriptors that the queues took whole since ``start``.
     memory : ``Out(Memory())``
     o : ``Out(stream.Signature(QUEUED)).array(6)``
+        The words of every descriptor one after the other, header first; END goes nowhere.
     """
 
     def __init__(self):
@@ -89,16 +87,13 @@ class Fetch(wiring.Component):
         with m.If(issued):
             m.d.sync += address.eq(address + burst)
 
-        words = Signal(data.ArrayLayout(MEMORY_BITS, DESCRIPTOR_WORDS))
+        # One word at a time, in a register common to all queues.
+        offer = Signal(QUEUED["word"].shape)
+        kind = Signal(UnitKind)
         count = Signal(range(DESCRIPTOR_WORDS))
-        header = data.View(Header, words[0])
-        queued = Signal(QUEUED)
-        m.d.comb += [
-            queued.fields.eq(Cat(*[words[k] for k in range(1, DESCRIPTOR_WORDS)])),
-            queued.waits.eq(header.waits), queued.index.eq(self.dispatched),
-        ]
-        for unit in UNITS:
-            m.d.comb += self.o[unit.value].payload.eq(queued)
+        header = data.View(Header, buffer.r_data)
+        for port in self.o:
+            m.d.comb += [port.payload.word.eq(offer), port.payload.index.eq(self.dispatched)]
 
         quiet = Signal()                   # nothing comes any more
         with m.FSM() as fsm:
@@ -106,25 +101,29 @@ class Fetch(wiring.Component):
                 with m.If(self.start):
                     m.d.sync += [
                         address.eq(self.program), fetching.eq(1), self.ended.eq(0),
-                        self.dispatched.eq(0), count.eq(0),
+                        self.dispatched.eq(0),
                     ]
-                    m.next = "COLLECT"
-            with m.State("COLLECT"):
+                    m.next = "TAKE"
+            with m.State("TAKE"):
                 m.d.comb += buffer.r_en.eq(1)
+                m.d.sync += offer.eq(buffer.r_data)
+                with m.If(count == 0):
+                    m.d.sync += kind.eq(header.kind)
                 with m.If(buffer.r_rdy):
-                    m.d.sync += [words[count].eq(buffer.r_data), count.eq(count + 1)]
-                    with m.If(count == DESCRIPTOR_WORDS - 1):
-                        m.d.sync += count.eq(0)
-                        m.next = "DISPATCH"
-            with m.State("DISPATCH"):
-                with m.Switch(header.kind):
+                    m.next = "OFFER"
+            with m.State("OFFER"):
+                with m.Switch(kind):
                     for unit in UNITS:
                         with m.Case(unit):
                             port = self.o[unit.value]
                             m.d.comb += port.valid.eq(1)
                             with m.If(port.ready):
-                                m.d.sync += self.dispatched.eq(self.dispatched + 1)
-                                m.next = "COLLECT"
+                                m.d.sync += count.eq(count + 1)
+                                with m.If(count == DESCRIPTOR_WORDS - 1):
+                                    m.d.sync += [
+                                        count.eq(0), self.dispatched.eq(self.dispatched + 1),
+                                    ]
+                                m.next = "TAKE"
                     with m.Default():
                         # No new bursts; what is under way or buffered is dropped.
                         m.d.sync += fetching.eq(0)
@@ -145,11 +144,14 @@ class Fetch(wiring.Component):
 class UnitQueue(wiring.Component):
     """Queue in front of one unit: holds descriptors until what they wait for has completed.
 
-    At least 4 cycles from one descriptor's completion to the next one's start.
+    ``depth`` descriptors wait in LUT-RAM, word by word, and one more in the head, which is loaded
+    while the one before it runs. At least 3 cycles from one descriptor's completion to the next
+    one's start, and from the last word taken to the start of an idle unit.
 
     Members
     -------
     i : ``In(stream.Signature(QUEUED))``
+        The words of every descriptor one after the other, header first.
     completed : ``In(ArrayLayout(WAIT_BITS, 6))``
         Completed descriptors of every unit.
     time : ``In(32)``
@@ -157,8 +159,8 @@ class UnitQueue(wiring.Component):
     unit : ``Out(Unit(layout))``
     record : ``Out(stream.Signature(Record))``
     done, idle, busy, waiting : ``Out(1)``
-        A descriptor completed in this cycle; nothing queued, running or unrecorded; one is
-        running; one waits for its dependencies.
+        A descriptor completed in this cycle; nothing queued (not even a part), running or
+        unrecorded; one is running; one waits for its dependencies and none is running.
     """
 
     def __init__(self, *, layout, depth):
@@ -179,55 +181,63 @@ class UnitQueue(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         width = Shape.cast(self._layout).width
-        stored = data.StructLayout({
-            "fields": width, "waits": QUEUED["waits"].shape, "index": 16})
-        m.submodules.fifo = queue = fifo.SyncFIFO(width=stored.size, depth=self._depth)
-        entry = Signal(stored)
+        m.submodules.fifo = queue = fifo.SyncFIFO(
+            width=QUEUED.size, depth=DESCRIPTOR_WORDS * self._depth)
         m.d.comb += [
-            entry.fields.eq(self.i.payload.fields), entry.waits.eq(self.i.payload.waits),
-            entry.index.eq(self.i.payload.index), queue.w_data.eq(entry),
-            queue.w_en.eq(self.i.valid), self.i.ready.eq(queue.w_rdy),
+            queue.w_data.eq(self.i.payload), queue.w_en.eq(self.i.valid),
+            self.i.ready.eq(queue.w_rdy),
         ]
 
-        head = Signal(stored)
+        # The word that the head waits for, one-hot; its last bit: none, the head is whole. Only
+        # these registers enable the head's, which take what there is until the word has come.
+        place = Signal(DESCRIPTOR_WORDS + 1, init=1)
+        whole = place[-1]
+        queued = data.View(QUEUED, queue.r_data)
+        header = data.View(Header, queued.word)
+        waits = Signal.like(header.waits)
+        index = Signal(16)
+        fields = Signal(width)
+        m.d.comb += queue.r_en.eq(~whole)
+        with m.If(queue.r_rdy & ~whole):
+            m.d.sync += place.eq(place << 1)
+        with m.If(place[0]):
+            m.d.sync += [waits.eq(header.waits), index.eq(queued.index)]
+        for number in range(1, DESCRIPTOR_WORDS):
+            start = (number - 1) * MEMORY_BITS
+            with m.If(place[number]):
+                m.d.sync += fields[start:start + MEMORY_BITS].eq(queued.word)
+
         met = Signal(len(UNITS))
-        # Counts only grow, so a comparison found true stays true for this head.
-        for index in range(len(UNITS)):
-            behind = Signal(WAIT_BITS, name=f"behind_{index}")
-            m.d.comb += behind.eq(self.completed[index] - head.waits[index])
-            m.d.sync += met[index].eq(~behind[-1])
+        # A cycle late: of this head when it is whole, for its waits came first. Counts only grow,
+        # so a comparison found true stays true.
+        for unit in range(len(UNITS)):
+            behind = Signal(WAIT_BITS, name=f"behind_{unit}")
+            m.d.comb += behind.eq(self.completed[unit] - waits[unit])
+            m.d.sync += met[unit].eq(~behind[-1])
 
         record = Signal(Record)
         recorded = Signal(init=1)
         m.d.comb += [
             self.record.payload.eq(record), self.record.valid.eq(~recorded),
-            self.unit.run.payload.eq(head.fields),
+            self.unit.run.payload.eq(fields),
         ]
         with m.If(self.record.ready):
             m.d.sync += recorded.eq(1)
 
-        # In state EMPTY; a register of its own, for the whole head hangs on it.
-        empty = Signal(init=1)
-        m.d.comb += queue.r_en.eq(empty)
-        with m.If(empty):
-            m.d.sync += head.eq(queue.r_data)
-
         with m.FSM():
-            with m.State("EMPTY"):
-                m.d.comb += self.idle.eq(~queue.r_rdy & recorded)
-                with m.If(queue.r_rdy):
-                    m.d.sync += empty.eq(0)
-                    m.next = "COMPARE"
-            with m.State("COMPARE"):
-                m.next = "WAIT"
             with m.State("WAIT"):
-                m.d.comb += self.waiting.eq(1)
-                with m.If(met.all() & recorded):
+                m.d.comb += [
+                    self.idle.eq(place[0] & ~queue.r_rdy & recorded), self.waiting.eq(whole),
+                ]
+                with m.If(whole & met.all() & recorded):
                     m.next = "START"
             with m.State("START"):
                 m.d.comb += self.unit.run.valid.eq(1)
                 with m.If(self.unit.run.ready):
-                    m.d.sync += [record.start.eq(self.time), record.index.eq(head.index)]
+                    # The unit has the fields: the head is free.
+                    m.d.sync += [
+                        record.start.eq(self.time), record.index.eq(index), place.eq(1),
+                    ]
                     m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += self.busy.eq(1)
@@ -235,9 +245,9 @@ class UnitQueue(wiring.Component):
                     m.d.comb += self.done.eq(1)
                     m.d.sync += [
                         record.sig.eq(self.unit.sig), record.events.eq(self.unit.events),
-                        record.end.eq(self.time), recorded.eq(0), empty.eq(1),
+                        record.end.eq(self.time), recorded.eq(0),
                     ]
-                    m.next = "EMPTY"
+                    m.next = "WAIT"
         return m
 
 

@@ -1,6 +1,7 @@
 """Scoreboard of hw.sequencer.UnitQueue, for any simulator: drive inputs, sample outputs, step."""
 
-from hw.descriptor import WAIT_BITS
+from hw.config import MEMORY_BITS
+from hw.descriptor import DESCRIPTOR_WORDS, Header, pack, WAIT_BITS
 
 
 __all__ = ["QueueCheck", "INPUTS", "OUTPUTS"]
@@ -13,11 +14,13 @@ OUTPUTS = ("i__ready", "unit__run__valid", "unit__run__payload", "record__valid"
 """Ports of the queue, named as in its Verilog; payloads as packed integers."""
 
 _UNITS = 6
+_FIELD_BITS = (DESCRIPTOR_WORDS - 1) * MEMORY_BITS
+_WORD_BITS = MEMORY_BITS + 16       # with the descriptor's index
 _BASE = 1000        # counts begin here and wrap at 1 << WAIT_BITS
 
 
 class QueueCheck:
-    """Feed a queue with descriptors and check everything that it does.
+    """Feed a queue with descriptors, word by word, and check everything that it does.
 
     Set the queue's inputs to ``drive``, sample its outputs at the clock edge, give them to
     :meth:`step`, and so on until ``finished``. Counts of completed descriptors advance at random
@@ -30,7 +33,7 @@ class QueueCheck:
     width : int
         Width of the unit's fields.
     depth : int
-        Depth of the queue.
+        Depth of the queue, in descriptors.
     count : int
         Descriptors; at most 60, to keep every wait comparable with the counts.
     stall : float
@@ -47,15 +50,20 @@ class QueueCheck:
             walk = [level + rng.choice((0, 0, 1, 5)) for level in walk]
             waits = [max(0, level - rng.choice((0, 0, 1, 200))) for level in walk]
             index = {0: 0, 1: 65535}.get(place, rng.randrange(1 << 16))
-            self._entries.append((rng.getrandbits(128), waits, index))
+            self._entries.append((rng.getrandbits(_FIELD_BITS), waits, index))
+        self._words = [word | index << MEMORY_BITS for fields, waits, index in self._entries
+                       for word in self._descriptor(fields, waits)]
         self._mask = (1 << width) - 1
         self._final = walk
         self._counts = [_BASE] * _UNITS
         self.accepted = self.started = self.recorded = 0
-        self.shortest_gap = 1 << 32
-        """Fewest cycles from a completion to the next descriptor's start."""
+        """Words accepted, descriptors started, descriptors recorded."""
+        self.shortest_gap = self.shortest_start = 1 << 32
+        """Fewest cycles from a completion to the next descriptor's start, and from the cycle that
+        a descriptor's last word is accepted in to its start."""
         self.most_held = 0
-        """Most descriptors accepted but not started."""
+        """Most words accepted of descriptors that have not started."""
+        self._whole = []                # when the last word of each descriptor was accepted
         self._records = []
         self._left = 0                  # cycles that the stub unit still runs
         self._begun = self._ended = None
@@ -67,6 +75,14 @@ class QueueCheck:
     def finished(self):
         return self.recorded == len(self._entries)
 
+    def _descriptor(self, fields, waits):
+        """Words of a descriptor; the queue has no use for the kind, nor for the bit beside it."""
+        noise = self._rng.getrandbits(4)
+        waits = [wait % (1 << WAIT_BITS) for wait in waits]
+        return [pack(Header, waits=waits) | noise,
+                *(fields >> start & (1 << MEMORY_BITS) - 1
+                  for start in range(0, _FIELD_BITS, MEMORY_BITS))]
+
     def _stimulate(self):
         rng, drive = self._rng, self.drive
         drive["time"] = (drive["time"] + 1) % (1 << 32)
@@ -76,16 +92,12 @@ class QueueCheck:
         drive["completed"] = sum((count % (1 << WAIT_BITS)) << (WAIT_BITS * unit)
                                  for unit, count in enumerate(self._counts))
         if not drive["i__valid"]:
-            more = self.accepted < len(self._entries)
+            more = self.accepted < len(self._words)
             drive["i__valid"] = int(more and rng.random() >= self._stall)
         if drive["i__valid"]:
-            fields, waits, index = self._entries[self.accepted]
-            drive["i__payload"] = (
-                fields | index << (128 + _UNITS * WAIT_BITS)
-                | sum((wait % (1 << WAIT_BITS)) << (128 + WAIT_BITS * unit)
-                      for unit, wait in enumerate(waits)))
+            drive["i__payload"] = self._words[self.accepted]
         else:
-            drive["i__payload"] = rng.getrandbits(204)
+            drive["i__payload"] = rng.getrandbits(_WORD_BITS)
         drive["unit__run__ready"] = int(not self._left and rng.random() >= self._stall)
         drive["unit__done"] = int(self._left == 1)
         drive["unit__sig"], drive["unit__events"] = rng.getrandbits(32), rng.getrandbits(32)
@@ -97,19 +109,19 @@ class QueueCheck:
         now = drive["time"]
         finished = len(self._records)
         running = bool(self._left)
-        assert out["idle"] == (self.accepted == self.recorded), "idle"
+        assert out["idle"] == (self.accepted == self.recorded * DESCRIPTOR_WORDS), "idle"
         assert out["busy"] == running, "busy"
         assert out["done"] == (drive["unit__done"] and running), "done"
         assert not out["waiting"] or (not running and not out["unit__run__valid"]
-                                      and self.started < self.accepted), "waiting"
-        held = self.accepted - self.started
+                                      and self.started < len(self._whole)), "waiting"
+        held = self.accepted - self.started * DESCRIPTOR_WORDS
         self.most_held = max(self.most_held, held)
-        assert out["i__ready"] or held >= self._depth, "refused with room left"
+        assert out["i__ready"] or held >= self._depth * DESCRIPTOR_WORDS, "refused with room left"
 
         if running:
             self._left -= 1
         if out["unit__run__valid"]:
-            assert not running and self.started < self.accepted, "started out of turn"
+            assert not running and self.started < len(self._whole), "started out of turn"
             fields, waits, index = self._entries[self.started]
             assert out["unit__run__payload"] == fields & self._mask, "fields"
             assert all(count >= wait for count, wait in zip(self._counts, waits, strict=True)), \
@@ -117,6 +129,9 @@ class QueueCheck:
             assert self.recorded == finished, "started over an unwritten record"
             if not self._offered and self._ended is not None:
                 self.shortest_gap = min(self.shortest_gap, (now - self._ended) % (1 << 32))
+            if not self._offered:
+                self.shortest_start = min(self.shortest_start,
+                                          (now - self._whole[self.started]) % (1 << 32))
             self._offered = not drive["unit__run__ready"]
             if not self._offered:
                 self._begun = now
@@ -136,5 +151,7 @@ class QueueCheck:
             self._ended = now
         if drive["i__valid"] and out["i__ready"]:
             self.accepted += 1
+            if self.accepted % DESCRIPTOR_WORDS == 0:
+                self._whole.append(now)
             drive["i__valid"] = 0
         self._stimulate()

@@ -7,7 +7,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from hw.descriptor import Array, Header, pack, UnitKind, WAIT_BITS
+from hw.descriptor import Array, Header, pack, UnitKind
 from hw.sequencer import Record, UNITS
 from sim.cocotb_ports import serve_memory
 from sim.cocotb_streams import StreamSink, StreamSource
@@ -43,9 +43,9 @@ async def fetch(dut, stall, full):
             unit = rng.choice(UNITS)
             waits = [rng.choice((0, 511, 512, 1023)) for _ in UNITS]
             fields = rng.getrandbits(128)
-            words += [pack(Header, kind=unit, waits=waits), fields % (1 << 64), fields >> 64]
-            expected[unit.value].append(fields | index << (128 + 6 * WAIT_BITS) | sum(
-                wait << (128 + WAIT_BITS * k) for k, wait in enumerate(waits)))
+            descriptor = [pack(Header, kind=unit, waits=waits), fields % (1 << 64), fields >> 64]
+            words += descriptor
+            expected[unit.value] += [word | index << 64 for word in descriptor]
         words.append(pack(Header, kind=UnitKind.END, waits=[1023] * 6))
         # Beyond END lie descriptors that must not be dispatched.
         words += [pack(Header, kind=rng.choice(UNITS)) for _ in range(60)]

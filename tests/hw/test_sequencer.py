@@ -6,7 +6,7 @@ from amaranth.hdl import Shape, Value
 import numpy as np
 import pytest
 
-from hw.descriptor import Header, LAYOUTS, pack, UnitKind, WAIT_BITS
+from hw.descriptor import DESCRIPTOR_WORDS, Header, LAYOUTS, pack, UnitKind, WAIT_BITS
 from hw.sequencer import Fetch, Recorder, UnitQueue, UNITS
 from sim.ports import feed_stream, simulate
 from sim.queue_check import INPUTS, OUTPUTS, QueueCheck
@@ -50,7 +50,7 @@ def serve_memory(port, content, *, rng, stall, latency):
 
 
 def random_program(rng, address, count, index=0):
-    """Memory content and what each dispatch must be: (unit, fields, waits, index) in one."""
+    """Memory content and what each dispatch must be: (unit, word and index in one)."""
     content, expected = {}, []
     for _ in range(count):
         unit = UNITS[int(rng.integers(len(UNITS)))]
@@ -58,10 +58,8 @@ def random_program(rng, address, count, index=0):
         fields = int(rng.integers(0, 1 << 63)) << 65 ^ int(rng.integers(0, 1 << 63)) << 20
         for word in (pack(Header, kind=unit, waits=waits), fields & (1 << 64) - 1, fields >> 64):
             content[address % (1 << 24)] = word
+            expected.append((unit.value, word | index << 64))
             address += 1
-        packed = fields | index << (128 + 6 * WAIT_BITS) | sum(
-            wait << (128 + WAIT_BITS * k) for k, wait in enumerate(waits))
-        expected.append((unit.value, packed))
         index += 1
     # Beyond END lie descriptors that must not be dispatched.
     content[address % (1 << 24)] = pack(Header, kind=UnitKind.END, waits=[1023] * 6)
@@ -73,6 +71,7 @@ def random_program(rng, address, count, index=0):
 @pytest.mark.parametrize("seed, stall, latency", [
     (0, 0.0, 1), (1, 0.0, 40), (2, 0.5, 12), (3, 0.5, 2)])
 def test_fetch(seed, stall, latency):
+    """The words of every descriptor come one after the other, with its index, to its unit."""
     rng = np.random.default_rng(seed)
     dut = Fetch()
     addresses = [300, 700, (1 << 24) - 20, 2000, 3000]
@@ -121,10 +120,10 @@ def test_fetch(seed, stall, latency):
                 await ctx.tick()
                 cycles += 1
             assert dispatched == expected
-            assert ctx.get(dut.dispatched) == len(expected)
+            assert ctx.get(dut.dispatched) * DESCRIPTOR_WORDS == len(expected)
             assert not ctx.get(dut.memory.r_data.valid) and not ctx.get(dut.memory.commands.valid)
             if not stall and latency == 1:
-                assert cycles <= 4 * len(expected) + 60
+                assert cycles <= 2 * len(expected) + 60
 
     simulate(dut, bench, background=[
         serve_memory(dut.memory, content, rng=rng, stall=stall, latency=latency), queues],
@@ -165,8 +164,10 @@ def test_queue(unit, depth, stall, pace):
 
     simulate(dut, bench, cycles=8_000)
     if not stall:
-        assert check.shortest_gap == 4
-        assert check.most_held == depth + 1
+        assert check.shortest_gap == 3
+        assert check.most_held == (depth + 1) * DESCRIPTOR_WORDS
+        if pace == 1:
+            assert check.shortest_start == 3
 
 
 @pytest.mark.parametrize("count", [0, 511, 512, 1023])
@@ -181,14 +182,15 @@ def test_queue_compares_signed(unit, count):
             waits = [count] * 6
             completed[unit] = (count + difference) % (1 << WAIT_BITS)
             ctx.set(dut.completed, completed)
-            ctx.set(dut.i.payload, {"waits": waits})
-            ctx.set(dut.i.valid, 1)
-            await ctx.tick()
-            ctx.set(dut.i.valid, 0)
-            assert not ctx.get(dut.idle)
+            for word in (pack(Header, waits=waits), 0, 0):
+                ctx.set(dut.i.payload, {"word": word})
+                ctx.set(dut.i.valid, 1)
+                await ctx.tick()
+                ctx.set(dut.i.valid, 0)
+                assert not ctx.get(dut.idle)
             for cycle in range(10):
                 await ctx.tick()
-                if cycle >= 3:
+                if cycle >= 1:
                     assert ctx.get(dut.unit.run.valid) == met
                     assert ctx.get(dut.waiting) == (not met)
             if not met:
