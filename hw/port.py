@@ -173,7 +173,8 @@ class Unit(wiring.Signature):
     ``run`` is taken only by an idle unit. ``done`` is high for exactly one cycle after every
     result of the descriptor has been accepted by its write port; ``sig`` and ``events`` belong
     to that descriptor and are valid in that cycle. ``run.ready`` is low from the cycle after a
-    descriptor is taken up to and including the cycle of ``done``.
+    descriptor is taken up to and including the cycle of ``done``; once high, it stays so until the
+    next one is taken.
 
     ``sig`` is the signature of the pool words written, in this order
     (:class:`hw.signature.Signature`); 0 for a unit that writes none. ``events`` counts, modulo

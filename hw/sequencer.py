@@ -224,21 +224,22 @@ class UnitQueue(wiring.Component):
         with m.If(self.record.ready):
             m.d.sync += recorded.eq(1)
 
+        # A unit that is ready stays so until it is started: seen through a register, so that the
+        # way to the unit and back is no single path.
+        ready = Signal()
+        m.d.sync += ready.eq(self.unit.run.ready)
         with m.FSM():
             with m.State("WAIT"):
                 m.d.comb += [
                     self.idle.eq(place[0] & ~queue.r_rdy & recorded), self.waiting.eq(whole),
                 ]
-                with m.If(whole & met.all() & recorded):
+                with m.If(whole & met.all() & recorded & ready):
                     m.next = "START"
             with m.State("START"):
                 m.d.comb += self.unit.run.valid.eq(1)
-                with m.If(self.unit.run.ready):
-                    # The unit has the fields: the head is free.
-                    m.d.sync += [
-                        record.start.eq(self.time), record.index.eq(index), place.eq(1),
-                    ]
-                    m.next = "RUN"
+                # The unit has the fields: the head is free.
+                m.d.sync += [record.start.eq(self.time), record.index.eq(index), place.eq(1)]
+                m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += self.busy.eq(1)
                 with m.If(self.unit.done):

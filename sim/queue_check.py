@@ -98,7 +98,9 @@ class QueueCheck:
             drive["i__payload"] = self._words[self.accepted]
         else:
             drive["i__payload"] = rng.getrandbits(_WORD_BITS)
-        drive["unit__run__ready"] = int(not self._left and rng.random() >= self._stall)
+        # Once ready, a unit stays so until it is started.
+        drive["unit__run__ready"] = int(not self._left and (
+            drive["unit__run__ready"] or rng.random() >= self._stall))
         drive["unit__done"] = int(self._left == 1)
         drive["unit__sig"], drive["unit__events"] = rng.getrandbits(32), rng.getrandbits(32)
         drive["record__ready"] = int(rng.random() >= self._stall)

@@ -177,6 +177,7 @@ def test_queue_compares_signed(unit, count):
     dut = UnitQueue(layout=LAYOUTS[UnitKind.ARRAY], depth=2)
 
     async def bench(ctx):
+        ctx.set(dut.unit.run.ready, 1)
         for difference, met in ((0, True), (511, True), (-1, False), (512, False)):
             completed = [count] * 6
             waits = [count] * 6
@@ -188,18 +189,19 @@ def test_queue_compares_signed(unit, count):
                 await ctx.tick()
                 ctx.set(dut.i.valid, 0)
                 assert not ctx.get(dut.idle)
+            starts = []
             for cycle in range(10):
                 await ctx.tick()
-                if cycle >= 1:
-                    assert ctx.get(dut.unit.run.valid) == met
-                    assert ctx.get(dut.waiting) == (not met)
+                starts.append(ctx.get(dut.unit.run.valid))
+                if not met:
+                    assert ctx.get(dut.waiting)
+            assert starts == [0, met] + 8 * [0]
             if not met:
                 ctx.set(dut.completed, waits)
                 await ctx.tick().repeat(2)
                 assert ctx.get(dut.unit.run.valid)
-            ctx.set(dut.unit.run.ready, 1)
-            await ctx.tick()
-            ctx.set(dut.unit.run.ready, 0)
+                await ctx.tick()
+            assert ctx.get(dut.busy)
             ctx.set(dut.unit.done, 1)
             ctx.set(dut.record.ready, 1)
             await ctx.tick()
