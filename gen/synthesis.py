@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 OnProgress = Callable[[str], None]
 
-CROWDED = 0.65
+CROWDED = 0.55
 """Part of a chip's LUTs above which placement and routing are known to take long, or to fail."""
 
 ROUTER_SETTINGS = {"router": "router2", "router2/currCongWeightMult": "8.0",

@@ -59,7 +59,7 @@ class CoreConfig:
     head_words : int
         Largest attention head, in pool words: heads up to ``head_words * rows`` channels.
     queue_depth : int
-        Descriptors that wait in front of each unit; 2..15.
+        Descriptors that wait in front of each unit; 2..15. Up to 5 take LUT-RAM of 16 words.
     address_bits : int
         Width of a memory address, in memory words.
     """

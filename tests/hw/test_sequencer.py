@@ -190,7 +190,7 @@ def test_queue_compares_signed(unit, count):
                 ctx.set(dut.i.valid, 0)
                 assert not ctx.get(dut.idle)
             starts = []
-            for cycle in range(10):
+            for _ in range(10):
                 await ctx.tick()
                 starts.append(ctx.get(dut.unit.run.valid))
                 if not met:
