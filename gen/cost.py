@@ -29,11 +29,11 @@ __all__ = ["LayerCost", "MemoryTiming", "ON_CHIP", "Prediction", "layer_cycles",
 
 
 # Cycles between events of the sequencer (hw/sequencer.py), measured in RTL.
-DISPATCH = 4      # from one descriptor to the next
-TO_START = 5      # from dispatch to the earliest start
+DISPATCH = 6      # from one descriptor to the next
+TO_START = 4      # from dispatch, of the last word, to the earliest start
 AFTER_OWN = 4     # from a unit's done to its next start
 AFTER_OTHER = 3   # from another unit's done to a start that waited for it
-BEGIN = 24        # from start of the core to the first dispatch, memory latency left out
+BEGIN = 26        # from start of the core to the first dispatch, memory latency left out
 END = 14          # from the last done to idle
 
 BURST_WORDS, BURST_CYCLES = 16, 5
@@ -379,17 +379,17 @@ class _Model:
         arrived, now = 0, BEGIN - DISPATCH
         for index, descriptor in enumerate(self.program.descriptors):
             unit = descriptor.unit.value
-            # The queue and two registers behind it are full until an earlier one starts.
-            earlier = position[unit] - config.queue_depth - 2
+            # The queue and the head behind it are full until an earlier one starts.
+            earlier = position[unit] - config.queue_depth - 1
             position[unit] += 1
             while earlier >= len(self.started[unit]):
                 yield
             if index % per_burst == 0:
                 asked = self.dispatched[index - ahead] if index >= ahead else 0
                 arrived = self.port.transfer(asked, FETCH_WORDS) + self.memory.latency
-            now = max(now + DISPATCH, arrived + DESCRIPTOR_WORDS + 1)
+            now = max(now, arrived) + DISPATCH
             if earlier >= 0:
-                now = max(now, self.started[unit][earlier] + 1)
+                now = max(now, self.started[unit][earlier] + DISPATCH)
             self.dispatched.append(now)
 
     def _unit_process(self, unit):
