@@ -86,7 +86,13 @@ class SdramScheduler(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, pins = self._config, self.pins
+        config = self._config
+
+        # What the pins do, one register ahead of them: they lie far from here.
+        pins = self._early = SdramPins().create(path=("early",))
+        m.d.sync += [getattr(self.pins, name).eq(getattr(pins, name))
+                     for name in ("cke", "ras", "cas", "we", "bank", "address", "dqm", "dq_o",
+                                  "dq_oe")]
 
         # Segments: the words of a burst that lie in one row.
         place = data.StructLayout({
@@ -325,7 +331,7 @@ class SdramScheduler(wiring.Component):
 
     def _data(self, m, go_read, go_write, room, fetched):
         """Data pins; whether there is room for a word read and one to be written."""
-        config, pins = self._config, self.pins
+        config, pins = self._config, self._early
 
         # A word waits in a register, so that no path leads from a command back into the queue. It
         # lies far from the commands: a register of its own, the same as `fetched` but for the
@@ -351,26 +357,28 @@ class SdramScheduler(wiring.Component):
             m.d.sync += shifted.eq(word)
         m.d.comb += [pins.dq_o.eq(shifted), pins.dq_oe.eq(driven[0])]
 
-        # The first datum is in dq_i at the earliest CAS latency + 2 cycles after the decision (two
+        # The first datum is in dq_i at the earliest CAS latency + 3 cycles after the decision (three
         # registers on the way, one back, the chip's clock ahead of ours), the word 4 later; three
         # registers more, because the pads lie far from here.
         # The flag that goes with it is a register too, hence one cycle less.
-        least = config.cas_latency + 7
+        least = config.cas_latency + 8
         reading = Signal(least + DELAYS)
         pad, way, datum = (Signal(DATA_BITS, name=name, reset_less=True)
                            for name in ("pad", "way", "datum"))
         m.d.sync += [
             reading.eq(Cat(go_read, reading)),
-            pad.eq(pins.dq_i), way.eq(pad), datum.eq(way),
+            pad.eq(self.pins.dq_i), way.eq(pad), datum.eq(way),
             self.r_data.eq(Cat(self.r_data[DATA_BITS:], datum)),
         ]
         m.d.sync += self.r_valid.eq(reading[least:].bit_select(self.delay, 1))
 
+        # The queue lies far from here: `room` knows a read four cycles later, when the next one may
+        # go. One place more than is needed.
         counted = Signal(2)
         promised = Signal(range(self._r_depth + 1))
+        room_early = Signal()
         m.d.sync += [
             counted.eq(Cat(self.r_valid, counted)),
-            promised.eq(promised + go_read - counted[1]),
-            # One place more than is needed, because this flag is a cycle late.
-            room.eq(self.r_level + promised < self._r_depth - 1),
+            promised.eq(promised + reading[0] - counted[1]),
+            room_early.eq(self.r_level + promised < self._r_depth - 1), room.eq(room_early),
         ]
