@@ -357,7 +357,7 @@ class SdramScheduler(wiring.Component):
             m.d.sync += shifted.eq(word)
         m.d.comb += [pins.dq_o.eq(shifted), pins.dq_oe.eq(driven[0])]
 
-        # The first datum is in dq_i at the earliest CAS latency + 3 cycles after the decision: three
+        # The first datum is in dq_i CAS latency + 3 cycles or more after the decision: three
         # registers on the way, one back, the chip's clock ahead of ours. The word is 4 later; three
         # registers more, because the pads lie far from here.
         # The flag that goes with it is a register too, hence one cycle less.
