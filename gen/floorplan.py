@@ -35,14 +35,14 @@ SITES = {"--85k": [(x, y, f"X{x}/Y{y}/EBR{k % 4}") for y in (22, 46, 70, 82)
 """Sites of the DP16KD by nextpnr's device option: column, row (tiles) and name in its chip
 database; of the only device so far on which a design was short of wire."""
 
-ADDRESS_BLOCKS = 6
-"""A net that goes to so many block RAMs is an address, or an enable, of one memory."""
-
 ADDRESS_PULL = 5.0
-"""How much stronger the spring of an address is: its wire is a tree, longer than its span."""
+"""How much stronger the spring of an address or an enable is: the wire of a large memory's is a
+tree, longer than its span, and a small one lies within the logic of its unit."""
 
 SHARED_BY_ALL = 2000
 """Nets with more pins are everywhere: clocks, enables of the whole chip."""
+
+_ADDRESSES = ("ADA", "ADB", "CEA", "CEB", "WEA", "WEB")
 
 _CLOCKS = {"CLK", "CLKA", "CLKB", "WCK", "CLKOP", "CLKI"}
 
@@ -94,16 +94,19 @@ class _Springs:
         index = {name: number for number, name in enumerate(cells)}
         is_block = {index[name] for name in blocks}
         pins = defaultdict(set)
+        addresses = set()
         for name, cell in cells.items():
             for port, bits in cell["connections"].items():
                 if port not in _CLOCKS:
                     for bit in bits:
                         if not isinstance(bit, str):
                             pins[bit].add(index[name])
-        nets = [sorted(net) for net in pins.values() if 2 <= len(net) <= SHARED_BY_ALL]
+                            if cell["type"] == "DP16KD" and port.startswith(_ADDRESSES):
+                                addresses.add(bit)
+        nets = [(bit, sorted(net)) for bit, net in pins.items() if 2 <= len(net) <= SHARED_BY_ALL]
         heads, tails, owners, strength = [], [], [], []
         nodes = len(cells)
-        for number, net in enumerate(nets):
+        for number, (bit, net) in enumerate(nets):
             if len(net) == 2:
                 heads.append(net[0])
                 tails.append(net[1])
@@ -111,7 +114,7 @@ class _Springs:
                 strength.append(1.0)
                 continue
             pull = len(net) / (len(net) - 1)
-            if sum(cell in is_block for cell in net) >= ADDRESS_BLOCKS:
+            if bit in addresses:
                 pull *= ADDRESS_PULL
             heads += net
             tails += [nodes] * len(net)

@@ -10,6 +10,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.cobs import CobsDecoder, CobsEncoder
+from hw.skid_buffer import SkidBuffer
 
 
 __all__ = ["FrameWord", "FrameReceiver", "FrameTransmitter"]
@@ -162,21 +163,24 @@ class FrameTransmitter(wiring.Component):
         m.submodules.crc = crc = CRC32_ISO_HDLC(data_width=8).create()
         m.submodules.encoder = encoder = CobsEncoder()
         wiring.connect(m, encoder.o, wiring.flipped(self.o))
+        # The encoder lies at its block RAM, the rest where the answers come from.
+        m.submodules.stage = stage = SkidBuffer(encoder.i.payload.shape())
+        wiring.connect(m, stage.o, encoder.i)
 
         word = Signal(64)
         last = Signal()
         left = Signal(3)
-        token = encoder.i.p
-        sent = encoder.i.ready
+        token = stage.i.p
+        sent = stage.i.ready
         m.d.comb += [
             token.byte.eq(word[:8]),
             crc.data.eq(word[:8]),
         ]
-        with m.If(encoder.i.valid & sent):
+        with m.If(stage.i.valid & sent):
             m.d.sync += word.eq(word >> 8)
             m.d.sync += left.eq(left - 1)
         with m.FSM(name="send") as fsm:
-            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE") | encoder.busy)
+            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE") | stage.o.valid | encoder.busy)
             with m.State("IDLE"):
                 m.d.comb += crc.start.eq(1)
                 with m.If(self.i.valid):
@@ -191,7 +195,7 @@ class FrameTransmitter(wiring.Component):
                 with m.If(self.i.valid):
                     m.next = "BYTES"
             with m.State("BYTES"):
-                m.d.comb += encoder.i.valid.eq(1)
+                m.d.comb += stage.i.valid.eq(1)
                 m.d.comb += crc.valid.eq(sent)
                 with m.If(sent & (left == 0)):
                     m.next = "WORD"
@@ -201,12 +205,12 @@ class FrameTransmitter(wiring.Component):
                 m.d.sync += left.eq(3)
                 m.next = "CRC_BYTES"
             with m.State("CRC_BYTES"):
-                m.d.comb += encoder.i.valid.eq(1)
+                m.d.comb += stage.i.valid.eq(1)
                 m.d.comb += token.byte.eq(crc.crc.word_select(~left[:2], 8))
                 with m.If(sent & (left == 0)):
                     m.next = "END"
             with m.State("END"):
-                m.d.comb += encoder.i.valid.eq(1)
+                m.d.comb += stage.i.valid.eq(1)
                 m.d.comb += token.end.eq(1)
                 with m.If(sent):
                     m.next = "IDLE"

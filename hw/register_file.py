@@ -85,8 +85,9 @@ class RegisterFile(wiring.Component):
 
         run = Signal(8)
         m.d.sync += self.start.eq(0)
-        dropped = Signal()                 # the counter lies far from the receiver
-        m.d.sync += [dropped.eq(self.link_error), self.link_errors.eq(self.link_errors + dropped)]
+        dropped = Signal(2)                # the counter lies far from the receiver
+        m.d.sync += [dropped.eq(Cat(self.link_error, dropped)),
+                     self.link_errors.eq(self.link_errors + dropped[1])]
         with m.If(self.bus.write):
             with m.Switch(self.bus.address):
                 for register in CONTROL_BITS:

@@ -1,7 +1,7 @@
 """Board shell: UART link, registers, core and memory."""
 
 from amaranth import *
-from amaranth.lib import fifo, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.command import CommandProcessor
@@ -9,6 +9,7 @@ from hw.frame import FrameReceiver, FrameTransmitter, FrameWord
 from hw.port import Memory
 from hw.register import config_digest, CONTROL_BITS, Counter, MemoryFault
 from hw.register_file import RegisterFile
+from hw.skid_buffer import SkidBuffer
 from hw.uart import UartReceiver, UartTransmitter
 
 
@@ -65,17 +66,12 @@ class Link(wiring.Component):
         m.submodules.commands = commands = CommandProcessor()
         m.submodules.registers = registers = self._registers
         wiring.connect(m, receiver.o, frames_in.i)
-        # Queues of two on both sides of the commands: these blocks are far apart on the chip.
-        width = Shape.cast(FrameWord).width
+        # Registers on both sides of the commands: these blocks are far apart on the chip.
         for name, source, sink in (("requests", frames_in.o, commands.i),
                                    ("answers", commands.o, frames_out.i)):
-            m.submodules[name] = queue = fifo.SyncFIFO(width=width, depth=2)
-            m.d.comb += [
-                queue.w_data.eq(source.payload), queue.w_en.eq(source.valid),
-                source.ready.eq(queue.w_rdy),
-                Value.cast(sink.payload).eq(queue.r_data), sink.valid.eq(queue.r_rdy),
-                queue.r_en.eq(sink.ready),
-            ]
+            m.submodules[name] = stage = SkidBuffer(FrameWord)
+            wiring.connect(m, source, stage.i)
+            wiring.connect(m, stage.o, sink)
         wiring.connect(m, frames_out.o, transmitter.i)
         wiring.connect(m, commands.registers, registers.bus)
         wiring.connect(m, commands.memory, wiring.flipped(self.memory))

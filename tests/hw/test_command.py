@@ -138,6 +138,8 @@ def test_start_once_per_value():
             assert not ctx.get(dut.start)
         ctx.set(dut.link_error, 1)
         await ctx.tick().repeat(3)
+        ctx.set(dut.link_error, 0)
+        await ctx.tick().repeat(5)
         assert ctx.get(dut.link_errors) == 3
 
     simulate(dut, drive)
