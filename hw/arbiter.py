@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
 from hw.port import Memory, MemoryCommand
+from hw.skid_buffer import SkidBuffer
 
 
 __all__ = ["MemoryArbiter"]
@@ -87,8 +88,8 @@ class MemoryArbiter(wiring.Component):
         m.submodules.r_queue = r_queue = fifo.SyncFIFOBuffered(width=64, depth=3)
         wiring.connect(m, wiring.flipped(self.memory.r_data), r_queue.w_stream)
 
-        m.submodules.w_queue = w_queue = fifo.SyncFIFO(width=64, depth=2)
-        wiring.connect(m, w_queue.r_stream, wiring.flipped(self.memory.w_data))
+        m.submodules.w_queue = w_queue = SkidBuffer(MEMORY_BITS)
+        wiring.connect(m, w_queue.o, wiring.flipped(self.memory.w_data))
 
         for queue, is_read in ((reads, True), (writes, False)):
             current = Signal(owner, name="reading" if is_read else "writing")
@@ -106,7 +107,7 @@ class MemoryArbiter(wiring.Component):
                     transfer.eq(source.valid & source.ready),
                 ]
             else:
-                sink = w_queue.w_stream
+                sink = w_queue.i
                 words = C(0, MEMORY_BITS)
                 for index, client in enumerate(self.client):
                     m.d.comb += client.w_data.ready.eq(sink.ready & select[index])

@@ -83,8 +83,9 @@ class TileConstants(wiring.Component):
         high_en = Signal(lanes)
         load_address = Signal(range(self._groups * _TILES))
         last = Signal()
-        m.d.comb += self.constants.ready.eq(tiles != _TILES)
+        tiles_next = tiles + last - self.release
         m.d.sync += [
+            self.constants.ready.eq(tiles_next != _TILES),
             low_en.eq(0),
             high_en.eq(0),
             word.eq(self.constants.payload),
@@ -104,7 +105,7 @@ class TileConstants(wiring.Component):
                         m.d.sync += [load_group.eq(0), load_slot.eq(~load_slot)]
 
         slot = Signal()
-        m.d.sync += tiles.eq(tiles + last - self.release)
+        m.d.sync += tiles.eq(tiles_next)
         with m.If(self.release):
             m.d.sync += slot.eq(~slot)
 

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.command import CommandProcessor
+from hw.config import MEMORY_BITS
 from hw.frame import FrameReceiver, FrameTransmitter, FrameWord
 from hw.port import Memory
 from hw.register import config_digest, CONTROL_BITS, Counter, MemoryFault
@@ -66,15 +67,22 @@ class Link(wiring.Component):
         m.submodules.commands = commands = CommandProcessor()
         m.submodules.registers = registers = self._registers
         wiring.connect(m, receiver.o, frames_in.i)
-        # Registers on both sides of the commands: these blocks are far apart on the chip.
-        for name, source, sink in (("requests", frames_in.o, commands.i),
-                                   ("answers", commands.o, frames_out.i)):
-            m.submodules[name] = stage = SkidBuffer(FrameWord)
-            wiring.connect(m, source, stage.i)
-            wiring.connect(m, stage.o, sink)
+        # Registers on all sides of the commands: these blocks are far apart on the chip, the frames
+        # at the pins, the commands at the core.
+        memory = commands.memory
+        for name, shape, count, source, sink in (
+                ("requests", FrameWord, 2, frames_in.o, commands.i),
+                ("answers", FrameWord, 2, commands.o, frames_out.i),
+                ("written", MEMORY_BITS, 1, memory.w_data, wiring.flipped(self.memory.w_data))):
+            for place in range(count):
+                m.submodules[f"{name}_{place}"] = stage = SkidBuffer(shape)
+                wiring.connect(m, source, stage.i)
+                source = stage.o
+            wiring.connect(m, source, sink)
+        wiring.connect(m, memory.commands, wiring.flipped(self.memory.commands))
+        wiring.connect(m, wiring.flipped(self.memory.r_data), memory.r_data)
         wiring.connect(m, frames_out.o, transmitter.i)
         wiring.connect(m, commands.registers, registers.bus)
-        wiring.connect(m, commands.memory, wiring.flipped(self.memory))
         m.d.comb += [
             receiver.rx.eq(self.rx),
             self.tx.eq(transmitter.tx),
@@ -175,9 +183,10 @@ class Shell(wiring.Component):
             name = register.name.lower()
             m.d.comb += getattr(core, name).eq(getattr(link, name))
 
-        errors = Signal()
-        m.d.sync += errors.eq((core.counters[Counter.ERRORS] != 0) | memory_fault)
-        m.d.comb += self.leds.eq(Cat(core.busy, link.busy, link.link_errors != 0, errors,
+        errors, link_busy, link_errors = Signal(), Signal(), Signal()
+        m.d.sync += [errors.eq((core.counters[Counter.ERRORS] != 0) | memory_fault),
+                     link_busy.eq(link.busy), link_errors.eq(link.link_errors != 0)]
+        m.d.comb += self.leds.eq(Cat(core.busy, link_busy, link_errors, errors,
                                      core.counters[Counter.IMAGES][:3], C(1, 1)))
 
         return m
