@@ -40,12 +40,14 @@ OnProgress = Callable[[str], None]
 CROWDED = 0.55
 """Part of a chip's LUTs above which placement and routing are known to take long, or to fail."""
 
-ROUTER_SETTINGS = {"router": "router2", "router2/currCongWeightMult": "8.0",
-                   "router2/bbMargin/x": "6", "router2/bbMargin/y": "6"}
+ROUTER_SETTINGS = {"router": "router2", "router2/currCongWeightMult": "2.0",
+                   "router2/histCongWeight": "0.4", "router2/bbMargin/x": "10",
+                   "router2/bbMargin/y": "10"}
 """Settings of nextpnr for a crowded chip, mostly without an option; the netlist's ``settings``.
 router2 negotiates for wires; router1, the default, gives a faster clock where there is room, and
-does not end where there is little. What an overused wire costs grows by 8 from one pass to the
-next, and nets may leave their bounding box by 6 tiles, instead of 2 and 3 (docs/decisions/0007)."""
+does not end where there is little. Nets may leave their bounding box by 10 tiles instead of 3; what
+an overused wire costs grows as it does without a setting, what it has cost before by less, or nets
+go far out of each other's way and take more wire than there is (docs/decisions/0007)."""
 
 RESOURCES = {"TRELLIS_COMB": "comb", "TRELLIS_FF": "ff", "DP16KD": "ebr", "MULT18X18D": "dsp"}
 """nextpnr's names of what a board has a budget of."""
@@ -127,7 +129,7 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
                options: Sequence[str] = (), on_progress: OnProgress | None = None,
                force: bool = False) -> StepResult:
     """Run yosys on ``top.il`` and improve its netlist (:mod:`gen.netlist`); where it crowds the
-    chip, its block RAMs get their sites, too (:mod:`gen.floorplan`), and nextpnr another router.
+    chip, it gets ``ROUTER_SETTINGS``, too.
 
     ``data["cells"]`` counts the cells of each type, ``data["absorbed_ff"]``,
     ``data["constant_ff"]`` and ``data["absorbed_lut"]`` the flip-flops and look-up tables that the
@@ -167,10 +169,7 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
                             ("LUT4", ("absorbed_lut",))):
             cells[kind] = cells.get(kind, 0) - sum(fewer[name] for name in names)
         if _comb(cells) > board.comb * CROWDED:
-            if on_progress:
-                on_progress("sites of the block RAMs")
             mapped["modules"]["top"]["settings"] = ROUTER_SETTINGS
-            floorplan.place_block_rams(mapped, floorplan.SITES.get(board.device_option, ()))
         (place / "top.json").write_text(json.dumps(mapped))
         # With what follows yosys.
         seconds = round(time.monotonic() - started, 3)
@@ -179,8 +178,7 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
     result = run_step(
         "synth", folder, inputs={"top.il": folder / "top.il"},
         depends={"tool": toolchain.yosys.identity, "script": script,
-                 "netlist": digest_file(Path(netlist.__file__)), "settings": ROUTER_SETTINGS,
-                 "floorplan": digest_file(Path(floorplan.__file__))},
+                 "netlist": digest_file(Path(netlist.__file__)), "settings": ROUTER_SETTINGS},
         outputs=["top.ys", "top.json", "synth.stat.json", "synth.log"], work=work, force=force)
     _check_cells(board, result.data["cells"])
     return result
@@ -282,23 +280,62 @@ def _check_utilization(board: BoardSpec, log_path: Path) -> None:
                              hint="take a larger board or a smaller configuration")
 
 
+def _derived_constraints(log_text: str) -> str:
+    """Clock constraints that nextpnr derived when it packed, as lines of an LPF.
+
+    A design read back from its JSON has lost them. Nets that became global have another name.
+    """
+    found = re.findall(r"Derived frequency constraint of ([0-9.]+) MHz for net (\S+)", log_text)
+    return "".join(f'\nFREQUENCY NET "{prefix}{net}" {mhz} MHZ;'
+                   for mhz, net in found for prefix in ("", "$glbnet$")) + "\n"
+
+
 def _route_seed(board: BoardSpec, folder: Path, toolchain: Toolchain, seed: int, *,
                 options: Sequence[str], timeout_s: float | None, on_progress: OnProgress | None,
                 force: bool, stop: threading.Event) -> StepResult:
-    """Place and route with one seed; a design that is too slow is a result, not an error."""
+    """Place and route with one seed; a design that is too slow is a result, not an error.
+
+    On a crowded chip the seed also is that of the block RAMs' sites, nothing but wire counts, and
+    a first placement tells where tables must be left free (:mod:`gen.floorplan`).
+    """
     name = f"route-{seed}"
-    arguments = [board.device_option, "--package", board.package, "--speed", board.speed,
-                 "--json", "top.json", "--lpf", "top.lpf", "--textcfg", f"{name}.config",
-                 "--report", f"{name}.json", "--seed", str(seed),
-                 # The electrostatic placer: a fifth less wire than the default one, without which
-                 # designs of this size do not route (docs/decisions/0007).
-                 "--placer", "static", *options]
+    device = [board.device_option, "--package", board.package, "--speed", board.speed,
+              "--seed", str(seed)]
+    # The electrostatic placer: a fifth less wire than the default one, without which designs of
+    # this size do not route (docs/decisions/0007).
+    placer = ["--placer", "static", "--lpf", "top.lpf"]
+    draft = ["--json", "draft.json", "--no-tmdriv", "--no-route", "--write", "placed.json"]
+    products = ["--textcfg", f"{name}.config", "--report", f"{name}.json", *options]
 
     def work(place: Path) -> dict:
+        started = time.monotonic()
         log_path = place / f"{name}.log"
-        usage = run_tool([*toolchain.nextpnr.command, *arguments], folder=place,
-                         name="nextpnr-ecp5", log_path=log_path, on_progress=on_progress,
-                         timeout_s=timeout_s, check=False, stop=stop)
+        runs = []
+
+        def nextpnr(*arguments: str, check: bool = True) -> Usage:
+            runs.append(run_tool(
+                [*toolchain.nextpnr.command, *device, *arguments], folder=place, check=check,
+                name="nextpnr-ecp5", log_path=log_path, on_progress=on_progress,
+                timeout_s=timeout_s, stop=stop))
+            return runs[-1]
+
+        mapped = json.loads((place / "top.json").read_text())
+        if "settings" in mapped["modules"]["top"]:
+            if on_progress:
+                on_progress("sites of the block RAMs")
+            sites = floorplan.SITES.get(board.device_option, ())
+            floorplan.place_block_rams(mapped, sites, seed=seed)
+            (place / "draft.json").write_text(json.dumps(mapped))
+            nextpnr(*placer, *draft)
+            floorplan.thin_out(mapped, json.loads((place / "placed.json").read_text()))
+            (place / "draft.json").write_text(json.dumps(mapped))
+            nextpnr(*placer, *draft)
+            (place / "route.lpf").write_text(
+                (place / "top.lpf").read_text() + _derived_constraints(log_path.read_text()))
+            usage = nextpnr("--json", "placed.json", "--no-place", "--lpf", "route.lpf", *products,
+                            check=False)
+        else:
+            usage = nextpnr("--json", "top.json", *placer, *products, check=False)
         report_path = place / f"{name}.json"
         clocks = _clocks(json.loads(report_path.read_text())) if report_path.is_file() else {}
         # A missed constraint also ends with 1, but only after everything has been written.
@@ -307,11 +344,15 @@ def _route_seed(board: BoardSpec, folder: Path, toolchain: Toolchain, seed: int,
             _check_utilization(board, log_path)
             raise ToolFailed(f"nextpnr-ecp5 (seed {seed}) ended with exit code "
                              f"{usage.exit_code}", log=log_path)
-        return _used(usage) | {"clocks": clocks}
+        return {"seconds": round(time.monotonic() - started, 3),
+                "cpu_seconds": round(sum(run.cpu_seconds for run in runs), 3),
+                "peak_mb": max(run.peak_mb for run in runs), "clocks": clocks}
 
     return run_step(
         name, folder, inputs={key: folder / key for key in ("top.json", "top.lpf")},
-        depends={"tool": toolchain.nextpnr.identity, "arguments": arguments},
+        depends={"tool": toolchain.nextpnr.identity,
+                 "arguments": [*device, *placer, *draft, *products],
+                 "floorplan": digest_file(Path(floorplan.__file__))},
         outputs=[f"{name}.config", f"{name}.json", f"{name}.log"], work=work, force=force)
 
 
