@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 from amaranth import *
 from amaranth.back import rtlil
@@ -82,7 +83,7 @@ def folder(tmp_path):
     path.mkdir()
     (path / "top.il").write_text("module \\top\nend\n")
     (path / "top.lpf").write_text("")
-    (path / "top.json").write_text("netlist")
+    (path / "top.json").write_text(json.dumps(EMPTY))
     return path
 
 
@@ -216,8 +217,43 @@ def test_netlist_does_not_fit(fake, folder, cells, text):
 
 def test_crowded_chip_is_warned_of(fake, folder, caplog):
     synthesis.synthesize(BOARD, folder, fake(cells={"LUT4": 20000}))
-    assert ("20000 of 24288 LUTs: placement and routing often take long above 65 %"
+    assert ("20000 of 24288 LUTs: placement and routing often take long above 55 %"
             in caplog.text)
+
+
+CROWDED_NEXTPNR = """
+echo "$*" >> "$RUNS"
+while [ $# -gt 0 ]; do
+  case $1 in --write) placed=$2;; --textcfg) config=$2;; --report) report=$2;; --lpf) lpf=$2;; esac
+  shift
+done
+if [ "$placed" ]; then
+  echo "Info:     Derived frequency constraint of 80.0 MHz for net clk"
+  echo '{"modules": {"top": {"cells": {"t": {"type": "TRELLIS_COMB", "connections": {},
+         "attributes": {"NEXTPNR_BEL": "X3/Y4/SLICEA.K0"}}}}}}' > $placed
+else
+  cp $lpf $config
+  echo '{"fmax": {"clk": {"achieved": 81, "constraint": 80}}, "utilization": {}}' > $report
+fi
+"""
+
+
+def test_crowded_chip_is_placed_twice(fake, folder):
+    """A draft, the placement, and the routing of what it wrote, with its clocks' constraints."""
+    netlist = {"modules": {"top": {**EMPTY["modules"]["top"],
+                                   "settings": synthesis.ROUTER_SETTINGS}}}
+    (folder / "top.json").write_text(json.dumps(netlist))
+    (folder / "top.lpf").write_text("LOCATE;\n")
+    tools = fake()
+    Path(tools.nextpnr.command[0]).write_text(f"#!/bin/sh\n{CROWDED_NEXTPNR}")
+    routed = synthesis.route(BOARD, folder, tools, seeds=[7])
+    draft, place, route = runs(folder)
+    assert draft == place and "--no-tmdriv --no-route --write placed.json" in draft
+    assert "--seed 7" in route and "--json placed.json --no-place --lpf route.lpf" in route
+    assert routed.config.read_text() == (
+        'LOCATE;\n\nFREQUENCY NET "clk" 80.0 MHZ;\nFREQUENCY NET "$glbnet$clk" 80.0 MHZ;\n')
+    assert synthesis.route(BOARD, folder, tools, seeds=[7]).reused
+    assert len(runs(folder)) == 3
 
 
 def test_yosys_fails(fake, folder):
