@@ -150,6 +150,6 @@ def test_thin_out_with_room():
     """Nothing is added where wires have room."""
     placed = crowded_placement()
     for cell in placed["modules"]["top"]["cells"].values():
-        cell["connections"] = {pin: nets[::20] for pin, nets in cell["connections"].items()}
+        cell["connections"] = {pin: nets[::30] for pin, nets in cell["connections"].items()}
     netlist = {"modules": {"top": {"cells": {}}}}
     assert thin_out(netlist, placed) == 0 and not netlist["modules"]["top"]["cells"]
