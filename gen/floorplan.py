@@ -8,7 +8,7 @@ from the netlist alone:
 1. Wires are springs: a net of two pins is one, a net of more a star. Everything but the block RAMs
    goes where the springs pull it, so the energy of a choice of sites is a quadratic form of their
    coordinates: ``x S x + y S y``, S the Schur complement of the netlist's Laplacian.
-2. Simulated annealing swaps sites to make it small, several times; the best is kept.
+2. Simulated annealing makes it small.
 3. Once more with springs divided by their lengths, so that the energy is about the wirelength.
 
 Nothing else gets a site. But nextpnr spreads logic evenly, not wires: where many pass, the router
@@ -22,7 +22,6 @@ Measured on the 64x64 core: docs/decisions/0007.
 from collections import defaultdict
 from collections.abc import Sequence
 import math
-import random
 import re
 
 import numpy as np
@@ -56,7 +55,7 @@ _ADDRESSES = ("ADA", "ADB", "CEA", "CEB", "WEA", "WEB")
 
 _CLOCKS = {"CLK", "CLKA", "CLKB", "WCK", "CLKOP", "CLKI"}
 
-_STEPS, _TRIES = 1_000_000, (4, 1)
+_STEPS = 1_000_000
 
 
 def place_block_rams(netlist: dict, sites: Sequence[tuple[int, int, str]], *, seed: int = 1) -> int:
@@ -83,19 +82,14 @@ def place_block_rams(netlist: dict, sites: Sequence[tuple[int, int, str]], *, se
         return 0
     springs = _Springs(cells, blocks)
     places = np.array([site[:2] for site in sites], float)
-    rng = random.Random(seed)
-    chosen = rng.sample(range(len(sites)), len(blocks))
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(sites))[:len(blocks)]
     strength = springs.strength
-    for tries, start in zip(_TRIES, (200, 2000), strict=True):
+    # Five per cent of energy are ten per cent of wire: many steps, and not too cold too soon.
+    for start in (200, 2000):
         schur, settle = springs.reduce(strength)
-
-        def energy(sites, schur=schur):
-            return abs((places[sites] * (schur @ places[sites])).sum())
-
-        # One try ends 5 % above another, and 10 % more wire follow from that.
-        hot = energy(chosen)
-        chosen = min((_anneal(schur, places, chosen, _STEPS, hot / start, hot / 2e6, rng)
-                      for _ in range(tries)), key=energy)
+        energy = abs((places[chosen] * (schur @ places[chosen])).sum())
+        chosen = _anneal(schur, places, chosen, _STEPS, energy / start, energy / 5e5, rng)
         # Springs of the length that they have now: strength / length makes |d| of d**2.
         strength = springs.strength / (springs.spans(settle(places[chosen])) + 3.0)
     for name, site in zip(blocks, chosen, strict=True):
@@ -271,36 +265,34 @@ def _solve(matrix, right, *, tolerance, most=400):
 
 
 def _anneal(schur, places, chosen, steps, hot, cold, rng):
-    """Sites for the blocks with little energy, by moves to free sites and swaps."""
-    chosen = list(chosen)
-    owner = [-1] * len(places)
-    for block, site in enumerate(chosen):
-        owner[site] = block
-    force = schur @ places[chosen]
-    stiffness = schur.diagonal()
-    for step in range(steps):
+    """Sites for the blocks with little energy.
+
+    A step draws a site for one block from all of them, by the energy that the move, or the swap
+    with the block there, would have (heat bath).
+    """
+    chosen = np.array(chosen)
+    nobody = len(chosen)
+    owner = np.full(len(places), nobody)
+    owner[chosen] = np.arange(nobody)
+    # One more row for nobody, who pulls nothing.
+    force = np.vstack([schur @ places[chosen], np.zeros(2)])
+    padded = np.pad(schur, (0, 1))
+    stiffness = padded.diagonal().copy()
+    for step, block in enumerate(rng.integers(nobody, size=steps)):
         temperature = hot * (cold / hot) ** (step / steps)
-        block, site = rng.randrange(len(chosen)), rng.randrange(len(places))
         here = chosen[block]
+        moves = places - places[here]
+        change = (2 * (moves * (force[block] - force[owner])).sum(axis=1)
+                  + (moves * moves).sum(axis=1)
+                  * (stiffness[block] + stiffness[owner] - 2 * padded[block, owner]))
+        change[here] = 0
+        site = int(np.argmin(change - temperature * rng.gumbel(size=len(places))))
         if site == here:
             continue
         other = owner[site]
-        dx, dy = places[site] - places[here]
-        square = dx * dx + dy * dy
-        if other < 0:
-            change = (2 * (dx * force[block, 0] + dy * force[block, 1])
-                      + square * stiffness[block])
-        else:
-            change = (2 * (dx * (force[block, 0] - force[other, 0])
-                           + dy * (force[block, 1] - force[other, 1]))
-                      + square * (stiffness[block] + stiffness[other]
-                                  - 2 * schur[block, other]))
-        if change > 0 and rng.random() >= math.exp(-change / temperature):
-            continue
-        column = schur[:, block] if other < 0 else schur[:, block] - schur[:, other]
-        force[:, 0] += dx * column
-        force[:, 1] += dy * column
+        force += np.outer(padded[:, block] - padded[:, other], moves[site])
+        force[nobody] = 0
         chosen[block], owner[site], owner[here] = site, block, other
-        if other >= 0:
+        if other != nobody:
             chosen[other] = here
     return chosen
