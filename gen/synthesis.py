@@ -128,8 +128,8 @@ def _used(usage: Usage) -> dict[str, float]:
 def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
                options: Sequence[str] = (), on_progress: OnProgress | None = None,
                force: bool = False) -> StepResult:
-    """Run yosys on ``top.il`` and improve its netlist (:mod:`gen.netlist`); where it crowds the
-    chip, it gets ``ROUTER_SETTINGS``, too.
+    """Run yosys on ``top.il`` and improve its netlist (:mod:`gen.netlist`); where it crowds an
+    LFE5U-85F, it gets ``ROUTER_SETTINGS``, too, by which :func:`route` knows.
 
     ``data["cells"]`` counts the cells of each type, ``data["absorbed_ff"]``,
     ``data["constant_ff"]`` and ``data["absorbed_lut"]`` the flip-flops and look-up tables that the
@@ -168,7 +168,8 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
         for kind, names in (("TRELLIS_FF", ("absorbed_ff", "constant_ff")),
                             ("LUT4", ("absorbed_lut",))):
             cells[kind] = cells.get(kind, 0) - sum(fewer[name] for name in names)
-        if _comb(cells) > board.comb * CROWDED:
+        # What helps there is measured on this device only, and costs clock where it is not needed.
+        if _comb(cells) > board.comb * CROWDED and board.device_option in floorplan.SITES:
             mapped["modules"]["top"]["settings"] = ROUTER_SETTINGS
         (place / "top.json").write_text(json.dumps(mapped))
         # With what follows yosys.
@@ -323,8 +324,7 @@ def _route_seed(board: BoardSpec, folder: Path, toolchain: Toolchain, seed: int,
         if "settings" in mapped["modules"]["top"]:
             if on_progress:
                 on_progress("sites of the block RAMs")
-            sites = floorplan.SITES.get(board.device_option, ())
-            floorplan.place_block_rams(mapped, sites, seed=seed)
+            floorplan.place_block_rams(mapped, floorplan.SITES[board.device_option], seed=seed)
             (place / "draft.json").write_text(json.dumps(mapped))
             nextpnr(*placer, *draft)
             floorplan.thin_out(mapped, json.loads((place / "placed.json").read_text()))

@@ -238,21 +238,30 @@ fi
 """
 
 
+@pytest.mark.parametrize("name, luts, settings", [
+    ("ulx3s-85f", 50_000, synthesis.ROUTER_SETTINGS), ("ulx3s-85f", 40_000, None),
+    ("ulx3s-12f", 20_000, None)])
+def test_settings_of_a_crowded_chip(fake, folder, name, luts, settings):
+    result = synthesis.synthesize(find_board(name), folder, fake(cells={"LUT4": luts}))
+    netlist = json.loads(result.outputs["top.json"].read_text())
+    assert netlist["modules"]["top"].get("settings") == settings
+
+
 def test_crowded_chip_is_placed_twice(fake, folder):
     """A draft, the placement, and the routing of what it wrote, with its clocks' constraints."""
     netlist = {"modules": {"top": {**EMPTY["modules"]["top"],
                                    "settings": synthesis.ROUTER_SETTINGS}}}
     (folder / "top.json").write_text(json.dumps(netlist))
     (folder / "top.lpf").write_text("LOCATE;\n")
-    tools = fake()
+    tools, board = fake(), find_board("ulx3s-85f")
     Path(tools.nextpnr.command[0]).write_text(f"#!/bin/sh\n{CROWDED_NEXTPNR}")
-    routed = synthesis.route(BOARD, folder, tools, seeds=[7])
+    routed = synthesis.route(board, folder, tools, seeds=[7])
     draft, place, route = runs(folder)
     assert draft == place and "--no-tmdriv --no-route --write placed.json" in draft
     assert "--seed 7" in route and "--json placed.json --no-place --lpf route.lpf" in route
     assert routed.config.read_text() == (
         'LOCATE;\n\nFREQUENCY NET "clk" 80.0 MHZ;\nFREQUENCY NET "$glbnet$clk" 80.0 MHZ;\n')
-    assert synthesis.route(BOARD, folder, tools, seeds=[7]).reused
+    assert synthesis.route(board, folder, tools, seeds=[7]).reused
     assert len(runs(folder)) == 3
 
 
