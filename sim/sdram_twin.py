@@ -72,7 +72,7 @@ class SdramTwin(wiring.Component):
     def latency(self):
         """Least cycles of ``sync`` from a read command to its first word: the way through both
         queues, and through scheduler, pins and chip."""
-        there = 15 + self._config.cas_latency + BEATS
+        there = 17 + self._config.cas_latency + BEATS
         return 3 + round(there * self._sync_hz / self._config.clock_hz)
 
     def elaborate(self, platform):
