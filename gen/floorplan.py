@@ -47,7 +47,7 @@ tree, longer than its span, and a small one lies within the logic of its unit.""
 SHARED_BY_ALL = 2000
 """Nets with more pins are everywhere: clocks, enables of the whole chip."""
 
-DEMAND, FREE_PER_DEMAND, MOST_FREE = 80.0, 0.15, 3.5
+DEMAND, FREE_PER_DEMAND, MOST_FREE = 80.0, 0.05, 2.4
 """Wire of a tile from which on tables are left free, how many for each tile of wire more, and at
 most, of the eight of a tile."""
 

@@ -139,7 +139,7 @@ def test_thin_out():
     # Most of them in the middle of the square, none far from it.
     assert abs(tiles.mean(axis=0) - (39.5, 29.5)).max() < 1
     assert tiles.min(axis=0).min() > 15 and tiles.max(axis=0).max() < 55
-    assert np.unique(tiles, axis=0, return_counts=True)[1].max() == 4
+    assert np.unique(tiles, axis=0, return_counts=True)[1].max() == 3
     again = {"modules": {"top": {"cells": {}}}}
     thin_out(again, crowded_placement())
     assert again == netlist
