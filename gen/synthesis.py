@@ -313,12 +313,25 @@ def _route_seed(board: BoardSpec, folder: Path, toolchain: Toolchain, seed: int,
         log_path = place / f"{name}.log"
         runs = []
 
-        def nextpnr(*arguments: str, check: bool = True) -> Usage:
+        def nextpnr(*arguments: str, too_slow: Callable[[], bool] = lambda: False) -> None:
             runs.append(run_tool(
-                [*toolchain.nextpnr.command, *device, *arguments], folder=place, check=check,
+                [*toolchain.nextpnr.command, *device, *arguments], folder=place, check=False,
                 name="nextpnr-ecp5", log_path=log_path, on_progress=on_progress,
                 timeout_s=timeout_s, stop=stop))
-            return runs[-1]
+            code = runs[-1].exit_code
+            if code != 0 and not (code == 1 and too_slow()):
+                _check_utilization(board, log_path)
+                raise ToolFailed(f"nextpnr-ecp5 (seed {seed}) ended with exit code {code}",
+                                 log=log_path)
+
+        def clocks() -> dict:
+            path = place / f"{name}.json"
+            return _clocks(json.loads(path.read_text())) if path.is_file() else {}
+
+        def missed() -> bool:
+            # A missed constraint also ends with 1, but only after everything has been written.
+            found = clocks()
+            return bool(found) and _margin(found) < 1 and (place / f"{name}.config").is_file()
 
         mapped = json.loads((place / "top.json").read_text())
         if "settings" in mapped["modules"]["top"]:
@@ -332,21 +345,13 @@ def _route_seed(board: BoardSpec, folder: Path, toolchain: Toolchain, seed: int,
             nextpnr(*placer, *draft)
             (place / "route.lpf").write_text(
                 (place / "top.lpf").read_text() + _derived_constraints(log_path.read_text()))
-            usage = nextpnr("--json", "placed.json", "--no-place", "--lpf", "route.lpf", *products,
-                            check=False)
+            nextpnr("--json", "placed.json", "--no-place", "--lpf", "route.lpf", *products,
+                    too_slow=missed)
         else:
-            usage = nextpnr("--json", "top.json", *placer, *products, check=False)
-        report_path = place / f"{name}.json"
-        clocks = _clocks(json.loads(report_path.read_text())) if report_path.is_file() else {}
-        # A missed constraint also ends with 1, but only after everything has been written.
-        missed = clocks and _margin(clocks) < 1 and (place / f"{name}.config").is_file()
-        if usage.exit_code != 0 and not (usage.exit_code == 1 and missed):
-            _check_utilization(board, log_path)
-            raise ToolFailed(f"nextpnr-ecp5 (seed {seed}) ended with exit code "
-                             f"{usage.exit_code}", log=log_path)
+            nextpnr("--json", "top.json", *placer, *products, too_slow=missed)
         return {"seconds": round(time.monotonic() - started, 3),
                 "cpu_seconds": round(sum(run.cpu_seconds for run in runs), 3),
-                "peak_mb": max(run.peak_mb for run in runs), "clocks": clocks}
+                "peak_mb": max(run.peak_mb for run in runs), "clocks": clocks()}
 
     return run_step(
         name, folder, inputs={key: folder / key for key in ("top.json", "top.lpf")},

@@ -150,7 +150,7 @@ class LoadUnit(wiring.Component):
             buffers[destination] = (buffer, per_word, depth)
 
         # Room: words in the buffer plus words asked for must stay within its depth. Compared one
-        # cycle late against the fill of one cycle ago; a buffer only drains meanwhile. A word is
+        # cycle late against the fill of two cycles ago; a buffer only drains meanwhile. A word is
         # off the count of those asked for when it is in the buffer's level, perhaps with others.
         asked = Signal(range(max(d for _, _, d in buffers.values()) + BURST_WORDS + 1))
         entered = Signal(range(max(per_word for _, per_word, _ in buffers.values()) + 1))

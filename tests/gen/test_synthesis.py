@@ -265,6 +265,18 @@ def test_crowded_chip_is_placed_twice(fake, folder):
     assert len(runs(folder)) == 3
 
 
+def test_draft_does_not_fit(fake, folder):
+    """What has no room is named by the first run of nextpnr already."""
+    netlist = {"modules": {"top": {**EMPTY["modules"]["top"],
+                                   "settings": synthesis.ROUTER_SETTINGS}}}
+    (folder / "top.json").write_text(json.dumps(netlist))
+    tools = fake()
+    Path(tools.nextpnr.command[0]).write_text(
+        '#!/bin/sh\necho "Info: TRELLIS_COMB: 90000/ 83640 107%"\nexit 1\n')
+    with pytest.raises(DoesNotFit, match="TRELLIS_COMB of ulx3s-85f: 90000 needed, 83640"):
+        synthesis.route(find_board("ulx3s-85f"), folder, tools)
+
+
 def test_yosys_fails(fake, folder):
     (folder / "top.json").write_text("good")
     with pytest.raises(ToolFailed, match="yosys ended with exit code 5; log: .*synth.failed.log"):
