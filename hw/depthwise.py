@@ -43,7 +43,7 @@ class DepthwiseUnit(wiring.Component):
     plus at most one for each output row and kernel row whose input row lies above the map: the
     sum over the lane groups + 33, of LEVEL + 34.
 
-    Cost, its part of whole netlists (yosys): 3,940 COMB and 5,020 FF with 32 rows, 6,850 and 9,460
+    Cost, its part of whole netlists (yosys): 3,930 COMB and 5,140 FF with 32 rows, 6,870 and 9,600
     with 64.
 
     Parameters
