@@ -1,4 +1,4 @@
-"""Help for the placement of a crowded chip: sites of the block RAMs, and tables left free.
+"""Sites of the block RAMs, before anything else of a crowded chip is placed.
 
 nextpnr's electrostatic placer moves the block RAMs to their few rows late, by the shortest way,
 when the logic around them has its place: that costs a third of the wire it had then, and leaves the
@@ -11,24 +11,17 @@ from the netlist alone:
 2. Simulated annealing makes it small.
 3. Once more with springs divided by their lengths, so that the energy is about the wirelength.
 
-Nothing else gets a site. But nextpnr spreads logic evenly, not wires: where many pass, the router
-does not come to an end while a third of the chip's wires stay unused. :func:`thin_out` looks at a
-first placement and puts tables of no use where wires crowd, so that the second one puts fewer of
-those in use there.
-
-Measured on the 64x64 core: docs/decisions/0007.
+Nothing else gets a site. Measured on the 64x64 core: docs/decisions/0007.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
-import math
-import re
 
 import numpy as np
-from scipy import ndimage, sparse
+from scipy import sparse
 
 
-__all__ = ["SITES", "place_block_rams", "thin_out"]
+__all__ = ["SITES", "place_block_rams"]
 
 
 _COLUMNS = (4, 6, 8, 10, 13, 15, 17, 19, 22, 24, 26, 28, 31, 33, 35, 37, 40, 42, 44, 46, 49, 51, 53,
@@ -46,10 +39,6 @@ tree, longer than its span, and a small one lies within the logic of its unit.""
 
 SHARED_BY_ALL = 2000
 """Nets with more pins are everywhere: clocks, enables of the whole chip."""
-
-DEMAND, FREE_PER_DEMAND, MOST_FREE = 80.0, 0.05, 2.4
-"""Wire of a tile from which on tables are left free, how many for each tile of wire more, and at
-most, of the eight of a tile."""
 
 _ADDRESSES = ("ADA", "ADB", "CEA", "CEB", "WEA", "WEB")
 
@@ -95,75 +84,6 @@ def place_block_rams(netlist: dict, sites: Sequence[tuple[int, int, str]], *, se
     for name, site in zip(blocks, chosen, strict=True):
         cells[name]["attributes"]["BEL"] = sites[site][2]
     return len(blocks)
-
-
-def thin_out(netlist: dict, placed: dict) -> int:
-    """Add a fixed, unconnected LUT4 wherever wires crowd in a placement, more where more do.
-
-    Parameters
-    ----------
-    netlist : dict
-        yosys' JSON of one flat module; changed in place.
-    placed : dict
-        What nextpnr wrote after it had placed the same netlist.
-
-    Returns
-    -------
-    int
-        Tables added.
-    """
-    demand, tiles = _wire_demand(placed)
-    cells = max((module["cells"] for module in netlist["modules"].values()), key=len)
-    number = 0
-    for x, y in sorted(tiles):
-        want = min(MOST_FREE, (demand[x, y] - DEMAND) * FREE_PER_DEMAND)
-        # The fraction decides by tile, the same way every time.
-        for place in range(math.floor(want) + (want % 1 > (7 * x + 13 * y) % 10 / 10)):
-            cells[f"thin_out_{number}"] = {
-                "hide_name": 0, "type": "LUT4", "parameters": {"INIT": "0" * 16},
-                "attributes": {"BEL": f"X{x}/Y{y}/SLICE{'DCBA'[place // 2]}.K{1 - place % 2}"},
-                "port_directions": {**dict.fromkeys("ABCD", "input"), "Z": "output"},
-                "connections": {**{pin: ["0"] for pin in "ABCD"}, "Z": []},
-            }
-            number += 1
-    return number
-
-
-def _wire_demand(placed):
-    """Wire that a tile must expect, in tiles, averaged over its neighbourhood; tiles of tables.
-
-    RUDY (Spindler and Johannes, DATE 2007): half the perimeter of a net spread evenly over its
-    bounding box, more for nets of many pins.
-    """
-    cells = max((module["cells"] for module in placed["modules"].values()), key=len)
-    pins, tiles = defaultdict(set), set()
-    for cell in cells.values():
-        bel = re.match(r"X(\d+)/Y(\d+)/", cell["attributes"].get("NEXTPNR_BEL", ""))
-        if not bel:
-            continue
-        tile = int(bel[1]), int(bel[2])
-        if cell["type"] == "TRELLIS_COMB":
-            tiles.add(tile)
-        for port, bits in cell["connections"].items():
-            if port not in _CLOCKS:
-                for bit in bits:
-                    if not isinstance(bit, str):
-                        pins[bit].add(tile)
-    # Corners of the boxes; their sums from the origin on are the boxes.
-    corners = np.zeros(np.max(list(tiles), axis=0) + 8)
-    for net in pins.values():
-        if not 2 <= len(net) <= SHARED_BY_ALL:
-            continue
-        columns, rows = zip(*net, strict=True)
-        left, right, low, high = min(columns), max(columns), min(rows), max(rows)
-        width, height = right - left + 1, high - low + 1
-        many = len(net)
-        tree = 1 if many <= 3 else 0.8 + 0.06 * many if many < 40 else 3.2 + 0.02 * (many - 40)
-        density = tree * (width + height - 1.5) / (width * height)
-        for x, y, sign in ((left, low, 1), (right + 1, low, -1), (left, high + 1, -1),
-                           (right + 1, high + 1, 1)):
-            corners[x, y] += sign * density
-    return ndimage.gaussian_filter(corners.cumsum(axis=0).cumsum(axis=1), 4), tiles
 
 
 class _Springs:

@@ -12,6 +12,7 @@ inputs nor the tools have changed (:mod:`gen.step`)::
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+import inspect
 import json
 import logging
 from pathlib import Path
@@ -25,6 +26,7 @@ from boards.spec import BoardSpec
 from gen import floorplan, netlist
 from gen.bitstream import bitstream_idcode
 from gen.error import DoesNotFit, TimingMissed, ToolFailed
+from gen.refine import refine, Refined
 from gen.step import digest_file, digest_of, run_step, StepResult, write_atomic
 from gen.toolchain import run_tool, Toolchain, Usage
 
@@ -48,6 +50,17 @@ router2 negotiates for wires; router1, the default, gives a faster clock where t
 does not end where there is little. Nets may leave their bounding box by 10 tiles instead of 3; what
 an overused wire costs grows as it does without a setting, what it has cost before by less, or nets
 go far out of each other's way and take more wire than there is (docs/decisions/0007)."""
+
+PLACER = ["--placer", "static", "--lpf", "top.lpf"]
+"""The electrostatic placer: a fifth less wire than the default one, without which designs of this
+size do not route (docs/decisions/0007)."""
+
+WIRE_ONLY = ["--no-tmdriv", "--no-route"]
+"""For a crowded chip, whose clocks :mod:`gen.refine` sees to with less wire."""
+
+HASTE = 1.03
+"""By how much the router of a crowded chip is asked for faster clocks than wanted: those that
+nextpnr reports when it has finished are a little slower than those with which its router stops."""
 
 RESOURCES = {"TRELLIS_COMB": "comb", "TRELLIS_FF": "ff", "DP16KD": "ebr", "MULT18X18D": "dsp"}
 """nextpnr's names of what a board has a budget of."""
@@ -281,83 +294,98 @@ def _check_utilization(board: BoardSpec, log_path: Path) -> None:
                              hint="take a larger board or a smaller configuration")
 
 
-def _derived_constraints(log_text: str) -> str:
-    """Clock constraints that nextpnr derived when it packed, as lines of an LPF.
+def _derived_clocks(log_text: str) -> dict[str, float]:
+    """MHz of the nets with clock constraints that nextpnr derived when it packed.
 
     A design read back from its JSON has lost them. Nets that became global have another name.
     """
     found = re.findall(r"Derived frequency constraint of ([0-9.]+) MHz for net (\S+)", log_text)
-    return "".join(f'\nFREQUENCY NET "{prefix}{net}" {mhz} MHZ;'
-                   for mhz, net in found for prefix in ("", "$glbnet$")) + "\n"
+    return {prefix + net: float(mhz) for mhz, net in found for prefix in ("", "$glbnet$")}
+
+
+def _place(board: BoardSpec, mapped: dict, folder: Path, nextpnr: Callable[..., None],
+           log_path: Path, seed: int, on_progress: OnProgress) -> tuple[Refined, dict[str, float]]:
+    """Place the netlist of a crowded chip: placed.json, and route.lpf with its clocks, by ``HASTE``
+    faster. Returns figures of the placement, and the clocks' MHz.
+
+    The seed also is that of the block RAMs' sites (:mod:`gen.floorplan`) and of what is done after
+    nextpnr has placed for wire alone (:mod:`gen.refine`).
+    """
+    on_progress("sites of the block RAMs")
+    floorplan.place_block_rams(mapped, floorplan.SITES[board.device_option], seed=seed)
+    (folder / "sited.json").write_text(json.dumps(mapped))
+    nextpnr("--json", "sited.json", *PLACER, *WIRE_ONLY, "--write", "placed.json")
+    clocks = _derived_clocks(log_path.read_text())
+    placed = json.loads((folder / "placed.json").read_text())
+    refined = refine(placed, clocks, seed=seed, on_progress=on_progress)
+    # nextpnr has noted there that the clocks do not matter, and believes that before its options.
+    placed["modules"]["top"]["settings"]["timing_driven"] = f"{1:032b}"
+    (folder / "placed.json").write_text(json.dumps(placed))
+    (folder / "route.lpf").write_text((folder / "top.lpf").read_text() + "".join(
+        f'\nFREQUENCY NET "{net}" {mhz * HASTE:g} MHZ;' for net, mhz in clocks.items()) + "\n")
+    return refined, clocks
 
 
 def _route_seed(board: BoardSpec, folder: Path, toolchain: Toolchain, seed: int, *,
                 options: Sequence[str], timeout_s: float | None, on_progress: OnProgress | None,
                 force: bool, stop: threading.Event) -> StepResult:
-    """Place and route with one seed; a design that is too slow is a result, not an error.
-
-    On a crowded chip the seed also is that of the block RAMs' sites, nothing but wire counts, and
-    a first placement tells where tables must be left free (:mod:`gen.floorplan`).
-    """
+    """Place and route with one seed; a design that is too slow is a result, not an error."""
     name = f"route-{seed}"
     device = [board.device_option, "--package", board.package, "--speed", board.speed,
               "--seed", str(seed)]
-    # The electrostatic placer: a fifth less wire than the default one, without which designs of
-    # this size do not route (docs/decisions/0007).
-    placer = ["--placer", "static", "--lpf", "top.lpf"]
-    draft = ["--json", "draft.json", "--no-tmdriv", "--no-route", "--write", "placed.json"]
     products = ["--textcfg", f"{name}.config", "--report", f"{name}.json", *options]
 
     def work(place: Path) -> dict:
         started = time.monotonic()
-        log_path = place / f"{name}.log"
+        log_path, report_path = place / f"{name}.log", place / f"{name}.json"
         runs = []
 
-        def nextpnr(*arguments: str, too_slow: Callable[[], bool] = lambda: False) -> None:
+        def nextpnr(*arguments: str) -> None:
             runs.append(run_tool(
                 [*toolchain.nextpnr.command, *device, *arguments], folder=place, check=False,
                 name="nextpnr-ecp5", log_path=log_path, on_progress=on_progress,
                 timeout_s=timeout_s, stop=stop))
             code = runs[-1].exit_code
-            if code != 0 and not (code == 1 and too_slow()):
+            # A missed constraint also ends with 1, but only after everything has been written.
+            if code != 0 and not (code == 1 and (place / f"{name}.config").is_file()
+                                  and _margin(clocks()) < 1):
                 _check_utilization(board, log_path)
                 raise ToolFailed(f"nextpnr-ecp5 (seed {seed}) ended with exit code {code}",
                                  log=log_path)
 
         def clocks() -> dict:
-            path = place / f"{name}.json"
-            return _clocks(json.loads(path.read_text())) if path.is_file() else {}
+            return _clocks(json.loads(report_path.read_text())) if report_path.is_file() else {}
 
-        def missed() -> bool:
-            # A missed constraint also ends with 1, but only after everything has been written.
-            found = clocks()
-            return bool(found) and _margin(found) < 1 and (place / f"{name}.config").is_file()
-
+        data = {}
         mapped = json.loads((place / "top.json").read_text())
         if "settings" in mapped["modules"]["top"]:
-            if on_progress:
-                on_progress("sites of the block RAMs")
-            floorplan.place_block_rams(mapped, floorplan.SITES[board.device_option], seed=seed)
-            (place / "draft.json").write_text(json.dumps(mapped))
-            nextpnr(*placer, *draft)
-            floorplan.thin_out(mapped, json.loads((place / "placed.json").read_text()))
-            (place / "draft.json").write_text(json.dumps(mapped))
-            nextpnr(*placer, *draft)
-            (place / "route.lpf").write_text(
-                (place / "top.lpf").read_text() + _derived_constraints(log_path.read_text()))
-            nextpnr("--json", "placed.json", "--no-place", "--lpf", "route.lpf", *products,
-                    too_slow=missed)
+            refined, hasty = _place(board, mapped, place, nextpnr, log_path, seed,
+                                    on_progress or (lambda text: None))
+            data["placement"] = asdict(refined)
+            routing = ["--json", "placed.json", "--no-place", "--lpf", "route.lpf", *products]
+            try:
+                # Rips up again what is too slow, and does not end before nothing is.
+                nextpnr(*routing, "--tmg-ripup")
+            except ToolFailed:
+                if "giving up" not in log_path.read_text():
+                    raise
+                nextpnr(*routing)
+            report = json.loads(report_path.read_text())
+            for clock in report["fmax"].keys() & hasty.keys():
+                report["fmax"][clock]["constraint"] = hasty[clock]
+            report_path.write_text(json.dumps(report, indent=2))
         else:
-            nextpnr("--json", "top.json", *placer, *products, too_slow=missed)
+            nextpnr("--json", "top.json", *PLACER, *products)
         return {"seconds": round(time.monotonic() - started, 3),
                 "cpu_seconds": round(sum(run.cpu_seconds for run in runs), 3),
-                "peak_mb": max(run.peak_mb for run in runs), "clocks": clocks()}
+                "peak_mb": max(run.peak_mb for run in runs), "clocks": clocks()} | data
 
     return run_step(
         name, folder, inputs={key: folder / key for key in ("top.json", "top.lpf")},
         depends={"tool": toolchain.nextpnr.identity,
-                 "arguments": [*device, *placer, *draft, *products],
-                 "floorplan": digest_file(Path(floorplan.__file__))},
+                 "arguments": [*device, *PLACER, *WIRE_ONLY, *products], "haste": HASTE,
+                 "floorplan": digest_file(Path(floorplan.__file__)),
+                 "refine": digest_file(Path(inspect.getfile(refine)))},
         outputs=[f"{name}.config", f"{name}.json", f"{name}.log"], work=work, force=force)
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from gen import floorplan
-from gen.floorplan import _anneal, _solve, _Springs, place_block_rams, SITES, thin_out
+from gen.floorplan import _anneal, _solve, _Springs, place_block_rams, SITES
 
 
 SITES_85 = SITES["--85k"]
@@ -112,43 +112,3 @@ def test_annealing_keeps_sites_apart():
     schur = np.array([[1.0, -1.0], [-1.0, 1.0]])
     chosen = _anneal(schur, places, [0, 3], 2000, 1000.0, 0.01, np.random.default_rng(0))
     assert sorted(chosen) == [2, 3]
-
-
-def crowded_placement():
-    """Tables everywhere; 30 wires from each tile of a square to its opposite one."""
-    cells = {f"t_{x}_{y}": {"type": "TRELLIS_COMB", "connections": {},
-                            "attributes": {"NEXTPNR_BEL": f"X{x}/Y{y}/SLICEA.K0"}}
-             for x in range(2, 90) for y in range(2, 70)}
-    net = 0
-    for x in range(30, 50):
-        for y in range(20, 40):
-            nets = list(range(net, net := net + 30))
-            cells[f"t_{x}_{y}"]["connections"]["F"] = nets
-            cells[f"t_{79 - x}_{59 - y}"]["connections"].setdefault("A", []).extend(nets)
-    return {"modules": {"top": {"cells": cells}}}
-
-
-def test_thin_out():
-    netlist = {"modules": {"top": {"cells": {}}}}
-    count = thin_out(netlist, crowded_placement())
-    cells = netlist["modules"]["top"]["cells"]
-    assert count == len(cells) > 0
-    bels = [cell["attributes"]["BEL"] for cell in cells.values()]
-    assert len(set(bels)) == count
-    tiles = np.array([[int(part[1:]) for part in bel.split("/")[:2]] for bel in bels])
-    # Most of them in the middle of the square, none far from it.
-    assert abs(tiles.mean(axis=0) - (39.5, 29.5)).max() < 1
-    assert tiles.min(axis=0).min() > 15 and tiles.max(axis=0).max() < 55
-    assert np.unique(tiles, axis=0, return_counts=True)[1].max() == 3
-    again = {"modules": {"top": {"cells": {}}}}
-    thin_out(again, crowded_placement())
-    assert again == netlist
-
-
-def test_thin_out_with_room():
-    """Nothing is added where wires have room."""
-    placed = crowded_placement()
-    for cell in placed["modules"]["top"]["cells"].values():
-        cell["connections"] = {pin: nets[::30] for pin, nets in cell["connections"].items()}
-    netlist = {"modules": {"top": {"cells": {}}}}
-    assert thin_out(netlist, placed) == 0 and not netlist["modules"]["top"]["cells"]

@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 import pytest
 
 from boards import find_board
-from gen import synthesis
+from gen import refine, synthesis
 from gen.bitstream import bitstream_idcode
 from gen.error import DoesNotFit, InputError, TimingMissed, ToolFailed
 from gen.toolchain import find_toolchain, Tool, Toolchain
@@ -221,20 +221,31 @@ def test_crowded_chip_is_warned_of(fake, folder, caplog):
             in caplog.text)
 
 
-CROWDED_NEXTPNR = """
+PLACED = {"modules": {"top": {
+    "settings": {"timing_driven": f"{0:032b}"},
+    "netnames": {"clk": {"bits": [2]}, "n": {"bits": [3]}},
+    "cells": {name: {"type": "TRELLIS_COMB", "parameters": {}, "connections": {port: [3]},
+                     "port_directions": {port: direction},
+                     "attributes": {"NEXTPNR_BEL": f"X{x}/Y4/SLICEA.K0"}}
+              for name, port, direction, x in (("t", "F", "output", 3), ("u", "A", "input", 9))}}}}
+
+CROWDED_NEXTPNR = f"""
 echo "$*" >> "$RUNS"
 while [ $# -gt 0 ]; do
-  case $1 in --write) placed=$2;; --textcfg) config=$2;; --report) report=$2;; --lpf) lpf=$2;; esac
+  case $1 in --write) placed=$2;; --textcfg) config=$2;; --report) report=$2;; --lpf) lpf=$2;;
+             --tmg-ripup) hasty=1;; esac
   shift
 done
 if [ "$placed" ]; then
   echo "Info:     Derived frequency constraint of 80.0 MHz for net clk"
-  echo '{"modules": {"top": {"cells": {"t": {"type": "TRELLIS_COMB", "connections": {},
-         "attributes": {"NEXTPNR_BEL": "X3/Y4/SLICEA.K0"}}}}}}' > $placed
-else
-  cp $lpf $config
-  echo '{"fmax": {"clk": {"achieved": 81, "constraint": 80}}, "utilization": {}}' > $report
+  echo '{json.dumps(PLACED)}' > $placed
+  exit 0
 fi
+[ "$hasty" ] && [ "$GIVE_UP" ] && echo "ERROR: giving up" && exit 1
+cp $lpf $config
+echo '{{"fmax": {{"clk": {{"achieved": 81, "constraint": 82.4}},
+               "other": {{"achieved": 26, "constraint": 25}}}}, "utilization": {{}}}}' > $report
+exit 1
 """
 
 
@@ -247,22 +258,43 @@ def test_settings_of_a_crowded_chip(fake, folder, name, luts, settings):
     assert netlist["modules"]["top"].get("settings") == settings
 
 
-def test_crowded_chip_is_placed_twice(fake, folder):
-    """A draft, the placement, and the routing of what it wrote, with its clocks' constraints."""
+@pytest.fixture
+def crowded(fake, folder, monkeypatch):
+    """``(board, tools)``, and a netlist that needs help."""
+    monkeypatch.setattr(refine, "MOVES", 500)
     netlist = {"modules": {"top": {**EMPTY["modules"]["top"],
                                    "settings": synthesis.ROUTER_SETTINGS}}}
     (folder / "top.json").write_text(json.dumps(netlist))
     (folder / "top.lpf").write_text("LOCATE;\n")
-    tools, board = fake(), find_board("ulx3s-85f")
+    tools = fake()
     Path(tools.nextpnr.command[0]).write_text(f"#!/bin/sh\n{CROWDED_NEXTPNR}")
-    routed = synthesis.route(board, folder, tools, seeds=[7])
-    draft, place, route = runs(folder)
-    assert draft == place and "--no-tmdriv --no-route --write placed.json" in draft
+    return find_board("ulx3s-85f"), tools
+
+
+def test_crowded_chip(crowded, folder):
+    """Placed for wire, then for clocks, too; a router in more of a hurry than the report says."""
+    board, tools = crowded
+    told = []
+    routed = synthesis.route(board, folder, tools, seeds=[7], on_progress=told.append)
+    place, route = runs(folder)
+    assert "--json sited.json" in place and "--no-tmdriv --no-route --write placed.json" in place
     assert "--seed 7" in route and "--json placed.json --no-place --lpf route.lpf" in route
+    assert "--tmg-ripup" in route
     assert routed.config.read_text() == (
-        'LOCATE;\n\nFREQUENCY NET "clk" 80.0 MHZ;\nFREQUENCY NET "$glbnet$clk" 80.0 MHZ;\n')
+        'LOCATE;\n\nFREQUENCY NET "clk" 82.4 MHZ;\nFREQUENCY NET "$glbnet$clk" 82.4 MHZ;\n')
+    assert routed.clocks == {"clk": {"achieved": 81, "constraint": 80},
+                             "other": {"achieved": 26, "constraint": 25}}
+    assert any("seed 7: placement, round 80 of 80: wirelength 0" in line for line in told)
     assert synthesis.route(board, folder, tools, seeds=[7]).reused
-    assert len(runs(folder)) == 3
+    assert len(runs(folder)) == 2
+
+
+def test_router_gives_up(crowded, folder, monkeypatch):
+    """What it cannot make fast enough is routed all the same, to say how fast it is."""
+    monkeypatch.setenv("GIVE_UP", "1")
+    board, tools = crowded
+    assert synthesis.route(board, folder, tools).clocks["clk"]["achieved"] == 81
+    assert ["--tmg-ripup" in run for run in runs(folder)] == [False, True, False]
 
 
 def test_draft_does_not_fit(fake, folder):
