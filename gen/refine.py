@@ -47,9 +47,9 @@ REACH = 12.0
 CROWDED, CROWDING = 70.0, 4.0
 """Wire of a tile, in tiles, from which on it costs more, and how much more twice of it costs."""
 
-HURRY, SHARPNESS, MARGIN = 5.0, 16, 0.9
-"""Weight of a connection whose path takes ``MARGIN`` of its period; what takes less weighs less, by
-that power. The margin is for what routing adds."""
+HURRY, SHARPNESS, MARGIN = 60.0, 16, 0.9
+"""Weight, divided by the period in ns, of a connection whose path takes ``MARGIN`` of its period;
+what takes less weighs less, by that power. The margin is for what routing adds."""
 
 INERTIA = 0.7
 """Part of its old weight that a connection keeps in a round: paths do not take turns then."""
@@ -427,7 +427,7 @@ def _hurry(layout, paths, period, weights):
         slacks = _slacks(layout, paths, domain, ns * MARGIN)
         for weight, slack in zip(now, slacks, strict=True):
             used = np.clip(1 - slack / (ns * MARGIN), 0, 1.5)
-            np.maximum(weight, HURRY * used ** SHARPNESS, out=weight)
+            np.maximum(weight, HURRY / ns * used ** SHARPNESS, out=weight)
         slowest[name] = round(float(ns * MARGIN - slacks[1].min(initial=ns)), 2)
     for weight, new, wire in zip(weights, now, (paths.arc_wire, paths.end_wire), strict=True):
         weight *= INERTIA
@@ -439,7 +439,7 @@ def _pulls(count, paths, weights):
     source = np.concatenate([paths.driver[paths.arc_from], paths.driver[paths.end_from]])
     sink = np.concatenate([paths.arc_cell, paths.end_cell])
     weight = np.concatenate(weights)
-    some = (weight > 0.02 * HURRY) & (source != sink)
+    some = (weight > 0.1) & (source != sink)
     source, sink, weight = source[some], sink[some], weight[some]
     # A table has an arc for each of its outputs; the heaviest counts.
     pair = source * count + sink

@@ -58,7 +58,7 @@ size do not route (docs/decisions/0007)."""
 WIRE_ONLY = ["--no-tmdriv", "--no-route"]
 """For a crowded chip, whose clocks :mod:`gen.refine` sees to with less wire."""
 
-HASTE = 1.03
+HASTE = 1.02
 """By how much the router of a crowded chip is asked for faster clocks than wanted: those that
 nextpnr reports when it has finished are a little slower than those with which its router stops."""
 

@@ -119,7 +119,11 @@ class SdramScheduler(wiring.Component):
         read_clear, write_clear = Signal(), Signal()    # registered: the gap is 0
         room, fetched = Signal(), Signal()
         go, go_read, go_write = Signal(), Signal(), Signal()
-        ready = current_valid & current_open & ~hold
+        # Of a register, or ``go`` would start three tables earlier. It is high for a cycle too long
+        # after the last word of a segment, when the gap keeps the next one back.
+        ready, held_up, opening = Signal(), Signal(), Signal()
+        m.d.sync += ready.eq(~hold & ~held_up & Mux(current_valid, current_open | opening,
+                                                    following_valid & following_open))
         m.d.comb += [
             go_read.eq(ready & ~current.write & read_clear & room),
             go_write.eq(ready & current.write & write_clear & fetched),
@@ -211,11 +215,12 @@ class SdramScheduler(wiring.Component):
                     for_current.eq(current_valid & ~current_open),
                     target.eq(Mux(current_valid & ~current_open, current.at, following.at)),
                 ]
+                m.d.comb += held_up.eq(self.restart & idle | wanted)
+                m.d.sync += hold.eq(held_up)
                 with m.If(self.restart & idle):
-                    m.d.sync += [hold.eq(1), self.initialised.eq(0)]
+                    m.d.sync += self.initialised.eq(0)
                     m.next = "QUIET"
                 with m.Elif(wanted):
-                    m.d.sync += hold.eq(1)
                     m.next = "CLOSE_ALL"
                 with m.Elif((current_valid & ~current_open) | (following_valid & ~following_open)):
                     m.next = "LOOK"
@@ -253,6 +258,7 @@ class SdramScheduler(wiring.Component):
             with m.State("OPENED"):
                 with m.If(wait == 0):
                     with m.If(for_current):
+                        m.d.comb += opening.eq(1)
                         m.d.sync += current_open.eq(1)
                     with m.Else():
                         m.d.sync += following_open.eq(1)

@@ -243,7 +243,7 @@ if [ "$placed" ]; then
 fi
 [ "$hasty" ] && [ "$GIVE_UP" ] && echo "ERROR: giving up" && exit 1
 cp $lpf $config
-echo '{{"fmax": {{"clk": {{"achieved": 81, "constraint": 82.4}},
+echo '{{"fmax": {{"clk": {{"achieved": 81, "constraint": 81.6}},
                "other": {{"achieved": 26, "constraint": 25}}}}, "utilization": {{}}}}' > $report
 exit 1
 """
@@ -281,7 +281,7 @@ def test_crowded_chip(crowded, folder):
     assert "--seed 7" in route and "--json placed.json --no-place --lpf route.lpf" in route
     assert "--tmg-ripup" in route
     assert routed.config.read_text() == (
-        'LOCATE;\n\nFREQUENCY NET "clk" 82.4 MHZ;\nFREQUENCY NET "$glbnet$clk" 82.4 MHZ;\n')
+        'LOCATE;\n\nFREQUENCY NET "clk" 81.6 MHZ;\nFREQUENCY NET "$glbnet$clk" 81.6 MHZ;\n')
     assert routed.clocks == {"clk": {"achieved": 81, "constraint": 80},
                              "other": {"achieved": 26, "constraint": 25}}
     assert any("seed 7: placement, round 80 of 80: wirelength 0" in line for line in told)
