@@ -188,8 +188,10 @@ def _build(arguments, board, overrides, name, network, stages, folder):
         record_path = verified_path(core, network.digest())
         record = json.loads(record_path.read_text()) if record_path.is_file() else None
     cycles = measured(prediction.cycles, "cost-model")
-    if record and record["figures"].get("cycles"):
-        counts = record["figures"]["cycles"]
+    # The core is verified whatever its memory; its cycles are those behind that memory.
+    timed = record if record and record["config"] == config.to_dict() else None
+    if timed and timed["figures"].get("cycles"):
+        counts = timed["figures"]["cycles"]
         cycles = measured(round(sum(counts) / len(counts)), "rtl-sim")
     if record is None and "synth" in stages and not arguments.skip_verify:
         selected = " ".join(f"--{key} {value}" for key, value in (
@@ -235,7 +237,7 @@ def _build(arguments, board, overrides, name, network, stages, folder):
                  "network": network.digest(), "image": image.payload_digest,
                  "verify": digest_of(record) if record else None},
         skip_verify=record is None, weights=network.origin, config=config.to_dict(),
-        layers=_layer_rows(config, network, program, prediction, record), toolchain=toolchain,
+        layers=_layer_rows(config, network, program, prediction, timed), toolchain=toolchain,
         **results, extra=_totals(config, program, prediction))
     _, text = reports.write_report(report, folder)
     if stages[-1] == "config" and not arguments.quiet:

@@ -57,8 +57,9 @@ INERTIA = 0.7
 SHARED_BY_ALL = 2500
 """Nets with more pins are everywhere."""
 
-ENTRY_NS, NEAR_NS, FAR_NS, NEAR = 0.65, 0.10, 0.062, 8
-"""Delay of a wire: its ends, each of the first ``NEAR`` tiles, and each further one."""
+ENTRY_NS, LOAD_NS, NEAR_NS, FAR_NS, NEAR = 0.65, 0.0008, 0.10, 0.062, 8
+"""Delay of a wire: its ends, each load of its net (which nextpnr's router does not see, and its
+report does), each of the first ``NEAR`` tiles, and each further one."""
 
 _ROWS, _LCS, _SLOTS = 128, 8, 3
 """Numbers: tile = column * rows + row, logic cell = tile * 8 + 0..7, slot = 3 * logic cell + ..."""
@@ -350,6 +351,8 @@ def _paths(cells, driver, sinks):
     for bit, (cell, port) in driver.items():
         outputs[cell].append((bit, port))
     domains, arcs, ends = {}, [], []
+    # Of the wire of every net, but for its length.
+    entry = {bit: ENTRY_NS + LOAD_NS * len(sinks[bit]) for bit in driver}
     for number, cell in enumerate(cells):
         kind = cell["type"]
         if kind in _UNTIMED:
@@ -362,9 +365,9 @@ def _paths(cells, driver, sinks):
                 # A RAM's write port is a cell of its own.
                 if port == "WRE":
                     domain = domains.setdefault(_bit(cell, "WCK"), len(domains))
-                    ends.append((node[bit], number, 0.1, ENTRY_NS, domain))
+                    ends.append((node[bit], number, 0.1, entry[bit], domain))
                 elif not port.startswith("WAD") and port != "WD":
-                    wire = -1.0 if port in ("FCI", "FXA", "FXB", "F1") else ENTRY_NS
+                    wire = -1.0 if port in ("FCI", "FXA", "FXB", "F1") else entry[bit]
                     arcs += [(node[bit], number, node[out], _table_delay(port, of), wire)
                              for out, of in outputs[number]]
             continue
@@ -377,7 +380,7 @@ def _paths(cells, driver, sinks):
                           if bit is not None), None)
         if clock is None:
             # A multiplier without registers.
-            arcs += [(node[bit], number, node[out], _LAUNCH.get(kind, 0.0), ENTRY_NS)
+            arcs += [(node[bit], number, node[out], _LAUNCH.get(kind, 0.0), entry[bit])
                      for bit, _ in inputs for out, _ in outputs[number]]
             continue
         domain = domains.setdefault(clock, len(domains))
@@ -386,7 +389,7 @@ def _paths(cells, driver, sinks):
             launch[node[out]] = OUTPUT_REGISTER if registered else _LAUNCH.get(kind, 0.5)
             launch_clock[node[out]] = domain
         ends += [(node[bit], number, {"CE": 0.2, "LSR": 0.4}.get(port, 0.1),
-                  -1.0 if port == "DI" and kind == "TRELLIS_FF" else ENTRY_NS, domain)
+                  -1.0 if port == "DI" and kind == "TRELLIS_FF" else entry[bit], domain)
                  for bit, port in inputs]
 
     # In topological order; arcs of a loop have none, and are left out.
@@ -646,7 +649,7 @@ def _exchange_group(slot, occupant, unit, kind, step, first, members, exists, gr
     return count
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _anneal(layout, nets, pulls, boxes, crowding, movers, moves, temperatures, reaches, seed):
     """Exchange; ``layout`` and ``boxes`` change."""
     # Names of their own: numba counts references of a tuple's arrays at every use.

@@ -271,8 +271,9 @@ def test_slack():
     layout = _layout(cells, driver, sinks)
     paths, domains = _paths(cells, driver, sinks)
     arcs, ends = _slacks(layout, paths, domains[place.nets["clk"]], 10.0)
-    path = 0.52 + (0.65 + 7 * 0.1) + 0.24 + (0.65 + 4 * 0.1) + 0.44 + 0.44 + 0.1
+    path = (0.52 + (0.65 + 2 * 0.0008 + 7 * 0.1) + 0.24 + (0.65 + 0.0008 + 4 * 0.1)
+            + 0.44 + 0.44 + 0.1)
     assert min(ends) == pytest.approx(10 - path)
     assert sorted(arcs[arcs < 1e8]) == pytest.approx([10 - path] * 3)
-    enable = 0.52 + (0.65 + 8 * 0.1 + 6 * 0.062) + 0.2
+    enable = 0.52 + (0.65 + 2 * 0.0008 + 8 * 0.1 + 6 * 0.062) + 0.2
     assert sorted(ends)[1] == pytest.approx(10 - enable)

@@ -241,9 +241,11 @@ if [ "$placed" ]; then
   echo '{json.dumps(PLACED)}' > $placed
   exit 0
 fi
-[ "$hasty" ] && [ "$GIVE_UP" ] && echo "ERROR: giving up" && exit 1
+if [ "$hasty" ] && [ "$NEVER" ]; then
+  echo "Info:     iter=151 wires=1 overused=0 overuse=0 tmgfail=3 archfail=NA"; sleep 60
+fi
 cp $lpf $config
-echo '{{"fmax": {{"clk": {{"achieved": 81, "constraint": 81.6}},
+echo '{{"fmax": {{"clk": {{"achieved": 81, "constraint": 82.4}},
                "other": {{"achieved": 26, "constraint": 25}}}}, "utilization": {{}}}}' > $report
 exit 1
 """
@@ -281,7 +283,7 @@ def test_crowded_chip(crowded, folder):
     assert "--seed 7" in route and "--json placed.json --no-place --lpf route.lpf" in route
     assert "--tmg-ripup" in route
     assert routed.config.read_text() == (
-        'LOCATE;\n\nFREQUENCY NET "clk" 81.6 MHZ;\nFREQUENCY NET "$glbnet$clk" 81.6 MHZ;\n')
+        'LOCATE;\n\nFREQUENCY NET "clk" 82.4 MHZ;\nFREQUENCY NET "$glbnet$clk" 82.4 MHZ;\n')
     assert routed.clocks == {"clk": {"achieved": 81, "constraint": 80},
                              "other": {"achieved": 26, "constraint": 25}}
     assert any("seed 7: placement, round 80 of 80: wirelength 0" in line for line in told)
@@ -289,12 +291,28 @@ def test_crowded_chip(crowded, folder):
     assert len(runs(folder)) == 2
 
 
-def test_router_gives_up(crowded, folder, monkeypatch):
+def test_router_that_does_not_end(crowded, folder, monkeypatch):
     """What it cannot make fast enough is routed all the same, to say how fast it is."""
-    monkeypatch.setenv("GIVE_UP", "1")
+    monkeypatch.setenv("NEVER", "1")
     board, tools = crowded
     assert synthesis.route(board, folder, tools).clocks["clk"]["achieved"] == 81
-    assert ["--tmg-ripup" in run for run in runs(folder)] == [False, True, False]
+    assert (["--tmg-ripup" in run for run in runs(folder)]
+            == [False, *(True for _ in synthesis.HASTE), False])
+
+
+def test_router_tries_again(crowded, folder):
+    """With less haste, until a try meets the clocks; else the best one counts."""
+    board, tools = crowded
+    script = Path(tools.nextpnr.command[0])
+    script.write_text(script.read_text().replace(
+        'cp $lpf $config', 'cp $lpf $config; case $(cat $lpf) in *82.4*) mhz=79;; *) mhz=80;; esac'
+        ).replace('"achieved": 81', '"achieved": \'$mhz\''))
+    assert synthesis.route(board, folder, tools).clocks["clk"]["achieved"] == 80
+    assert len(runs(folder)) == 3
+    script.write_text(script.read_text().replace("mhz=79", "mhz=78").replace("mhz=80", "mhz=77"))
+    with pytest.raises(TimingMissed, match="clk reaches 78 of 80 MHz"):
+        synthesis.route(board, folder, tools, force=True)
+    assert len(runs(folder)) == 3 + 1 + len(synthesis.HASTE)
 
 
 def test_draft_does_not_fit(fake, folder):
