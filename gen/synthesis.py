@@ -59,10 +59,10 @@ size do not route (docs/decisions/0007)."""
 WIRE_ONLY = ["--no-tmdriv", "--no-route"]
 """For a crowded chip, whose clocks :mod:`gen.refine` sees to with less wire."""
 
-HASTE = (1.03, 1.02, 1.01)
+HASTE = (1.02, 1.01, 0.96, 0.9)
 """By how much the router of a crowded chip is asked for faster clocks than wanted, one try after
 the other: those that nextpnr reports when it has finished are a little slower than those with which
-its router stops."""
+its router stops. The last ones only tell how far it is from what is wanted."""
 
 PASSES = 150
 """Passes of router2 after which a connection that is too slow stays so: what it costs to be in the
