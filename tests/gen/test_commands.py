@@ -67,6 +67,25 @@ def test_build_until_config(workplace, capsys):
     assert (folder / "program.img").is_file() and (folder / "report.md").is_file()
 
 
+def test_cycles_behind_another_memory(workplace, monkeypatch):
+    """What was simulated behind one memory is not what a core does behind a slower one."""
+    monkeypatch.setattr(build, "core_digest", lambda core: "c" * 64)
+    (workplace / "fast.yaml").write_text("memory: sdram")
+    (workplace / "slow.yaml").write_text("memory: sdram\nsdram_mhz: 75")
+
+    def report(config):
+        assert build.cli(["--board", "ulx3s", "--model", "qsdt_nano", "--until", "config", "-q",
+                          "--config", config, "--out", "out"]) == 0
+        return json.loads((workplace / "out" / "report.json").read_text())
+
+    fast = report("fast.yaml")
+    record = verify.verified_path("c" * 64, fast["digests"]["network"])
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"config": fast["config"], "figures": {"cycles": [4, 6]}}))
+    assert report("fast.yaml")["cycles"] == {"value": 5, "tag": "rtl-sim"}
+    assert report("slow.yaml")["cycles"]["tag"] == "cost-model"
+
+
 def test_qsdt_t_until_config(workplace, capsys):
     """The 15 M-weight network: a prediction in seconds, and no word of it without saying that
     its weights are synthetic."""
