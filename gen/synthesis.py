@@ -356,6 +356,8 @@ def _route_in_haste(folder: Path, name: str, nextpnr: Callable[..., None],
 
     best, products = None, [folder / f"{name}.config", folder / f"{name}.json"]
     for haste in HASTE:
+        if best and haste < 1:
+            break           # A slower one cannot tell more.
         try:
             margin = route(haste, "--tmg-ripup", watch=watch)
         except _Hopeless:

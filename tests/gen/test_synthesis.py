@@ -312,7 +312,8 @@ def test_router_tries_again(crowded, folder):
     script.write_text(script.read_text().replace("mhz=79", "mhz=78").replace("mhz=80", "mhz=77"))
     with pytest.raises(TimingMissed, match="clk reaches 78 of 80 MHz"):
         synthesis.route(board, folder, tools, force=True)
-    assert len(runs(folder)) == 3 + 1 + len(synthesis.HASTE)
+    # Clocks slower than wanted are asked for only where nothing else came to an end.
+    assert len(runs(folder)) == 3 + 1 + sum(haste >= 1 for haste in synthesis.HASTE)
 
 
 def test_draft_does_not_fit(fake, folder):
