@@ -116,7 +116,7 @@ class SdramScheduler(wiring.Component):
         read_gap = Signal(range(BEATS))
         turn = BEATS + config.cas_latency + TURNAROUND
         write_gap = Signal(range(turn))
-        read_clear, write_clear = Signal(), Signal()    # registered: the gap is 0
+        read_clear, write_clear = Signal(), Signal()    # registered: the gap is 0, no row next
         room, fetched = Signal(), Signal()
         go, go_read, go_write = Signal(), Signal(), Signal()
         # Of a register, or ``go`` would start three tables earlier. It is high for a cycle too long
@@ -124,17 +124,21 @@ class SdramScheduler(wiring.Component):
         ready, held_up, opening = Signal(), Signal(), Signal()
         m.d.sync += ready.eq(~hold & ~held_up & Mux(current_valid, current_open | opening,
                                                     following_valid & following_open))
+        # Row commands have the slots that no word can take, whether or not one is there: that takes
+        # fewer tables to know. A row that waits has every other slot that words leave unused.
+        row_slot, row_waits = Signal(), Signal()
         m.d.comb += [
             go_read.eq(ready & ~current.write & read_clear & room),
             go_write.eq(ready & current.write & write_clear & fetched),
             go.eq(go_read | go_write),
+            row_slot.eq(~(ready & Mux(current.write, write_clear, read_clear))),
         ]
         m.d.sync += [
             read_gap.eq(Mux(go, BEATS - 1, read_gap - (read_gap != 0))),
             write_gap.eq(Mux(go_read, turn - 1,
                              Mux(go_write, BEATS - 1, write_gap - (write_gap != 0)))),
-            read_clear.eq(~go & (read_gap <= 1)),
-            write_clear.eq(~go & (write_gap <= 1)),
+            read_clear.eq(~go & (read_gap <= 1) & (row_slot | ~row_waits)),
+            write_clear.eq(~go & (write_gap <= 1) & (row_slot | ~row_waits)),
         ]
         with m.If(go):
             m.d.sync += [
@@ -145,24 +149,29 @@ class SdramScheduler(wiring.Component):
                 m.d.sync += current_valid.eq(0)
         self._data(m, go_read, go_write, room, fetched)
 
-        # A bank may be closed when its counter is 0, which a register tells.
+        # A bank may be closed when its counter is 0, which a register tells. Commands are counted a
+        # cycle after they were given. That is early enough to close one bank, never that of words
+        # that come at the same time; ``went`` makes up for it where all are closed.
         held = [Signal(range(max(config.tras, config.trc, BEATS + config.twr) + 1),
                        name=f"held_{bank}") for bank in range(1 << config.bank_bits)]
         row_held = max(config.tras, config.trc - config.trp)
-        activate = Signal()
+        activate, activated = Signal(), Signal()
         target = Signal(place)
+        went, went_write, went_bank = Signal(), Signal(), Signal(config.bank_bits)
+        m.d.sync += [activated.eq(activate), went.eq(go), went_write.eq(current.write),
+                     went_bank.eq(current.at.bank)]
         closable = Signal(len(held), init=(1 << len(held)) - 1)
         for bank, counter in enumerate(held):
             m.d.sync += closable[bank].eq(counter <= 1)
-            with m.If(go & (current.at.bank == bank)):
+            with m.If(went & (went_bank == bank)):
                 m.d.sync += closable[bank].eq(0)
                 # What is left of earlier waits: of a row, opened at least tRCD ago, and of a write,
                 # at least a burst ago.
                 left = max(row_held - config.trcd, config.twr - 1)
-                m.d.sync += counter.eq(Mux(current.write, max(BEATS - 1 + config.twr, left),
-                                           max(BEATS, left)) - 1)
-            with m.Elif(activate & (target.bank == bank)):
-                m.d.sync += [counter.eq(row_held - 1), closable[bank].eq(0)]
+                m.d.sync += counter.eq(Mux(went_write, max(BEATS - 1 + config.twr, left),
+                                           max(BEATS, left)) - 2)
+            with m.Elif(activated & (target.bank == bank)):
+                m.d.sync += [counter.eq(max(row_held - 2, 0)), closable[bank].eq(0)]
             with m.Elif(counter != 0):
                 m.d.sync += counter.eq(counter - 1)
 
@@ -191,6 +200,8 @@ class SdramScheduler(wiring.Component):
         for_current = Signal()
         wait = Signal(range(max(config.trfc, config.trp, config.trcd, config.trrd, config.tmrd)))
         powering = Signal(range(config.power_up), init=config.power_up - 1)
+        powered = Signal()      # of a register: powering is 0
+        m.d.sync += powered.eq(powering == 1)
         m.d.sync += [
             pins.ras.eq(0), pins.cas.eq(go), pins.we.eq(go_write), pins.bank.eq(current.at.bank),
             pins.dqm.eq((~self.initialised).replicate(2)),
@@ -205,7 +216,7 @@ class SdramScheduler(wiring.Component):
         with m.FSM():
             with m.State("POWER_UP"):
                 m.d.sync += powering.eq(powering - 1)
-                with m.If(powering == 0):
+                with m.If(powered):
                     m.d.sync += [pins.cke.eq(1), powering.eq(config.power_up - 1)]
                     with m.If(pins.cke):
                         m.next = "CLOSE_ALL"
@@ -240,13 +251,15 @@ class SdramScheduler(wiring.Component):
                 with m.Else():
                     m.next = "CLOSE"
             with m.State("CLOSE"):
-                with m.If(~go & closable.bit_select(target.bank, 1)):
+                m.d.comb += row_waits.eq(1)
+                with m.If(row_slot & closable.bit_select(target.bank, 1)):
                     command(ras=1, we=1, then=config.trp)
                     m.d.sync += pins.bank.eq(target.bank)
                     m.d.sync += pins.address.eq(0)
                     m.next = "OPEN"
             with m.State("OPEN"):
-                with m.If(~go & (wait == 0)):
+                m.d.comb += row_waits.eq(1)
+                with m.If(row_slot & (wait == 0)):
                     command(ras=1, then=max(config.trcd, config.trrd))
                     m.d.comb += activate.eq(1)
                     m.d.sync += [
@@ -269,7 +282,7 @@ class SdramScheduler(wiring.Component):
                     m.d.comb += renew.eq(1)
                     m.next = "CLOSE_ALL"
             with m.State("CLOSE_ALL"):
-                with m.If(closable.all()):
+                with m.If(closable.all() & ~went):
                     command(ras=1, we=1, then=config.trp)
                     m.d.sync += [
                         pins.address.eq(1 << 10), is_open.eq(0), current_open.eq(0),
