@@ -8,12 +8,15 @@ made for wire alone and exchanges tables, flip-flops, carry chains and RAMs whil
 - crowds: a box that lies where more wire must be expected than tiles have costs more (RUDY:
   Spindler and Johannes, DATE 2007);
 - slow paths: a connection costs its length times a weight, the larger the less slack its path has
-  (T-VPlace: Marquardt, Betz and Rose, FPGA 2000).
+  (T-VPlace: Marquardt, Betz and Rose, FPGA 2000) and the more such paths share it (Kong, ICCAD
+  2002): as much weight leads to a table as away from it, so that whole paths move.
 
-What belongs together moves together: carry chains and RAMs by whole tiles, a multiplexer of two
-tables by slices, a table with the flip-flop that it feeds. Two flip-flops of a slice share enable
-and options, those of a tile clock and reset, as nextpnr demands; what else there is (block RAMs,
-multipliers, pins) stays where it is.
+A flip-flop whose loads lie far apart is replicated where that is too slow for it.
+
+What belongs together moves together: carry chains, RAMs and large multiplexers by whole tiles, a
+multiplexer of two tables by slices, a table with the flip-flop that it feeds. Two flip-flops of a
+slice share enable and options, those of a tile clock and reset, as nextpnr demands; what else there
+is (block RAMs, multipliers, pins) stays where it is.
 
 Delays are those of speed grade 6, of wires as routed where they were in a hurry; figures:
 docs/decisions/0007.
@@ -21,6 +24,7 @@ docs/decisions/0007.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 import re
 from typing import NamedTuple
@@ -47,12 +51,38 @@ REACH = 12.0
 CROWDED, CROWDING = 70.0, 4.0
 """Wire of a tile, in tiles, from which on it costs more, and how much more twice of it costs."""
 
-HURRY, SHARPNESS, MARGIN = 60.0, 16, 0.9
+HURRY, MARGIN = 60.0, 0.9
 """Weight, divided by the period in ns, of a connection whose path takes ``MARGIN`` of its period;
-what takes less weighs less, by that power. The margin is for what routing adds."""
+the margin is for what routing adds."""
+
+BLUNT, SHARP, SHARPENED = 4.0, 16.0, 0.6
+"""What takes less weighs less, by a power: that of the first round, and that from ``SHARPENED`` of
+all rounds on. Whole paths move while it is low, their ends do not hold each other."""
+
+SHARED = 8.0
+"""Most that a connection of many paths weighs, in weights of one that has its slack alone."""
+
+EVENLY_NS = 0.3
+"""Slack by which the weight led back through one input of a table is e times that of another."""
 
 INERTIA = 0.7
 """Part of its old weight that a connection keeps in a round: paths do not take turns then."""
+
+JUMPS, LANDING = 0.1, 3
+"""Part of the exchanges of a late cell that go to within so many tiles of one that it is connected
+to, however far: tiles with its clock may be rare on the way."""
+
+LAST = 0.2
+"""Part of the rounds, at the end, the fastest of whose placements is the result."""
+
+REPLICATED = 0.3
+"""Part of the rounds after which late flip-flops with far loads are replicated."""
+
+REPLICATE_BELOW, REPLICATE_GAIN = 0.25, 0.25
+"""Slack, in periods, below which they are late, and how much more their input must have."""
+
+REPLICA_SPAN, REPLICA_LOADS = 40, 8
+"""Half the perimeter, in tiles, around the loads of one, unless it has only so few."""
 
 SHARED_BY_ALL = 2500
 """Nets with more pins are everywhere."""
@@ -89,12 +119,15 @@ class Refined:
         Sum over nets of half the perimeter of their boxes, tiles.
     slowest_before, slowest : dict
         Longest path of each clock, ns, by the delays above.
+    copies : int
+        Flip-flops added.
     """
 
     wire_before: int
     wire: int
     slowest_before: dict[str, float]
     slowest: dict[str, float]
+    copies: int
 
 
 class _Layout(NamedTuple):
@@ -164,39 +197,170 @@ def refine(placed: dict, clocks: Mapping[str, float], *, seed: int = 1,
         Of the annealing.
     """
     module = max(placed["modules"].values(), key=lambda module: len(module["cells"]))
+    design, first, best, copies = _design(module, clocks), None, None, 0
+    for number in range(ROUNDS + 1):
+        part = number / ROUNDS
+        if number == int(REPLICATED * ROUNDS):
+            _put(design, design.layout.slot)
+            copies = _replicate(module, design)
+            design = _design(module, clocks)
+        boxes = design.boxes
+        wire = int((boxes[:, 1] - boxes[:, 0] + boxes[:, 3] - boxes[:, 2]).sum())
+        slowest = _hurry(design, BLUNT + (SHARP - BLUNT) * min(1, part / SHARPENED))
+        first = first or (wire, slowest)
+        late = max((slowest[name] / ns for name, ns in design.periods.values()), default=0.0)
+        if part >= 1 - LAST and (best is None or late < best[0]):
+            best = late, wire, slowest, design.layout.slot.copy()
+        if number == ROUNDS:
+            break
+        if on_progress:
+            on_progress(f"placement, round {number + 1} of {ROUNDS}: wirelength {wire}, "
+                        + ", ".join(f"{name} {ns:.1f} ns" for name, ns in slowest.items()))
+        ramp = part + np.array([0, 1 / ROUNDS])
+        _anneal(design.layout, design.nets, _pulls(design), boxes, _crowding(boxes, design.nets),
+                design.movers, MOVES, HOT * (COLD / HOT) ** ramp, REACH ** (1 - ramp),
+                seed + number)
+    _, wire, slowest, slots = best
+    _put(design, slots)
+    return Refined(wire_before=first[0], wire=wire, slowest_before=first[1], slowest=slowest,
+                   copies=copies)
+
+
+class _Design(NamedTuple):
+    cells: list
+    driver: dict
+    sinks: dict
+    layout: _Layout
+    nets: _Nets
+    paths: _Paths
+    periods: dict           # name and ns of clocks, by their number in ``paths``
+    weights: tuple          # of arcs and ends, now
+    boxes: np.ndarray       # around every net, now
+    movers: np.ndarray      # units that may move
+
+
+def _design(module, clocks):
+    """Read a placed netlist. Weights are 0."""
     cells = list(module["cells"].values())
     driver, sinks = _connections(cells)
     layout = _layout(cells, driver, sinks)
     nets = _nets(layout, driver, sinks)
     paths, domains = _paths(cells, driver, sinks)
-    period = {}
+    periods = {}
     for net, mhz in clocks.items():
         for bit in module["netnames"].get(net, {"bits": ()})["bits"]:
             if bit in domains:
-                period[domains[bit]] = net.removeprefix("$glbnet$"), 1e3 / mhz
-    movers = np.flatnonzero(layout.kind != _FIXED)
-    boxes = _boxes(layout, nets)
+                periods[domains[bit]] = net.removeprefix("$glbnet$"), 1e3 / mhz
     weights = np.zeros(paths.arc_from.size), np.zeros(paths.end_from.size)
+    return _Design(cells, driver, sinks, layout, nets, paths, periods, weights,
+                   _boxes(layout, nets), np.flatnonzero(layout.kind != _FIXED))
 
-    def measure():
-        return (int((boxes[:, 1] - boxes[:, 0] + boxes[:, 3] - boxes[:, 2]).sum()),
-                _hurry(layout, paths, period, weights))
 
-    first = None
-    for number in range(ROUNDS):
-        wire, slowest = measure()
-        first = first or (wire, slowest)
-        if on_progress:
-            on_progress(f"placement, round {number + 1} of {ROUNDS}: wirelength {wire}, "
-                        + ", ".join(f"{name} {ns:.1f} ns" for name, ns in slowest.items()))
-        ramp = np.array([number, number + 1]) / ROUNDS
-        _anneal(layout, nets, _pulls(len(cells), paths, weights), boxes, _crowding(boxes, nets),
-                movers, MOVES, HOT * (COLD / HOT) ** ramp, REACH ** (1 - ramp), seed + number)
-    wire, slowest = measure()
-    for cell, slot in zip(cells, layout.slot, strict=True):
+def _put(design, slots):
+    for cell, slot in zip(design.cells, slots, strict=True):
         if slot >= 0:
             cell["attributes"]["NEXTPNR_BEL"] = _bel(int(slot))
-    return Refined(wire_before=first[0], wire=wire, slowest_before=first[1], slowest=slowest)
+
+
+def _replicate(module, design):
+    """Give far loads of late flip-flops flip-flops of their own, each among its loads, where what
+    they all read comes early. Returns their number."""
+    cells, layout, paths = design.cells, design.layout, design.paths
+    names = list(module["cells"])
+    new_bit = 1 + max(bit for net in module["netnames"].values() for bit in net["bits"]
+                      if not isinstance(bit, str))
+    late, early = np.full(len(cells), 1e9), np.full(len(cells), 1e9)
+    timed, bits = set(), list(design.driver)
+    for domain, (_, ns) in design.periods.items():
+        arcs, ends = _slacks(layout, paths, domain, ns)
+        timed.update((bits[paths.end_from[end]], paths.end_cell[end])
+                     for end in np.flatnonzero(ends < 1e8))
+        np.minimum.at(late, paths.driver[paths.arc_from], arcs / ns)
+        np.minimum.at(late, paths.driver[paths.end_from], ends / ns)
+        np.minimum.at(early, paths.end_cell, ends / ns)
+
+    def data(cell):
+        return _bit(cells[cell], "DI") or _bit(cells[cell], "M")
+
+    copies = 0
+    for bit, (source, _) in design.driver.items():
+        if (cells[source]["type"] != "TRELLIS_FF" or late[source] > REPLICATE_BELOW
+                or early[source] < late[source] + REPLICATE_GAIN):
+            continue
+        value = data(source)
+        loads = [load for load in design.sinks[bit] if load[0] != source]
+        if value is None or len(loads) > SHARED_BY_ALL:
+            continue
+        # Two flip-flops may read an input that nothing times, or one behind it, differently.
+        before = design.driver[value][0]
+        if (value, source) not in timed or (cells[before]["type"] == "TRELLIS_FF"
+                                            and (data(before), before) not in timed):
+            continue
+        places = np.array([(layout.x[cell], layout.y[cell]) for cell, _ in loads])
+        parts = _split(places)
+        # The old one keeps those that are nearest to it.
+        here = np.array([layout.x[source], layout.y[source]])
+        parts.sort(key=lambda part: abs(np.median(places[part], axis=0) - here).sum())
+        for part in parts[1:]:
+            slot = _free_slot(layout, source, np.median(places[part], axis=0))
+            if slot is None:
+                continue
+            copy = deepcopy(cells[source])
+            name = f"{names[source]}$copy{copies}"
+            copy["parameters"]["SD"] = "0 "
+            copy["port_directions"].pop("DI", None)
+            copy["connections"].pop("DI", None)
+            copy["port_directions"]["M"] = "input"
+            copy["connections"] |= {"M": [value], "Q": [new_bit]}
+            copy["attributes"]["NEXTPNR_BEL"] = _bel(slot)
+            layout.occupant[slot] = source      # As good as the copy for those that follow.
+            module["cells"][name] = copy
+            module["netnames"][f"{name}$q"] = {"hide_name": 0, "bits": [new_bit], "attributes": {}}
+            for index in part:
+                cell, port = loads[index]
+                connection = cells[cell]["connections"][port]
+                connection[connection.index(bit)] = new_bit
+            copies += 1
+            new_bit += 1
+    return copies
+
+
+def _split(places):
+    """Indices of places, in parts that are small or lie together."""
+    parts, wanted = [], [np.arange(len(places))]
+    while wanted:
+        part = wanted.pop()
+        spans = np.ptp(places[part], axis=0)
+        if spans.sum() <= REPLICA_SPAN or len(part) < 2 * REPLICA_LOADS:
+            parts.append(part)
+            continue
+        ordered = part[np.argsort(places[part, np.argmax(spans)], kind="stable")]
+        wanted += [ordered[:len(part) // 2], ordered[len(part) // 2:]]
+    return parts
+
+
+def _free_slot(layout, cell, place):
+    """Slot near ``place`` for a copy of a flip-flop; None if there is none."""
+    column, row = (int(value) for value in place)
+    around = sorted((abs(right) + abs(up), right, up) for right in range(-12, 13)
+                     for up in range(-12, 13))
+    for _, right, up in around:
+        if not 0 <= row + up < _ROWS or column + right < 0:
+            continue
+        tile = (column + right) * _ROWS + row + up
+        for lc in range(tile * _LCS, (tile + 1) * _LCS):
+            slot = lc * _SLOTS + _FLIP_FLOP
+            if lc >= layout.exists.size or not layout.exists[lc] or layout.occupant[slot] >= 0:
+                continue
+            layout.occupant[slot] = cell
+            # Its input is M, whatever that of the cell is.
+            table = layout.occupant[lc * _SLOTS + _TABLE]
+            legal = (_is_legal(layout.occupant, layout.control, layout.shared, layout.uses_m, tile)
+                     and not (table >= 0 and layout.uses_m[table]))
+            layout.occupant[slot] = -1
+            if legal:
+                return slot
+    return None
 
 
 def _connections(cells):
@@ -269,7 +433,7 @@ def _layout(cells, driver, sinks):
                 (_bit(cell, "CLK"), _bit(cell, "LSR"), options("SRMODE"), options("CLKMUX"),
                  options("LSRMUX")), len(clocks))
 
-    group = _groups(cells, driver, sinks, slot, occupant, fixed)
+    group = _groups(cells, driver, sinks, slot, occupant)
     held = {group[number] for number in fixed}
     units = defaultdict(list)
     for number in range(count):
@@ -288,9 +452,8 @@ def _layout(cells, driver, sinks):
                    np.array(steps), np.array(first), np.array(members))
 
 
-def _groups(cells, driver, sinks, slot, occupant, fixed):
-    """A name for every cell, the same for those that must keep their distance. Adds to ``fixed``
-    what is too rare to be moved: multiplexers of more than two tables."""
+def _groups(cells, driver, sinks, slot, occupant):
+    """A name for every cell, the same for those that must keep their distance."""
     parent = list(range(len(cells)))
 
     def find(one):
@@ -307,8 +470,6 @@ def _groups(cells, driver, sinks, slot, occupant, fixed):
         for sink, port in sinks[bit]:
             if port in _INSIDE and slot[sink] >= 0:
                 join(sink, source)
-                if port == "FXA":
-                    fixed.add(sink)
     for number, cell in enumerate(cells):
         lc = slot[number] // _SLOTS
         if cell["type"] == "TRELLIS_RAMW":
@@ -422,15 +583,19 @@ def _table_delay(port, output):
     return 0.2 if port in ("FXA", "FXB", "F1", "M") else 0.24
 
 
-def _hurry(layout, paths, period, weights):
-    """Update the weights of arcs and of ends, by their slack. Longest path of each clock, ns."""
+def _hurry(design, sharpness):
+    """Update the weights by slack. Longest path of each clock, ns."""
+    paths, weights = design.paths, design.weights
     now = np.zeros_like(weights[0]), np.zeros_like(weights[1])
     slowest = {}
-    for domain, (name, ns) in period.items():
-        slacks = _slacks(layout, paths, domain, ns * MARGIN)
-        for weight, slack in zip(now, slacks, strict=True):
-            used = np.clip(1 - slack / (ns * MARGIN), 0, 1.5)
-            np.maximum(weight, HURRY / ns * used ** SHARPNESS, out=weight)
+    for domain, (name, ns) in design.periods.items():
+        slacks = _slacks(design.layout, paths, domain, ns * MARGIN)
+        hurry = [HURRY / ns * np.clip(1 - slack / (ns * MARGIN), 0, 1.5) ** sharpness
+                 for slack in slacks]
+        flow = _flow(paths, slacks[0], hurry[1])
+        np.clip(flow, hurry[0], SHARED * hurry[0], out=hurry[0])
+        for weight, new in zip(now, hurry, strict=True):
+            np.maximum(weight, new, out=weight)
         slowest[name] = round(float(ns * MARGIN - slacks[1].min(initial=ns)), 2)
     for weight, new, wire in zip(weights, now, (paths.arc_wire, paths.end_wire), strict=True):
         weight *= INERTIA
@@ -438,10 +603,11 @@ def _hurry(layout, paths, period, weights):
     return slowest
 
 
-def _pulls(count, paths, weights):
+def _pulls(design):
+    count, paths = len(design.cells), design.paths
     source = np.concatenate([paths.driver[paths.arc_from], paths.driver[paths.end_from]])
     sink = np.concatenate([paths.arc_cell, paths.end_cell])
-    weight = np.concatenate(weights)
+    weight = np.concatenate(design.weights)
     some = (weight > 0.1) & (source != sink)
     source, sink, weight = source[some], sink[some], weight[some]
     # A table has an arc for each of its outputs; the heaviest counts.
@@ -494,6 +660,27 @@ def _slacks(layout, paths, clock, period):
             arcs[arc] = latest - arrival[node]
             required[node] = min(required[node], latest)
     return arcs, ends
+
+
+@njit(cache=True)
+def _flow(paths, slacks, ends):
+    """Weight of ends, led back to arcs: what comes out of a table has come in, most of it where it
+    came last."""
+    whole, out = np.zeros(paths.launch.size), np.zeros(paths.launch.size)
+    least = 1e9
+    for slack in slacks:
+        least = min(least, slack)
+    flow = np.exp((least - slacks) / EVENLY_NS)
+    for arc in range(flow.size):
+        whole[paths.arc_to[arc]] += flow[arc]
+    for end in range(ends.size):
+        out[paths.end_from[end]] += ends[end]
+    for arc in range(flow.size - 1, -1, -1):
+        to = paths.arc_to[arc]
+        if whole[to] > 0:
+            flow[arc] *= out[to] / whole[to]
+        out[paths.arc_from[arc]] += flow[arc]
+    return flow
 
 
 @njit(cache=True)
@@ -672,11 +859,16 @@ def _anneal(layout, nets, pulls, boxes, crowding, movers, moves, temperatures, r
         ramp = move / moves
         temperature = temperatures[0] * (temperatures[1] / temperatures[0]) ** ramp
         reach = reaches[0] * (reaches[1] / reaches[0]) ** ramp
-        # A little aside, or into the box of a net.
+        # A little aside, into the box of a net, or to where one is awaited.
         mover = movers[_below(movers.size)]
         cell = members[first[mover] + _below(first[mover + 1] - first[mover])]
         count = cell_first[cell + 1] - cell_first[cell]
-        if count > 0 and np.random.random() < 0.5:
+        pull_count = pull_first[cell + 1] - pull_first[cell]
+        if pull_count > 0 and np.random.random() < JUMPS:
+            other = pull_other[pull_first[cell] + _below(pull_count)]
+            right = x[other] + _below(2 * LANDING + 1) - LANDING - x[cell]
+            up = y[other] + _below(2 * LANDING + 1) - LANDING - y[cell]
+        elif count > 0 and np.random.random() < 0.5:
             net = cell_nets[cell_first[cell] + _below(count)]
             right = boxes[net, 0] + _below(boxes[net, 1] - boxes[net, 0] + 1) - x[cell]
             up = boxes[net, 2] + _below(boxes[net, 3] - boxes[net, 2] + 1) - y[cell]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gen import refine as module
-from gen.refine import _connections, _layout, _paths, _slacks, refine
+from gen.refine import _connections, _design, _hurry, _layout, _paths, _slacks, refine
 
 
 COLUMNS, ROWS = range(4, 24), range(2, 20)
@@ -255,6 +255,84 @@ def test_a_slow_path_becomes_short(short):
         found[mhz] = abs(ends[0][0] - ends[1][0])
     assert found[1.0] == 19 and found[500.0] < 10
     assert result.slowest["clk"] < result.slowest_before["clk"] - 0.8
+
+
+def test_paths_that_share_a_table_move_with_it():
+    """What all of a table's loads pull at it, pulls it towards what it waits for as well."""
+    place = Placement()
+    place.flip_flop("start", "X2/Y2/SLICEA.FF0", "x", "q", port="M")
+    place.flip_flop("near", "X9/Y3/SLICEA.FF0", "x", "n", port="M")
+    place.add("table", "TRELLIS_COMB", "X9/Y2/SLICEA.K0", {"A": "q", "B": "n"}, {"F": "f"})
+    for number in range(5):
+        place.flip_flop(f"end{number}", f"X{9 + number}/Y6/SLICEA.FF0", "f", f"e{number}", port="M")
+    design = _design(place.netlist()["modules"]["top"], {"clk": 300.0})
+    for _ in range(30):
+        _hurry(design, 4.0)
+    arcs, ends = design.weights
+    table = list(design.cells).index(place.cells["table"])
+    weights = dict(zip(design.paths.driver[design.paths.arc_from], arcs, strict=True))
+    to_table = design.paths.end_from == list(design.driver).index(place.nets["f"])
+    late, early = (weights[design.cells.index(place.cells[name])] for name in ("start", "near"))
+    assert (design.paths.arc_cell == table).all()
+    assert late + early == pytest.approx(ends[to_table].sum(), rel=0.02) and late > 3 * early
+    assert ends[to_table].size == 5 and ends[to_table].min() > 0.1
+
+
+def far_loads():
+    """A flip-flop with eight loads at each side of the chip, that reads another one."""
+    place = Placement()
+    place.flip_flop("before", "X9/Y10/SLICEB.FF0", "f", "b", port="M")
+    place.flip_flop("enables", "X11/Y10/SLICEB.FF0", "f", "e", port="M")
+    place.flip_flop("control", "X10/Y10/SLICEB.FF0", "b", "q", enable="e", port="M")
+    place.add("held", "TRELLIS_COMB", "X21/Y3/SLICEA.K0", {"A": "t23_2_q"}, {"F": "f"},
+              strength=5)
+    for x in (4, 5, 22, 23):
+        for y in (2, 3, 18, 19):
+            place.add(f"t{x}_{y}", "TRELLIS_COMB", f"X{x}/Y{y}/SLICED.K0", {"A": "q"},
+                      {"F": f"t{x}_{y}_f"}, strength=5)
+            place.flip_flop(f"q{x}_{y}", f"X{x}/Y{y}/SLICEC.FF0", f"t{x}_{y}_f", f"t{x}_{y}_q",
+                            port="M")
+    return place.netlist()
+
+
+def test_far_loads_have_a_flip_flop_of_their_own(monkeypatch, short):
+    monkeypatch.setattr(module, "REPLICA_SPAN", 20)
+    netlist = far_loads()
+    before = copy.deepcopy(netlist)
+    result = refine(netlist, {"clk": 333.0})
+    cells = cells_of(netlist)
+    copies = [name for name in cells if name not in cells_of(before)]
+    assert len(copies) == result.copies == 1 and copies[0].startswith("control$")
+    bits = set()
+    for name in ("control", *copies):
+        ports = dict(cells[name]["connections"])
+        bits.update(ports.pop("Q"))
+        assert ports | {"Q": []} == cells_of(before)["control"]["connections"] | {"Q": []}
+        assert cells[name]["parameters"] == cells_of(before)["control"]["parameters"]
+    assert len(bits) == 2
+    assert bits <= {bit for net in netlist["modules"]["top"]["netnames"].values()
+                    for bit in net["bits"]}
+    # Each drives the eight of its side of the chip.
+    sides = {name: {x for x in (4, 5, 22, 23) for y in (2, 3, 18, 19)
+                    if cells[f"t{x}_{y}"]["connections"]["A"] == cells[name]["connections"]["Q"]}
+             for name in ("control", *copies)}
+    assert sorted(map(sorted, sides.values())) == [[4, 5], [22, 23]]
+    for name, side in sides.items():
+        assert abs(where(cells[name])[0] - np.mean(list(side))) < 6
+    monkeypatch.setattr(module, "REPLICATE_BELOW", -1e9)
+    without = refine(before, {"clk": 333.0})
+    assert without.copies == 0 and result.slowest["clk"] < without.slowest["clk"] - 0.1
+
+
+@pytest.mark.parametrize("which", ["control", "before"])
+def test_synchronisers_stay_alone(monkeypatch, short, which):
+    """Neither a flip-flop that reads another clock's has copies, nor the one behind it."""
+    monkeypatch.setattr(module, "REPLICA_SPAN", 20)
+    netlist = far_loads()
+    cells = cells_of(netlist)
+    place = {"control": "before", "before": "q23_2"}[which]
+    cells[place]["connections"]["CLK"] = [9999]     # The enable of "control" is timed.
+    assert refine(netlist, {"clk": 333.0}).copies == 0
 
 
 def test_slack():
