@@ -237,10 +237,12 @@ def render(report: Mapping) -> str:
             [TITLES.get(row["name"], row["name"]), _number(row["used"]),
              _number(row["available"]), f"{100 * row['share']:.1f} %"]
             for row in report["resources"]])
-    if len(report["seeds"]) > 1:
+    if len(report["seeds"]) > 1 or any("parts" in seed for seed in report["seeds"]):
         lines += ["## Seeds", ""]
-        lines += _table(["seed", "slowest clock against its requirement", "seconds"], [
-            [str(seed["seed"]), f"{100 * seed['margin']:.1f} %", _number(seed["seconds"])]
+        lines += _table(["seed", "slowest clock against its requirement", "seconds", "of these"], [
+            [str(seed["seed"]), f"{100 * seed['margin']:.1f} %", _number(seed["seconds"]),
+             ", ".join(f"{part} {_number(seconds)}"
+                       for part, seconds in seed.get("parts", {}).items())]
             for seed in report["seeds"]])
     if report["layers"]:
         lines += ["## Layers", ""]

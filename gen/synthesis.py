@@ -59,10 +59,11 @@ size do not route (docs/decisions/0007)."""
 WIRE_ONLY = ["--no-tmdriv", "--no-route"]
 """For a crowded chip, whose clocks :mod:`gen.refine` sees to with less wire."""
 
-HASTE = (1.02, 1.01, 0.96, 0.9)
-"""By how much the router of a crowded chip is asked for faster clocks than wanted, one try after
-the other: those that nextpnr reports when it has finished are a little slower than those with which
-its router stops. The last ones only tell how far it is from what is wanted."""
+HASTE = (1.06, 1.04, 1.02, 1.0, 0.96, 0.9)
+"""By how much the router of a crowded chip may be asked for faster clocks than wanted: at first by
+2 %, because the clocks that nextpnr reports when it has finished are slower than those with which
+its router stops; by more where that was not enough, by less where the router did not end. The
+slowest only tell how far it is from what is wanted."""
 
 PASSES = 150
 """Passes of router2 after which a connection that is too slow stays so: what it costs to be in the
@@ -241,7 +242,9 @@ class RouteResult:
     utilization : dict
         nextpnr's whole table, ``{kind: {"used", "available"}}``.
     seeds : list of dict
-        ``seed``, ``margin``, ``clocks``, ``seconds``, ``reused`` of every seed that ended.
+        ``seed``, ``margin``, ``clocks``, ``seconds``, ``reused`` of every seed that ended; on a
+        crowded chip ``parts`` (seconds of sites, draft, refining and routing), ``placement``
+        (:class:`gen.refine.Refined`) and ``haste``, too.
     data : dict
         ``seconds``, ``cpu_seconds`` (sums over the seeds) and ``peak_mb`` (largest).
     reused : bool
@@ -310,9 +313,10 @@ def _derived_clocks(log_text: str) -> dict[str, float]:
 
 
 def _place(board: BoardSpec, mapped: dict, folder: Path, nextpnr: Callable[..., None],
-           log_path: Path, seed: int, on_progress: OnProgress) -> tuple[Refined, dict[str, float]]:
+           log_path: Path, seed: int, on_progress: OnProgress, lap: Callable[[str], None],
+           ) -> tuple[Refined, dict[str, float]]:
     """Place the netlist of a crowded chip: placed.json. Returns figures of the placement, and the
-    clocks' MHz.
+    clocks' MHz. Calls ``lap`` with the name of every part that is done.
 
     The seed also is that of the block RAMs' sites (:mod:`gen.floorplan`) and of what is done after
     nextpnr has placed for wire alone (:mod:`gen.refine`).
@@ -320,13 +324,16 @@ def _place(board: BoardSpec, mapped: dict, folder: Path, nextpnr: Callable[..., 
     on_progress("sites of the block RAMs")
     floorplan.place_block_rams(mapped, floorplan.SITES[board.device_option], seed=seed)
     (folder / "sited.json").write_text(json.dumps(mapped))
+    lap("sites")
     nextpnr("--json", "sited.json", *PLACER, *WIRE_ONLY, "--write", "placed.json")
+    lap("draft")
     clocks = _derived_clocks(log_path.read_text())
     placed = json.loads((folder / "placed.json").read_text())
     refined = refine(placed, clocks, seed=seed, on_progress=on_progress)
     # nextpnr has noted there that the clocks do not matter, and believes that before its options.
     placed["modules"]["top"]["settings"]["timing_driven"] = f"{1:032b}"
     (folder / "placed.json").write_text(json.dumps(placed))
+    lap("refining")
     return refined, clocks
 
 
@@ -355,19 +362,21 @@ def _route_in_haste(folder: Path, name: str, nextpnr: Callable[..., None],
         return _margin(_clocks(report))
 
     best, products = None, [folder / f"{name}.config", folder / f"{name}.json"]
-    for haste in HASTE:
-        if best and haste < 1:
-            break           # A slower one cannot tell more.
+    index, tried = HASTE.index(1.02), set()
+    while index in range(len(HASTE)) and index not in tried:
+        tried.add(index)
         try:
-            margin = route(haste, "--tmg-ripup", watch=watch)
+            margin = route(HASTE[index], "--tmg-ripup", watch=watch)
         except _Hopeless:
+            index += 1
             continue
         if best is None or margin > best[0]:
-            best = margin, haste
+            best = margin, HASTE[index]
             for path in products:
                 path.replace(path.with_suffix(f"{path.suffix}.best"))
         if margin >= 1:
             break
+        index -= 1
     if best is None:
         route(1.0)
         return 1.0
@@ -411,13 +420,18 @@ def _route_seed(board: BoardSpec, folder: Path, toolchain: Toolchain, seed: int,
         def clocks() -> dict:
             return _clocks(json.loads(report_path.read_text())) if report_path.is_file() else {}
 
-        data = {}
+        data, laps = {}, {}
+
+        def lap(part: str) -> None:
+            laps[part] = round(time.monotonic() - started - sum(laps.values()), 1)
+
         mapped = json.loads((place / "top.json").read_text())
         if "settings" in mapped["modules"]["top"]:
             refined, wanted = _place(board, mapped, place, nextpnr, log_path, seed,
-                                     on_progress or (lambda text: None))
-            data["placement"] = asdict(refined)
+                                     on_progress or (lambda text: None), lap)
             data["haste"] = _route_in_haste(place, name, partial(nextpnr, *products), wanted)
+            lap("routing")
+            data |= {"placement": asdict(refined), "parts": laps}
         else:
             nextpnr("--json", "top.json", *PLACER, *products)
         return {"seconds": round(time.monotonic() - started, 3),
@@ -503,7 +517,9 @@ def route(board: BoardSpec, folder: Path, toolchain: Toolchain, *, seeds: Iterab
         report=chosen.outputs[f"route-{best}.json"], log=folder / f"route-{best}.log",
         seeds=[{"seed": seed, "margin": round(_margin(results[seed].data["clocks"]), 4),
                 "clocks": results[seed].data["clocks"], "seconds": results[seed].seconds,
-                "reused": results[seed].reused} for seed in order],
+                "reused": results[seed].reused}
+               | {name: results[seed].data[name] for name in ("parts", "placement", "haste")
+                  if name in results[seed].data} for seed in order],
         data={"seconds": sum(results[seed].seconds for seed in order),
               "cpu_seconds": sum(results[seed].data["cpu_seconds"] for seed in order),
               "peak_mb": max(results[seed].data["peak_mb"] for seed in order)},

@@ -27,7 +27,8 @@ def make(until="bitstream", **changes):
         clocks={"clk": {"achieved": 84.2, "constraint": 80.0}},
         used={"comb": 41000, "ff": 30000, "ebr": 150, "dsp": 16}, utilization={},
         seeds=[{"seed": 1, "margin": 0.98, "seconds": 900.0},
-               {"seed": 2, "margin": 1.0525, "seconds": 1000.0}],
+               {"seed": 2, "margin": 1.0525, "seconds": 1000.0,
+                "parts": {"draft": 600.0, "routing": 400.0}}],
         data={"seconds": 1900.0, "cpu_seconds": 1800.0, "peak_mb": 2000.0}, reused=False)
     arguments = {
         "board": find_board("ulx3s"), "model": "qsdt_nano", "until": until,
@@ -83,6 +84,7 @@ def test_markdown():
     assert "| head |  | 0.50 |" in text
     assert "| route | 1,900 | 2,000 |" in text
     assert "| 1 | 98.0 % | 900 |" in text
+    assert "| 2 | 105.2 % | 1,000 | draft 600, routing 400 |" in text
     assert "NOT VERIFIED" not in text
 
 
