@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import importlib.metadata
 import importlib.util
+import json
 import logging
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -200,6 +202,24 @@ def _environment() -> dict[str, str]:
     return environment | {"LC_ALL": "C", "PYTHONUNBUFFERED": "1"}
 
 
+# Runs a tool and reports what it took. Linux counts the memory of the process that starts another
+# as that one's until it becomes the program, and ours may be larger than the tool's: this is small.
+_MEASURE = """\
+import json, os, sys
+report = os.fdopen(int(sys.argv[1]), "w")
+os.set_inheritable(report.fileno(), False)
+try:
+    child = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+except OSError as error:
+    json.dump({"error": str(error)}, report)
+else:
+    _, status, used = os.wait4(child, 0)
+    json.dump({"exit_code": os.waitstatus_to_exitcode(status),
+               "cpu_seconds": used.ru_utime + used.ru_stime,
+               "peak_mb": used.ru_maxrss / 1024}, report)
+"""
+
+
 def run_tool(command: Sequence[str], *, folder: Path, log_path: Path, name: str,
              on_progress: Callable[[str], None] | None = None, timeout_s: float | None = None,
              check: bool = True, stop: threading.Event | None = None) -> Usage:
@@ -222,43 +242,41 @@ def run_tool(command: Sequence[str], *, folder: Path, log_path: Path, name: str,
     """
     started = time.monotonic()
     timed_out = False
-    with open(log_path, "wb") as output:
-        try:
-            # A session of its own: Ctrl-C reaches us alone, and we end the whole group.
-            process = subprocess.Popen(
-                list(command), cwd=folder, stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.STDOUT, start_new_session=True,
-                env=_environment())
-        except OSError as error:
-            raise ToolFailed(f"{name} does not start: {error}") from error
+    with open(log_path, "wb") as output, tempfile.TemporaryFile("w+") as report:
+        # A session of its own: Ctrl-C reaches us alone, and we end the whole group.
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _MEASURE, str(report.fileno()), *command],
+            cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            pass_fds=[report.fileno()], start_new_session=True, env=_environment())
         pause = 0.02
         try:
             while True:
-                # wait4 rather than Popen.wait: it also tells this child's peak memory.
-                pid, status, resources = os.wait4(process.pid, os.WNOHANG)
-                if pid:
+                try:
+                    process.wait(pause)
                     break
+                except subprocess.TimeoutExpired:
+                    pause = min(2 * pause, 0.25)
                 if stop is not None and stop.is_set():
                     raise KeyboardInterrupt
                 if timeout_s is not None and time.monotonic() - started > timeout_s:
                     timed_out = True
-                    os.killpg(process.pid, signal.SIGKILL)
-                    _, status, resources = os.wait4(process.pid, 0)
                     break
                 if on_progress is not None:
                     on_progress("".join(last_lines(log_path, 1, read_bytes=2048)))
-                time.sleep(pause)
-                pause = min(2 * pause, 0.25)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.monotonic() - started
-    usage = Usage(seconds=seconds, cpu_seconds=resources.ru_utime + resources.ru_stime,
-                  peak_mb=resources.ru_maxrss / 1024, exit_code=process.returncode)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        report.seek(0)
+        told = report.read()
     if timed_out:
         raise ToolFailed(f"{name} did not end within {timeout_s:g} s", log=log_path)
+    if not told:
+        raise ToolFailed(f"{name} was ended from outside", log=log_path)
+    measured = json.loads(told)
+    if "error" in measured:
+        raise ToolFailed(f"{name} does not start: {measured['error']}")
+    usage = Usage(seconds=time.monotonic() - started, **measured)
     if check and usage.exit_code != 0:
         code = usage.exit_code
         how = f"exit code {code}" if code > 0 else signal.Signals(-code).name

@@ -94,11 +94,16 @@ def run(tmp_path, script, **options):
 
 
 def test_run_measures(tmp_path):
-    usage = run(tmp_path, "x = bytearray(64 << 20); print('done')")
+    usage = run(tmp_path, "x = bytearray(b'x') * (64 << 20); print('done')")
     assert usage.exit_code == 0
-    assert usage.peak_mb > 64
+    assert 64 < usage.peak_mb < 128
     assert usage.cpu_seconds > 0
     assert (tmp_path / "tool.log").read_text() == "done\n"
+
+
+def test_our_own_memory_is_not_the_tools(tmp_path):
+    ours = bytearray(b"x") * (300 << 20)
+    assert run(tmp_path, "").peak_mb < 100 < len(ours) >> 20
 
 
 def test_run_fails(tmp_path):
@@ -108,7 +113,9 @@ def test_run_fails(tmp_path):
     assert run(tmp_path, "import sys; sys.exit(7)", check=False).exit_code == 7
     with pytest.raises(ToolFailed, match="tool ended with SIGKILL"):
         run(tmp_path, "import os; os.kill(os.getpid(), 9)")
-    with pytest.raises(ToolFailed, match="tool does not start"):
+    with pytest.raises(ToolFailed, match="tool was ended from outside"):
+        run(tmp_path, "import os; os.kill(os.getppid(), 9)")
+    with pytest.raises(ToolFailed, match="tool does not start: .*No such file"):
         toolchain.run_tool([tmp_path / "none"], folder=tmp_path, name="tool",
                            log_path=tmp_path / "tool.log")
 
