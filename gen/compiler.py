@@ -190,13 +190,14 @@ class _View:
 
 
 class _Compiler:
-    def __init__(self, network, config, memory_words, word_cycles, strip_rows, apart):
+    def __init__(self, network, config, memory_words, word_cycles, strip_rows, fold, apart):
         self.network = network
         self.apart = apart
         self.config = config
         self.word_cycles = word_cycles
         self.strip_rows = strip_rows
         self.memory_limit = memory_words
+        self.most_fold = fold
         self.descriptors = []
         self.hazards = Hazards(
             {POOL: config.pool_words, PSUM: config.psum_words}, len(LAYOUTS), config.queue_depth)
@@ -223,7 +224,7 @@ class _Compiler:
                 for name in (op.query, op.key, op.value, op.level):
                     slots[name] = head_lanes(channels, op.heads, rows)
         first = self.network.ops[0]
-        self.folds = choose_folds(self.network.ops, tensors, rows)
+        self.folds = choose_folds(self.network.ops, tensors, rows, self.most_fold)
         for op in self.network.ops:
             for name, kind in op.outputs.items():
                 shape, fold = tensors[name][1:], self.folds.get(op.name, 1)
@@ -766,7 +767,10 @@ STRIP_ROWS = 127
 
 
 def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
-                    strip_rows=STRIP_ROWS, apart=True):
+                    strip_rows=STRIP_ROWS, fold=FOLD, apart=True):
+FOLD = 64
+"""Most positions in a pool word: those of one channel on the widest array."""
+
     """Compile an :class:`model.integer.IntegerNetwork` for one core.
 
     Parameters
@@ -783,6 +787,9 @@ def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
     apart : bool
         A depthwise convolution runs beside the other operators of its group wherever there is
         room.
+    fold : int
+        Most neighbouring positions of a narrow map that share a pool word, 1..64
+        (:mod:`gen.fold`). Maps are folded as far as they fit otherwise; 1 folds nothing.
 
     Returns
     -------
@@ -795,4 +802,7 @@ def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
     """
     if not isinstance(strip_rows, int) or not 1 <= strip_rows <= STRIP_ROWS:
         raise InputError(f"Strip rows must be 1..{STRIP_ROWS}, not {strip_rows!r}")
-    return _Compiler(network, config, memory_words, word_cycles, strip_rows, apart).compile()
+    if not isinstance(fold, int) or not 1 <= fold <= FOLD:
+        raise InputError(f"Fold must be 1..{FOLD}, not {fold!r}")
+    return _Compiler(network, config, memory_words, word_cycles, strip_rows, fold,
+                     apart).compile()

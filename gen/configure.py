@@ -145,7 +145,7 @@ def block_rams(core, memory_words):
 
 def read_overrides(path):
     """Overrides from a YAML file: ``core`` (fields of CoreConfig), ``clock_mhz``, ``memory``
-    (onchip or sdram), ``sdram_mhz``, ``memory_words``, ``strip_rows`` (of
+    (onchip or sdram), ``sdram_mhz``, ``memory_words``, ``strip_rows`` and ``fold`` (of
     :func:`gen.compiler.compile_network`) and ``twin`` (fields of TwinSpec); all
     optional."""
     if path is None:
@@ -160,7 +160,8 @@ def read_overrides(path):
         raise InputError(f"{path} must hold a mapping")
     known = {"core": {f.name for f in fields(CoreConfig)},
              "twin": {f.name for f in fields(TwinSpec)}, "clock_mhz": None, "memory": None,
-             "sdram_mhz": None, "memory_words": None, "strip_rows": None}
+             "sdram_mhz": None, "memory_words": None, "strip_rows": None,
+             "fold": None}
     for key, value in content.items():
         if key not in known:
             raise InputError(f"{path}: unknown key {key!r}; known are {', '.join(known)}")
@@ -250,8 +251,8 @@ class _Search:
     def compile(self, config, **options):
         if config.memory == "sdram":
             options["word_cycles"] = SDRAM_WORD_CYCLES
-        if "strip_rows" in self.overrides:
-            options["strip_rows"] = self.overrides["strip_rows"]
+        options |= {name: self.overrides[name] for name in ("strip_rows", "fold")
+                    if name in self.overrides}
         # What running a depthwise convolution apart costs elsewhere, only the cost model knows.
         programs, failure = [], None
         for apart in (False, True):

@@ -16,7 +16,7 @@ from model.graph import Conv
 __all__ = ["choose_folds", "fold_patches", "fold_weight"]
 
 
-def choose_folds(ops, tensors, rows):
+def choose_folds(ops, tensors, rows, most):
     """Fold of every convolution, {operator name: f}; others are not folded.
 
     Parameters
@@ -26,13 +26,15 @@ def choose_folds(ops, tensors, rows):
         Name -> (kind, C, H, W), as of ``IntegerNetwork.tensors``.
     rows : int
         Channels in a pool word.
+    most : int
+        Largest fold; 1 folds nothing.
     """
     def natural(name):
         _, channels, _, width = tensors[name]
         if channels % rows == 0:
             return None    # any that divides the width
         fold = 1
-        while 2 * fold * channels <= rows and width % (2 * fold) == 0:
+        while 2 * fold <= min(most, rows // channels) and width % (2 * fold) == 0:
             fold *= 2
         return fold
 

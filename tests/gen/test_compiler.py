@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gen.compiler import compile_network
-from gen.error import DoesNotFit
+from gen.cost import predict
+from gen.error import DoesNotFit, InputError
 from gen.verify import verify
 from hw.config import CoreConfig
 from hw.descriptor import UnitKind
@@ -70,6 +71,19 @@ def test_fused_groups(narrow, bank_words, wrapped, in_memory):
     layers = [d.layer for d in program.descriptors]
     ends = {layer: index for index, layer in enumerate(layers)}
     assert any(layers.index(group[-1]) < ends[group[0]] for group in program.groups)
+
+
+def test_fold_is_an_option(narrow):
+    network, image_q = narrow
+    config = CoreConfig(rows=64, load_rows=16, neuron_lanes=8, pool_banks=8,
+                        pool_bank_words=512, psum_words=128)
+    folded, plain = (compile_network(network, config, fold=fold) for fold in (2, 1))
+    assert max(tensor.fold for tensor in plain.maps.values()) == 1
+    result = verify(network, plain, image_q, forms=("integer", "iss"))
+    assert not result.differences, result.lines
+    assert predict(folded).cycles < predict(plain).cycles
+    with pytest.raises(InputError, match=r"Fold must be 1\.\.64, not 0"):
+        compile_network(network, config, fold=0)
 
 
 def test_more_tiles_than_a_descriptor_holds():
