@@ -37,6 +37,7 @@ from hw.descriptor import (
     NeuronSource,
     pack,
     RING_UNIT,
+    SKIP_PLANES,
     TileHeader,
     UnitKind,
     WAIT_BITS,
@@ -196,8 +197,8 @@ class _Compiler:
         self.config = config
         self.word_cycles = word_cycles
         self.strip_rows = strip_rows
-        self.memory_limit = memory_words
         self.most_fold = fold
+        self.memory_limit = memory_words
         self.descriptors = []
         self.hazards = Hazards(
             {POOL: config.pool_words, PSUM: config.psum_words}, len(LAYOUTS), config.queue_depth)
@@ -579,7 +580,9 @@ class _Compiler:
         """
         tiles = self.tiles[op.name][group]
         origin, ring = source.origin()
-        width = target.width
+        width, planes = target.width, source.map.planes
+        if self.config.plane_skip and source.map.kind == "z" and source.home != MEMORY:
+            planes += SKIP_PLANES
         limit = (1 << Array.as_shape()["tiles"].width) - 1
         for start in range(0, len(tiles), limit):
             taps, words = zip(*tiles[start:start + limit], strict=True)
@@ -598,7 +601,7 @@ class _Compiler:
             self.emit(UnitKind.ARRAY, reads=source.intervals(),
                       writes=[(PSUM, psum, psum + rows * width)], source=source.buffer.address,
                       row_stride=source.map.row_words, ring=ring,
-                      position_stride=source.map.position_words, planes=source.map.planes,
+                      position_stride=source.map.position_words, planes=planes,
                       signed=int(source.map.kind != "level"), stride=stride,
                       height=source.map.height - origin, width=source.map.width,
                       first_row=first - origin // stride, out_rows=rows, out_width=width,
@@ -765,12 +768,12 @@ class _Compiler:
 STRIP_ROWS = 127
 """Most output rows of a strip: what ``out_rows`` of an ARRAY descriptor holds."""
 
-
-def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
-                    strip_rows=STRIP_ROWS, fold=FOLD, apart=True):
 FOLD = 64
 """Most positions in a pool word: those of one channel on the widest array."""
 
+
+def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
+                    strip_rows=STRIP_ROWS, fold=FOLD, apart=True):
     """Compile an :class:`model.integer.IntegerNetwork` for one core.
 
     Parameters
@@ -784,12 +787,12 @@ FOLD = 64
         they cannot be hidden. About 4.5 for 16-bit SDRAM at the clock of the core.
     strip_rows : int
         Most output rows of a strip, 1..127. Strips are as tall as pays otherwise.
-    apart : bool
-        A depthwise convolution runs beside the other operators of its group wherever there is
-        room.
     fold : int
         Most neighbouring positions of a narrow map that share a pool word, 1..64
         (:mod:`gen.fold`). Maps are folded as far as they fit otherwise; 1 folds nothing.
+    apart : bool
+        A depthwise convolution runs beside the other operators of its group wherever there is
+        room.
 
     Returns
     -------

@@ -10,6 +10,7 @@ from gen.compiler import compile_network
 from gen.cost import MemoryTiming, ON_CHIP, predict
 from gen.error import DoesNotFit, InputError
 from hw.config import CoreConfig, MEMORY_BITS
+from hw.plane_repeat import PLANES_MIN, REPEAT_BITS
 from model.graph import Attention, Pool, RepConv
 
 
@@ -140,6 +141,8 @@ def block_rams(core, memory_words):
         + sum(_ram_blocks(MEMORY_BITS, words)
               for words in (core.const_fifo_words, core.depthwise_fifo_words)),
         "link": 2,
+        **({"planes to skip": _ram_blocks(REPEAT_BITS, core.pool_words // PLANES_MIN)}
+           if core.plane_skip else {}),
     }
 
 

@@ -20,6 +20,7 @@ from hw.descriptor import (
     Destination,
     NeuronFunction,
     NeuronSource,
+    planes_of,
     UnitKind,
 )
 
@@ -170,17 +171,18 @@ def _inside(first, count, stride, shift, size, ring=0):
 
 
 def _tile_cycles(f, tiles):
-    """Lookup cycles of every tile of an ARRAY descriptor."""
+    """Lookup cycles of every tile of an ARRAY descriptor; the most, where planes are left out."""
     every = f["out_rows"] * f["out_width"]
+    planes, _ = planes_of(f)
     cycles = []
     for index, (dy, dx) in enumerate(tiles):
         read = (_inside(f["first_row"], f["out_rows"], f["stride"], dy, f["height"],
                         f.get("ring", 0))
                 * _inside(0, f["out_width"], f["stride"], dx, f["width"]))
         if index == 0 and not f.get("accumulate"):
-            cycles.append(read * f["planes"] + 2 * (every - read))
+            cycles.append(read * planes + 2 * (every - read))
         else:
-            cycles.append(max(read, 1) * f["planes"] + (read < every))
+            cycles.append(max(read, 1) * planes + (read < every))
     return cycles
 
 

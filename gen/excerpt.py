@@ -12,7 +12,8 @@ import numpy as np
 from gen.compiler import Descriptor, Program
 from gen.error import InputError
 from gen.layout import memory_words
-from hw.descriptor import DESCRIPTOR_WORDS, Destination, Header, pack, UnitKind
+from hw.descriptor import DESCRIPTOR_WORDS, Destination, Header, pack, planes_of, UnitKind
+from model.graph import Conv
 from model.integer import IntegerNetwork
 
 
@@ -189,10 +190,18 @@ def excerpt(network, program, name):
     for descriptor in program.descriptors[:first]:
         before[descriptor.unit.value] += 1
     before[UnitKind.LOAD.value] -= len(loads)
+    sources = {op.name: op.source for op in ops if isinstance(op, Conv)}
+
+    def fields(descriptor):
+        """Of what a load brought, no planes are known that might be left out."""
+        if descriptor.unit is UnitKind.ARRAY and sources.get(descriptor.layer) in inputs:
+            return descriptor.fields | {"planes": planes_of(descriptor.fields)[0]}
+        return descriptor.fields
+
     descriptors = loads + [
-        replace(d, waits=tuple(max(len(loads) * (unit == UnitKind.LOAD.value), wait - start)
-                               for unit, (wait, start) in enumerate(
-                                   zip(d.waits, before, strict=True))))
+        replace(d, fields=fields(d), waits=tuple(
+            max(len(loads) * (unit == UnitKind.LOAD.value), wait - start)
+            for unit, (wait, start) in enumerate(zip(d.waits, before, strict=True))))
         for d in program.descriptors[first:last]]
     end = [pack(Header, kind=UnitKind.END)] + [0] * (DESCRIPTOR_WORDS - 1)
     words = [word for descriptor in descriptors for word in descriptor.pack()] + end

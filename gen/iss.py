@@ -18,11 +18,14 @@ from hw.descriptor import (
     LAYOUTS,
     NeuronFunction,
     NeuronSource,
+    planes_of,
     RING_UNIT,
     TileHeader,
     UnitKind,
     unpack,
 )
+from hw.plane_repeat import PLANES_MIN
+from sim.reference.lanes import leading_repeats
 from sim.reference.signature import signature
 
 
@@ -78,6 +81,7 @@ class Iss:
         self.memory[:len(program.payload)] = program.payload
         self.pool = np.zeros(self.config.pool_words, np.uint64)
         self.psum = np.zeros((self.config.psum_words, self.config.rows), np.int64)
+        self.repeats = np.zeros(self.config.pool_words // PLANES_MIN, np.int64)
         self.saturated = {"u": 0, "z": 0, "ktv": 0, "qktv": 0}
         self._queues = {d: deque() for d in Destination if d is not Destination.POOL}
         self._execute = {
@@ -201,7 +205,7 @@ class Iss:
         completion.words = np.concatenate(moved)
 
     def _array(self, f, completion):
-        rows, planes = self.config.rows, f["planes"]
+        rows, (planes, skip) = self.config.rows, planes_of(f)
         count = f["out_rows"] * f["out_width"]
         y, x = np.divmod(np.arange(count), f["out_width"])
         for tile in range(f["tiles"]):
@@ -217,7 +221,15 @@ class Iss:
             at = (header["offset"] + self._row_at(f, iy)
                   + ix * f["position_stride"])[inside, None] + np.arange(planes)
             found = self._lookup(at)
-            completion.events += self._bits(found)
+            if skip:
+                # As the array does it: the highest plane that it reads is the sign.
+                left_out = self.repeats[at[:, -1] % self.config.pool_words // PLANES_MIN]
+                read = np.arange(planes) < planes - left_out[:, None]
+                completion.events += self._bits(found[read])
+                sign = found[np.arange(len(found)), planes - 1 - left_out]
+                found = np.where(read, found, sign[:, None])
+            else:
+                completion.events += self._bits(found)
             values = np.zeros((count, rows), np.int64)
             values[inside] = unpack_lanes(found, "z" if f["signed"] else "level", rows)
             # Exact in float64: sums stay far below 2**53, and BLAS is much faster than integers.
@@ -316,8 +328,11 @@ class Iss:
             limit = 1 << (f["planes"] - 1)
             z = np.clip(y, -limit, limit - 1)
             self.saturated["z"] += int((z != y).sum())
-            self._write(completion, planes_at + np.arange(f["planes"]),
-                        pack_lanes(z, "z", f["planes"]))
+            words, at = pack_lanes(z, "z", f["planes"]), planes_at + np.arange(f["planes"])
+            self._write(completion, at, words)
+            if config.plane_skip:
+                repeats = leading_repeats(words.reshape(count, -1))
+                self.repeats[at[:, -1] % config.pool_words // PLANES_MIN] = repeats
             return
         if f["add"]:
             y = y + membranes()

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw import descriptor
 from hw.descriptor import RING_UNIT, TileHeader
+from hw.plane_repeat import RepeatRead
 from hw.port import POOL_LATENCY, PoolRead
 from hw.tile_start import TileStart
 
@@ -62,6 +63,11 @@ class ArrayReader(wiring.Component):
         ``item`` is :attr:`item_shape`: ``word`` and ``tag``, with ``plane`` (0: bubble), ``last``
         and ``negate`` as for :class:`hw.spike_array.SpikeArray`; ``psum``, index of the
         position's partial sum; ``end``.
+    skip_planes : ``In(1)``
+        Leave out planes that only repeat the sign; like ``descriptor``. With ``plane_skip`` only,
+        as is the next one.
+    repeats : ``Out(RepeatRead())``
+        How many of a position.
     events : ``Out(32)``
         Set bits of the words read since ``begin``, modulo 2**32; complete ``log2(rows) + 2``
         cycles after the last word arrived.
@@ -79,6 +85,7 @@ class ArrayReader(wiring.Component):
             "pool": Out(PoolRead(config)),
             "o": Out(stream.Signature(self.item_shape)),
             "events": Out(32),
+            **({"skip_planes": In(1), "repeats": Out(RepeatRead())} if config.plane_skip else {}),
         })
 
     @property
@@ -157,6 +164,9 @@ class ArrayReader(wiring.Component):
             self._position_valid.eq(valid & needed),
             room.eq(~valid | ~needed | self._position_early),
         ]
+        if self._config.plane_skip:
+            # The count arrives with the position.
+            m.d.comb += [self.repeats.address.eq(address), self.repeats.enable.eq(room)]
         with m.If(self._position_taken | ~needed):
             m.d.sync += valid.eq(0)
 
@@ -217,6 +227,12 @@ class ArrayReader(wiring.Component):
         planes_left = Signal(5)
         final = Signal()                            # planes_left == 1
 
+        planes = array.planes
+        if self._config.plane_skip:
+            # Planes that repeat the sign are not read; they lie above the others.
+            repeats = Mux(self.skip_planes, self.repeats.count, 0)
+            planes = planes - repeats
+
         # A position that needs no pool makes room behind it at once: the walk must not wait for
         # the pool's answer of this cycle, which arrives late.
         issue = Signal()
@@ -243,9 +259,11 @@ class ArrayReader(wiring.Component):
                 plane.eq(next_position.inside | ~self._skip),
                 first.eq(1),
                 # A position takes two cycles of the partial sums; one without a plane takes none.
-                planes_left.eq(Mux(next_position.inside, array.planes, 2)),
+                planes_left.eq(Mux(next_position.inside, planes, 2)),
                 final.eq(~next_position.inside & self._skip),
             ]
+            if self._config.plane_skip:
+                m.d.sync += current.address.eq(next_position.address - repeats)
         with m.Elif(issue):
             m.d.sync += [
                 busy.eq(~final),

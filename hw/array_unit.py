@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.array_reader import ArrayReader
 from hw.descriptor import Array
+from hw.plane_repeat import RepeatRead
 from hw.port import PoolRead, PSUM_ADD_LATENCY, PSUM_ROW_DATA, PsumRow, Unit
 from hw.spike_array import SpikeArray
 from hw.table_loader import TableLoader
@@ -48,6 +49,8 @@ class ArrayUnit(wiring.Component):
         the descriptor's tiles.
     pool : ``Out(PoolRead(config))``
     psum : ``Out(PsumRow(config))``
+    repeats : ``Out(RepeatRead())``
+        Planes to leave out; with ``plane_skip`` only.
     """
 
     def __init__(self, config):
@@ -58,6 +61,7 @@ class ArrayUnit(wiring.Component):
             "weights": In(stream.Signature(config.weight_bits)),
             "pool": Out(PoolRead(config)),
             "psum": Out(PsumRow(config)),
+            **({"repeats": Out(RepeatRead())} if config.plane_skip else {}),
         })
 
     @property
@@ -85,6 +89,9 @@ class ArrayUnit(wiring.Component):
             reader.begin.eq(begin),
             control.events.eq(reader.events),
         ]
+
+        if config.plane_skip:
+            wiring.connect(m, reader.repeats, wiring.flipped(self.repeats))
 
         # Weight stream: header to the reader, the rest of the tile to the loader. Its `ready` goes
         # far, and is a register; it skips a cycle where the words change their receiver.
@@ -133,6 +140,11 @@ class ArrayUnit(wiring.Component):
                     tiles_left.eq(control.run.p.tiles),
                     started.eq(0),
                 ]
+                if config.plane_skip:
+                    planes = control.run.p.planes
+                    some = planes[4] & planes[:4].any()
+                    m.d.sync += [reader.skip_planes.eq(some),
+                                 descriptor.planes[4].eq(planes[4] & ~some)]
                 with m.If(control.run.valid):
                     m.d.sync += [
                         fetches_left.eq(control.run.p.tiles),

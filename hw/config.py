@@ -62,6 +62,9 @@ class CoreConfig:
         Descriptors that wait in front of each unit; 2..15. Up to 5 take LUT-RAM of 16 words.
     address_bits : int
         Width of a memory address, in memory words.
+    plane_skip : bool
+        The array leaves out the planes of z that only repeat the sign in all lanes of a word; for
+        z of at least 8 bits and less than 16. Takes a block RAM and some 200 LUTs.
     """
 
     rows: int = 32
@@ -80,6 +83,7 @@ class CoreConfig:
     head_words: int = 4
     queue_depth: int = 4
     address_bits: int = 24
+    plane_skip: bool = False
 
     def __post_init__(self):
         def require(condition, text, value):
@@ -118,6 +122,10 @@ class CoreConfig:
         require(_power_of_two(self.head_words), "Head words must be a power of two",
                 self.head_words)
         require(2 <= self.queue_depth <= 15, "Queue depth must be 2..15", self.queue_depth)
+        require(isinstance(self.plane_skip, bool), "Plane skip must be true or false",
+                self.plane_skip)
+        require(not self.plane_skip or 8 <= self.z_bits < 16,
+                "Plane skip needs z of 8..15 bits", self.z_bits)
         require(16 <= self.address_bits <= 24, "Address width must be 16..24 bits",
                 self.address_bits)
 

@@ -12,6 +12,7 @@ from hw.descriptor import LAYOUTS, UnitKind, WAIT_BITS
 from hw.move import LoadUnit, StoreUnit
 from hw.neuron import NeuronUnit
 from hw.partial_sum import PartialSums
+from hw.plane_repeat import RepeatMemory
 from hw.pool import Pool
 from hw.port import Memory
 from hw.register import CoreError, Counter
@@ -113,6 +114,10 @@ class Core(wiring.Component):
             wiring.connect(m, port, pool.read[index])
         for index, port in enumerate((neuron.write, attention.write, load.write)):
             wiring.connect(m, port, pool.write[index])
+        if config.plane_skip:
+            m.submodules.repeats = repeats = RepeatMemory(config.pool_words)
+            wiring.connect(m, neuron.repeats, repeats.write)
+            wiring.connect(m, array.repeats, repeats.read)
         wiring.connect(m, array.psum, psum.row)
         wiring.connect(m, depthwise.psum, psum.half)
         for port, served in zip((depthwise.psum_read, neuron.psum), psum.readers, strict=True):

@@ -12,11 +12,15 @@ from amaranth.lib import data, enum
 
 __all__ = ["DESCRIPTOR_WORDS", "WAIT_BITS", "RING_UNIT", "UnitKind", "Header", "Load", "Store",
            "Array", "Depthwise", "Attention", "Neuron", "Destination", "NeuronSource",
-           "NeuronFunction", "DepthwiseMode", "TileHeader", "LAYOUTS", "pack", "unpack"]
+           "NeuronFunction", "DepthwiseMode", "TileHeader", "LAYOUTS", "SKIP_PLANES",
+           "planes_of", "pack", "unpack"]
 
 
 DESCRIPTOR_WORDS = 3
 WAIT_BITS = 10
+
+SKIP_PLANES = 16
+"""Added to ``planes`` of an ARRAY where those that only repeat the sign are left out."""
 
 RING_UNIT = 4
 """Pool words that one unit of the field ``ring`` stands for."""
@@ -104,6 +108,10 @@ class Array(data.Struct):
     ``ring`` is the size of the ring of rows that the input rolls through, in units of
     :data:`RING_UNIT` pool words, where a descriptor reads over the ring's end; 0 otherwise. Rows
     count from the one at ``source`` then: those before it lie a whole ring higher.
+
+    ``planes`` are 2..16, or 8..15 and :data:`SKIP_PLANES` more: of these, the most significant ones
+    are left out where they only repeat the sign (:mod:`hw.plane_repeat`, on cores with
+    ``plane_skip``). The input was then written by NEURON with ``write_planes``.
     """
     source: 16
     row_stride: 16
@@ -187,6 +195,18 @@ LAYOUTS = {
     UnitKind.ATTENTION: Attention,
     UnitKind.NEURON: Neuron,
 }
+
+
+def planes_of(array):
+    """Planes of the input of an ARRAY, and whether those that repeat the sign are left out.
+
+    Parameters
+    ----------
+    array : dict
+        Fields of :class:`Array`.
+    """
+    planes = array["planes"]
+    return (planes - SKIP_PLANES, True) if planes > SKIP_PLANES else (planes, False)
 
 
 def pack(layout, **fields):

@@ -10,6 +10,7 @@ from hw.descriptor import Neuron, NeuronFunction, NeuronSource
 from hw.level_fire import LevelFire
 from hw.neuron_buffer import MembraneFetch, TileConstants
 from hw.neuron_write import PositionWriter
+from hw.plane_repeat import RepeatWrite
 from hw.port import PoolRead, PoolWrite, PsumRead, Unit
 from hw.rescale import Rescale
 from hw.skid_buffer import SkidBuffer
@@ -68,6 +69,8 @@ class NeuronUnit(wiring.Component):
     write : ``Out(PoolWrite(config))``
     u_saturated, z_saturated : ``Out(16)``
         Lanes whose U or z was clipped, since reset, modulo 2**16.
+    repeats : ``Out(RepeatWrite())``
+        Planes of z that repeat its sign; with ``plane_skip`` only.
     """
 
     def __init__(self, config):
@@ -83,6 +86,7 @@ class NeuronUnit(wiring.Component):
             "write": Out(PoolWrite(config)),
             "u_saturated": Out(16),
             "z_saturated": Out(16),
+            **({"repeats": Out(RepeatWrite())} if config.plane_skip else {}),
         })
 
     @property
@@ -101,6 +105,8 @@ class NeuronUnit(wiring.Component):
         wiring.connect(m, wiring.flipped(self.constants), tile.constants)
         wiring.connect(m, fetch.read, wiring.flipped(self.pool))
         wiring.connect(m, writer.write, wiring.flipped(self.write))
+        if config.plane_skip:
+            wiring.connect(m, writer.repeats, wiring.flipped(self.repeats))
 
         # Control. `start` follows the acceptance of a descriptor by two cycles: in between, what
         # the fields mean is decoded into registers.

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import LEVEL_PLANES, MEMBRANE_BITS
 from hw.pipeline_queue import PipelineQueue
+from hw.plane_repeat import RepeatCounter, RepeatWrite
 from hw.pool_write import PoolWriteQueue
 from hw.port import PoolWrite
 from hw.signature import SIGNATURE_BITS
@@ -43,6 +44,8 @@ class PositionWriter(wiring.Component):
         Every word has been accepted and is in ``sig``. Low from the cycle after ``start``.
     sig : ``Out(32)``
         Of the words since ``start``.
+    repeats : ``Out(RepeatWrite())``
+        Of planes of values; with ``plane_skip`` only.
     """
 
     def __init__(self, config):
@@ -70,6 +73,7 @@ class PositionWriter(wiring.Component):
             "write": Out(PoolWrite(config)),
             "idle": Out(1),
             "sig": Out(SIGNATURE_BITS),
+            **({"repeats": Out(RepeatWrite())} if config.plane_skip else {}),
         })
 
     def elaborate(self, platform):
@@ -188,6 +192,17 @@ class PositionWriter(wiring.Component):
         with m.If(load):
             m.d.sync += drain_valid.eq(1)
         m.d.sync += [done_late.eq(position_done), left.eq(left - done_late)]
+
+        if self._config.plane_skip:
+            m.submodules.counter = counter = RepeatCounter(self._rows)
+            wiring.connect(m, counter.write, wiring.flipped(self.repeats))
+            m.d.sync += [counter.first.eq(word == 0), counter.last.eq(word_last)]
+            m.d.comb += [
+                counter.valid.eq(port.valid & from_drain & value_planes),
+                counter.address.eq(port.address),
+                counter.plane.eq(drain[0]),
+                counter.above.eq(drain[1]),
+            ]
 
         m.d.comb += [
             port.start.eq(self.start),

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from hw.descriptor import RING_UNIT, TileHeader, unpack
+from hw.descriptor import planes_of, RING_UNIT, TileHeader, unpack
+from hw.plane_repeat import PLANES_MIN
 
 
 __all__ = ["tile_weights", "run_array", "array_cycles"]
@@ -40,7 +41,7 @@ def _walk(fields, header):
     return iy, ix, inside
 
 
-def run_array(fields, *, words, pool, psum, config):
+def run_array(fields, *, words, pool, psum, config, repeats=None):
     """Run an ARRAY descriptor.
 
     Parameters
@@ -55,6 +56,9 @@ def run_array(fields, *, words, pool, psum, config):
         Addresses wrap at its (power of two) length.
     psum : array of int64, ``[positions, rows]``
         Changed in place; values wrap at ``acc_bits``.
+    repeats : array of int, ``[pool words // 8]``
+        Planes to leave out, where the descriptor says so; by the address of the most significant
+        plane, divided by 8.
 
     Returns
     -------
@@ -62,10 +66,8 @@ def run_array(fields, *, words, pool, psum, config):
         Events, modulo 2**32.
     """
     words, rows = iter(words), config.rows
-    planes = fields["planes"]
-    scale = 1 << np.arange(planes)
-    if fields["signed"]:
-        scale[-1] = -scale[-1]
+    planes, skip = planes_of(fields)
+    place = np.arange(planes)
     positions = fields["out_rows"] * fields["out_width"]
     index = (fields["psum"] + np.arange(positions)) % 1024 % len(psum)
     events = 0
@@ -77,9 +79,16 @@ def run_array(fields, *, words, pool, psum, config):
         address = (fields["source"] + header["offset"] + iy * fields["row_stride"]
                    + np.where(iy < 0, fields["ring"] * RING_UNIT, 0)
                    + ix * fields["position_stride"])[:, None] + np.arange(planes)
-        bits = _word_bits(pool[address % (1 << 16) % len(pool)], rows) * inside[:, None, None]
+        address = address % (1 << 16) % len(pool)
+        # The highest plane that is read is the sign.
+        last = planes - 1 - (repeats[address[:, -1:] // PLANES_MIN] if skip else 0)
+        scale = np.where(place <= last, 1 << place, 0) * np.ones((positions, 1), np.int64)
+        if fields["signed"]:
+            scale = np.where(place == last, -scale, scale)
+        read = inside[:, None, None] & (place <= last)[..., None]
+        bits = _word_bits(pool[address], rows) * read
         events += int(bits.sum(dtype=np.int64))
-        sums = np.einsum("npr,p->nr", bits.astype(np.int64), scale) @ weights.T
+        sums = np.einsum("npr,np->nr", bits.astype(np.int64), scale) @ weights.T
         if tile or fields["accumulate"]:
             sums += psum[index]
         psum[index] = _signed(sums, config.acc_bits)
@@ -92,11 +101,11 @@ def array_cycles(fields, headers, *, config):
     ``headers`` are the packed tile headers. Exact if the tables load slower than the first 16
     planes are read (at least two column sets), and if the walk
     keeps ahead of the lookups: at most ``planes - 1`` skipped positions (a row outside counts
-    one) between two that are read.
+    one) between two that are read. Planes that repeat the sign are taken as read.
     """
     load = 17 * config.rows // config.load_rows
     levels = (config.rows // 4).bit_length() - 1
-    planes = fields["planes"]
+    planes, _ = planes_of(fields)
     if not headers:
         return 2
     # The first column set is collected, or the first words are read.

@@ -31,3 +31,17 @@ def to_planes(values, *, bits):
     planes = values[..., None, :] >> np.arange(bits)[:, None] & 1
     lanes = np.arange(values.shape[-1], dtype=np.uint64)
     return (planes.astype(np.uint64) << lanes).sum(axis=-1, dtype=np.uint64)
+
+
+def leading_repeats(words):
+    """Most significant planes that may be left out, because the next one says the same.
+
+    Args:
+        words: (..., P) uint64, the sign in the last one.
+
+    Returns:
+        (...,) int64 in 0..P - 2: two planes stay in any case.
+    """
+    words = np.asarray(words, dtype=np.uint64)
+    equal = words[..., :0:-1] == words[..., -2::-1]
+    return np.minimum(np.cumprod(equal, axis=-1).sum(axis=-1), words.shape[-1] - 2)

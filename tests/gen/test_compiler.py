@@ -113,7 +113,7 @@ def test_waits_name_only_earlier_descriptors():
 
 
 @pytest.mark.parametrize("change, text", [
-    ({"z_bits": 7}, "Width of z"),
+    ({"z_bits": 15}, "Width of z"),
     ({"membrane_frac": 14}, "Membrane fraction"),
     ({"psum_words": 1}, "partial sums for one row"),
     ({"pool_bank_words": 8}, "pool words for the smallest strip"),

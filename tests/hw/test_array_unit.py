@@ -4,7 +4,8 @@ import pytest
 
 from hw.array_unit import ArrayUnit
 from hw.config import CoreConfig
-from hw.descriptor import Array, pack, TileHeader, unpack
+from hw.descriptor import Array, pack, SKIP_PLANES, TileHeader, unpack
+from hw.plane_repeat import PLANES_MIN
 from hw.port import POOL_LATENCY
 from sim.ports import feed_stream, run_unit, serve_read, serve_rows, simulate
 from sim.reference.array import array_cycles, run_array
@@ -25,6 +26,8 @@ class Machine:
         self.pool = rng.integers(0, 1 << self.config.rows, size=1 << 16, dtype=np.uint64)
         high = 1 << (self.config.acc_bits - 1)
         self.psum = rng.integers(-high, high, size=(1024, self.config.rows))
+        # Any number of planes may be left out: the highest that is read is the sign.
+        self.repeats = rng.integers(0, 7, size=(1 << 16) // PLANES_MIN)
         self.jobs = []
 
     def add(self, tiles, **fields):
@@ -49,7 +52,8 @@ class Machine:
             for number, (fields, tiles) in enumerate(self.jobs):
                 packed = unpack(Array, pack(Array, **fields))
                 events = run_array(packed, words=[w for tile in tiles for w in tile],
-                                   pool=self.pool, psum=expected, config=config)
+                                   pool=self.pool, psum=expected, config=config,
+                                   repeats=self.repeats)
                 self.now = 0
                 sig, counted = await run_unit(ctx, dut.control, packed)
                 taken.append(self.now)
@@ -61,6 +65,13 @@ class Machine:
                 await ctx.tick()
                 self.now += 1
 
+        async def serve_repeats(ctx):
+            port = dut.repeats
+            while True:
+                _, _, enable, address = await ctx.tick().sample(port.enable, port.address)
+                if enable:
+                    ctx.set(port.count, int(self.repeats[address // PLANES_MIN]))
+
         ratio = config.tile_header_words
         words = [w for _, tiles in self.jobs for tile in tiles for w in [
             tile[0], *[0] * (ratio - 1), *tile[1:]]]
@@ -71,6 +82,7 @@ class Machine:
             serve_read(dut.pool, lambda a: int(self.pool[a]), latency=POOL_LATENCY, rng=rng,
                        stall=stall),
             serve_rows(dut.psum, add),
+            *([serve_repeats] if config.plane_skip else []),
         ], cycles=cycles)
         return taken
 
@@ -136,6 +148,32 @@ def test_random(seed):
                                  dx=int(rng.integers(-reach - 1, reach + 1)))
                      for _ in range(int(rng.integers(1, 4)))], **random_fields(rng))
     machine.run(cycles=30_000)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_plane_skip(seed):
+    """Descriptors with and without it, for every number of planes that can be left out."""
+    rng = np.random.default_rng(seed)
+    machine = Machine(rng=rng, stall=[0.0, 0.5][seed % 2], load_rows=16, plane_skip=True)
+    for _ in range(6):
+        planes = int(rng.choice([2, 3, 12, 16, *(SKIP_PLANES + rng.integers(8, 16, size=6))]))
+        machine.add([random_tile(rng, machine.config, offset=int(rng.integers(1 << 16)),
+                                 dy=int(rng.integers(-1, 2)), dx=int(rng.integers(-1, 2)))
+                     for _ in range(int(rng.integers(1, 4)))], **random_fields(rng, planes=planes))
+    machine.run(cycles=30_000)
+
+
+def test_plane_skip_saves_cycles():
+    """A lookup for every plane that is left out."""
+    spent = []
+    for planes in (12, SKIP_PLANES + 12):
+        rng = np.random.default_rng(0)
+        machine = Machine(rng=rng, load_rows=16, plane_skip=True)
+        machine.repeats[:] = 7
+        machine.add([random_tile(rng, machine.config) for _ in range(3)], planes=planes, signed=1,
+                    position_stride=12, row_stride=60, height=4, width=5, out_rows=4, out_width=5)
+        spent += machine.run()
+    assert spent[0] - spent[1] == 3 * 20 * 7
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])

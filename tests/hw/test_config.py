@@ -26,6 +26,8 @@ def test_derived_sizes():
     ({"psum_words": 100}, r"^Psum words must be a power of two, not 100$"),
     ({"weight_fifo_words": 8}, r"^Weight fifo words must be at least 16, not 8$"),
     ({"pool_bank_words": 16384}, r"^Pool must be at most 65536 words, not 131072$"),
+    ({"plane_skip": 1}, r"^Plane skip must be true or false, not 1$"),
+    ({"plane_skip": True, "z_bits": 7}, r"^Plane skip needs z of 8..15 bits, not 7$"),
     ({"queue_depth": 1}, r"^Queue depth must be 2..15, not 1$"),
 ])
 def test_wrong(change, text):

@@ -7,6 +7,7 @@ from hw.descriptor import Neuron, NeuronFunction, NeuronSource, pack, unpack
 from hw.neuron import NeuronUnit
 from hw.port import POOL_LATENCY, PSUM_LATENCY
 from sim.ports import feed_stream, run_unit, serve_read, serve_write, simulate
+from sim.reference.lanes import leading_repeats
 from sim.reference.neuron import neuron
 
 
@@ -45,21 +46,31 @@ def scale_tile(rng, config, *, identity=False):
     return words
 
 
-def run_program(config, program, tiles, *, seed, stall, cycles=60_000):
-    """Run descriptors; compare pool, completions and counters with the golden function.
+def run_program(config, program, tiles, *, seed, stall, cycles=60_000, psum=None):
+    """Run descriptors; compare pool, completions, counters and, with ``plane_skip``, the counts of
+    planes that repeat the sign with the golden function.
 
     Returns the cycles of each descriptor, from its acceptance to ``done``.
     """
     rng = np.random.default_rng(seed)
     size = 1 << (config.acc_bits - 1)
-    psum = rng.integers(-size, size, size=(config.psum_words, config.rows))
-    psum >>= rng.integers(0, config.acc_bits - 1, size=psum.shape)
-    psum[3], psum[4] = -size, size - 1
+    if psum is None:
+        psum = rng.integers(-size, size, size=(config.psum_words, config.rows))
+        psum >>= rng.integers(0, config.acc_bits - 1, size=psum.shape)
+        psum[3], psum[4] = -size, size - 1
     pool = rng.integers(0, 1 << config.rows, size=WORDS, dtype=np.uint64)
     expected_pool = pool.copy()
-    expected = [neuron(unpack(Neuron, descriptor), tile, expected_pool, psum, rows=config.rows,
-                       acc_bits=config.acc_bits, membrane_frac=config.membrane_frac)
-                for descriptor, tile in zip(program, tiles, strict=True)]
+    expected, expected_repeats, repeats = [], [], []
+    for descriptor, tile in zip(program, tiles, strict=True):
+        fields = unpack(Neuron, descriptor)
+        expected.append(neuron(fields, tile, expected_pool, psum, rows=config.rows,
+                               acc_bits=config.acc_bits, membrane_frac=config.membrane_frac))
+        if config.plane_skip and fields["function"] == SCALE.value and fields["write_planes"]:
+            for position in range(fields["count"]):
+                at = (fields["plane_out"] + position * fields["plane_stride"]
+                      + np.arange(fields["planes"])) % (1 << 16)
+                count = leading_repeats(expected_pool[at % WORDS])
+                expected_repeats.append((int(at[-1]), int(count)))
     memory = pool.tolist()
     got, spent, state = [], [], {"cycle": 0, "reads": 0, "writes": 0}
     dut = NeuronUnit(config)
@@ -92,13 +103,21 @@ def run_program(config, program, tiles, *, seed, stall, cycles=60_000):
                 assert not ctx.get(dut.control.done) or not ctx.get(dut.control.run.ready)
                 await ctx.tick()
 
+    async def watch_repeats(ctx):
+        port = dut.repeats
+        while True:
+            _, _, valid, address, count = await ctx.tick().sample(
+                port.valid, port.address, port.count)
+            if valid:
+                repeats.append((address, count))
+
     async def count(ctx):
         while True:
             await ctx.tick()
             state["cycle"] += 1
 
     background = [
-        count, no_collision,
+        count, no_collision, *([watch_repeats] if config.plane_skip else []),
         serve_read(dut.pool, read, latency=POOL_LATENCY, rng=rng, stall=stall),
         serve_read(dut.psum, lambda a, g: psum[a].reshape(-1, config.neuron_lanes)[g].tolist(),
                    latency=PSUM_LATENCY, rng=rng, stall=stall, grouped=True),
@@ -119,6 +138,7 @@ def run_program(config, program, tiles, *, seed, stall, cycles=60_000):
     np.testing.assert_array_equal(np.array(memory, dtype=np.uint64), expected_pool)
     assert counters == [sum(r.u_saturated for r in expected) & 0xffff,
                         sum(r.z_saturated for r in expected) & 0xffff]
+    assert repeats == expected_repeats
     return spent
 
 
@@ -153,6 +173,7 @@ def mixed_program(rng, config, count):
     (0.3, dict(neuron_lanes=8, acc_bits=20, membrane_frac=4, multiplier_bits=8)),
     (0.2, dict(neuron_lanes=1, acc_bits=30, membrane_frac=14, multiplier_bits=18)),
     (0.2, dict(rows=32, neuron_lanes=4)),
+    (0.2, dict(plane_skip=True)),
     pytest.param(0.2, dict(rows=32, neuron_lanes=8), marks=pytest.mark.slow),
     pytest.param(0.2, dict(rows=64, neuron_lanes=4, load_rows=4), marks=pytest.mark.slow),
 ])
@@ -161,6 +182,24 @@ def test_matches_golden(stall, settings):
     rng = np.random.default_rng(1)
     program, tiles = mixed_program(rng, config, 5)
     run_program(config, program, tiles, seed=2, stall=stall)
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+def test_counts_planes_that_repeat_the_sign(stall):
+    """Positions of every width, of both signs, all 0 and all -1."""
+    config = CoreConfig(rows=16, neuron_lanes=4, load_rows=4, plane_skip=True)
+    rng = np.random.default_rng(0)
+    psum = np.zeros((config.psum_words, config.rows), np.int64)
+    for position in range(1, 17):
+        limit = 1 << (position - 1)
+        psum[position] = rng.integers(-limit, limit, size=config.rows)
+    psum[17] = -1
+    program = [pack(Neuron, function=SCALE, count=18, plane_out=100, plane_stride=planes,
+                    write_planes=1, planes=planes) for planes in (8, 12, 15)]
+    program.append(pack(Neuron, function=FIRE, count=1, plane_out=900, plane_stride=3))
+    tiles = [scale_tile(rng, config, identity=True) for _ in range(3)]
+    run_program(config, program, [*tiles, fire_tile(rng, config, 9)], seed=0, stall=stall,
+                psum=psum)
 
 
 def test_single_position_and_address_wrap():

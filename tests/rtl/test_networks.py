@@ -18,7 +18,7 @@ CORES = {
                           membrane_frac=7, z_bits=8, multiplier_bits=12, pool_banks=4,
                           pool_bank_words=2048, psum_words=128, weight_fifo_words=32,
                           const_fifo_words=32, depthwise_fifo_words=32, head_words=8,
-                          queue_depth=2),
+                          queue_depth=2, plane_skip=True),
                IntegerParams(acc_bits=25, u_frac=7, z_bits=8, z_frac=3, mult_bits=12),
                TwinSpec(latency=20, stall=0.3, seed=3)),
     "wide": (CoreConfig(rows=32, load_rows=8, neuron_lanes=4, acc_bits=27, membrane_frac=11,
