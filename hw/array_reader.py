@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw import descriptor
 from hw.descriptor import RING_UNIT, TileHeader
-from hw.plane_repeat import RepeatRead
+from hw.plane_repeat import REPEAT_BITS, RepeatRead
 from hw.port import POOL_LATENCY, PoolRead
 from hw.tile_start import TileStart
 
@@ -104,6 +104,8 @@ class ArrayReader(wiring.Component):
         self._position_valid = Signal()
         self._position_taken = Signal()
         self._position_early = Signal()
+        if self._config.plane_skip:
+            self._planes = Signal(5)
         self._tag = Signal(_Tag)
         self._tag_valid = Signal()
         self._tag_zero = Signal()
@@ -156,19 +158,23 @@ class ArrayReader(wiring.Component):
             ]
 
         # One position behind the walk, with its bounds known, so that it can be dropped.
-        position = self._position
         valid = Signal()
         needed = Signal()
         room = Signal()
-        m.d.comb += [
-            self._position_valid.eq(valid & needed),
-            room.eq(~valid | ~needed | self._position_early),
-        ]
         if self._config.plane_skip:
-            # The count arrives with the position.
-            m.d.comb += [self.repeats.address.eq(address), self.repeats.enable.eq(room)]
-        with m.If(self._position_taken | ~needed):
-            m.d.sync += valid.eq(0)
+            position = Signal(_Position, name="walked")
+            empty = self._leave_out(m, address, position, valid & needed, room)
+            with m.If(room):
+                m.d.sync += valid.eq(0)
+        else:
+            position = self._position
+            empty = ~valid
+            m.d.comb += [
+                self._position_valid.eq(valid & needed),
+                room.eq(~valid | ~needed | self._position_early),
+            ]
+            with m.If(self._position_taken | ~needed):
+                m.d.sync += valid.eq(0)
 
         row_end = (columns_left == 1) | (~row_inside & skip)
         end = row_end & (rows_left == 0)
@@ -211,10 +217,39 @@ class ArrayReader(wiring.Component):
                         m.next = "FINISH"
             with m.State("FINISH"):
                 # The flag belongs to the positions behind, too: change it when they are gone.
-                with m.If(~valid):
+                with m.If(empty):
                     m.d.sync += skip.eq(1)
                     m.next = "TAKE_START"
         self._skip = skip
+
+    def _leave_out(self, m, address, walked, walked_valid, room):
+        """From the walk's positions to those without the planes that only repeat the sign.
+
+        The counts come from a block RAM, which may be far from here: they have a cycle to arrive
+        in, and one to be used in. All steps advance at once, with ``room``. Returns whether none
+        holds a position.
+        """
+        arrived, count, arrived_valid = Signal(_Position), Signal(REPEAT_BITS), Signal()
+        used = Mux(self.skip_planes, count, 0)
+        m.d.comb += [
+            room.eq(~self._position_valid | self._position_early),
+            self.repeats.address.eq(address),
+            self.repeats.enable.eq(room),
+        ]
+        with m.If(self._position_taken):
+            m.d.sync += self._position_valid.eq(0)
+        with m.If(room):
+            m.d.sync += [
+                arrived.eq(walked),
+                count.eq(self.repeats.count),
+                arrived_valid.eq(walked_valid),
+                # Planes that are left out lie above the others.
+                self._position.eq(arrived),
+                self._position.address.eq(arrived.address - used),
+                self._planes.eq(self.descriptor.planes - used),
+                self._position_valid.eq(arrived_valid),
+            ]
+        return ~walked_valid & ~arrived_valid & ~self._position_valid
 
     def _issue(self, m):
         array = self.descriptor
@@ -227,11 +262,7 @@ class ArrayReader(wiring.Component):
         planes_left = Signal(5)
         final = Signal()                            # planes_left == 1
 
-        planes = array.planes
-        if self._config.plane_skip:
-            # Planes that repeat the sign are not read; they lie above the others.
-            repeats = Mux(self.skip_planes, self.repeats.count, 0)
-            planes = planes - repeats
+        planes = self._planes if self._config.plane_skip else array.planes
 
         # A position that needs no pool makes room behind it at once: the walk must not wait for
         # the pool's answer of this cycle, which arrives late.
@@ -262,8 +293,6 @@ class ArrayReader(wiring.Component):
                 planes_left.eq(Mux(next_position.inside, planes, 2)),
                 final.eq(~next_position.inside & self._skip),
             ]
-            if self._config.plane_skip:
-                m.d.sync += current.address.eq(next_position.address - repeats)
         with m.Elif(issue):
             m.d.sync += [
                 busy.eq(~final),
