@@ -7,8 +7,9 @@ from gen.error import InputError
 from gen.excerpt import excerpt, pattern, PATTERNS
 from gen.trace import iss_trace
 from gen.verify import excerpt_cases, verify
-from hw.descriptor import UnitKind
+from hw.descriptor import planes_of, UnitKind
 from model.epilogue import IntegerParams
+from model.graph import Conv
 from tests.gen.random_cases import compile_case
 
 
@@ -35,6 +36,24 @@ def test_every_module(seed):
         assert found_signatures == {layer: signatures[layer] for layer in found_signatures}
         assert set(found_signatures) >= {op.name for op in network.ops
                                          if op.name.split(".")[0] == name}
+
+
+def test_planes_of_a_loaded_map_are_all_read():
+    """Nobody has counted those that repeat the sign."""
+    found, program = compile_case(1)
+    assert program.config.plane_skip
+    layer = next(op.name for op in found.network.ops
+                 if isinstance(op, Conv) and program.maps[op.source].kind == "z")
+
+    def skips(descriptors):
+        return {planes_of(d.fields)[1] for d in descriptors
+                if d.unit is UnitKind.ARRAY and d.layer == layer}
+
+    part = excerpt(found.network, program, layer)
+    assert skips(program.descriptors) == {True} and skips(part.program.descriptors) == {False}
+    result = verify(found.network, part.program, excerpt_cases(part, found.images(1)),
+                    forms=("integer", "iss"))
+    assert not result.differences, result.lines
 
 
 def test_waits_are_met_in_program_order():
