@@ -64,7 +64,7 @@ class CoreConfig:
         Width of a memory address, in memory words.
     plane_skip : bool
         The array leaves out the planes of z that only repeat the sign in all lanes of a word; for
-        z of at least 8 bits and less than 16. Takes a block RAM and some 200 LUTs.
+        z of at least 8 bits and less than 16. With 64 rows it takes a block RAM and some 120 LUTs.
     """
 
     rows: int = 32
