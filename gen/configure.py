@@ -10,7 +10,7 @@ from gen.compiler import compile_network
 from gen.cost import MemoryTiming, ON_CHIP, predict
 from gen.error import DoesNotFit, InputError
 from hw.config import CoreConfig, MEMORY_BITS
-from hw.plane_repeat import PLANES_MIN, REPEAT_BITS
+from hw.lib.plane_repeat import PLANES_MIN, REPEAT_BITS
 from model.graph import Attention, Pool, RepConv
 
 

@@ -38,7 +38,7 @@ BEGIN = 26        # from start of the core to the first dispatch, memory latency
 END = 14          # from the last done to idle
 
 BURST_WORDS, BURST_CYCLES = 16, 5
-"""Longest burst of the move units and cycles from one to the next (hw/move.py)."""
+"""Longest burst of the move units and cycles from one to the next (hw/memory/move.py)."""
 
 FETCH_WORDS, FETCH_AHEAD = 12, 20
 """Burst of the descriptor fetch, and words it may have ahead when it asks for one."""
@@ -201,7 +201,7 @@ def _load_cycles(config):
 
 
 def _depthwise_cycles(f, config):
-    """(stream words, cycles besides taking them), see :class:`hw.depthwise.DepthwiseUnit`."""
+    """(stream words, cycles besides taking them), see :class:`hw.depthwise.unit.DepthwiseUnit`."""
     level = f["mode"] is DepthwiseMode.LEVEL
     kernel = f["kernel"]
     words = kernel * config.rows // 2

@@ -24,7 +24,7 @@ from hw.descriptor import (
     UnitKind,
     unpack,
 )
-from hw.plane_repeat import PLANES_MIN
+from hw.lib.plane_repeat import PLANES_MIN
 from sim.reference.lanes import leading_repeats
 from sim.reference.signature import signature
 

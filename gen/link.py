@@ -39,7 +39,7 @@ __all__ = ["LinkError", "cobs_encode", "cobs_decode", "encode_frame", "decode_fr
 
 logger = logging.getLogger(__name__)
 
-_HEADER = struct.Struct("<BBHI")                # hw.command.FrameHeader
+_HEADER = struct.Struct("<BBHI")                # hw.link.command.FrameHeader
 
 _WRITE_WINDOW = 6
 _READ_WINDOW = 2                                # the device holds two requests

@@ -26,10 +26,10 @@ def sdram_config(board, clock_hz):
 def make_memory(board, config):
     """The memory backend of an :class:`gen.configure.AcceleratorConfig`, for the board's top."""
     if config.memory == "onchip":
-        from hw.onchip_memory import OnChipMemory
+        from hw.memory.onchip_memory import OnChipMemory
 
         return OnChipMemory(words=config.memory_words)
-    from hw.sdram import SdramMemory
+    from hw.sdram.memory import SdramMemory
 
     return SdramMemory(sdram_config(board, config.sdram_clock_hz),
                        phases=board.sdram_phases(config.sdram_clock_hz))

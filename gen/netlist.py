@@ -48,9 +48,9 @@ def _loads(module):
 def fold_constant_registers(netlist: dict) -> int:
     """Replace registers that stay 0 by what they mean.
 
-    :func:`hw.packed_add.guard_bit` keeps yosys from splitting packed adders with registers of the
-    form ``zero <= zero & x``. Once mapped they have done their work, and would only be long wires:
-    every table that one goes to is rewritten not to depend on it.
+    :func:`hw.lib.packed_add.guard_bit` keeps yosys from splitting packed adders with registers of
+    the form ``zero <= zero & x``. Once mapped they have done their work, and would only be long
+    wires: every table that one goes to is rewritten not to depend on it.
 
     Returns
     -------

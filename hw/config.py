@@ -112,7 +112,8 @@ class CoreConfig:
                 f"Weight fifo words must be at least 4 times {self.weight_bits} bits",
                 self.weight_fifo_words)
         for name in ("weight_fifo_words", "const_fifo_words", "depthwise_fifo_words"):
-            # A load asks for bursts of 16 words only where a whole one has room (hw/move.py).
+            # A load asks for bursts of 16 words only where a whole one has room
+            # (hw/memory/move.py).
             require(getattr(self, name) >= 16,
                     f"{name.replace('_', ' ').capitalize()} must be at least 16",
                     getattr(self, name))

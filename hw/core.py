@@ -4,16 +4,16 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.arbiter import MemoryArbiter
-from hw.array_unit import ArrayUnit
-from hw.attention import AttentionUnit
-from hw.depthwise import DepthwiseUnit
+from hw.array.unit import ArrayUnit
+from hw.attention.unit import AttentionUnit
+from hw.depthwise.unit import DepthwiseUnit
 from hw.descriptor import LAYOUTS, UnitKind, WAIT_BITS
-from hw.move import LoadUnit, StoreUnit
-from hw.neuron import NeuronUnit
-from hw.partial_sum import PartialSums
-from hw.plane_repeat import RepeatMemory
-from hw.pool import Pool
+from hw.lib.plane_repeat import RepeatMemory
+from hw.memory.arbiter import MemoryArbiter
+from hw.memory.move import LoadUnit, StoreUnit
+from hw.memory.partial_sum import PartialSums
+from hw.memory.pool import Pool
+from hw.neuron.unit import NeuronUnit
 from hw.port import Memory
 from hw.register import CoreError, Counter
 from hw.sequencer import Fetch, Recorder, UnitQueue, UNITS

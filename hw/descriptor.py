@@ -110,7 +110,7 @@ class Array(data.Struct):
     count from the one at ``source`` then: those before it lie a whole ring higher.
 
     ``planes`` are 2..16, or 8..15 and :data:`SKIP_PLANES` more: of these, the most significant ones
-    are left out where they only repeat the sign (:mod:`hw.plane_repeat`, on cores with
+    are left out where they only repeat the sign (:mod:`hw.lib.plane_repeat`, on cores with
     ``plane_skip``). The input was then written by NEURON with ``write_planes``.
     """
     source: 16

@@ -177,7 +177,7 @@ class Unit(wiring.Signature):
     next one is taken.
 
     ``sig`` is the signature of the pool words written, in this order
-    (:class:`hw.signature.Signature`); 0 for a unit that writes none. ``events`` counts, modulo
+    (:class:`hw.lib.write_hash.Signature`); 0 for a unit that writes none. ``events`` counts, modulo
     2**32, the unit's spike events (its docstring says which).
     """
 

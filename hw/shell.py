@@ -4,14 +4,14 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.command import CommandProcessor
 from hw.config import MEMORY_BITS
-from hw.frame import FrameReceiver, FrameTransmitter, FrameWord
+from hw.lib.skid_buffer import SkidBuffer
+from hw.link.command import CommandProcessor
+from hw.link.frame import FrameReceiver, FrameTransmitter, FrameWord
+from hw.link.register_file import RegisterFile
+from hw.link.uart import UartReceiver, UartTransmitter
 from hw.port import Memory
 from hw.register import config_digest, CONTROL_BITS, Counter, MemoryFault
-from hw.register_file import RegisterFile
-from hw.skid_buffer import SkidBuffer
-from hw.uart import UartReceiver, UartTransmitter
 
 
 __all__ = ["Link", "Shell"]
@@ -27,7 +27,7 @@ class Link(wiring.Component):
     divisor : int
         Clock cycles in a bit of the UART, at least 4.
     config_digest, memory_words : int
-        See :class:`hw.register_file.RegisterFile`.
+        See :class:`hw.link.register_file.RegisterFile`.
 
     Members
     -------
@@ -38,7 +38,7 @@ class Link(wiring.Component):
     memory : ``Out(Memory())``
         The host's accesses.
     registers
-        All members of :class:`hw.register_file.RegisterFile` but ``bus`` and ``link_error``.
+        All members of :class:`hw.link.register_file.RegisterFile` but ``bus`` and ``link_error``.
     """
 
     def __init__(self, *, divisor, config_digest, memory_words):

@@ -15,7 +15,7 @@ _QUEUE = 4
 
 
 class MemoryTwin(wiring.Component):
-    """Memory with the ports of :class:`hw.onchip_memory.OnChipMemory` that answers late.
+    """Memory with the ports of :class:`hw.memory.onchip_memory.OnChipMemory` that answers late.
 
     Up to four commands wait, each executed in order; the first word of a read burst comes at
     least ``latency`` cycles after its command was taken. In every cycle, each with chance

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.port import Memory, MemoryStatus
-from hw.sdram import SdramMemory
+from hw.sdram.memory import SdramMemory
 from sim.sdram_chip import SdramChip, SdramRule
 from sim.sdram_phy import SdramPhyTwin
 
@@ -34,7 +34,7 @@ class SdramSystem(wiring.Component):
     Members
     -------
     memory, status
-        As in :class:`hw.sdram.SdramMemory`.
+        As in :class:`hw.sdram.memory.SdramMemory`.
     violations, reads, writes, refreshes
         As in :class:`sim.sdram_chip.SdramChip`; those before ``status.ready`` are forgotten if the
         phase can be wrong.

@@ -5,8 +5,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.port import Memory, MemoryStatus
+from hw.sdram.scheduler import REFRESH_POSTPONED, TURNAROUND
 from hw.sdram_config import BEATS
-from hw.sdram_scheduler import REFRESH_POSTPONED, TURNAROUND
 from sim.sdram_chip import SdramRule
 from sim.storage import Storage
 
@@ -24,7 +24,8 @@ PREPARE = 6
 
 
 class SdramTwin(wiring.Component):
-    """Memory with the ports of :class:`hw.sdram.SdramMemory` but the pins, and nearly its pace.
+    """Memory with the ports of :class:`hw.sdram.memory.SdramMemory` but the pins, and nearly its
+    pace.
 
     Works in ``sync`` alone, for simulations of whole accelerators: bursts in order, each word
     after the cycles that the bus, the opening of rows, turning round and refreshes take, which
@@ -44,7 +45,7 @@ class SdramTwin(wiring.Component):
     Members
     -------
     memory, status
-        As in :class:`hw.sdram.SdramMemory`.
+        As in :class:`hw.sdram.memory.SdramMemory`.
     violations : ``Out(len(SdramRule))``
         0: there is no chip. In the place of that of :class:`sim.sdram_system.SdramSystem`.
     """

@@ -1,4 +1,4 @@
-"""cocotb bench for hw.arbiter; run by tests/rtl."""
+"""cocotb bench for hw.memory.arbiter; run by tests/rtl."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""cocotb bench for hw.array_unit; run by tests/rtl."""
+"""cocotb bench for hw.array.unit; run by tests/rtl."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""cocotb bench for hw.attention; run by tests/rtl."""
+"""cocotb bench for hw.attention.unit; run by tests/rtl."""
 
 import random
 

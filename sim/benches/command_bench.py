@@ -1,4 +1,4 @@
-"""cocotb bench for hw.command with registers and a stalling memory; run by tests/rtl."""
+"""cocotb bench for hw.link.command with registers and a stalling memory; run by tests/rtl."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""cocotb bench for hw.depthwise; run by tests/rtl."""
+"""cocotb bench for hw.depthwise.unit; run by tests/rtl."""
 
 import random
 

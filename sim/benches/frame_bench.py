@@ -1,4 +1,4 @@
-"""cocotb bench for hw.frame: words to bytes to words, and damaged frames; run by tests/rtl.
+"""cocotb bench for hw.link.frame: words to bytes to words, and damaged frames; run by tests/rtl.
 
 The device under test joins a FrameTransmitter to a FrameReceiver through ``flip``, which is
 exclusive-ored into every byte on the line.

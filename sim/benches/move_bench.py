@@ -1,4 +1,4 @@
-"""cocotb benches for hw.move, one for each unit; run by tests/rtl."""
+"""cocotb benches for hw.memory.move, one for each unit; run by tests/rtl."""
 
 import random
 

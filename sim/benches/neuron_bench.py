@@ -1,4 +1,4 @@
-"""cocotb bench for hw.neuron; run by tests/rtl."""
+"""cocotb bench for hw.neuron.unit; run by tests/rtl."""
 
 import random
 

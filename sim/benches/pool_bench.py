@@ -1,4 +1,4 @@
-"""cocotb bench for hw.pool; run by tests/rtl."""
+"""cocotb bench for hw.memory.pool; run by tests/rtl."""
 
 import os
 import random

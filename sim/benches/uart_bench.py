@@ -1,4 +1,4 @@
-"""cocotb bench for hw.uart: both directions at divisor 6; run by tests/rtl."""
+"""cocotb bench for hw.link.uart: both directions at divisor 6; run by tests/rtl."""
 
 import random
 

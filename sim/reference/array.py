@@ -3,7 +3,7 @@
 import numpy as np
 
 from hw.descriptor import planes_of, RING_UNIT, TileHeader, unpack
-from hw.plane_repeat import PLANES_MIN
+from hw.lib.plane_repeat import PLANES_MIN
 
 
 __all__ = ["tile_weights", "run_array", "array_cycles"]

@@ -1,4 +1,4 @@
-"""ATTENTION, bit exact: what hw.attention.AttentionUnit must do to the pool. NumPy only."""
+"""ATTENTION, bit exact: what hw.attention.unit.AttentionUnit must do to the pool. NumPy only."""
 
 from typing import NamedTuple
 

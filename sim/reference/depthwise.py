@@ -1,4 +1,4 @@
-"""DEPTHWISE, bit exact: what hw.depthwise.DepthwiseUnit must do to the partial sums. NumPy only."""
+"""DEPTHWISE, bit exact: what hw.depthwise.unit must do to the partial sums. NumPy only."""
 
 from typing import NamedTuple
 

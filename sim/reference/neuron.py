@@ -1,4 +1,4 @@
-"""NEURON, bit exact: what hw.neuron.NeuronUnit must do to the pool. NumPy only."""
+"""NEURON, bit exact: what hw.neuron.unit.NeuronUnit must do to the pool. NumPy only."""
 
 from typing import NamedTuple
 

@@ -1,10 +1,10 @@
-"""What hw.signature computes. NumPy only."""
+"""What hw.lib.write_hash computes. NumPy only."""
 
 from functools import cache
 
 import numpy as np
 
-from hw.signature import FEEDBACK, FOLD
+from hw.lib.write_hash import FEEDBACK, FOLD
 
 
 __all__ = ["signature"]

@@ -11,8 +11,8 @@ from boards import find_board
 from gen.configure import AcceleratorConfig
 from gen.memory import make_memory, make_twin, sdram_config
 from hw.config import CoreConfig
-from hw.onchip_memory import OnChipMemory
-from hw.sdram import SdramMemory
+from hw.memory.onchip_memory import OnChipMemory
+from hw.sdram.memory import SdramMemory
 from sim.sdram_twin import SdramTwin
 
 

@@ -10,7 +10,7 @@ from hw.descriptor import DESCRIPTOR_WORDS, Header, LAYOUTS, pack, UnitKind, WAI
 from hw.sequencer import Fetch, Recorder, UnitQueue, UNITS
 from sim.ports import feed_stream, simulate
 from sim.queue_check import INPUTS, OUTPUTS, QueueCheck
-from tests.hw.test_arbiter import backend
+from tests.hw.memory.test_arbiter import backend
 
 
 def serve_memory(port, content, *, rng, stall, latency):

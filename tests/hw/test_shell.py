@@ -7,7 +7,7 @@ import pytest
 
 from gen.link import decode_frame, decode_memory_status, encode_frame
 from hw.config import CoreConfig
-from hw.onchip_memory import OnChipMemory
+from hw.memory.onchip_memory import OnChipMemory
 from hw.register import config_digest, MemoryFault, Opcode, Register
 from hw.sdram_config import SdramConfig
 from hw.shell import Shell

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hw.skid_buffer import SkidBuffer
-from hw.stream_buffer import StreamBuffer
+from hw.lib.skid_buffer import SkidBuffer
+from hw.lib.stream_buffer import StreamBuffer
 from sim.ports import feed_stream, simulate
 
 

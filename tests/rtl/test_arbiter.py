@@ -1,7 +1,7 @@
 # amaranth: UnusedElaboratable=no
 import pytest
 
-from hw.arbiter import MemoryArbiter
+from hw.memory.arbiter import MemoryArbiter
 from sim.runner import run_bench
 
 

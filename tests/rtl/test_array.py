@@ -1,7 +1,7 @@
 # amaranth: UnusedElaboratable=no
 import pytest
 
-from hw.array_unit import ArrayUnit
+from hw.array.unit import ArrayUnit
 from sim.benches.array_bench import CONFIG
 from sim.runner import run_bench
 

@@ -1,7 +1,7 @@
 # amaranth: UnusedElaboratable=no
 import pytest
 
-from hw.attention import AttentionUnit
+from hw.attention.unit import AttentionUnit
 from hw.config import CoreConfig
 from sim.runner import run_bench
 

@@ -2,7 +2,7 @@
 import pytest
 
 from hw.config import CoreConfig
-from hw.depthwise import DepthwiseUnit
+from hw.depthwise.unit import DepthwiseUnit
 from sim.runner import run_bench
 
 

@@ -5,13 +5,13 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 import pytest
 
-from hw.command import CommandProcessor
-from hw.frame import FrameReceiver, FrameTransmitter, FrameWord
-from hw.onchip_memory import OnChipMemory
+from hw.link.command import CommandProcessor
+from hw.link.frame import FrameReceiver, FrameTransmitter, FrameWord
+from hw.link.register_file import RegisterFile
+from hw.link.uart import UartReceiver, UartTransmitter
+from hw.memory.onchip_memory import OnChipMemory
 from hw.port import Memory
-from hw.register_file import RegisterFile
 from hw.sdram_config import SdramConfig
-from hw.uart import UartReceiver, UartTransmitter
 from sim.benches import command_bench, memory_bench, uart_bench
 from sim.memory_twin import MemoryTwin
 from sim.runner import run_bench

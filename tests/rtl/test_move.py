@@ -2,7 +2,7 @@
 import pytest
 
 from hw.config import CoreConfig
-from hw.move import LoadUnit, StoreUnit
+from hw.memory.move import LoadUnit, StoreUnit
 from sim.runner import run_bench
 
 

@@ -2,7 +2,7 @@
 import pytest
 
 from hw.config import CoreConfig
-from hw.neuron import NeuronUnit
+from hw.neuron.unit import NeuronUnit
 from sim.runner import run_bench
 
 

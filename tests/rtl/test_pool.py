@@ -2,7 +2,7 @@
 import pytest
 
 from hw.config import CoreConfig
-from hw.pool import Pool
+from hw.memory.pool import Pool
 from hw.port import POOL_LATENCY
 from sim.runner import run_bench
 

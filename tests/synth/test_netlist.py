@@ -26,7 +26,7 @@ from gen.netlist import (
 )
 from gen.synthesis import collision_commands
 from gen.toolchain import find_toolchain, run_tool
-from hw.packed_add import guard_bit, packed_add
+from hw.lib.packed_add import guard_bit, packed_add
 
 
 pytestmark = pytest.mark.synth

@@ -18,7 +18,7 @@ from gen.error import TimingMissed
 from gen.memory import sdram_config
 from gen.toolchain import find_toolchain
 from hw.port import SdramPins
-from hw.sdram import SdramMemory
+from hw.sdram.memory import SdramMemory
 
 
 BOARD = find_board("ulx3s")

@@ -9,7 +9,7 @@ nextpnr-ecp5 0.11.1:
 | 16 | 1,380 | 5.39 | 1,239 | 227 MHz |
 | 32 | 4,932 | 4.82 | 4,176 | 179 MHz |
 
-Before the adders of a column were packed into one carry chain (:mod:`hw.packed_add`), 16 rows
+Before the adders of a column were packed into one carry chain (:mod:`hw.lib.packed_add`), 16 rows
 took 1,738 COMB (6.79 per lane); before signs and gates moved into the adders' tables and
 accumulators to their adders 1,516 (5.92) at 169 MHz.
 """
@@ -27,7 +27,7 @@ from amaranth.lib.wiring import In, Out
 import pytest
 
 from gen.netlist import improve
-from hw.spike_array import SpikeArray
+from hw.array.spike_array import SpikeArray
 
 
 class Harness(wiring.Component):

@@ -1,0 +1,299 @@
+"""Attention unit: spike-driven Q (K^T V) by additions of table rows, event by event."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.attention.events import AttentionEvents, event_layout, note_layout, word_note
+from hw.attention.fetch import AttentionFetch
+from hw.config import LEVEL_PLANES
+from hw.descriptor import Attention
+from hw.lib.pool_prefetch import PoolPrefetch
+from hw.lib.pool_write import PoolWriteQueue
+from hw.port import PoolRead, PoolWrite, Unit
+
+
+__all__ = ["AttentionUnit"]
+
+
+CELL_BITS = 8
+CAP_ONES = 3
+"""The cap 224 is a cell whose top three bits are ones and whose others are zeros."""
+
+
+class AttentionUnit(wiring.Component):
+    """Unit for ATTENTION descriptors (docs/architecture.md): K^T V, then Q (K^T V) and its levels.
+
+    Bit-exact model: :func:`sim.reference.attention.attention`.
+
+    ``tokens`` and ``words`` are at least 1, ``words`` at most ``head_words``, ``slot_log2`` at
+    most log2(rows). Cells saturate at 224; every term is positive, so that the order of the
+    additions does not matter. Words of k and q are taken plane by plane, the highest first; the
+    q sum is doubled between planes. Events: set bits of the k and q words.
+
+    Cycles of a token without stalls, where e is its set bits of k or q:
+
+    - k: ``max(3 + 3 * words, e, (e + 10) / 2)``, for v of a token is read only once the token
+      before the last one has left; plus 3, 2 or 1 if the same row is hit by the event 1, 2 or 3
+      cycles before;
+    - q: ``max(3 * words, e + doublings)``, at least 1, a doubling in front of each of the planes
+      1 and 0 if the token had an event before;
+
+    and 23 for the descriptor; a few per cent more where words with many bits and the words of v
+    follow each other.
+
+    Measured cost for ``head_words=4`` alone in an LFE5U-85F-6 (yosys 0.70, nextpnr 0.11.1;
+    collisions declared don't-care); the longest path is that from the memory to its register:
+
+    - ``rows=32``: 3230 COMB, 2040 FF, 8 DP16KD, 122 MHz;
+    - ``rows=64``: 5430 COMB, 3570 FF, 15 DP16KD, 116 MHz.
+
+    Parameters
+    ----------
+    config : CoreConfig
+
+    Members
+    -------
+    control : ``In(Unit(Attention))``
+    pool : ``Out(PoolRead(config))``
+    write : ``Out(PoolWrite(config))``
+    """
+
+    def __init__(self, *, config):
+        self._config = config
+        super().__init__({
+            "control": In(Unit(Attention)),
+            "pool": Out(PoolRead(config)),
+            "write": Out(PoolWrite(config)),
+        })
+
+    @property
+    def config(self):
+        return self._config
+
+    def elaborate(self, platform):
+        m = Module()
+
+        rows = self._config.rows
+        control = self.control
+
+        idle = Signal(init=1)
+        running = Signal()
+        start = Signal()                   # of the front
+        begin = Signal()                   # of the rest, a cycle later
+        finish = Signal()
+        job = Signal(Attention)
+        m.d.comb += [control.run.ready.eq(idle), control.done.eq(finish)]
+        m.d.sync += [start.eq(0), begin.eq(start)]
+        with m.If(idle & control.run.valid):
+            m.d.sync += [idle.eq(0), start.eq(1), job.eq(control.run.payload)]
+        with m.If(finish):
+            m.d.sync += idle.eq(1)
+
+        m.submodules.fetch = fetch = AttentionFetch()
+        m.submodules.prefetch = prefetch = PoolPrefetch(config=self._config, note=word_note,
+                                                        note_bits=note_layout(self._config).size)
+        m.submodules.events = events = AttentionEvents(config=self._config)
+        m.submodules.queue = queue = PoolWriteQueue(config=self._config)
+        wiring.connect(m, fetch.addresses, prefetch.addresses)
+        wiring.connect(m, prefetch.words, events.words)
+        wiring.connect(m, prefetch.pool, wiring.flipped(self.pool))
+        wiring.connect(m, queue.write, wiring.flipped(self.write))
+        m.d.comb += [
+            fetch.job.eq(job),
+            fetch.start.eq(start),
+            events.job.eq(job),
+            events.start.eq(start),
+            events.note.eq(prefetch.note),
+            queue.start.eq(begin),
+            control.sig.eq(queue.sig),
+        ]
+
+        m.submodules.ktv = ktv = Memory(shape=CELL_BITS * rows,
+                                        depth=self._config.head_words * rows, init=[],
+                                        attrs={"ram_style": "block"})
+        ktv_read = ktv.read_port()
+        ktv_write = ktv.write_port()
+
+        # Stages: event -> address -> output (of the memory) -> add -> store. Events wait in
+        # `address`, and nothing waits after it, so that no data register has an enable. The
+        # memory is read in `address` and written in `store`: an event must keep 4 cycles behind
+        # another one on the same row. How long it waits is found one stage earlier.
+        event = events.event
+        address, output, add = (Signal(event_layout(self._config), name=name)
+                                for name in ("address", "output", "add"))
+        store_row = Signal.like(add.row)
+        store = Signal()
+        # Twice, for their loads; yosys does not merge a register with its complement.
+        advance, hold = Signal(init=1), Signal()
+        advance_next = Signal()
+        wait = Signal(2)
+        blocked = Signal()
+        free = Signal()                    # as `advance`
+        blocked_next = Signal()
+
+        def same_row(step):
+            return step.key & (step.row == event.row)
+
+        same = [same_row(step) for step in (address, output, add)]
+        with m.If(wait != 0):
+            m.d.sync += wait.eq(wait - 1)
+        with m.Elif(~blocked):
+            m.d.sync += wait.eq(Mux(same[0], 3, Mux(same[1], 2, same[2])))
+        # The last event of a token sends three words to the queue, 4 cycles later: it keeps 3
+        # cycles behind another one, and waits for room, also for the words of the two before.
+        m.d.comb += [
+            free.eq((wait == 0) & ~blocked),
+            blocked_next.eq(Mux(free, event.last & (address.last | output.last | ~queue.ready),
+                                address.last & (output.last | ~queue.ready))),
+            advance_next.eq(Mux(free, ~Cat(same).any(), wait <= 1) & ~blocked_next),
+        ]
+        m.d.sync += [
+            blocked.eq(blocked_next),
+            advance.eq(advance_next),
+            hold.eq(~advance_next),
+        ]
+        mask = Signal(rows)
+        with m.If(advance):
+            m.d.sync += [
+                address.eq(event),
+                mask.eq(self._same_slot(m, event.row[:exact_log2(rows)], job.slot_log2)),
+            ]
+        # Also of no event, or of none with a row: then the words read count as 0.
+        read = Signal()
+        unwritten = Signal()
+        m.d.comb += [
+            events.advance.eq(~hold),
+            events.waiting.eq(address),
+            read.eq(advance & address.hit),
+            ktv_read.addr.eq(address.row),
+            ktv_read.en.eq(read),
+        ]
+        m.d.sync += [
+            output.eq(address),
+            output.hit.eq(read),
+            output.key.eq(address.key & advance),
+            output.double.eq(address.double & advance),
+            output.last.eq(address.last & advance),
+            unwritten.eq(~(read & address.seen)),
+            add.eq(output),
+            store_row.eq(add.row),
+            store.eq(add.key),
+        ]
+
+        counted = Signal(32)
+        m.d.comb += control.events.eq(counted)
+        with m.If(begin):
+            m.d.sync += counted.eq(0)
+        with m.Elif(output.hit):
+            m.d.sync += counted.eq(counted + 1)
+
+        # K^T V. A synchronous reset puts no LUT behind the slow output of the memory (the reason
+        # why data registers here have no other reset).
+        row = Signal(data.ArrayLayout(CELL_BITS, rows), reset_less=True)
+        with m.If(unwritten):
+            m.d.sync += row.eq(0)
+        with m.Else():
+            m.d.sync += row.eq(ktv_read.data)
+        value = Signal(data.ArrayLayout(rows, LEVEL_PLANES), reset_less=True)
+        terms = Signal(data.ArrayLayout(CELL_BITS - CAP_ONES, rows), reset_less=True)
+        sums = Signal(data.ArrayLayout(CELL_BITS, rows), reset_less=True)
+        for j in range(rows):
+            # v goes along with its event, then is shifted: two steps of at most 5 inputs.
+            m.d.sync += (value[p][j].eq(
+                Mux(address.bank, events.values[1][p][j], events.values[0][p][j]) & mask[j])
+                for p in range(LEVEL_PLANES))
+            v = Cat(plane[j] for plane in value)
+            m.d.sync += terms[j].eq(Mux(output.plane[1], v << 2, Mux(output.plane[0], v << 1, v)))
+            # At most 224 + 28: no carry.
+            cell = (row[j] + terms[j])[:CELL_BITS]
+            low, top = cell[:-CAP_ONES], cell[-CAP_ONES:]
+            m.d.sync += sums[j].eq(Cat(low & ~top.all().replicate(len(low)), top))
+        m.d.comb += [
+            ktv_write.addr.eq(store_row),
+            ktv_write.data.eq(sums),
+            ktv_write.en.eq(store),
+        ]
+
+        # Q (K^T V). Between events the row is 0, and a row of k is cleared at once, so that the
+        # sums need no enable. Flags of `add`, each a register of its own for its loads.
+        double, last, clear = Signal(), Signal(), Signal()
+        m.d.sync += [
+            double.eq(output.double),
+            last.eq(output.last),
+            clear.eq(begin | output.key | output.last),
+        ]
+        # The levels are the same for all sums from 224 on, whose top three bits are ones: instead
+        # of a cap, a bit remembers that a sum went beyond 255.
+        totals = Signal(data.ArrayLayout(CELL_BITS, rows), reset_less=True)
+        over = Signal(rows, reset_less=True)
+        tops = Signal(data.ArrayLayout(CAP_ONES, rows), reset_less=True)
+        for j in range(rows):
+            total = Signal(CELL_BITS + 1, name=f"total_{j}")
+            over_next = Signal(name=f"over_next_{j}")
+            m.d.comb += [
+                total.eq(Mux(double, totals[j] << 1, totals[j] + row[j])),
+                over_next.eq(over[j] | total[-1]),
+            ]
+            with m.If(clear):
+                m.d.sync += [totals[j].eq(0), over[j].eq(0)]
+            with m.Else():
+                m.d.sync += [totals[j].eq(total), over[j].eq(over_next)]
+            with m.If(last):
+                m.d.sync += tops[j].eq(total[-1 - CAP_ONES:-1] | over_next.replicate(CAP_ONES))
+
+        # Three words of levels while the next token is summed: (total + 32) >> 6 from its top
+        # three bits.
+        writing = Signal()
+        plane = Signal(range(LEVEL_PLANES))
+        token_address = Signal(16)
+        tokens_left = Signal(16)
+        all_given = Signal()
+        m.d.comb += queue.valid.eq(writing)
+        for j, top in enumerate(tops):
+            with m.Switch(plane):
+                with m.Case(0):
+                    m.d.comb += queue.data[j].eq(top[0] ^ top[1])
+                with m.Case(1):
+                    m.d.comb += queue.data[j].eq(top[2] ^ (top[0] & top[1]))
+                with m.Default():
+                    m.d.comb += queue.data[j].eq(top.all())
+        m.d.sync += all_given.eq(tokens_left == 0)
+        with m.If(writing):
+            m.d.sync += [queue.address.eq(queue.address + 1), plane.eq(plane + 1)]
+            with m.If(plane == LEVEL_PLANES - 1):
+                m.d.sync += [
+                    writing.eq(0),
+                    queue.address.eq(token_address + job.position_stride),
+                    token_address.eq(token_address + job.position_stride),
+                    tokens_left.eq(tokens_left - 1),
+                ]
+        with m.If(last):
+            m.d.sync += [writing.eq(1), plane.eq(0)]
+        with m.If(finish):
+            m.d.sync += running.eq(0)
+        with m.If(begin):
+            m.d.sync += [
+                running.eq(1),
+                queue.address.eq(job.output),
+                token_address.eq(job.output),
+                tokens_left.eq(job.tokens),
+                all_given.eq(0),
+            ]
+        m.d.sync += finish.eq(running & ~finish & all_given & ~queue.busy)
+
+        m.d.comb += control.stall.pool.eq((self.pool.valid & ~self.pool.ready)
+                                          | (self.write.valid & ~self.write.ready))
+
+        return m
+
+    def _same_slot(self, m, lane, slot_log2):
+        """Mask of the lanes in the slot of ``lane``."""
+        rows = self._config.rows
+        compared = Cat(slot_log2 <= k for k in range(exact_log2(rows)))
+        mask = Signal(rows)
+        for j in range(rows):
+            m.d.comb += mask[j].eq(~(compared & (lane ^ j)).any())
+        return mask

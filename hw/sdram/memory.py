@@ -1,0 +1,126 @@
+"""SDRAM as the memory of an accelerator: calibration, clock crossing, scheduler."""
+
+from amaranth import *
+from amaranth.lib import fifo, wiring
+from amaranth.lib.cdc import FFSynchronizer
+from amaranth.lib.wiring import In, Out
+
+from hw.config import MEMORY_BITS
+from hw.lib.return_queue import ReturnQueue
+from hw.lib.skid_buffer import SkidBuffer
+from hw.port import Memory, MemoryCommand, MemoryStatus, SdramPins
+from hw.sdram.calibration import SdramCalibration
+from hw.sdram.scheduler import SdramScheduler
+
+
+__all__ = ["SdramMemory"]
+
+
+COMMANDS = 8
+"""Bursts that wait for the scheduler."""
+
+W_WORDS, R_WORDS = 8, 16
+"""Places of the data queues: more than the words on their way in a round trip. That of a read
+word leads through the chip."""
+
+
+class SdramMemory(wiring.Component):
+    """Memory backend in a 16-bit SDRAM chip.
+
+    The memory port belongs to ``sync``, the pins to ``sdram``; asynchronous FIFOs lie between.
+    After reset the chip is initialised, calibrated and measured
+    (:class:`hw.sdram.calibration.SdramCalibration`); the port takes commands once
+    ``status.ready``. Up to 8 bursts wait, and a linear stream of them uses 98 % of the chip's bus
+    (refreshes included) while ``sync`` runs at a quarter of ``sdram`` or faster.
+
+    Both domains are reset together, for 4 cycles of the slower one at least: with less, an
+    asynchronous FIFO takes over a count from before.
+
+    Costs about 1,500 COMB and 1,400 FF, no block RAM.
+
+    Parameters
+    ----------
+    config : :class:`hw.sdram_config.SdramConfig`
+    phases : int
+        Steps of the chip's clock phase in a period, 1 if it cannot be moved.
+
+    Members
+    -------
+    memory : ``In(Memory())``
+        See :class:`hw.port.Memory`.
+    status : ``Out(MemoryStatus)``
+        See :data:`hw.register.MEMORY_STATUS_BITS`.
+    pins : ``Out(SdramPins())``
+    """
+
+    def __init__(self, config, *, phases=1):
+        self._config = config
+        self._calibration = SdramCalibration(config, phases=phases)
+        super().__init__({
+            "memory": In(Memory()),
+            "status": Out(MemoryStatus),
+            "pins": Out(SdramPins()),
+        })
+
+    @property
+    def config(self):
+        return self._config
+
+    @property
+    def phases(self):
+        return self._calibration.phases
+
+    @property
+    def words(self):
+        """Words that every part has: what a program may count on."""
+        return self._config.words
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.calibration = calibration = self._calibration
+        m.submodules.scheduler = scheduler = DomainRenamer("sdram")(
+            SdramScheduler(self._config, r_depth=R_WORDS))
+        wiring.connect(m, wiring.flipped(self.memory), calibration.engine)
+
+        outward = {"w_domain": "sync", "r_domain": "sdram"}
+        m.submodules.commands = commands = fifo.AsyncFIFO(
+            width=MemoryCommand.as_shape().size, depth=COMMANDS, **outward)
+        m.submodules.w_data = w_data = fifo.AsyncFIFO(width=MEMORY_BITS, depth=W_WORDS, **outward)
+        m.submodules.r_data = r_data = ReturnQueue(
+            width=MEMORY_BITS, depth=R_WORDS, w_domain="sdram", r_domain="sync")
+        memory = calibration.memory
+        m.d.comb += [
+            commands.w_data.eq(memory.commands.payload),
+            commands.w_en.eq(memory.commands.valid),
+            memory.commands.ready.eq(commands.w_rdy),
+            r_data.w_data.eq(scheduler.r_data),
+            r_data.w_en.eq(scheduler.r_valid),
+            scheduler.r_level.eq(r_data.w_level),
+        ]
+        # The scheduler lies at the pads, the queues beside the engine.
+        m.submodules.command = command = DomainRenamer("sdram")(SkidBuffer(MemoryCommand))
+        wiring.connect(m, commands.r_stream, command.i)
+        wiring.connect(m, command.o, scheduler.commands)
+        m.submodules.word = word = DomainRenamer("sdram")(SkidBuffer(MEMORY_BITS))
+        wiring.connect(m, memory.w_data, w_data.w_stream)
+        wiring.connect(m, w_data.r_stream, word.i)
+        wiring.connect(m, word.o, scheduler.w_data)
+        wiring.connect(m, r_data.o, memory.r_data)
+
+        m.submodules.restart = FFSynchronizer(calibration.restart, scheduler.restart,
+                                              o_domain="sdram")
+        m.submodules.delay = FFSynchronizer(calibration.delay, scheduler.delay,
+                                            o_domain="sdram")
+        m.d.comb += [
+            calibration.initialised.eq(scheduler.initialised),
+            self.status.eq(calibration.status),
+            self.pins.phase_step.eq(calibration.phase_step),
+        ]
+        for name in SdramPins().members:
+            if name == "dq_i":
+                m.d.comb += scheduler.pins.dq_i.eq(self.pins.dq_i)
+            elif name != "phase_step":
+                m.d.comb += getattr(self.pins, name).eq(getattr(scheduler.pins, name))
+
+        return m

@@ -1,0 +1,73 @@
+# amaranth: UnusedElaboratable=no
+import numpy as np
+import pytest
+
+from hw.neuron.rescale import Rescale
+from model import golden
+from sim.ports import simulate
+
+
+def operands(rng, acc_bits, multiplier_bits, count):
+    """Random operands whose results fall in and around the output range, then all extremes."""
+    def ends(bits):
+        return [-(1 << (bits - 1)), (1 << (bits - 1)) - 1, -1, 0, 1]
+
+    shift = rng.integers(0, 27, size=count)
+    scale = rng.integers(1, np.minimum(multiplier_bits - 1, 17) + 1, size=count)
+    m = rng.integers(-(1 << (multiplier_bits - 1)), 1 << (multiplier_bits - 1), size=count) >> scale
+    acc_scale = rng.integers(0, acc_bits, size=count)
+    acc = rng.integers(-(1 << (acc_bits - 1)), 1 << (acc_bits - 1), size=count) >> acc_scale
+    bias = rng.integers(-(1 << 43), 1 << 43, size=count) >> rng.integers(0, 44, size=count)
+    addend = rng.integers(-(1 << 15), 1 << 15, size=count)
+    rows = list(zip(acc, m, bias, shift, addend, strict=True))
+    rows += [(a, mm, b, s, u) for a in ends(acc_bits) for mm in ends(multiplier_bits)
+             for b in ends(44)[:3] for s in (0, 1, 7, 8, 26)
+             for u in (-(1 << 15), 0, (1 << 15) - 1)]
+    # Ties, and sums just inside and outside of the range.
+    rows += [(0, 0, (edge << s) + d, s, 0) for edge in (-32769, -32768, -1, 0, 32767, 32768)
+             for s in (0, 1, 3, 26) for d in (-(1 << s) // 2, -1, 0, 1, (1 << s) // 2)]
+    return np.array(rows, dtype=np.int64)
+
+
+@pytest.mark.parametrize(("acc_bits", "multiplier_bits", "frac", "width"), [
+    (20, 8, 4, 4), (24, 16, 10, 16), (24, 16, 12, 12), (30, 18, 14, 16)])
+def test_matches_golden(acc_bits, multiplier_bits, frac, width):
+    rng = np.random.default_rng(0)
+    rows = operands(rng, acc_bits, multiplier_bits, 1500)
+    dut = Rescale(acc_bits=acc_bits, multiplier_bits=multiplier_bits, membrane_frac=frac)
+    values, levels = [], []
+
+    async def bench(ctx):
+        ctx.set(dut.limit, 0xffff & -(1 << (width - 1)))
+        for cycle in range(len(rows) + dut.LEVEL_LATENCY):
+            for column, (signal, delay) in enumerate([
+                    (dut.acc, 0), (dut.multiplier, 0), (dut.bias, dut.BIAS_DELAY),
+                    (dut.shift, dut.SHIFT_DELAY), (dut.addend, dut.ADDEND_DELAY)]):
+                index = min(max(cycle - delay, 0), len(rows) - 1)
+                ctx.set(signal, int(rows[index, column]))
+            if cycle >= dut.VALUE_LATENCY:
+                values.append((ctx.get(dut.value), ctx.get(dut.clipped)))
+            if cycle >= dut.LEVEL_LATENCY:
+                levels.append(ctx.get(dut.level))
+            await ctx.tick()
+
+    simulate(dut, bench)
+    acc, m, bias, shift, addend = rows.T
+    exact = golden.scale_shift(acc, m, bias, shift, axis=0) + addend
+    expected = golden.saturate(exact, width)
+    value, clipped = np.array(values[:len(rows)]).T
+    sign = 1 << (width - 1)
+    value = ((value & (2 * sign - 1)) ^ sign) - sign
+    wrong = np.flatnonzero((value != expected) | (clipped != (exact != expected)))
+    assert not len(wrong), [(rows[i].tolist(), value[i], expected[i]) for i in wrong[:5]]
+    if width == 16:
+        np.testing.assert_array_equal(levels, golden.fire_membrane(expected, u_frac=frac))
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"acc_bits": 17}, "^Accumulator width must be 18..35 bits, not 17$"),
+    ({"multiplier_bits": 19}, "^Multiplier width must be 2..18 bits, not 19$"),
+    ({"membrane_frac": 3}, "^Membrane fraction must be 4..14 bits, not 3$")])
+def test_settings_wrong(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Rescale(**{"acc_bits": 24, "multiplier_bits": 16, "membrane_frac": 10, **settings})

@@ -1,0 +1,244 @@
+# amaranth: UnusedElaboratable=no
+import numpy as np
+import pytest
+
+from hw.config import CoreConfig
+from hw.descriptor import Neuron, NeuronFunction, NeuronSource, pack, unpack
+from hw.neuron.unit import NeuronUnit
+from hw.port import POOL_LATENCY, PSUM_LATENCY
+from sim.ports import feed_stream, run_unit, serve_read, serve_write, simulate
+from sim.reference.lanes import leading_repeats
+from sim.reference.neuron import neuron
+
+
+FIRE, SCALE = NeuronFunction.FIRE, NeuronFunction.SCALE
+WORDS = 4096
+
+
+def fire_tile(rng, config, spread):
+    """Constants of a FIRE tile with thresholds of about ``spread``, some never and always."""
+    width = config.acc_bits + 1
+    words = []
+    for channel in range(config.rows):
+        thresholds = np.sort(rng.integers(-spread, spread, size=4))
+        if channel % 5 == 0:
+            thresholds[:] = rng.choice([-(1 << (width - 1)), (1 << (width - 1)) - 1], size=4)
+        bits = sum((int(t) & (1 << width) - 1) << (k * width) for k, t in enumerate(thresholds))
+        bits |= int(rng.integers(2)) << 127
+        words += [bits & (1 << 64) - 1, bits >> 64]
+    return words
+
+
+def scale_tile(rng, config, *, identity=False):
+    """Constants of a SCALE tile: M, B and S over their whole ranges, results mostly in range."""
+    words = []
+    limit = 1 << (config.multiplier_bits - 1)
+    for channel in range(config.rows):
+        shift = int(rng.integers(0, 27))
+        multiplier = int(rng.integers(-limit, limit))
+        bias = int(rng.integers(-(1 << 43), 1 << 43)) >> int(rng.integers(0, 40))
+        if channel % 7 == 0:
+            multiplier, bias = int(rng.choice([-limit, limit - 1])), -(1 << 43)
+        if identity:
+            multiplier, bias, shift = 1, 0, 0
+        bits = multiplier & 0xff_ffff | (bias & (1 << 48) - 1) << 24 | shift << 72
+        words += [bits & (1 << 64) - 1, bits >> 64]
+    return words
+
+
+def run_program(config, program, tiles, *, seed, stall, cycles=60_000, psum=None):
+    """Run descriptors; compare pool, completions, counters and, with ``plane_skip``, the counts of
+    planes that repeat the sign with the golden function.
+
+    Returns the cycles of each descriptor, from its acceptance to ``done``.
+    """
+    rng = np.random.default_rng(seed)
+    size = 1 << (config.acc_bits - 1)
+    if psum is None:
+        psum = rng.integers(-size, size, size=(config.psum_words, config.rows))
+        psum >>= rng.integers(0, config.acc_bits - 1, size=psum.shape)
+        psum[3], psum[4] = -size, size - 1
+    pool = rng.integers(0, 1 << config.rows, size=WORDS, dtype=np.uint64)
+    expected_pool = pool.copy()
+    expected, expected_repeats, repeats = [], [], []
+    for descriptor, tile in zip(program, tiles, strict=True):
+        fields = unpack(Neuron, descriptor)
+        expected.append(neuron(fields, tile, expected_pool, psum, rows=config.rows,
+                               acc_bits=config.acc_bits, membrane_frac=config.membrane_frac))
+        if config.plane_skip and fields["function"] == SCALE.value and fields["write_planes"]:
+            for position in range(fields["count"]):
+                at = (fields["plane_out"] + position * fields["plane_stride"]
+                      + np.arange(fields["planes"])) % (1 << 16)
+                count = leading_repeats(expected_pool[at % WORDS])
+                expected_repeats.append((int(at[-1]), int(count)))
+    memory = pool.tolist()
+    got, spent, state = [], [], {"cycle": 0, "reads": 0, "writes": 0}
+    dut = NeuronUnit(config)
+
+    def read(address):
+        state["reads"] += 1
+        return memory[address % WORDS]
+
+    def write(address, value):
+        state["writes"] += 1
+        memory[address % WORDS] = value
+
+    async def no_collision(ctx):
+        """The pool writes a word in the cycle after its acceptance; no read may be there."""
+        written = None
+        while True:
+            _, _, valid, ready, address, w_valid, w_ready, w_address = await ctx.tick().sample(
+                dut.pool.valid, dut.pool.ready, dut.pool.address,
+                dut.write.valid, dut.write.ready, dut.write.address)
+            now = w_address if w_valid and w_ready else None
+            assert not (valid and ready and address in (written, now))
+            written = now
+
+    async def bench(ctx):
+        for descriptor in program:
+            start = state["cycle"]
+            got.append(await run_unit(ctx, dut.control, Neuron.as_shape().from_bits(descriptor)))
+            spent.append(state["cycle"] - start)
+            for _ in range(int(rng.integers(3))):
+                assert not ctx.get(dut.control.done) or not ctx.get(dut.control.run.ready)
+                await ctx.tick()
+
+    async def watch_repeats(ctx):
+        port = dut.repeats
+        while True:
+            _, _, valid, address, count = await ctx.tick().sample(
+                port.valid, port.address, port.count)
+            if valid:
+                repeats.append((address, count))
+
+    async def count(ctx):
+        while True:
+            await ctx.tick()
+            state["cycle"] += 1
+
+    background = [
+        count, no_collision, *([watch_repeats] if config.plane_skip else []),
+        serve_read(dut.pool, read, latency=POOL_LATENCY, rng=rng, stall=stall),
+        serve_read(dut.psum, lambda a, g: psum[a].reshape(-1, config.neuron_lanes)[g].tolist(),
+                   latency=PSUM_LATENCY, rng=rng, stall=stall, grouped=True),
+        serve_write(dut.write, write, rng=rng, stall=stall),
+        feed_stream(dut.constants, [w for tile in tiles for w in tile], rng=rng, stall=stall),
+    ]
+    counters = []
+
+    async def finish(ctx):
+        await bench(ctx)
+        counters.extend([ctx.get(dut.u_saturated), ctx.get(dut.z_saturated)])
+
+    try:
+        simulate(dut, finish, background=background, cycles=cycles)
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}; {len(got)} of {len(program)} descriptors, {state}") from None
+    assert got == [(r.signature, r.events) for r in expected]
+    np.testing.assert_array_equal(np.array(memory, dtype=np.uint64), expected_pool)
+    assert counters == [sum(r.u_saturated for r in expected) & 0xffff,
+                        sum(r.z_saturated for r in expected) & 0xffff]
+    assert repeats == expected_repeats
+    return spent
+
+
+def mixed_program(rng, config, count):
+    """One descriptor of every kind."""
+    where = dict(psum=2, count=count, membrane_in=1000, membrane_out=2000, plane_out=3000,
+                 membrane_stride=32, plane_stride=19)
+    scale = dict(function=SCALE, **where)
+    in_place = {**scale, "membrane_out": 1000}
+    program = [
+        (dict(function=FIRE, **where), fire_tile(rng, config, 1000)),
+        (dict(write_membrane=1, **scale), scale_tile(rng, config, identity=True)),
+        (dict(write_membrane=1, add=1, **in_place), scale_tile(rng, config)),
+        (dict(write_membrane=1, write_levels=1, add=1, **in_place), scale_tile(rng, config)),
+        (dict(write_levels=1, **scale), scale_tile(rng, config)),
+        (dict(write_levels=1, add=1, **scale), scale_tile(rng, config)),
+        (dict(write_planes=1, planes=4, **scale), scale_tile(rng, config)),
+        (dict(write_planes=1, planes=11, **scale), scale_tile(rng, config)),
+        (dict(write_planes=1, planes=16, **scale), scale_tile(rng, config, identity=True)),
+        (dict(function=FIRE, source=NeuronSource.MEMBRANE_SUM, **where),
+         fire_tile(rng, config, 100_000)),
+        (dict(function=FIRE, **where), fire_tile(rng, config, 50)),
+        (dict(write_membrane=1, write_levels=1, **scale), scale_tile(rng, config)),
+    ]
+    order = rng.permutation(len(program))
+    return [pack(Neuron, **program[i][0]) for i in order], [program[i][1] for i in order]
+
+
+@pytest.mark.parametrize(("stall", "settings"), [
+    (0.0, {}),
+    (0.4, {}),
+    (0.3, dict(neuron_lanes=8, acc_bits=20, membrane_frac=4, multiplier_bits=8)),
+    (0.2, dict(neuron_lanes=1, acc_bits=30, membrane_frac=14, multiplier_bits=18)),
+    (0.2, dict(rows=32, neuron_lanes=4)),
+    (0.2, dict(plane_skip=True)),
+    pytest.param(0.2, dict(rows=32, neuron_lanes=8), marks=pytest.mark.slow),
+    pytest.param(0.2, dict(rows=64, neuron_lanes=4, load_rows=4), marks=pytest.mark.slow),
+])
+def test_matches_golden(stall, settings):
+    config = CoreConfig(**{"rows": 16, "neuron_lanes": 4, "load_rows": 4, **settings})
+    rng = np.random.default_rng(1)
+    program, tiles = mixed_program(rng, config, 5)
+    run_program(config, program, tiles, seed=2, stall=stall)
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+def test_counts_planes_that_repeat_the_sign(stall):
+    """Positions of every width, of both signs, all 0 and all -1."""
+    config = CoreConfig(rows=16, neuron_lanes=4, load_rows=4, plane_skip=True)
+    rng = np.random.default_rng(0)
+    psum = np.zeros((config.psum_words, config.rows), np.int64)
+    for position in range(1, 17):
+        limit = 1 << (position - 1)
+        psum[position] = rng.integers(-limit, limit, size=config.rows)
+    psum[17] = -1
+    program = [pack(Neuron, function=SCALE, count=18, plane_out=100, plane_stride=planes,
+                    write_planes=1, planes=planes) for planes in (8, 12, 15)]
+    program.append(pack(Neuron, function=FIRE, count=1, plane_out=900, plane_stride=3))
+    tiles = [scale_tile(rng, config, identity=True) for _ in range(3)]
+    run_program(config, program, [*tiles, fire_tile(rng, config, 9)], seed=0, stall=stall,
+                psum=psum)
+
+
+def test_single_position_and_address_wrap():
+    config = CoreConfig(rows=16, neuron_lanes=4)
+    rng = np.random.default_rng(3)
+    program, tiles = mixed_program(rng, config, 1)
+    fields = dict(function=SCALE, add=1, write_membrane=1, write_levels=1, count=3, psum=0,
+                  membrane_in=0xfff8, membrane_out=0xfff8, membrane_stride=16, plane_out=0xfb00,
+                  plane_stride=3)
+    run_program(config, [*program, pack(Neuron, **fields)], [*tiles, scale_tile(rng, config)],
+                seed=4, stall=0.1)
+
+
+@pytest.mark.parametrize(("fields", "per_position", "overhead"), [
+    (dict(function=FIRE), 4, 21),
+    (dict(function=SCALE, write_planes=1, planes=12), 12, 28),
+    (dict(function=SCALE, write_planes=1, planes=6), 6, 28),
+    (dict(function=SCALE, write_levels=1), 4, 29),
+    (dict(function=SCALE, write_membrane=1), 16, 23),
+    (dict(function=SCALE, write_membrane=1, write_levels=1), 19, 23),
+    (dict(function=SCALE, write_membrane=1, add=1), 16, 44),
+    (dict(function=SCALE, write_membrane=1, add=1, write_levels=1), 19, 44),
+    (dict(function=SCALE, add=1, write_levels=1), 16, 38),
+    (dict(function=FIRE, source=NeuronSource.MEMBRANE_SUM), 16, 32),
+])
+def test_cycles(fields, per_position, overhead):
+    """The cost model's numbers, with four groups to a position and ports that never stall."""
+    config = CoreConfig(rows=16, neuron_lanes=4, load_rows=4)
+    rng = np.random.default_rng(5)
+    fire = fields["function"] is FIRE
+    tile = fire_tile(rng, config, 1000) if fire else scale_tile(rng, config)
+    counts = [16, 16, 31]                         # the first one waits for its constants
+    program = [pack(Neuron, count=count, membrane_in=0, membrane_out=2000, plane_out=3000,
+                    membrane_stride=16, plane_stride=16, **fields) for count in counts]
+    spent = run_program(config, program, [tile] * 3, seed=6, stall=0.0)
+    assert spent[1:] == [count * per_position + overhead for count in counts[1:]]
+
+
+def test_too_few_lanes():
+    config = CoreConfig(rows=64, neuron_lanes=2)
+    with pytest.raises(ValueError, match="^Neuron lanes must be at least 4 for 64 rows, not 2$"):
+        NeuronUnit(config)
