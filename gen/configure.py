@@ -50,7 +50,7 @@ class TwinSpec:
     ``latency`` cycles from a read command to its data, at least; ``stall`` the chance that a
     stream pauses in a cycle, drawn from ``seed``; at most ``words_per_cycle`` pass, and none in
     the ``refresh_cycles`` after every ``refresh_interval`` cycles
-    (:class:`sim.memory_twin.MemoryTwin`).
+    (:class:`sim.twin.memory.MemoryTwin`).
     """
 
     latency: int = 2

@@ -38,11 +38,11 @@ def make_memory(board, config):
 def make_twin(board, config):
     """The same for a simulation in Verilator: an SDRAM as a twin with its pace.
 
-    A design with it needs :data:`sim.storage.STORAGE_VERILOG` among its sources.
+    A design with it needs :data:`sim.twin.storage.STORAGE_VERILOG` among its sources.
     """
     if config.memory == "onchip":
         return make_memory(board, config)
-    from sim.sdram_twin import SdramTwin
+    from sim.twin.sdram import SdramTwin
 
     return SdramTwin(sdram_config(board, config.sdram_clock_hz), sync_hz=config.clock_hz,
                      verilog=True)

@@ -133,8 +133,8 @@ def _device(arguments, board, config, name):
     """An open device: the virtual board, or the board at --port."""
     if arguments.board == VIRTUAL:
         from gen.build import make_shell
-        from sim.verilator import SimulatorFailed, SimulatorMissing
-        from sim.virtual_board import VirtualBoard, VirtualBoardError
+        from sim.rtl.verilator import SimulatorFailed, SimulatorMissing
+        from sim.rtl.virtual_board import VirtualBoard, VirtualBoardError
 
         if arguments.port or arguments.program:
             raise InputError("--port and --program are for real boards")

@@ -33,7 +33,8 @@ class Checkpoints:
 
     @classmethod
     def of(cls, root, core, controls, writes, *, every):
-        """Those of a run of ``core`` (:class:`sim.rtl.RtlCore`) that starts with ``writes``."""
+        """Those of a run of ``core`` (:class:`sim.rtl.core.RtlCore`) that starts with
+        ``writes``."""
         parts = [str(core.identity).encode(), str(controls).encode()]
         for address, words in writes:
             parts += [str(address).encode(), np.ascontiguousarray(words, np.uint64).tobytes()]
@@ -49,7 +50,7 @@ class Checkpoints:
         return self.saved()[fitting[-1]] if fitting else None
 
     def save(self, core, state):
-        """Keep the state of a core that is at ``state`` (:class:`sim.rtl.RtlProgress`)."""
+        """Keep the state of a core that is at ``state`` (:class:`sim.rtl.core.RtlProgress`)."""
         core.save(self.folder / f"{state.cycles:012}.state")
 
     def remove(self):
@@ -87,7 +88,7 @@ class Meter:
 
     @contextmanager
     def watching(self):
-        """A function to call with every :class:`sim.rtl.RtlProgress`."""
+        """A function to call with every :class:`sim.rtl.core.RtlProgress`."""
         begun = said = time.monotonic()
         first = None
         with tqdm(desc=self.title, unit="cycle", unit_scale=True, disable=None) as bar:
@@ -114,7 +115,7 @@ def simulate(core, program, writes, *, limit, trace, checkpoints=None, before=No
 
     Parameters
     ----------
-    core : sim.rtl.RtlCore
+    core : sim.rtl.core.RtlCore
         Entered; with ``checkpoints`` a fresh one.
     program : gen.compiler.Program
     writes : list of (int, array)
@@ -122,17 +123,17 @@ def simulate(core, program, writes, *, limit, trace, checkpoints=None, before=No
     limit : int
         Cycles.
     trace : ((int, int), (int, int))
-        See :meth:`sim.rtl.RtlCore.advance`. Words before a checkpoint are not seen again.
+        See :meth:`sim.rtl.core.RtlCore.advance`. Words before a checkpoint are not seen again.
     checkpoints : Checkpoints or None
     before : int or None
         Start from a state before this cycle, or from the beginning.
     until : callable or None
-        Ends the run early where it returns True for an :class:`sim.rtl.RtlProgress`.
+        Ends the run early where it returns True for an :class:`sim.rtl.core.RtlProgress`.
     meter : Meter or None
 
     Returns
     -------
-    sim.rtl.RtlRun
+    sim.rtl.core.RtlRun
     """
     saved = checkpoints.before(before) if checkpoints else None
     if saved is not None:
@@ -165,6 +166,6 @@ def simulate(core, program, writes, *, limit, trace, checkpoints=None, before=No
 
 
 def controls_of(program):
-    """Controls of a core (:data:`sim.rtl_top.CONTROLS`) for one image."""
+    """Controls of a core (:data:`sim.rtl.top.CONTROLS`) for one image."""
     return {"program": program.program, "image": program.image, "result": program.result,
             "log": program.log}

@@ -113,7 +113,7 @@ def rtl_writes(program, image_q, presets=()):
 
 
 def rtl_trace(program, core, run):
-    """(Trace, records) of a finished :class:`sim.rtl.RtlRun`: words where it was traced whole.
+    """(Trace, records) of a finished :class:`sim.rtl.core.RtlRun`: words where it was traced whole.
 
     Raises
     ------

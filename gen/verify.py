@@ -48,12 +48,12 @@ from gen.trace import (
     traced_units,
     written_words,
 )
-from sim.rtl import EVERYTHING, NOTHING, RtlCore, RtlTimeout, twin_memory
-from sim.sdram_chip import broken_rules
-from sim.sdram_system import SdramSystem
-from sim.sdram_twin import SdramTwin
-from sim.verilator import SimulatorFailed, SimulatorMissing
-from sim.verilog import cached_verilog
+from sim.rtl.core import EVERYTHING, NOTHING, RtlCore, RtlTimeout, twin_memory
+from sim.rtl.verilator import SimulatorFailed, SimulatorMissing
+from sim.rtl.verilog import cached_verilog
+from sim.twin.sdram import SdramTwin
+from sim.twin.sdram_chip import broken_rules
+from sim.twin.sdram_system import SdramSystem
 
 
 __all__ = ["COMPARISONS", "FORMS", "Case", "core_digest", "excerpt_cases", "image_cases", "main",
@@ -237,7 +237,7 @@ def verify(network, program, cases, *, forms, twin=NO_STALLS, memory=None, clock
         Of :data:`FORMS`.
     twin : TwinSpec
         Memory behind the RTL, unless ``memory`` and ``clocks_hz`` are given
-        (:class:`sim.rtl.RtlCore`).
+        (:class:`sim.rtl.core.RtlCore`).
     compare : str or None
         One of :data:`COMPARISONS`: "tensors" compares every word that a unit writes;
         "signatures" compares those of the descriptors first and the words of the first that

@@ -8,8 +8,8 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from hw.descriptor import pack
 from hw.port import MemoryCommand
-from sim.cocotb_ports import serve_memory
-from sim.cocotb_streams import StreamSink, StreamSource
+from sim.drive.cocotb_ports import serve_memory
+from sim.drive.cocotb_streams import StreamSink, StreamSource
 
 
 CLIENTS, WORDS, BURSTS = 3, 32, 30

@@ -10,8 +10,8 @@ import numpy as np
 from hw.config import CoreConfig
 from hw.descriptor import Array, pack, TileHeader, unpack
 from hw.port import POOL_LATENCY
-from sim.cocotb_ports import run_unit, serve_read, serve_rows
-from sim.cocotb_streams import StreamSource
+from sim.drive.cocotb_ports import run_unit, serve_read, serve_rows
+from sim.drive.cocotb_streams import StreamSource
 from sim.reference.array import run_array
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hw.descriptor import Attention, pack
 from hw.port import POOL_LATENCY
-from sim.cocotb_ports import run_unit, serve_read, serve_write
+from sim.drive.cocotb_ports import run_unit, serve_read, serve_write
 from sim.reference.attention import attention
 
 

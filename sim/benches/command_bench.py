@@ -7,7 +7,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
 from hw.register import CONTROL_BITS, MAGIC, Opcode, REFUSED, Register, REPLY, VERSION
-from sim.cocotb_streams import StreamSink, StreamSource
+from sim.drive.cocotb_streams import StreamSink, StreamSource
 
 
 WORDS = 256

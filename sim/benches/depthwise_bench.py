@@ -9,8 +9,8 @@ import numpy as np
 
 from hw.descriptor import Depthwise, pack
 from hw.port import POOL_LATENCY, PSUM_LATENCY
-from sim.cocotb_ports import run_unit, serve_halves, serve_read
-from sim.cocotb_streams import StreamSource
+from sim.drive.cocotb_ports import run_unit, serve_halves, serve_read
+from sim.drive.cocotb_streams import StreamSource
 from sim.reference.depthwise import depthwise, weight_words
 
 

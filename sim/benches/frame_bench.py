@@ -10,7 +10,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
-from sim.cocotb_streams import StreamSink, StreamSource
+from sim.drive.cocotb_streams import StreamSink, StreamSource
 
 
 def tokens(frames):

@@ -8,8 +8,8 @@ from cocotb.triggers import RisingEdge
 
 from hw.descriptor import Destination, Load, pack, Store
 from hw.port import POOL_LATENCY
-from sim.cocotb_ports import run_unit, serve_memory, serve_read, serve_write
-from sim.cocotb_streams import StreamSink
+from sim.drive.cocotb_ports import run_unit, serve_memory, serve_read, serve_write
+from sim.drive.cocotb_streams import StreamSink
 from sim.reference.signature import signature
 
 

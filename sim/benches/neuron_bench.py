@@ -9,8 +9,8 @@ import numpy as np
 
 from hw.descriptor import Neuron, NeuronFunction, NeuronSource, pack, unpack
 from hw.port import POOL_LATENCY, PSUM_LATENCY
-from sim.cocotb_ports import serve_read, serve_write
-from sim.cocotb_streams import StreamSource
+from sim.drive.cocotb_ports import serve_read, serve_write
+from sim.drive.cocotb_streams import StreamSource
 from sim.reference.neuron import neuron
 
 

@@ -9,9 +9,9 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from hw.descriptor import Array, Header, pack, UnitKind
 from hw.sequencer import Record, UNITS
-from sim.cocotb_ports import serve_memory
-from sim.cocotb_streams import StreamSink, StreamSource
-from sim.queue_check import INPUTS, OUTPUTS, QueueCheck
+from sim.drive.cocotb_ports import serve_memory
+from sim.drive.cocotb_streams import StreamSink, StreamSource
+from sim.drive.queue_check import INPUTS, OUTPUTS, QueueCheck
 
 
 # Of the descriptor and the queue in tests/rtl/test_sequencer.py.

@@ -6,7 +6,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from sim.cocotb_streams import StreamSource
+from sim.drive.cocotb_streams import StreamSource
 
 
 DIVISOR = 6

@@ -13,7 +13,7 @@ from gen.memory import make_memory, make_twin, sdram_config
 from hw.config import CoreConfig
 from hw.memory.onchip_memory import OnChipMemory
 from hw.sdram.memory import SdramMemory
-from sim.sdram_twin import SdramTwin
+from sim.twin.sdram import SdramTwin
 
 
 BOARD = find_board("ulx3s")

@@ -8,8 +8,8 @@ import pytest
 
 from hw.descriptor import DESCRIPTOR_WORDS, Header, LAYOUTS, pack, UnitKind, WAIT_BITS
 from hw.sequencer import Fetch, Recorder, UnitQueue, UNITS
-from sim.ports import feed_stream, simulate
-from sim.queue_check import INPUTS, OUTPUTS, QueueCheck
+from sim.drive.ports import feed_stream, simulate
+from sim.drive.queue_check import INPUTS, OUTPUTS, QueueCheck
 from tests.hw.memory.test_arbiter import backend
 
 

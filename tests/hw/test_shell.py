@@ -11,10 +11,10 @@ from hw.memory.onchip_memory import OnChipMemory
 from hw.register import config_digest, MemoryFault, Opcode, Register
 from hw.sdram_config import SdramConfig
 from hw.shell import Shell
-from sim.memory_twin import MemoryTwin
-from sim.ports import simulate
-from sim.sdram_system import SdramSystem
-from sim.stub_core import StubCore
+from sim.drive.ports import simulate
+from sim.rtl.stub_core import StubCore
+from sim.twin.memory import MemoryTwin
+from sim.twin.sdram_system import SdramSystem
 
 
 def request(opcode, sequence, address, length, data=b""):

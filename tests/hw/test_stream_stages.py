@@ -3,7 +3,7 @@ import pytest
 
 from hw.lib.skid_buffer import SkidBuffer
 from hw.lib.stream_buffer import StreamBuffer
-from sim.ports import feed_stream, simulate
+from sim.drive.ports import feed_stream, simulate
 
 
 def collect(stream, count, *, rng, stall):

@@ -2,7 +2,7 @@
 import pytest
 
 from hw.memory.arbiter import MemoryArbiter
-from sim.runner import run_bench
+from sim.rtl.runner import run_bench
 
 
 @pytest.mark.rtl

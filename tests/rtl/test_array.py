@@ -3,7 +3,7 @@ import pytest
 
 from hw.array.unit import ArrayUnit
 from sim.benches.array_bench import CONFIG
-from sim.runner import run_bench
+from sim.rtl.runner import run_bench
 
 
 @pytest.mark.rtl

@@ -3,7 +3,7 @@ import pytest
 
 from hw.attention.unit import AttentionUnit
 from hw.config import CoreConfig
-from sim.runner import run_bench
+from sim.rtl.runner import run_bench
 
 
 @pytest.mark.rtl

@@ -13,10 +13,10 @@ from hw.memory.onchip_memory import OnChipMemory
 from hw.port import Memory
 from hw.sdram_config import SdramConfig
 from sim.benches import command_bench, memory_bench, uart_bench
-from sim.memory_twin import MemoryTwin
-from sim.runner import run_bench
-from sim.sdram_system import SdramSystem
-from sim.sdram_twin import SdramTwin
+from sim.rtl.runner import run_bench
+from sim.twin.memory import MemoryTwin
+from sim.twin.sdram import SdramTwin
+from sim.twin.sdram_system import SdramSystem
 
 
 pytestmark = pytest.mark.rtl

@@ -14,7 +14,7 @@ from gen.trace import rtl_trace, rtl_writes
 from gen.verify import verify
 from hw.descriptor import Destination
 from model import zoo
-from sim.rtl import NOTHING, RtlCore, twin_memory
+from sim.rtl.core import NOTHING, RtlCore, twin_memory
 
 
 pytestmark = pytest.mark.rtl

@@ -3,7 +3,7 @@ import pytest
 
 from hw.config import CoreConfig
 from hw.neuron.unit import NeuronUnit
-from sim.runner import run_bench
+from sim.rtl.runner import run_bench
 
 
 @pytest.mark.rtl

@@ -4,7 +4,7 @@ import pytest
 from hw.config import CoreConfig
 from hw.memory.pool import Pool
 from hw.port import POOL_LATENCY
-from sim.runner import run_bench
+from sim.rtl.runner import run_bench
 
 
 CONFIG = CoreConfig(rows=16, load_rows=4, pool_banks=4, pool_bank_words=16, psum_words=16)

@@ -3,7 +3,7 @@ import pytest
 
 from hw.descriptor import Array
 from hw.sequencer import Fetch, Recorder, UnitQueue
-from sim.runner import run_bench
+from sim.rtl.runner import run_bench
 
 
 @pytest.mark.rtl

@@ -15,9 +15,9 @@ from gen.simulate import Checkpoints, controls_of, simulate
 from gen.trace import first_difference, iss_trace, rtl_trace, rtl_writes
 from gen.verify import excerpt_cases, image_cases, verify
 from model.integer_random import random_network
-import sim.rtl
-from sim.rtl import NOTHING, RtlCore, twin_memory
-from sim.sdram_system import SdramSystem
+import sim.rtl.core
+from sim.rtl.core import NOTHING, RtlCore, twin_memory
+from sim.twin.sdram_system import SdramSystem
 from tests.rtl.test_networks import CORES
 
 
@@ -36,7 +36,7 @@ def case():
 
 @pytest.fixture(autouse=True)
 def short_chunks(monkeypatch):
-    monkeypatch.setattr(sim.rtl, "CHUNK", 5000)
+    monkeypatch.setattr(sim.rtl.core, "CHUNK", 5000)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from hw.array.spike_array import ENTRY_OFFSET, SpikeArray
 from hw.array.table_loader import TableLoader
 from hw.config import CoreConfig
-from sim.ports import feed_stream, simulate
+from sim.drive.ports import feed_stream, simulate
 from sim.reference.array import tile_weights
 
 

@@ -5,7 +5,7 @@ import pytest
 from hw.attention.unit import AttentionUnit
 from hw.config import CoreConfig
 from hw.port import POOL_LATENCY
-from sim.ports import run_unit, serve_read, serve_write, simulate
+from sim.drive.ports import run_unit, serve_read, serve_write, simulate
 from sim.reference.attention import attention
 from sim.reference.lanes import to_planes
 

@@ -5,7 +5,7 @@ import pytest
 from hw.config import CoreConfig
 from hw.depthwise.unit import DepthwiseUnit
 from hw.port import POOL_LATENCY, PSUM_LATENCY
-from sim.ports import feed_stream, run_unit, serve_halves, serve_read, simulate
+from sim.drive.ports import feed_stream, run_unit, serve_halves, serve_read, simulate
 from sim.reference.depthwise import depthwise, weight_words
 from sim.reference.lanes import to_planes
 

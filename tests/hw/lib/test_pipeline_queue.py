@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from hw.lib.pipeline_queue import PipelineQueue
-from sim.ports import simulate
+from sim.drive.ports import simulate
 
 
 @pytest.mark.parametrize(("latency", "depth"), [(1, 16), (7, 16), (20, 32)])

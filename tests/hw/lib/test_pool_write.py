@@ -4,7 +4,7 @@ import pytest
 
 from hw.config import CoreConfig
 from hw.lib.pool_write import PoolWriteQueue
-from sim.ports import serve_write, simulate
+from sim.drive.ports import serve_write, simulate
 from sim.reference.signature import signature
 
 

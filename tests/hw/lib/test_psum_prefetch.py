@@ -5,7 +5,7 @@ import pytest
 from hw.config import CoreConfig
 from hw.lib.psum_prefetch import PsumPrefetch
 from hw.port import PSUM_LATENCY
-from sim.ports import serve_read, simulate
+from sim.drive.ports import serve_read, simulate
 
 
 LANES, WIDTH = 4, 18

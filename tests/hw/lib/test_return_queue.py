@@ -5,7 +5,7 @@ from amaranth import ClockDomain, Module
 import pytest
 
 from hw.lib.return_queue import ReturnQueue
-from sim.ports import simulate
+from sim.drive.ports import simulate
 
 
 DEPTH = 8

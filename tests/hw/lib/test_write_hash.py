@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hw.lib.write_hash import FEEDBACK, Signature
-from sim.ports import simulate
+from sim.drive.ports import simulate
 from sim.reference.signature import signature
 
 

@@ -23,8 +23,8 @@ from hw.register import (
     UNITS,
     VERSION,
 )
-from sim.memory_twin import MemoryTwin
-from sim.ports import feed_stream, simulate
+from sim.drive.ports import feed_stream, simulate
+from sim.twin.memory import MemoryTwin
 
 
 class Device(wiring.Component):

@@ -6,7 +6,7 @@ import pytest
 from gen.link import cobs_decode, cobs_encode, decode_frame, encode_frame
 from hw.link.cobs import CobsDecoder, CobsEncoder
 from hw.link.frame import FrameReceiver, FrameTransmitter
-from sim.ports import feed_stream, simulate
+from sim.drive.ports import feed_stream, simulate
 
 
 def frames_of(rng):

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 import pytest
 
 from hw.link.uart import UartReceiver, UartTransmitter
-from sim.ports import feed_stream, simulate
+from sim.drive.ports import feed_stream, simulate
 
 
 class Loop(wiring.Component):

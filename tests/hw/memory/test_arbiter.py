@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from hw.memory.arbiter import MemoryArbiter
-from sim.ports import simulate
+from sim.drive.ports import simulate
 
 
 WORDS = 256

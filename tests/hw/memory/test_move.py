@@ -7,7 +7,7 @@ from hw.config import CoreConfig
 from hw.descriptor import Destination
 from hw.memory.move import LoadUnit, StoreUnit
 from hw.port import POOL_LATENCY
-from sim.ports import run_unit, serve_read, serve_write, simulate
+from sim.drive.ports import run_unit, serve_read, serve_write, simulate
 from sim.reference.signature import signature
 from tests.hw.memory.test_arbiter import backend
 

@@ -5,9 +5,9 @@ import random
 import pytest
 
 from hw.memory.onchip_memory import OnChipMemory
-from sim.memory_twin import MemoryTwin
-from sim.ports import feed_stream, simulate
-from sim.storage import Storage
+from sim.drive.ports import feed_stream, simulate
+from sim.twin.memory import MemoryTwin
+from sim.twin.storage import Storage
 
 
 def run_bursts(dut, bursts, *, rng, stall=0.0, cycles=60_000):

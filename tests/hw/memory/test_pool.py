@@ -7,7 +7,7 @@ from hw.config import CoreConfig
 from hw.memory.partial_sum import PartialSums
 from hw.memory.pool import Pool
 from hw.port import POOL_LATENCY, PSUM_ADD_LATENCY, PSUM_HALF_DATA, PSUM_LATENCY, PSUM_ROW_DATA
-from sim.ports import simulate
+from sim.drive.ports import simulate
 
 
 def small(**settings):

@@ -4,7 +4,7 @@ import pytest
 
 from hw.neuron.level_fire import LevelFire
 from model import golden
-from sim.ports import simulate
+from sim.drive.ports import simulate
 
 
 @pytest.mark.parametrize("acc_bits", [20, 24, 30])

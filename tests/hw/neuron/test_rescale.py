@@ -4,7 +4,7 @@ import pytest
 
 from hw.neuron.rescale import Rescale
 from model import golden
-from sim.ports import simulate
+from sim.drive.ports import simulate
 
 
 def operands(rng, acc_bits, multiplier_bits, count):

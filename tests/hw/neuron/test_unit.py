@@ -6,7 +6,7 @@ from hw.config import CoreConfig
 from hw.descriptor import Neuron, NeuronFunction, NeuronSource, pack, unpack
 from hw.neuron.unit import NeuronUnit
 from hw.port import POOL_LATENCY, PSUM_LATENCY
-from sim.ports import feed_stream, run_unit, serve_read, serve_write, simulate
+from sim.drive.ports import feed_stream, run_unit, serve_read, serve_write, simulate
 from sim.reference.lanes import leading_repeats
 from sim.reference.neuron import neuron
 

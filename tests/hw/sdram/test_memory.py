@@ -10,9 +10,9 @@ from hw.register import MEMORY_STATUS_BITS, MemoryFault
 from hw.sdram.calibration import SdramCalibration
 from hw.sdram.memory import SdramMemory
 from hw.sdram_config import SdramConfig
-from sim.ports import feed_stream, simulate
-from sim.sdram_chip import broken_rules
-from sim.sdram_system import SdramSystem
+from sim.drive.ports import feed_stream, simulate
+from sim.twin.sdram_chip import broken_rules
+from sim.twin.sdram_system import SdramSystem
 
 
 PART = find_board("ulx3s").sdram

@@ -12,9 +12,9 @@ from boards import find_board
 from hw.port import Memory
 from hw.sdram.scheduler import SdramScheduler
 from hw.sdram_config import SdramConfig
-from sim.ports import feed_stream, simulate
-from sim.sdram_chip import broken_rules, SdramChip, SdramRule
-from sim.sdram_phy import SdramPhyTwin
+from sim.drive.ports import feed_stream, simulate
+from sim.twin.sdram_chip import broken_rules, SdramChip, SdramRule
+from sim.twin.sdram_phy import SdramPhyTwin
 
 
 R_DEPTH = 16

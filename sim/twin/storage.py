@@ -30,7 +30,7 @@ class Storage(wiring.Component):
     verilog : bool
         Use the array of :data:`STORAGE_VERILOG`. Amaranth and yosys list every word of a memory,
         which takes gigabytes for a million of them; and a harness can fill and read this one at
-        once (``words`` in C++, see sim/rtl_harness.cpp). Verilog simulators only.
+        once (``words`` in C++, see sim/rtl/rtl_harness.cpp). Verilog simulators only.
 
     Members
     -------

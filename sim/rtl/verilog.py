@@ -14,7 +14,7 @@ from amaranth.back import verilog
 __all__ = ["cached_verilog", "to_verilog"]
 
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def to_verilog(component, name):

@@ -1,4 +1,4 @@
-// Drives sim/rtl_top.py: fills and reads the memory, runs, traces what the units write, and saves
+// Drives sim/rtl/top.py: fills and reads the memory, runs, traces what the units write, and saves
 // and restores the whole state.
 //
 // Usage: Vtop PERIOD SDRAM_PERIOD. The periods of the two clocks, in any unit; the second is 0 for
@@ -31,7 +31,7 @@ static const int kStartCycles = 20000000;
 static const int kSettleCycles = 4096;   // in which a memory has written what it was given
 
 static Vtop *top;
-static uint64_t *words;   // the memory: `words` of sim/storage.v
+static uint64_t *words;   // the memory: `words` of sim/twin/storage.v
 static uint64_t depth;
 static uint64_t cycles;   // since the run was started
 
@@ -57,7 +57,7 @@ static Trace neuron, attention;
 }
 
 // One cycle of the core's clock, and the edges of the SDRAM's before it. Inputs go to registers
-// and outputs come from them (sim/rtl_top.py), so that one evaluation per edge is enough.
+// and outputs come from them (sim/rtl/top.py), so that one evaluation per edge is enough.
 static void clock_cycle() {
     if (sdram_period) {
         for (; sdram_edge < period; sdram_edge += sdram_period) {

@@ -6,8 +6,8 @@ from amaranth import ResetInserter, Signal
 import pytest
 
 from hw.sdram_config import SdramConfig
-from sim.ports import simulate
-from sim.sdram_chip import broken_rules, MOST_POSTPONED, SdramChip, SdramRule
+from sim.drive.ports import simulate
+from sim.twin.sdram_chip import broken_rules, MOST_POSTPONED, SdramChip, SdramRule
 
 
 # 10 ns a cycle. Every time is long enough to be what limits its own sequence.

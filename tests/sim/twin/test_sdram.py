@@ -6,9 +6,9 @@ import pytest
 
 from boards import find_board
 from hw.sdram_config import SdramConfig
-from sim.ports import feed_stream, simulate
-from sim.sdram_system import SdramSystem
-from sim.sdram_twin import SdramTwin
+from sim.drive.ports import feed_stream, simulate
+from sim.twin.sdram import SdramTwin
+from sim.twin.sdram_system import SdramSystem
 
 
 CONFIG = SdramConfig(clock_hz=130_000_000, **find_board("ulx3s").sdram.times, row_bits=4,

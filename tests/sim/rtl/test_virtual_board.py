@@ -13,11 +13,11 @@ from hw.config import CoreConfig
 from hw.register import config_digest, Register
 from hw.sdram_config import SdramConfig
 from hw.shell import Shell
-from sim.memory_twin import MemoryTwin
-from sim.sdram_twin import SdramTwin
-from sim.stub_core import StubCore
-from sim.verilator import SimulatorMissing
-from sim.virtual_board import VirtualBoard
+from sim.rtl.stub_core import StubCore
+from sim.rtl.verilator import SimulatorMissing
+from sim.rtl.virtual_board import VirtualBoard
+from sim.twin.memory import MemoryTwin
+from sim.twin.sdram import SdramTwin
 
 
 pytestmark = pytest.mark.rtl

@@ -11,10 +11,10 @@ import tempfile
 import numpy as np
 
 from hw.register import Counter
-from sim.memory_twin import MemoryTwin
-from sim.rtl_top import CONTROLS, RtlTop
-from sim.storage import STORAGE_VERILOG
-from sim.verilator import build_simulator
+from sim.rtl.top import CONTROLS, RtlTop
+from sim.rtl.verilator import build_simulator
+from sim.twin.memory import MemoryTwin
+from sim.twin.storage import STORAGE_VERILOG
 
 
 __all__ = ["EVERYTHING", "NOTHING", "RtlCore", "RtlProgress", "RtlRun", "RtlTimeout", "twin_memory"]
@@ -39,7 +39,8 @@ class RtlProgress:
     """Where a run is: cycles since its start, counters, whether it is over.
 
     ``written`` counts the words that neuron and attention unit have written since the start;
-    ``violations`` are the rules that an SDRAM saw broken (:func:`sim.sdram_chip.broken_rules`).
+    ``violations`` are the rules that an SDRAM saw broken
+    (:func:`sim.twin.sdram_chip.broken_rules`).
     """
 
     cycles: int
@@ -91,7 +92,7 @@ class RtlCore:
     ----------
     config : CoreConfig
     memory : functools.partial
-        Makes what is behind the core (:class:`sim.rtl_top.RtlTop`); its ``repr`` tells all its
+        Makes what is behind the core (:class:`sim.rtl.top.RtlTop`); its ``repr`` tells all its
         parameters. For example :func:`twin_memory`.
     clocks_hz : (int, int) or None
         Of the core and of a memory with a clock of its own.
@@ -158,7 +159,7 @@ class RtlCore:
         return np.frombuffer(self._read(8 * count), np.uint64)
 
     def start(self, *, count=1, **controls):
-        """Start the program; controls are those of :data:`sim.rtl_top.CONTROLS`."""
+        """Start the program; controls are those of :data:`sim.rtl.top.CONTROLS`."""
         values = [controls.get(name, 0) for name in CONTROLS]
         self._send(b"G" + struct.pack("<6II", *values, count))
 

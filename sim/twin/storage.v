@@ -1,4 +1,4 @@
-// Storage of a memory twin for simulators that read Verilog (see sim/storage.py).
+// Storage of a memory twin for simulators that read Verilog (see sim/twin/storage.py).
 // A harness may read and write `words` behind the twin's back.
 module storage #(parameter WORDS = 256, parameter ADDRESS_BITS = 8) (
     input clk,

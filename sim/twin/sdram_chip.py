@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import MEMORY_BITS
 from hw.port import SdramPins
 from hw.sdram_config import BEATS, DATA_BITS
-from sim.storage import Storage
+from sim.twin.storage import Storage
 
 
 __all__ = ["SdramChip", "SdramRule", "broken_rules", "MOST_POSTPONED"]
@@ -79,7 +79,7 @@ class SdramChip(wiring.Component):
     init_refreshes : int
         REFRESH commands that the part wants before its first use.
     verilog : bool
-        See :class:`sim.storage.Storage`.
+        See :class:`sim.twin.storage.Storage`.
 
     Members
     -------

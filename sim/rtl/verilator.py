@@ -10,8 +10,8 @@ import shutil
 import subprocess
 import time
 
-from sim.runner import verilator_bin
-from sim.verilog import cached_verilog, to_verilog
+from sim.rtl.runner import verilator_bin
+from sim.rtl.verilog import cached_verilog, to_verilog
 
 
 __all__ = ["SimulatorMissing", "SimulatorFailed", "build_simulator"]
@@ -67,7 +67,7 @@ def build_simulator(component, harness, cache, *, sources=(), options=(), jobs=2
     Parameters
     ----------
     component : Component or functools.partial
-        What is elaborated, or makes it (:func:`sim.verilog.cached_verilog`): a partial is not
+        What is elaborated, or makes it (:func:`sim.rtl.verilog.cached_verilog`): a partial is not
         called where it was compiled before.
     harness : Path
         C++ source with ``main``; includes ``Vtop.h``.

@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
 
 from hw.port import Memory
-from sim.storage import Storage
+from sim.twin.storage import Storage
 
 
 __all__ = ["MemoryTwin"]
@@ -43,7 +43,7 @@ class MemoryTwin(wiring.Component):
     init : iterable of int
         Initial content.
     verilog : bool
-        See :class:`sim.storage.Storage`.
+        See :class:`sim.twin.storage.Storage`.
 
     Members
     -------

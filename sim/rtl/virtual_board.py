@@ -3,8 +3,8 @@
 from pathlib import Path
 import subprocess
 
-from sim.storage import STORAGE_VERILOG
-from sim.verilator import build_simulator
+from sim.rtl.verilator import build_simulator
+from sim.twin.storage import STORAGE_VERILOG
 
 
 __all__ = ["VirtualBoardError", "VirtualBoard"]
@@ -33,9 +33,9 @@ class VirtualBoard:
 
     Raises
     ------
-    sim.verilator.SimulatorMissing
+    sim.rtl.verilator.SimulatorMissing
         When entered: a tool is missing (found out before compiling).
-    sim.verilator.SimulatorFailed
+    sim.rtl.verilator.SimulatorFailed
         When entered: compiling failed.
     """
 

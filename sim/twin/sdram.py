@@ -7,8 +7,8 @@ from amaranth.lib.wiring import In, Out
 from hw.port import Memory, MemoryStatus
 from hw.sdram.scheduler import REFRESH_POSTPONED, TURNAROUND
 from hw.sdram_config import BEATS
-from sim.sdram_chip import SdramRule
-from sim.storage import Storage
+from sim.twin.sdram_chip import SdramRule
+from sim.twin.storage import Storage
 
 
 __all__ = ["SdramTwin"]
@@ -40,14 +40,14 @@ class SdramTwin(wiring.Component):
     words : int
         Size; that of the chip unless given.
     init, verilog
-        See :class:`sim.storage.Storage`.
+        See :class:`sim.twin.storage.Storage`.
 
     Members
     -------
     memory, status
         As in :class:`hw.sdram.memory.SdramMemory`.
     violations : ``Out(len(SdramRule))``
-        0: there is no chip. In the place of that of :class:`sim.sdram_system.SdramSystem`.
+        0: there is no chip. In the place of that of :class:`sim.twin.sdram_system.SdramSystem`.
     """
 
     def __init__(self, config, *, sync_hz, words=None, init=(), verilog=False):

@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from hw.port import Memory, MemoryStatus
 from hw.sdram.memory import SdramMemory
-from sim.sdram_chip import SdramChip, SdramRule
-from sim.sdram_phy import SdramPhyTwin
+from sim.twin.sdram_chip import SdramChip, SdramRule
+from sim.twin.sdram_phy import SdramPhyTwin
 
 
 __all__ = ["SdramSystem"]
@@ -21,23 +21,24 @@ class SdramSystem(wiring.Component):
     config : :class:`hw.sdram_config.SdramConfig`
         Of the controller.
     chip : :class:`hw.sdram_config.SdramConfig`
-        Of the chip (see :class:`sim.sdram_chip.SdramChip`); that of the controller unless given.
+        Of the chip (see :class:`sim.twin.sdram_chip.SdramChip`); that of the controller unless
+        given.
     phases : int
         Steps of the clock phase.
     verilog : bool
-        See :class:`sim.storage.Storage`.
+        See :class:`sim.twin.storage.Storage`.
     init_refreshes : int
-        See :class:`sim.sdram_chip.SdramChip`.
+        See :class:`sim.twin.sdram_chip.SdramChip`.
     pins
-        Further arguments of :class:`sim.sdram_phy.SdramPhyTwin`.
+        Further arguments of :class:`sim.twin.sdram_phy.SdramPhyTwin`.
 
     Members
     -------
     memory, status
         As in :class:`hw.sdram.memory.SdramMemory`.
     violations, reads, writes, refreshes
-        As in :class:`sim.sdram_chip.SdramChip`; those before ``status.ready`` are forgotten if the
-        phase can be wrong.
+        As in :class:`sim.twin.sdram_chip.SdramChip`; those before ``status.ready`` are forgotten
+        if the phase can be wrong.
     """
 
     def __init__(self, config, *, chip=None, phases=1, verilog=False, init_refreshes=8, **pins):

@@ -5,10 +5,10 @@ from pathlib import Path
 import shutil
 import sys
 
-from sim.verilog import to_verilog
+from sim.rtl.verilog import to_verilog
 
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def verilator_bin():

@@ -27,9 +27,10 @@ class RtlTop(wiring.Component):
     config : CoreConfig
     memory : functools.partial
         Makes a component with the member ``memory``, ``In(Memory())``; its content lies in one
-        :class:`sim.storage.Storage` in Verilog, which the harness fills and reads. One with a
-        ``status`` (:class:`sim.sdram_system.SdramSystem`) is used once that is ready; its clock
-        domain ``sdram`` runs on ``sdram_clk``, and the rules it saw broken are ``violations``.
+        :class:`sim.twin.storage.Storage` in Verilog, which the harness fills and reads. One with a
+        ``status`` (:class:`sim.twin.sdram_system.SdramSystem`) is used once that is ready; its
+        clock domain ``sdram`` runs on ``sdram_clk``, and the rules it saw broken are
+        ``violations``.
     """
 
     def __init__(self, config, *, memory):
