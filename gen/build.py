@@ -9,46 +9,25 @@ from pathlib import Path
 import sys
 
 from boards import find_board
-from gen import report as reports
-from gen import synthesis
-from gen.configure import block_rams, derive, read_overrides
-from gen.cost import predict
-from gen.error import (
-    add_verbosity,
-    ArgumentParser,
-    as_input_error,
-    main,
-    VerificationFailed,
-)
-from gen.image import ProgramImage
+from gen.compile.package import ProgramImage
+from gen.config.derive import block_rams, derive, read_overrides
+from gen.config.shell import make_shell
+from gen.flow import report as reports
+from gen.flow import synthesis
+from gen.flow.report import measured, STAGES
+from gen.flow.toolchain import find_toolchain
 from gen.inputs import add_network_options, load_network
-from gen.memory import make_memory
-from gen.report import measured, STAGES
-from gen.step import digest_of, locked, Progress, write_atomic
-from gen.toolchain import find_toolchain
+from gen.machine.cost import predict
 from gen.verify import core_digest, VERIFIED, verified_path
+from model.command import add_verbosity, ArgumentParser, main, Progress
+from model.error import as_input_error, VerificationFailed
+from model.files import digest_of, locked, write_atomic
 
 
-__all__ = ["cli", "make_shell"]
+__all__ = ["cli"]
 
 
 log = logging.getLogger(__name__)
-
-
-def make_shell(board, config, *, divisor=None, memory=None):
-    """The top that is synthesised: shell, core and memory.
-
-    ``divisor`` (clock cycles in a bit of the link) is that of the board's link speed unless given,
-    ``memory`` that of the configuration (:mod:`gen.memory`).
-    """
-    from hw.shell import Shell
-
-    if divisor is None:
-        _, divisor = board.link(config.clock_hz)
-    if memory is None:
-        with as_input_error():
-            memory = make_memory(board, config)
-    return Shell(config.core, memory=memory, divisor=divisor)
 
 
 def _parser():

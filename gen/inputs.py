@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gen.error import as_input_error, InputError
 from model import data, zoo
 from model.cli import add_widths, widths
+from model.error import as_input_error, InputError
 from model.evaluate import read_images
 from model.spec import MODELS, QsdtSpec
 from model.synthetic import natural_images

@@ -9,24 +9,22 @@ import numpy as np
 from tqdm import tqdm
 
 from boards import find_board
-from gen.configure import derive, read_overrides
-from gen.error import (
-    add_verbosity,
-    ArgumentParser,
+from gen.compile.package import ProgramImage
+from gen.config.derive import derive, read_overrides
+from gen.config.memory import make_twin
+from gen.device.link import Device, LinkError
+from gen.inputs import add_image_options, add_network_options, load_images, load_network
+from gen.machine.iss import image_words, logits_of
+from hw.register import config_digest
+from model.command import add_verbosity, ArgumentParser, main
+from model.error import (
     as_input_error,
     InputError,
     known,
-    main,
     ToolFailed,
     ToolMissing,
     WeightsMismatch,
 )
-from gen.image import ProgramImage
-from gen.inputs import add_image_options, add_network_options, load_images, load_network
-from gen.iss import image_words, logits_of
-from gen.link import Device, LinkError
-from gen.memory import make_twin
-from hw.register import config_digest
 
 
 __all__ = ["Session", "cli"]
@@ -40,8 +38,8 @@ class Session:
 
     Parameters
     ----------
-    device : gen.link.Device
-    image : gen.image.ProgramImage
+    device : gen.device.link.Device
+    image : gen.compile.package.ProgramImage
 
     Raises
     ------
@@ -132,7 +130,7 @@ def _parser():
 def _device(arguments, board, config, name):
     """An open device: the virtual board, or the board at --port."""
     if arguments.board == VIRTUAL:
-        from gen.build import make_shell
+        from gen.config.shell import make_shell
         from sim.rtl.verilator import SimulatorFailed, SimulatorMissing
         from sim.rtl.virtual_board import VirtualBoard, VirtualBoardError
 
@@ -154,7 +152,7 @@ def _device(arguments, board, config, name):
             raise ToolFailed(str(error)) from None
         return
     if arguments.program:
-        from gen.program import program
+        from gen.device.flash import program
 
         folder = arguments.build or Path("build") / f"{board.name}-{name}"
         program(board, folder / "top.bit")

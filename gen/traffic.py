@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import sys
 
 from boards import find_board
-from gen.configure import derive, read_overrides
-from gen.error import add_verbosity, ArgumentParser, as_input_error, main
+from gen.config.derive import derive, read_overrides
 from gen.inputs import add_network_options, load_network
 from hw.config import MEMORY_BITS
 from hw.descriptor import DESCRIPTOR_WORDS, Destination, UnitKind
+from model.command import add_verbosity, ArgumentParser, main
+from model.error import as_input_error
 
 
 __all__ = ["LayerTraffic", "program_bytes", "traffic"]
@@ -41,7 +42,8 @@ class LayerTraffic:
 
 
 def traffic(program):
-    """{layer: :class:`LayerTraffic`} of a :class:`gen.compiler.Program`, in order of execution."""
+    """{layer: :class:`LayerTraffic`} of a :class:`gen.compile.compiler.Program`, in order of
+    execution."""
     layers = {}
     for descriptor in program.descriptors:
         layer = layers.setdefault(descriptor.layer, LayerTraffic())

@@ -20,25 +20,8 @@ import numpy as np
 from tqdm import tqdm
 
 from boards import find_board
-from gen.configure import derive, read_overrides, TwinSpec
-from gen.cost import layer_cycles, ON_CHIP, spans
-from gen.error import (
-    add_verbosity,
-    ArgumentParser,
-    as_input_error,
-    InputError,
-    known,
-    main,
-    ToolFailed,
-    ToolMissing,
-    VerificationFailed,
-)
-from gen.excerpt import excerpt, pattern, PATTERNS
-from gen.inputs import add_image_options, add_network_options, load_images, load_network
-from gen.memory import sdram_config
-from gen.simulate import Checkpoints, controls_of, Meter, simulate
-from gen.step import digest_bytes, write_atomic
-from gen.trace import (
+from gen.check.simulate import Checkpoints, controls_of, Meter, simulate
+from gen.check.trace import (
     first_difference,
     integer_trace,
     iss_trace,
@@ -48,6 +31,21 @@ from gen.trace import (
     traced_units,
     written_words,
 )
+from gen.compile.excerpt import excerpt, pattern, PATTERNS
+from gen.config.derive import derive, read_overrides, TwinSpec
+from gen.config.memory import sdram_config
+from gen.inputs import add_image_options, add_network_options, load_images, load_network
+from gen.machine.cost import layer_cycles, ON_CHIP, spans
+from model.command import add_verbosity, ArgumentParser, main
+from model.error import (
+    as_input_error,
+    InputError,
+    known,
+    ToolFailed,
+    ToolMissing,
+    VerificationFailed,
+)
+from model.files import digest_bytes, write_atomic
 from sim.rtl.core import EVERYTHING, NOTHING, RtlCore, RtlTimeout, twin_memory
 from sim.rtl.verilator import SimulatorFailed, SimulatorMissing
 from sim.rtl.verilog import cached_verilog
@@ -230,7 +228,7 @@ def verify(network, program, cases, *, forms, twin=NO_STALLS, memory=None, clock
     Parameters
     ----------
     network : IntegerNetwork
-    program : gen.compiler.Program
+    program : gen.compile.compiler.Program
     cases : int8 (N, C, H, W) or list of Case
         Images, or what :func:`image_cases` and :func:`excerpt_cases` make.
     forms : iterable of str
@@ -243,7 +241,7 @@ def verify(network, program, cases, *, forms, twin=NO_STALLS, memory=None, clock
         "signatures" compares those of the descriptors first and the words of the first that
         differs, saving the RTL's state every ``every`` cycles under ``checkpoints``. None
         compares tensors if there are at most :data:`WHOLE_WORDS` words.
-    timing : gen.cost.MemoryTiming
+    timing : gen.machine.cost.MemoryTiming
         For estimates of the time left.
     limit : int
         Cycles of the RTL for a case.

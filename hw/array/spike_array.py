@@ -38,7 +38,7 @@ class SpikeArray(wiring.Component):
     ``acc = 2*acc + sum`` runs over the bit-planes of a position, most significant first; a
     plane with ``negate`` set subtracts (sign planes). The first plane of a position takes 0 for
     ``acc``: that gate and the sign lie in the look-up tables of the adder
-    (:func:`gen.netlist.absorb_operands`).
+    (:func:`gen.pnr.passes.absorb_operands`).
     Bit-exact model: :func:`sim.reference.array.run_array`.
 
     Tables of a group share their address and so their memory: LUT-RAM of 16 words of 6 bits for

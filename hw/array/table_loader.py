@@ -223,7 +223,7 @@ class TableLoader(wiring.Component):
                 m.d.comb += self.entries[lut_ram * 16 + index].eq(total)
                 totals.append(total)
                 # Lowest bit: carry in for a subtraction. Highest bit: keeps the carry out. The sign
-                # is taken in the adder's own tables (gen.netlist.absorb_operands).
+                # is taken in the adder's own tables (gen.pnr.passes.absorb_operands).
                 wide = Signal(signed(ENTRY_BITS), name=f"wide_{lut_ram}_{index}")
                 m.d.comb += wide.eq((operands[index] ^ control["borrow"].replicate(4)).as_signed())
                 pairs.append((Cat(Const(1, 1), total, guard), Cat(control["borrow"], wide)))

@@ -203,7 +203,7 @@ class DepthwiseAccumulate(wiring.Component):
         self._take(m, "sum_adders", sums, additions, advance)
 
         # Sums -> acc -> result. The lowest bit of 2 * acc is free for a carry. The gate of a
-        # position's first sum lies in the tables of the adders (gen.netlist.absorb_operands).
+        # position's first sum lies in the tables of the adders (gen.pnr.passes.absorb_operands).
         # A cycle after its last sum `acc` moves on, while the first one of the next position may be
         # added to 0.
         acc, result = registers("acc", bits), registers("result", bits)

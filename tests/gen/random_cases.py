@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from gen.compiler import compile_network
-from gen.error import DoesNotFit
+from gen.compile.compiler import compile_network
 from hw.config import CoreConfig
+from model.error import DoesNotFit
 from model.graph import IntegerParams
 from model.integer_random import random_network
 

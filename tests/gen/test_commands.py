@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gen import build, run, verify
-from gen.image import ProgramImage
+from gen.compile.package import ProgramImage
 from model.synthetic import NOTICE
 
 

@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from gen.error import InputError
 from gen.inputs import add_network_options, load_images, load_network
 from model import zoo
+from model.error import InputError
 from model.spec import MODELS
 
 

@@ -1,5 +1,5 @@
 from boards import find_board
-from gen.configure import derive
+from gen.config.derive import derive
 from gen.traffic import program_bytes
 from model import zoo
 

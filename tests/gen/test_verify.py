@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gen import verify
-from gen.excerpt import PATTERNS
-from gen.trace import first_difference, integer_trace, iss_trace
+from gen.check.trace import first_difference, integer_trace, iss_trace
+from gen.compile.excerpt import PATTERNS
 from tests.gen.random_cases import compile_case
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from boards import find_board
 from gen import verify
-from gen.configure import derive, read_overrides
-from gen.cost import predict
+from gen.config.derive import derive, read_overrides
+from gen.machine.cost import predict
 from model import zoo
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from boards import find_board
-from gen.configure import derive, read_overrides, TwinSpec
-from gen.cost import layer_cycles, predict, spans
+from gen.check.simulate import simulate
+from gen.check.trace import rtl_trace, rtl_writes
+from gen.config.derive import derive, read_overrides, TwinSpec
 from gen.inputs import load_images
-from gen.iss import Iss
-from gen.simulate import simulate
-from gen.trace import rtl_trace, rtl_writes
+from gen.machine.cost import layer_cycles, predict, spans
+from gen.machine.iss import Iss
 from gen.verify import verify
 from hw.descriptor import Destination
 from model import zoo

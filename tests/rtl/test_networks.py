@@ -2,8 +2,8 @@
 
 import pytest
 
-from gen.compiler import compile_network
-from gen.configure import TwinSpec
+from gen.compile.compiler import compile_network
+from gen.config.derive import TwinSpec
 from gen.verify import verify
 from hw.config import CoreConfig
 from model.graph import IntegerParams

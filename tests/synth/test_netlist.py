@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""What :mod:`gen.netlist` changes does what it did before.
+"""What :mod:`gen.pnr.passes` changes does what it did before.
 
 The netlists before and after run on the same random inputs in Icarus Verilog. yosys has no
 simulation model of DP16KD; the one here has what this project uses (Lattice FPGA-TN-02204: 18 bits
@@ -18,14 +18,14 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 import pytest
 
-from gen.netlist import (
+from gen.flow.synthesis import collision_commands
+from gen.flow.toolchain import find_toolchain, run_tool
+from gen.pnr.passes import (
     absorb_operands,
     absorb_output_registers,
     fold_constant_inputs,
     fold_constant_registers,
 )
-from gen.synthesis import collision_commands
-from gen.toolchain import find_toolchain, run_tool
 from hw.lib.packed_add import guard_bit, packed_add
 
 

@@ -13,12 +13,12 @@ from amaranth.lib.wiring import In, Out
 import pytest
 
 from boards import find_board
-from gen import synthesis
-from gen.error import TimingMissed
-from gen.memory import sdram_config
-from gen.toolchain import find_toolchain
+from gen.config.memory import sdram_config
+from gen.flow import synthesis
+from gen.flow.toolchain import find_toolchain
 from hw.port import SdramPins
 from hw.sdram.memory import SdramMemory
+from model.error import TimingMissed
 
 
 BOARD = find_board("ulx3s")

@@ -26,7 +26,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 import pytest
 
-from gen.netlist import improve
+from gen.pnr.passes import improve
 from hw.array.spike_array import SpikeArray
 
 

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from gen.link import Device, LinkError, Transport
+from gen.device.link import Device, LinkError, Transport
 from hw.config import CoreConfig
 from hw.register import config_digest, Register
 from hw.sdram_config import SdramConfig

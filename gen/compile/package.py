@@ -1,0 +1,152 @@
+"""The program image: one file that a host needs to run a compiled network on a core.
+
+A safetensors file with one uint64 tensor, the payload for memory address 0, and one metadata
+entry of JSON: configuration, addresses, how to make an image's words and how to read a result.
+Deterministic, no pickle, no torch.
+"""
+
+from dataclasses import dataclass, field
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open, SafetensorError
+from safetensors.numpy import save as to_safetensors
+
+from gen.compile.layout import FeatureMap
+from hw.config import CoreConfig
+from model.error import InputError
+from model.files import digest_bytes, write_atomic
+
+
+__all__ = ["ProgramImage"]
+
+
+FORMAT, VERSION = "qsdt-program", 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramImage:
+    """What the host knows of a program.
+
+    Attributes
+    ----------
+    model, network_digest : str
+        Name and SHA-256 of the integer network.
+    config : CoreConfig
+    payload : array of uint64
+    program, image, image_words, result, result_words, log, memory_words : int
+        Regions, in memory words.
+    descriptors : int
+    layers : list of str
+        Layer of every descriptor.
+    units : list of int
+        Unit index of every descriptor.
+    maps : dict
+        "image" and "logits_acc" (:class:`gen.compile.layout.FeatureMap`).
+    stem, logits : dict
+        Patches of the image; scale and offset of the class scores.
+    predicted_cycles : int
+        Of the cost model, per image.
+    origin : str
+        What the weights are if they were not trained, "" otherwise.
+    """
+
+    model: str
+    network_digest: str
+    config: CoreConfig
+    payload: np.ndarray = field(repr=False)
+    program: int
+    image: int
+    image_words: int
+    result: int
+    result_words: int
+    log: int
+    memory_words: int
+    descriptors: int
+    layers: list = field(repr=False)
+    units: list = field(repr=False)
+    maps: dict = field(repr=False)
+    stem: dict
+    logits: dict = field(repr=False)
+    input_shape: tuple
+    predicted_cycles: int = 0
+    origin: str = ""
+
+    @classmethod
+    def of(cls, program, *, model, network, predicted_cycles=0):
+        """Image of a :class:`gen.compile.compiler.Program` of an IntegerNetwork."""
+        return cls(
+            model=model, network_digest=network.digest(), config=program.config,
+            payload=program.payload, program=program.program, image=program.image,
+            image_words=program.image_words, result=program.result,
+            result_words=program.result_words, log=program.log,
+            memory_words=program.memory_words, descriptors=len(program.descriptors),
+            layers=[d.layer for d in program.descriptors],
+            units=[d.unit.value for d in program.descriptors],
+            maps={name: program.maps[name] for name in ("image", "logits_acc")},
+            stem=program.stem, logits=program.logits, input_shape=network.input_shape,
+            predicted_cycles=predicted_cycles, origin=network.origin)
+
+    @property
+    def payload_digest(self):
+        """SHA-256 of the payload."""
+        return digest_bytes(self.payload.tobytes())
+
+    def to_bytes(self):
+        layers = list(dict.fromkeys(self.layers))
+        header = {
+            "format": FORMAT, "version": VERSION, "model": self.model,
+            "network_digest": self.network_digest, "config": self.config.to_dict(),
+            **{name: getattr(self, name) for name in (
+                "program", "image", "image_words", "result", "result_words", "log",
+                "memory_words", "descriptors", "stem", "predicted_cycles", "units", "origin")},
+            "layers": layers, "layer_of": [layers.index(name) for name in self.layers],
+            "input_shape": list(self.input_shape),
+            "maps": {name: [m.kind, m.channels, m.height, m.width]
+                     for name, m in self.maps.items()},
+            "logits": {k: np.asarray(v).tolist() for k, v in self.logits.items()},
+            "payload_sha256": self.payload_digest,
+        }
+        return to_safetensors({"payload": self.payload}, metadata={
+            "program": json.dumps(header, sort_keys=True, separators=(",", ":"))})
+
+    def save(self, path):
+        """Write the file, whole or not at all."""
+        write_atomic(Path(path), self.to_bytes())
+
+    @classmethod
+    def load(cls, path):
+        """Read and check a file.
+
+        Raises
+        ------
+        InputError
+            If it is not a program image of this version, or is damaged.
+        """
+        try:
+            with safe_open(path, framework="np") as file:
+                header = json.loads((file.metadata() or {}).get("program", "null"))
+                payload = file.get_tensor("payload")
+        except (OSError, SafetensorError, ValueError) as error:
+            raise InputError(f"{path} is not a complete program image: {error}") from None
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise InputError(f"{path} is not a program image")
+        if header["version"] != VERSION:
+            raise InputError(f"{path} has format version {header['version']}, this program reads "
+                             f"{VERSION}: build it again")
+        if digest_bytes(payload.tobytes()) != header["payload_sha256"]:
+            raise InputError(f"{path} is damaged: its payload does not have the digest it states")
+        config = CoreConfig(**header["config"])
+        maps = {name: FeatureMap.make(name, kind, shape, config)
+                for name, (kind, *shape) in header["maps"].items()}
+        layers = [header["layers"][k] for k in header["layer_of"]]
+        logits = {k: np.array(v, np.float64) for k, v in header["logits"].items()}
+        rest = {name: header[name] for name in (
+            "model", "network_digest", "program", "image", "image_words", "result",
+            "result_words", "log", "memory_words", "descriptors", "stem", "predicted_cycles",
+            "units", "origin")}
+        return cls(config=config, payload=payload, maps=maps, layers=layers, logits=logits,
+                   input_shape=tuple(header["input_shape"]), **rest)
+
+

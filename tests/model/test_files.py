@@ -1,0 +1,31 @@
+import pytest
+
+from model import files
+from model.error import InputError
+
+
+def test_write_atomic(tmp_path):
+    files.write_atomic(tmp_path / "x", "text")
+    files.write_atomic(tmp_path / "x", b"bytes")
+    assert (tmp_path / "x").read_bytes() == b"bytes"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    with pytest.raises(InputError, match="Cannot write"):
+        files.write_atomic(tmp_path / "none" / "x", "")
+
+
+def test_lock(tmp_path):
+    with files.locked(tmp_path / "new"):
+        with pytest.raises(InputError, match="Another build is running in"):
+            with files.locked(tmp_path / "new"):
+                pass
+    with files.locked(tmp_path / "new"):
+        pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="Cannot write to"):
+        with files.locked(tmp_path / "file"):
+            pass
+
+
+def test_digests():
+    assert files.digest_of({"a": 1, "b": 2}) == files.digest_of({"b": 2, "a": 1})
+    assert files.digest_bytes(b"ab", b"c") != files.digest_bytes(b"a", b"bc")
