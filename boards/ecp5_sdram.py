@@ -1,6 +1,6 @@
 """Pins of a 16-bit SDRAM on an ECP5: registers in the pads, and the chip's clock."""
 
-from amaranth import *
+from amaranth import C, Elaboratable, Module
 from amaranth.lib import io
 
 

@@ -114,7 +114,7 @@ class Ulx3sTop(wiring.Component):
             m.submodules.sdram_gate = Instance(
                 "DCCA", i_CLKI=sdram_pll.clk_out, i_CE=ready, o_CLKO=ClockSignal("sdram"))
             m.submodules.sdram_pins = Ecp5SdramPins(shell.pins, platform.request(
-                "sdram", dir={name: "-" for name in Ecp5SdramPins.SUBSIGNALS}))
+                "sdram", dir=dict.fromkeys(Ecp5SdramPins.SUBSIGNALS, "-")))
 
         # Link.
         uart = platform.request("uart", 0, dir={"rx": "-", "tx": "-", "rts": "-", "dtr": "-"})
@@ -134,8 +134,8 @@ class Ulx3sTop(wiring.Component):
             m.d.comb += led_pin.o.eq(leds[index])
 
         # ESP32: in reset; its boot pin high, which the board wants of any design.
-        esp32 = platform.request("esp32", 0, dir={
-            name: "-" for name in ("en", "tx", "rx", "gpio0", "gpio5", "gpio16", "gpio17")})
+        esp32 = platform.request("esp32", 0, dir=dict.fromkeys(
+            ("en", "tx", "rx", "gpio0", "gpio5", "gpio16", "gpio17"), "-"))
         m.submodules.esp32_en = esp32_en = io.Buffer("o", esp32.en)
         m.submodules.esp32_gpio0 = esp32_gpio0 = io.Buffer("o", esp32.gpio0)
         m.d.comb += [esp32_en.o.eq(0), esp32_gpio0.o.eq(1)]

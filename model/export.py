@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model import fixed_point
+from model import fixed_point, golden
 from model.epilogue import Fire, IntegerParams, Integrate, Raw, Requantise, WIDE
 from model.graph import Attention, Conv, Depthwise, Op, Pool, RepConv
 from model.integer import IntegerNetwork
@@ -223,9 +223,10 @@ class _Builder:
                     source,
                     lambda layer, frac, level=level: self.fire(layer, level, unit_bits=frac),
                 )
-            qkv, level = [f"{name}.{x}_lif" for x in "qkv"], f"{name}.attn_lif"
-            block, cap = name.removesuffix(".attn"), None if self.form == "wide" else 224
-            self.ops.append(Attention(level, *qkv, spec.heads, level, block, cap))
+            query, key, value = (f"{name}.{x}_lif" for x in "qkv")
+            level, block = f"{name}.attn_lif", name.removesuffix(".attn")
+            cap = None if self.form == "wide" else golden.ATTENTION_CAP
+            self.ops.append(Attention(level, query, key, value, spec.heads, level, block, cap))
             self.rep_conv(
                 f"{name}.proj_conv",
                 level,
@@ -276,10 +277,10 @@ def build(
     if spec.levels != 4:
         raise ValueError(f"the integer network needs levels 0..4, not 0..{spec.levels}")
     params = WIDE if form == "wide" else params or IntegerParams()
-    builder, order, u = _Builder(layers, params, form), steps(spec), None
+    builder, order, u = _Builder(layers, params, form), steps(spec), ""
     for i, (name, kind, stage) in enumerate(order):
         following = _entry(*order[i + 1]) if i + 1 < len(order) else None
-        builder.step(name, kind, spec, stage, u, following)
+        builder.step(name, kind, spec, stage, u or None, following)
         u = f"{name}/u"
     builder.ops.append(Pool("lif", u, "lif"))
     head = layers["head"]

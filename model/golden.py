@@ -41,15 +41,15 @@ def level_fire(
     Returns:
         Levels 0..levels, shape of `acc`. A tie fires either way.
     """
-    acc = np.asarray(acc)
+    values = np.asarray(acc)
     thresholds = np.asarray(thresholds, dtype=np.int64)
     # acc <= t is -acc >= -t, so a sign on both sides leaves one comparison for both cases.
     sign = np.where(np.broadcast_to(invert, thresholds.shape[:1]), -1, 1)
     if (sign < 0).any():
-        acc = acc * _per_channel(sign, axis=axis, ndim=acc.ndim)
-    level = np.zeros(acc.shape, dtype=np.uint8)
+        values = values * _per_channel(sign, axis=axis, ndim=values.ndim)
+    level = np.zeros(values.shape, dtype=np.uint8)
     for column in (thresholds * sign[:, None]).T:
-        level += acc >= _per_channel(column, axis=axis, ndim=acc.ndim)
+        level += values >= _per_channel(column, axis=axis, ndim=values.ndim)
     return level.astype(np.int64)
 
 
@@ -128,7 +128,7 @@ def convolve(x: ArrayLike, q: ArrayLike, *, stride: int = 1, padding: int = 0) -
     (n, c, h, w), (o, _, kh, kw) = x.shape, q.shape
     rows, cols = (h + 2 * padding - kh) // stride + 1, (w + 2 * padding - kw) // stride + 1
     if (kh, kw, stride, padding) == (1, 1, 1, 0):
-        patches = x.reshape(n, c, h * w).astype(dtype)
+        patches: NDArray = x.reshape(n, c, h * w).astype(dtype)
     else:
         padded = np.zeros((n, c, h + 2 * padding, w + 2 * padding), dtype=dtype)
         padded[:, :, padding : padding + h, padding : padding + w] = x
@@ -169,7 +169,7 @@ def depthwise(x: ArrayLike, q: ArrayLike, *, padding: int) -> Ints:
     view = padded[:, :, : (h + 2 * padding) * pitch].reshape(n, c, h + 2 * padding, pitch)
     view[:, :, padding : padding + h, padding : padding + w] = x
     acc = np.zeros((n, c, rows * pitch), dtype=dtype)
-    weights = q.reshape(c, kernel, kernel, 1).astype(dtype)
+    weights: NDArray = q.reshape(c, kernel, kernel, 1).astype(dtype)
     product = np.empty(acc.shape[1:], dtype=dtype)
     for image, total in zip(padded, acc, strict=True):
         for i in range(kernel):

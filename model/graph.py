@@ -61,6 +61,10 @@ class _Accumulating:
     source: str
     epilogue: Epilogue
 
+    def accumulate(self, x: NDArray) -> NDArray[np.int64]:
+        """Exact accumulators of the source; every operator has its own."""
+        raise NotImplementedError
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the tensors it reads, `source` first."""

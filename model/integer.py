@@ -106,7 +106,8 @@ class IntegerNetwork:
     ) -> None:
         self.spec, self.params, self.ops = spec, params, tuple(ops)
         self.origin = origin
-        self.input_shape = tuple(int(size) for size in input_shape)
+        channels, height, width = input_shape
+        self.input_shape = (int(channels), int(height), int(width))
         self._tensors = self._check()
 
     def tensors(self) -> dict[str, tuple[str, int, int, int]]:
@@ -187,9 +188,10 @@ class IntegerNetwork:
         """
         parts = []
         for start in range(0, len(image_q), batch):
-            counters = {} if start else stats  # constants are counted once, not once a batch
+            # Constants are counted once, not once a batch.
+            counters: Stats | None = {} if start else stats
             parts.append(self.run(image_q[start : start + batch], keep=keep, stats=counters))
-            if stats is not None and start:
+            if stats is not None and counters is not stats and counters is not None:
                 for key in STATS[:4]:
                     stats[key] += counters[key]
             if progress is not None:
@@ -243,11 +245,11 @@ class IntegerNetwork:
             if min(shape) < 1:
                 raise ValueError(f"{op.name}: no output is left of {known[op.inputs[0]][1:]}")
             same = op.inputs[1:main] if main == 3 else ()
-            for name, wanted in [(n, known[op.inputs[0]][1:]) for n in same] + [
+            for name, size in [(n, known[op.inputs[0]][1:]) for n in same] + [
                 (n, shape) for n in op.inputs[main:]
             ]:
-                if known[name][1:] != wanted:
-                    raise ValueError(f"{op.name}: {name} is {known[name][1:]}, not {wanted}")
+                if known[name][1:] != size:
+                    raise ValueError(f"{op.name}: {name} is {known[name][1:]}, not {size}")
             for name, kind in op.outputs.items():
                 if name in known:
                     raise ValueError(f"{op.name}: {name} is made twice")

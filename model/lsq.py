@@ -61,6 +61,8 @@ def integer_weight(weight: Tensor, alpha: Tensor, bits: int = 4) -> Tensor:
 class _Lsq(nn.Module):
     """State and start values shared by the quantised layers; subclasses give the product."""
 
+    init_state: Tensor
+
     def __init__(self, shape: tuple[int, ...], *, bias: bool, bits: int) -> None:
         super().__init__()
         bounds(bits)

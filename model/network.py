@@ -98,9 +98,17 @@ class BnAndPad(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x, bn = self.bn(x), self.bn
-        border = bn.bias - bn.running_mean * bn.weight / torch.sqrt(bn.running_var + bn.eps)
+        mean, var = self.statistics()
+        border = bn.bias - mean * bn.weight / torch.sqrt(var + bn.eps)
         border = border.detach().view(1, -1, 1, 1)
         return F.pad(x - border, (1, 1, 1, 1)) + border
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Running mean and variance of the batch norm; it always keeps both."""
+        mean, var = self.bn.running_mean, self.bn.running_var
+        if mean is None or var is None:
+            raise ValueError("the batch norm must track its running statistics")
+        return mean, var
 
 
 class RepConv(nn.Module):

@@ -86,7 +86,7 @@ class _Maker:
         spec = self.spec
         tokens = (spec.image_size // spec.reduction) ** 2
         images = natural_images(self.rng, -(-_POSITIONS // tokens), spec)
-        u = images
+        u: NDArray = images
         for name, kind, stage in steps(spec):
             if kind == "downsample":
                 x, unit = (u, IMAGE_UNIT) if stage == 0 else (_levels(u), LEVEL_UNIT)
@@ -205,7 +205,9 @@ class _Maker:
         acc = self.convolve(layer, z)
         return self.normalise(f"{name}.bn2", acc, np.ldexp(self.scale(layer), -frac), *_ADD)
 
-    def rep_conv(self, name: str, x: NDArray, unit: float) -> tuple[NDArray, NDArray]:
+    def rep_conv(
+        self, name: str, x: NDArray, unit: float
+    ) -> tuple[NDArray, NDArray, NDArray]:
         """Everything but the last batch norm: exact accumulators, and their real scale."""
         point, depth, end = (f"{name}.0.body.{part}" for part in ("0", "2.0", "2.1"))
         acc = self.convolve(point, x)
@@ -237,12 +239,14 @@ class _Maker:
         low, high = -2.0, 1.0  # of the beta that q, k and v get
         for _ in range(8):
             beta = (low + high) / 2
-            level = attend(*(_levels(y + beta) for _, y in maps))[2]
+            query, key, value = (_levels(y + beta) for _, y in maps)
+            level = attend(query, key, value)[2]
             low, high = (beta, high) if level.sum() < _ATTENTION_MEAN * level.size else (low, beta)
-        beta = np.float32((low + high) / 2)
+        chosen = np.float32((low + high) / 2)
         for norm, _ in maps:
-            self.state[f"{norm}.bias"] += beta
-        level = attend(*(_levels(y + float(beta)) for _, y in maps))[2]
+            self.state[f"{norm}.bias"] += chosen
+        query, key, value = (_levels(y + float(chosen)) for _, y in maps)
+        level = attend(query, key, value)[2]
         acc, scale, bias = self.rep_conv(f"{name}.proj_conv", level, ATTENTION_UNIT)
         return self.normalise(f"{name}.proj_conv.1", acc, scale, 1.0, 0.0, bias=bias)
 

@@ -393,7 +393,7 @@ class Residency:
         alone = next(n for n in numbers if isinstance(self._ops[n], Depthwise))
         parts = [[n for n in numbers if n < alone], [alone], [n for n in numbers if n == alone + 1],
                  [n for n in numbers if n > alone + 1]]
-        choices = [[{n: rows for n in part} for rows in sorted(set.intersection(
+        choices = [[dict.fromkeys(part, rows) for rows in sorted(set.intersection(
             *(set(self._heights[n]) for n in part)), reverse=True)] if part else [{}]
             for part in parts]
         for before, beside, reader, behind in product(*choices):

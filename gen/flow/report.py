@@ -118,7 +118,7 @@ def make_report(*, board: BoardSpec, model: str, until: str, command: str, core_
 
 def _check_measured(value: object, where: str) -> None:
     if not isinstance(value, Mapping) or set(value) != {"value", "tag"}:
-        raise ValueError(f"Report key {where!r} must be {{\"value\", \"tag\"}}, not {value!r}")
+        raise ValueError(f'Report key {where!r} must be {{"value", "tag"}}, not {value!r}')
     if value["tag"] not in TAGS:
         raise ValueError(f"Report key {where!r} must have a tag of {', '.join(TAGS)}, "
                          f"not {value['tag']!r}")

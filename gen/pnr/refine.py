@@ -578,7 +578,7 @@ def _paths(cells, driver, sinks):
 def _table_delay(port, output):
     if port == "FCI" and output == "FCO":
         return CARRY
-    if "FCI" == port or "FCO" == output:
+    if port == "FCI" or output == "FCO":
         return 0.44
     return 0.2 if port in ("FXA", "FXB", "F1", "M") else 0.24
 

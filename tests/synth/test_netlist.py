@@ -188,7 +188,7 @@ class Accumulator(wiring.Component):
 
 def adder_bench(rng):
     lines = "".join(f"a = {rng.randrange(1 << 16)}; b = {rng.randrange(1 << 16)}; "
-                    "#1 clk = 1; #1 clk = 0; $display(\"%h\", o);" for _ in range(300))
+                    '#1 clk = 1; #1 clk = 0; $display("%h", o);' for _ in range(300))
     return f"""
 module bench;
   reg clk = 0, rst = 0;
@@ -207,7 +207,7 @@ def bench(cycles, width, depth, rng):
         where, address = rng.sample(range(0, depth, depth // 16), 2)
         lines.append(f"write = {rng.randrange(2)}; where = {where}; address = {address}; "
                      f"value = {width}'d{rng.randrange(1 << width)}; read = {rng.randrange(2)}; "
-                     f"take = {rng.randrange(2)}; #1 $display(\"%h %h\", o, raw); "
+                     f'take = {rng.randrange(2)}; #1 $display("%h %h", o, raw); '
                      "clk = 1; #1 clk = 0;")
     bits = (depth - 1).bit_length()
     newline = "\n    "

@@ -313,8 +313,8 @@ def test_router_tries_again(crowded, folder):
 
     def reach(cases, otherwise):
         script.write_text(plain.replace(
-            'cp $lpf $config',
-            f'cp $lpf $config; case $(cat $lpf) in {cases} *) mhz={otherwise};; esac'
+            "cp $lpf $config",
+            f"cp $lpf $config; case $(cat $lpf) in {cases} *) mhz={otherwise};; esac"
             ).replace('"achieved": 81', '"achieved": \'$mhz\''))
 
     reach("*81.6*) mhz=79;;", 80)

@@ -72,7 +72,7 @@ def client(port, base, *, rng, stall, rounds=12):
 def test_each_client_gets_its_own_data(clients, stall):
     rng = np.random.default_rng(clients)
     dut = MemoryArbiter(clients=clients)
-    content = {address: 0 for address in range(WORDS)}
+    content = dict.fromkeys(range(WORDS), 0)
     simulate(dut, *(client(dut.client[k], 32 * k, rng=rng, stall=stall) for k in range(clients)),
              background=[backend(dut.memory, content, rng=rng, stall=stall)], cycles=20_000)
 
