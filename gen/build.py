@@ -16,12 +16,13 @@ from gen.flow import report as reports
 from gen.flow import synthesis
 from gen.flow.report import measured, STAGES
 from gen.flow.toolchain import find_toolchain
-from gen.inputs import add_network_options, load_network
+from gen.inputs import add_network_options, load_network, network_words
 from gen.machine.cost import predict
 from gen.verify import core_digest, VERIFIED, verified_path
-from model.command import add_verbosity, ArgumentParser, main, Progress
+from model.command import add_verbosity, ArgumentParser, called, main, next_step
 from model.error import as_input_error, VerificationFailed
 from model.files import digest_of, locked, write_atomic
+from model.progress import Progress
 
 
 __all__ = ["cli"]
@@ -32,14 +33,12 @@ log = logging.getLogger(__name__)
 
 def _parser():
     parser = ArgumentParser(
-        prog="python -m gen.build",
+        prog=called("gen.build"),
         description="Build an accelerator for a network: configuration, RTL, synthesis, place and "
                     "route, bitstream, program image and report.",
         epilog="Place and route takes most of the time (tens of minutes with the WebAssembly "
                "tools; a native yosys and nextpnr-ecp5 on PATH are used first). Results are "
-               "reused while inputs and tools are the same. Exit status: 0 done, 1 bad input or "
-               "not verified, 2 a tool failed (with its log), 3 a tool is missing, 130 "
-               "interrupted.")
+               "reused while inputs and tools are the same.")
     parser.add_argument("--board", required=True, metavar="NAME",
                         help="ulx3s-12f, ulx3s-25f, ulx3s-45f, ulx3s-85f; ulx3s is the 85f")
     add_network_options(parser)
@@ -139,14 +138,13 @@ def _run(arguments):
     name, network = load_network(arguments)
     stages = STAGES[:STAGES.index(arguments.until) + 1]
     folder = arguments.out or Path("build") / f"{board.name}-{name}"
-    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         return _build(arguments, board, overrides, name, network, stages, folder)
 
 
 def _build(arguments, board, overrides, name, network, stages, folder):
     # "bitstream" covers nothing but packing; every stage is one step.
-    progress = Progress(len(stages), out=None if arguments.quiet else sys.stderr)
+    progress = Progress(len(stages))
 
     with progress.step("configuration, program and prediction"):
         config, program = derive(board, network, overrides)
@@ -173,12 +171,10 @@ def _build(arguments, board, overrides, name, network, stages, folder):
         counts = timed["figures"]["cycles"]
         cycles = measured(round(sum(counts) / len(counts)), "rtl-sim")
     if record is None and "synth" in stages and not arguments.skip_verify:
-        selected = " ".join(f"--{key} {value}" for key, value in (
-            ("model", arguments.model), ("weights", arguments.weights),
-            ("heads", arguments.heads), ("config", arguments.config)) if value is not None)
+        selected = " ".join(map(str, network_words(arguments)))
         raise VerificationFailed(
-            f"No passing verification of this configuration is recorded; run: python -m "
-            f"gen.verify --board {arguments.board} {selected} --forms integer,iss,rtl "
+            f"No passing verification of this configuration is recorded; run: "
+            f"{called('gen.verify')} --board {arguments.board} {selected} --forms integer,iss,rtl "
             f"(or --skip-verify, which the report will say)")
 
     results = {}
@@ -210,7 +206,7 @@ def _build(arguments, board, overrides, name, network, stages, folder):
 
     report = reports.make_report(
         board=board, model=name, until=stages[-1],
-        command=" ".join(["python -m gen.build", *sys.argv[1:]]),
+        command=arguments.command_line,
         core_clock_hz=config.clock_hz, lanes=config.core.lanes, cycles=cycles,
         digests={"config": digest_of(config.to_dict()), "core": core,
                  "network": network.digest(), "image": image.payload_digest,
@@ -222,6 +218,13 @@ def _build(arguments, board, overrides, name, network, stages, folder):
     if stages[-1] == "config" and not arguments.quiet:
         print("\n".join(reports.layer_lines(report)))
     print(f"{text}: {reports.headline(report)}")
+    selected = ["--board", arguments.board, *network_words(arguments)]
+    if stages[-1] == "bitstream":
+        next_step("gen.run", *selected, "--program", "--port", "/dev/ttyUSB0")
+    elif record is None:
+        next_step("gen.verify", *selected)
+    else:
+        next_step("gen.build", *selected)
 
 
 def cli(argv=None):

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from model import data, zoo
-from model.cli import add_widths, widths
 from model.error import as_input_error, InputError
 from model.evaluate import read_images
 from model.spec import MODELS, QsdtSpec
 from model.synthetic import natural_images
+from model.widths import add_widths, widths
 
 
-__all__ = ["add_image_options", "add_network_options", "load_network", "load_images"]
+__all__ = ["add_image_options", "add_network_options", "load_images", "load_network",
+           "network_words"]
 
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -35,6 +36,13 @@ def add_network_options(parser):
     parser.add_argument("--heads", type=int, metavar="H",
                         help="attention heads of a .pth checkpoint")
     add_widths(parser)
+
+
+def network_words(arguments):
+    """Words that name the same network and configuration to another command."""
+    given = (("--model", arguments.model), ("--weights", arguments.weights),
+             ("--heads", arguments.heads), ("--config", arguments.config))
+    return [word for option, value in given if value is not None for word in (option, value)]
 
 
 def add_image_options(parser):

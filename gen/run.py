@@ -6,7 +6,6 @@ import sys
 import time
 
 import numpy as np
-from tqdm import tqdm
 
 from boards import find_board
 from gen.compile.package import ProgramImage
@@ -16,7 +15,7 @@ from gen.device.link import Device, LinkError
 from gen.inputs import add_image_options, add_network_options, load_images, load_network
 from gen.machine.iss import image_words, logits_of
 from hw.register import config_digest
-from model.command import add_verbosity, ArgumentParser, main
+from model.command import add_verbosity, ArgumentParser, called, main
 from model.error import (
     as_input_error,
     InputError,
@@ -25,6 +24,7 @@ from model.error import (
     ToolMissing,
     WeightsMismatch,
 )
+from model.progress import track
 
 
 __all__ = ["Session", "cli"]
@@ -103,12 +103,10 @@ class Session:
 
 def _parser():
     parser = ArgumentParser(
-        prog="python -m gen.run",
+        prog=called("gen.run"),
         description="Classify images on a board and compare every result with the integer model.",
         epilog="The virtual board is the same top-level RTL in Verilator behind a local socket; "
-               "its first start compiles for a minute or two (g++, make and perl are needed). "
-               "Exit status: 0 done, 1 bad input, link failure or disagreement, 2 a tool failed, "
-               "3 a tool is missing, 130 interrupted.")
+               "its first start compiles for a minute or two (g++, make and perl are needed).")
     parser.add_argument("--board", required=True, metavar="NAME",
                         help="virtual, or ulx3s-12f, ulx3s-25f, ulx3s-45f, ulx3s-85f (ulx3s)")
     add_network_options(parser)
@@ -163,10 +161,6 @@ def _device(arguments, board, config, name):
         yield device
 
 
-def _bar(total, unit, title):
-    return tqdm(total=total, unit=unit, desc=title, disable=None)
-
-
 def _run(arguments):
     from boards import ALIASES, BOARDS
 
@@ -186,8 +180,8 @@ def _run(arguments):
         with ExitStack() as stack:
             device = stack.enter_context(_device(arguments, board, config, name))
             session = Session(device, image)
-            with _bar(len(image.payload), "word", "load") as bar:
-                session.load(lambda done, total: bar.update(done - bar.n))
+            with track("load", len(image.payload), "words") as task:
+                session.load(task.reach)
             outcome = _classify(session, images, arguments)
     except LinkError as error:
         raise InputError(str(error)) from None
@@ -202,13 +196,13 @@ def _classify(session, images, arguments):
     started = time.monotonic()
     # A simulated image takes seconds, one on the board milliseconds.
     limit = 600.0 if arguments.board == VIRTUAL else 10.0
-    with _bar(len(images), "image", "run") as bar:
+    with track("run", len(images), "images") as task:
         for start in range(0, len(images), session.batch):
             part = images[start:start + session.batch]
             acc, logits, counters = session.run(
                 part, timeout=limit * len(part),
-                progress=lambda n, start=start: bar.update(start + n - bar.n))
-            bar.update(start + len(part) - bar.n)
+                progress=lambda n, start=start: task.reach(start + n))
+            task.reach(start + len(part))
             accs.append(acc)
             scores.append(logits)
             for key, value in counters.items():

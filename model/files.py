@@ -7,11 +7,15 @@ import hashlib
 import json
 import os
 from pathlib import Path
+import secrets
+import stat
+from typing import BinaryIO
 
-from model.error import InputError
+from model.error import InputError, os_error_text
 
 
-__all__ = ["digest_bytes", "digest_file", "digest_of", "locked", "write_atomic"]
+__all__ = ["check_writable", "digest_bytes", "digest_file", "digest_of", "locked", "make_folder",
+           "replacing", "write_atomic"]
 
 
 def digest_bytes(*parts: bytes) -> str:
@@ -34,31 +38,103 @@ def digest_of(value: object) -> str:
     return digest_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or all of the new."""
-    data = content.encode() if isinstance(content, str) else content
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A new binary file that takes the place of ``path`` when the block ends without an error.
+
+    A reader, or a crash, sees the old content or all of the new. The new file has a name that
+    nobody can foresee and that did not exist, so in a folder that others may write a planted
+    symbolic link is never followed. After an error it is gone.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written, or if ``path`` is there and is no regular file.
+    """
+    path = Path(path)
+    _check_regular(path)
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        partial.write_bytes(data)
+        descriptor = os.open(partial, flags, 0o666)
+    except OSError as error:
+        raise InputError(os_error_text(error, path)) from error
+    try:
+        with open(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
         os.replace(partial, path)
     except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror}") from error
+        raise InputError(os_error_text(error, path)) from error
     finally:
         partial.unlink(missing_ok=True)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other builds out of a folder, which is made where it does not exist."""
+def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or all of the new."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def _check_regular(path: Path) -> None:
+    """Refuse what a rename would destroy or cannot replace: folders, devices, pipes."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(os_error_text(error, path)) from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a folder; name a file")
+    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        raise InputError(f"{path}: is not a regular file; name another")
+
+
+def make_folder(folder: str | os.PathLike) -> Path:
+    """Make a folder and those above it where they do not exist, or say why that cannot be."""
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "w")
+    except FileExistsError:
+        raise InputError(f"{folder}: is a file; name a folder") from None
     except OSError as error:
-        raise InputError(f"Cannot write to {folder}: {error.strerror}") from error
-    with file:
+        raise InputError(os_error_text(error)) from error
+    return folder
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Say now what would prevent :func:`write_atomic` after a long computation.
+
+    Makes a file of the final's folder and removes it; ``path`` itself is left as it is.
+    """
+    path = Path(path)
+    _check_regular(path)
+    probe = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
+        probe.unlink()
+    except OSError as error:
+        raise InputError(os_error_text(error, path.parent)) from error
+
+
+@contextmanager
+def locked(folder: str | os.PathLike, what: str = "build") -> Iterator[None]:
+    """Keep other commands out of a folder, which is made where it does not exist.
+
+    ``what`` names the work for the message that another one gets, e.g. ``training``.
+    """
+    folder = make_folder(folder)
+    try:
+        # Neither truncated nor followed: in a shared folder it may be a link to somebody's file.
+        descriptor = os.open(folder / ".lock",
+                             os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise InputError(os_error_text(error)) from error
+    with open(descriptor, "wb"):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"Another build is running in {folder}") from None
+            raise InputError(f"{folder}: another {what} is running there; wait for its end or "
+                             f"choose another folder") from None
         yield

@@ -24,6 +24,7 @@ from safetensors.numpy import save as to_safetensors
 
 from model.epilogue import IntegerParams
 from model.export import codes, export, State
+from model.files import write_atomic
 from model.layout import state_shapes
 from model.spec import QsdtSpec
 
@@ -92,21 +93,7 @@ def save(
     path: str | os.PathLike, state: State, spec: QsdtSpec, params: IntegerParams | None = None
 ) -> None:
     """Write the file in one piece: an error or interruption leaves what was there before."""
-    write_atomically(path, to_bytes(state, spec, params))
-
-
-def write_atomically(path: str | os.PathLike, content: bytes) -> None:
-    """Replace `path` by a complete file or leave it alone."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomic(path, to_bytes(state, spec, params))
 
 
 def origin(path: str | os.PathLike) -> str:

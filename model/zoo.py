@@ -14,6 +14,7 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from model import export, qsd_file
+from model.command import require
 from model.epilogue import IntegerParams
 from model.integer import IntegerNetwork
 from model.spec import MODELS, QsdtSpec
@@ -154,13 +155,11 @@ def _read_file(path: Path, heads: int | None) -> Weights:
             log.warning("%s: %s", path, origin)
         return Weights(spec, params, state, origin)
     if path.suffix in (".pth", ".pt"):
-        try:
-            from model import checkpoint  # torch is not needed for anything else
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"reading {path} needs {error.name}: pip install torch, or convert the file "
-                "to .qsd where torch is installed"
-            ) from None
+        require(
+            "torch", what=f"reads {path}; a .qsd file, made where torch is installed, needs none"
+        )
+        from model import checkpoint  # torch is not needed for anything else
+
         spec, state = checkpoint.load(path, heads=heads)
         return Weights(spec, None, state)
     raise ValueError(f"weights must be a .qsd or .pth file, not {path}")

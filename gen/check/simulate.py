@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 import logging
 from pathlib import Path
 import shutil
-import time
 
 import numpy as np
-from tqdm import tqdm
 
 from gen.machine.cost import predict
 from model.files import digest_bytes
+from model.progress import track
 
 
 __all__ = ["Checkpoints", "Meter", "simulate"]
@@ -62,13 +61,12 @@ class Meter:
     """Progress of a long run: cycles, the layer, and the time to its end.
 
     The end is estimated from the cost model's times: how much longer than predicted the run took
-    so far, it will take to the end. On a terminal a bar, else a line every ``interval`` seconds.
+    so far, it will take to the end.
     """
 
     program: object
     timing: object
     title: str = "rtl"
-    interval: float = 30.0
     _ends: list = field(init=False, repr=False)
 
     def __post_init__(self):
@@ -89,22 +87,12 @@ class Meter:
     @contextmanager
     def watching(self):
         """A function to call with every :class:`sim.rtl.core.RtlProgress`."""
-        begun = said = time.monotonic()
-        first = None
-        with tqdm(desc=self.title, unit="cycle", unit_scale=True, disable=None) as bar:
+        with track(self.title, None, "cycles") as task:
             def watch(state):
-                nonlocal first, said
-                first = state.cycles if first is None else first
-                total, now = self.expected(state), time.monotonic()
-                if not bar.disable:
-                    bar.total, bar.initial, bar.n = total, first, state.cycles
-                    bar.set_postfix_str(self.layer(state))
-                elif now - said >= self.interval:
-                    said = now
-                    rate = (state.cycles - first) / (now - begun)
-                    left = (total - state.cycles) / rate if rate else float("inf")
-                    log.info("%s: cycle %d of about %d, %s, %.0f s to the end (%.0f cycles/s)",
-                             self.title, state.cycles, total, self.layer(state), left, rate)
+                if task.first is None:
+                    task.first = state.cycles    # a continued run begins in the middle
+                task.reach(state.cycles, self.expected(state))
+                task.text = self.layer(state)
 
             yield watch
 

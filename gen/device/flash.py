@@ -14,7 +14,7 @@ import sys
 
 from boards import BOARDS, BoardSpec, find_board
 from gen.flow.bitstream import bitstream_idcode
-from model.command import add_verbosity, ArgumentParser, main
+from model.command import add_verbosity, ArgumentParser, called, main
 from model.error import as_input_error, InputError, ToolFailed, ToolMissing, WeightsMismatch
 
 
@@ -136,7 +136,7 @@ def program(board: BoardSpec, bitstream: Path) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = ArgumentParser(prog="python -m gen.device.flash", description="Load a bitstream.")
+    parser = ArgumentParser(prog=called("gen.device.flash"), description="Load a bitstream.")
     parser.add_argument("--board", default="ulx3s", metavar="NAME",
                         help="board that is connected (default: %(default)s)")
     what = parser.add_mutually_exclusive_group(required=True)
@@ -157,5 +157,9 @@ def _command(arguments: argparse.Namespace) -> None:
             print(f"loaded {arguments.bitstream} into {_name_of(chip)}")
 
 
+def cli(argv: Sequence[str] | None = None) -> int:
+    return main(_command, _parser(), argv)
+
+
 if __name__ == "__main__":
-    sys.exit(main(_command, _parser()))
+    sys.exit(cli())

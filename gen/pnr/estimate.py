@@ -13,7 +13,7 @@ from pathlib import Path
 import re
 import sys
 
-from model.command import ArgumentParser, main
+from model.command import ArgumentParser, called, main
 from model.error import InputError
 
 
@@ -152,7 +152,7 @@ def _run(arguments):
 
 
 def cli(argv=None):
-    parser = ArgumentParser(prog="python -m gen.pnr.estimate", description=__doc__.split("\n")[0])
+    parser = ArgumentParser(prog=called("gen.pnr.estimate"), description=__doc__.split("\n")[0])
     parser.add_argument("netlist", type=Path, help="top.json of a build folder")
     parser.add_argument("--count", type=int, default=10, metavar="N",
                         help="paths to list (default: %(default)s)")

@@ -16,7 +16,9 @@ from safetensors.numpy import save as to_safetensors
 import torch
 
 from model import checkpoint, convert, qsd_file, zoo
+from model.error import InputError
 from model.export import export, fold
+from model.files import write_atomic
 from model.integer import IntegerParams
 from model.integer_random import random_network
 from model.layout import state_shapes
@@ -311,8 +313,8 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        qsd_file.write_atomically(path, b"new")
+    with pytest.raises(InputError, match="disk full"):
+        write_atomic(path, b"new")
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["net.qsd"]
 
 
@@ -340,7 +342,7 @@ def test_convert_gives_the_network_of_the_checkpoint(tmp_path, state, capsys):
     out = tmp_path / "net.qsd"
     command = ["--checkpoint", str(source), "--heads", "3", "--image-size", "16"]
     widths = ["--u-frac", "9", "--z-frac-of", "proj_conv=5"]
-    assert convert.main([*command, *widths, "--out", str(out)]) == 0
+    assert convert.cli([*command, *widths, "--out", str(out)]) == 0
     assert "3 heads" in capsys.readouterr().out
     spec, params, _ = qsd_file.load(out)
     assert (params.u_frac, params.z_frac_of) == (9, (("proj_conv", 5),))
@@ -364,7 +366,7 @@ def test_convert_refuses_in_one_line_and_writes_nothing(tmp_path, state, capsys,
     source = written(tmp_path / "net.pth", official(state))
     command = ["--checkpoint", str(source), "--out", str(tmp_path / "net.qsd"), *extra]
     try:
-        status = convert.main(command)
+        status = convert.cli(command)
     except SystemExit as end:
         status = end.code
     last = capsys.readouterr().err.splitlines()[-1]

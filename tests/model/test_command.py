@@ -1,20 +1,17 @@
-import argparse
-import io
+import errno
 import logging
+from pathlib import Path
+import re
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from model import command, error
 
 
-@pytest.fixture(autouse=True)
-def restore_logging():
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
-    yield
-    root.setLevel(level)
-    root.handlers[:] = handlers
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def parser():
@@ -67,12 +64,76 @@ def test_usage_error_is_bad_input(capsys):
     with pytest.raises(SystemExit) as raised:
         run(None, ["--bord", "x"])
     assert raised.value.code == 1
-    assert "unrecognized arguments: --bord" in capsys.readouterr().err
+    assert capsys.readouterr().err == "error: unrecognized arguments: --bord x; see x --help\n"
 
 
 def test_bugs_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         run(ZeroDivisionError())
+
+
+@pytest.mark.parametrize("exception,text", [
+    (OSError(errno.ENOSPC, "No space left on device", "/big/x.qsd"),
+     "error: /big/x.qsd: no space left on device; free some space or choose another place"),
+    (IsADirectoryError(errno.EISDIR, "Is a directory", "pictures"),
+     "error: pictures: is a directory; it is a folder; name a file"),
+    (MemoryError(), "error: out of memory; close other programs"),
+    (KeyboardInterrupt(), "interrupted"),
+])
+def test_one_line_for_what_the_system_refuses(capsys, exception, text):
+    run(exception)
+    message = capsys.readouterr().err
+    assert message.startswith(text) and message.count("\n") == 1
+
+
+def test_missing_extra(capsys):
+    assert run(ModuleNotFoundError("No module named 'serial.tools'", name="serial.tools")) == 3
+    assert capsys.readouterr().err == (
+        "error: Python package serial is missing; install it with: "
+        "pip install 'qsdt-fpga[run]'\n")
+    with pytest.raises(ModuleNotFoundError):
+        run(ModuleNotFoundError("No module named 'hw.nothing'", name="hw.nothing"))
+
+
+def test_require(monkeypatch):
+    command.require("torch", what="training")
+    monkeypatch.setitem(command.EXTRAS, "no_such_module", "train")
+    with pytest.raises(error.ToolMissing, match=r"no_such_module \(training\) is missing; install "
+                                                r"it with: pip install 'qsdt-fpga\[train\]'"):
+        command.require("no_such_module", what="training")
+
+
+def test_extras_are_those_of_the_project():
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"]
+    distributions = {"serial": "pyserial", "PIL": "pillow", "cocotb_tools": "cocotb"}
+    for module, extra in command.EXTRAS.items():
+        names = [re.match("[a-z-]+", line)[0] for line in extras[extra]]
+        assert distributions.get(module, module) in names, module
+
+
+def test_output_that_cannot_be_written():
+    """A full disk behind stdout is one line, although Python writes at its very end only."""
+    script = ("import sys; from model import command; p = command.ArgumentParser(prog='x');"
+              "sys.exit(command.main(lambda a: print('y'), p, []))")
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", script], stdout=full, text=True,
+                               stderr=subprocess.PIPE, cwd=ROOT)
+    assert ended.returncode == 1
+    assert ended.stderr == ("error: no space left on device; "
+                            "free some space or choose another place\n")
+
+
+def test_called_as_it_was_called(monkeypatch, caplog):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/qsdt", "build"])
+    assert command.called("model.train") == "qsdt train"
+    with caplog.at_level(logging.INFO, "model.command"):
+        command.next_step("gen.run", "--board", "a b", "--heads", None)
+    assert caplog.messages == ["next: qsdt run --board 'a b' --heads"]
+    monkeypatch.setattr(sys, "argv", ["/x/gen/build.py"])
+    assert command.called("gen.build") == "python -m gen.build"
 
 
 def test_messages(tmp_path, capsys):
@@ -108,40 +169,16 @@ def test_last_lines(tmp_path):
     assert error.last_lines(tmp_path / "none", 3) == []
 
 
-def test_verbosity():
-    arguments = argparse.Namespace(verbose=True, quiet=False)
-    command.set_verbosity(arguments)
-    assert logging.getLogger("gen").level == logging.DEBUG
-    assert logging.getLogger().level == logging.WARNING
+def test_verbosity(capsys):
+    def work(arguments):
+        for name in ("gen.x", "other"):
+            logging.getLogger(name).info("%s info", name)
+        logging.getLogger("gen.x").debug("debug")
+        logging.getLogger("other").warning("other warning")
 
-
-def test_progress_lines():
-    out = io.StringIO()
-    progress = command.Progress(2, out=out)
-    with progress.step("one"):
-        progress.update("never shown: too early")
-        progress.note("reused")
-    progress.interval_s = 0
-    with pytest.raises(ValueError, match="x"):
-        with progress.step("two"):
-            progress.update("tail of the log")
-            raise ValueError("x")
-    assert out.getvalue().splitlines() == [
-        "[1/2] one … 0 s  reused", "[2/2] two … 0 s  tail of the log", "[2/2] two … 0 s  failed"]
-
-
-def test_progress_on_a_terminal(monkeypatch):
-    out = io.StringIO()
-    out.isatty = lambda: True
-    progress = command.Progress(1, out=out)
-    with progress.step("one"):
-        progress.update("tail " * 100)
-    lines = out.getvalue().split("\r\x1b[K")
-    assert max(map(len, lines)) < 200
-    assert lines[-1] == "[1/1] one … 0 s\n"
-
-
-def test_progress_silent():
-    progress = command.Progress(1, out=None)
-    with progress.step("one"):
-        progress.update("x")
+    before = logging.getLogger().level, logging.getLogger().handlers[:]
+    for option, lines in (([], ["gen.x info", "other warning"]), (["-q"], []),
+                          (["-v"], ["gen.x info", "debug", "other warning"])):
+        assert command.main(work, parser(), option) == 0
+        assert capsys.readouterr().err.splitlines() == lines
+    assert (logging.getLogger().level, logging.getLogger().handlers) == before

@@ -31,7 +31,7 @@ def published(tmp_path_factory):
 @pytest.mark.parametrize("form", ["wide", "float"])
 def test_exact_forms_equal_the_published_network(published, tmp_path, capsys, form):
     out = tmp_path / "y.npz"
-    status = evaluate.main(
+    status = evaluate.cli(
         ["--weights", str(published / "net.pth"), "--heads", "4", "--form", form, "--tensors"]
         + ["--images", str(published / "x.npz"), "--out", str(out)]
     )
@@ -61,7 +61,7 @@ def test_integer_form_of_a_portable_file(small, tmp_path, capsys):
     out = tmp_path / "y.npz"
     command = ["--weights", str(folder / "net.qsd"), "--images", str(folder / "x.npz")]
     options = ["--count", "3", "--batch", "2", "--against", "wide", "--out", str(out)]
-    assert evaluate.main([*command, *options]) == 0
+    assert evaluate.cli([*command, *options]) == 0
     printed = capsys.readouterr().out
     assert "integer: 3 images, no labels" in printed
     assert "integer = wide in the top class: " in printed
@@ -70,7 +70,7 @@ def test_integer_form_of_a_portable_file(small, tmp_path, capsys):
         expected = made.network.classify(made.images(5)[:3])
         np.testing.assert_array_equal(result["logits"], expected)
     # Other widths than the file's are another network.
-    assert evaluate.main([*command, "--u-frac", "4", "--out", str(out)]) == 0
+    assert evaluate.cli([*command, "--u-frac", "4", "--out", str(out)]) == 0
     with np.load(out) as result:
         assert not np.array_equal(result["logits"][:3], expected)
 
@@ -83,7 +83,7 @@ def test_data_set(small, monkeypatch, capsys):
     fake = data.Dataset(train=split, val=split, test=split)
     monkeypatch.setitem(data.DATASETS, "fashion_mnist", lambda folder: fake)
     assert made.spec.in_channels == 1
-    status = evaluate.main(
+    status = evaluate.cli(
         ["--weights", str(folder / "net.qsd"), "--data", "fashion_mnist", "--count", "4"]
     )
     assert status == 0
@@ -118,7 +118,7 @@ def test_bad_images_are_refused_and_nothing_written(small, tmp_path, capsys, arr
         path.write_bytes((folder / "x.npz").read_bytes()[:200])
     else:
         np.savez(path, **arrays)
-    status = evaluate.main(
+    status = evaluate.cli(
         ["--weights", str(folder / "net.qsd"), "--images", str(path), "--out", str(out)]
     )
     error = capsys.readouterr().err
@@ -143,7 +143,7 @@ def test_bad_commands_end_with_status_1(small, capsys, command, message):
     folder, _ = small
     places = {"NET": str(folder / "net.qsd"), "X": str(folder / "x.npz")}
     try:
-        status = evaluate.main([places.get(word, word) for word in command])
+        status = evaluate.cli([places.get(word, word) for word in command])
     except SystemExit as end:
         status = end.code
     error = capsys.readouterr().err.splitlines()[-1]
@@ -159,5 +159,5 @@ def test_interruption_ends_with_status_130(small, monkeypatch, tmp_path):
     monkeypatch.setattr(evaluate, "run", interrupt)
     out = tmp_path / "y.npz"
     command = ["--weights", str(folder / "net.qsd"), "--images", str(folder / "x.npz")]
-    assert evaluate.main([*command, "--out", str(out)]) == 130
+    assert evaluate.cli([*command, "--out", str(out)]) == 130
     assert not out.exists()

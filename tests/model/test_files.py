@@ -9,19 +9,19 @@ def test_write_atomic(tmp_path):
     files.write_atomic(tmp_path / "x", b"bytes")
     assert (tmp_path / "x").read_bytes() == b"bytes"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
-    with pytest.raises(InputError, match="Cannot write"):
+    with pytest.raises(InputError, match="none/x: no such file or directory; check the name"):
         files.write_atomic(tmp_path / "none" / "x", "")
 
 
 def test_lock(tmp_path):
     with files.locked(tmp_path / "new"):
-        with pytest.raises(InputError, match="Another build is running in"):
+        with pytest.raises(InputError, match="another build is running there; wait"):
             with files.locked(tmp_path / "new"):
                 pass
     with files.locked(tmp_path / "new"):
         pass
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="Cannot write to"):
+    with pytest.raises(InputError, match="file: is a file; name a folder"):
         with files.locked(tmp_path / "file"):
             pass
 

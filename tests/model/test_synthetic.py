@@ -127,7 +127,7 @@ def test_a_name_without_weights_is_synthetic_and_says_so(cache, caplog):
 
 
 def test_a_file_in_the_cache_goes_first_and_keeps_what_it_is(cache, caplog, capsys):
-    assert convert.main(["--model", "qsdt_t", "--seed", "5", "--out", str(cache / "x.qsd")]) == 0
+    assert convert.cli(["--model", "qsdt_t", "--seed", "5", "--out", str(cache / "x.qsd")]) == 0
     assert NOTICE in capsys.readouterr().out
     (cache / "x.qsd").rename(cache / "qsdt_t.qsd")
     caplog.clear()
@@ -148,5 +148,5 @@ def test_cache_folder(monkeypatch, tmp_path):
 def test_evaluate_says_so(cache, tmp_path, capsys):
     image = natural_images(np.random.default_rng(1), 1, MODELS["qsdt_t"])
     np.savez(tmp_path / "x.npz", image_q=image)
-    assert evaluate.main(["--model", "qsdt_t", "--images", str(tmp_path / "x.npz")]) == 0
+    assert evaluate.cli(["--model", "qsdt_t", "--images", str(tmp_path / "x.npz")]) == 0
     assert NOTICE in capsys.readouterr().out

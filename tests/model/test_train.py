@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from model import train as program
+from model import trainer as training
 from model.data import Dataset, Split
 from model.network import QsdTransformer
+from model.recipe import Recipe
 from model.spec import MODELS, QsdtSpec
-from model.train import build, evaluate, learning_rate, optimiser, Recipe, Trainer
+from model.trainer import build, evaluate, learning_rate, optimiser, Trainer
 
 
 torch.set_num_threads(1)  # with two, a busy second core makes these small layers wait for it
@@ -55,7 +57,7 @@ def tiny_program(monkeypatch):
     monkeypatch.setitem(program.DATASETS, "halves", lambda folder: DATA)
 
     def run(*words) -> int:
-        return program.main(["--model", "tiny", "--data", "halves", *map(str, words)])
+        return program.cli(["--model", "tiny", "--data", "halves", *map(str, words)])
 
     return run
 
@@ -92,7 +94,7 @@ def test_build_starts_attention_sparse_and_is_seeded():
 
 def test_penalty_counts_membranes_above_the_top_level():
     model = build(TINY, RECIPE)
-    with program._Penalty(model) as penalty:
+    with training._Penalty(model) as penalty:
         model(torch.zeros(2, 1, 16, 16))
         assert penalty.take() == 0
         attn = model.block3[0].attn
@@ -113,7 +115,7 @@ def test_training_learns(bfloat16):
 def test_resume_equals_an_uninterrupted_run(tmp_path):
     whole = Trainer(TINY, RECIPE, DATA)
     whole.run_epoch()
-    program.save(whole.state(), tmp_path / "half.pth")
+    training.save(whole.state(), tmp_path / "half.pth")
     whole.run_epoch()
     rest = Trainer(TINY, RECIPE, DATA)
     rest.restore(torch.load(tmp_path / "half.pth", weights_only=True))
@@ -147,7 +149,7 @@ def test_run_writes_model_log_and_curve(tiny_program, tmp_path, capsys):
 def test_finished_run_does_not_test_again(tiny_program, tmp_path, monkeypatch):
     assert tiny_program("--out", tmp_path, "--epochs", 1) == 0
     before = (tmp_path / "log.jsonl").read_text()
-    monkeypatch.setattr(program, "evaluate", lambda *_: pytest.fail("evaluated again"))
+    monkeypatch.setattr(training, "evaluate", lambda *_: pytest.fail("evaluated again"))
     assert tiny_program("--out", tmp_path, "--resume") == 0
     assert (tmp_path / "log.jsonl").read_text() == before
 
@@ -182,7 +184,7 @@ def test_interrupt_then_resume(tiny_program, tmp_path, monkeypatch, capsys):
 def test_bad_input_is_one_line_and_status_1(tiny_program, tmp_path, capsys, words, message):
     assert tiny_program("--out", tmp_path, *words) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1
+    assert error.count("\n") == 1 and error.startswith("error: ")
     assert re.search(message, error)
 
 

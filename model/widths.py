@@ -1,42 +1,12 @@
-"""What the commands of this package share: parsing, exit statuses, progress, integer widths."""
+"""Options of commands for the widths of the integer network."""
 
 import argparse
-from collections.abc import Callable, Sequence
 from dataclasses import fields
-import sys
-from typing import NoReturn
 
 from model.epilogue import IntegerParams
 
 
-BAD_INPUT, INTERRUPTED = 1, 130
-"""Exit statuses beside 0."""
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with exit status 1 for a wrong command line, as for every other bad input."""
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(BAD_INPUT, f"error: {message}\n")
-
-
-def guarded(
-    parser: argparse.ArgumentParser,
-    command: Callable[[argparse.Namespace], None],
-    argv: Sequence[str] | None,
-) -> int:
-    """Parse, run `command` and return the exit status; bad input is one line on stderr."""
-    args = parser.parse_args(argv)
-    try:
-        command(args)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+__all__ = ["add_widths", "widths"]
 
 
 _WIDTHS = {
