@@ -167,7 +167,6 @@ def main(run: Callable[[argparse.Namespace], int | None], parser: argparse.Argum
         with _logging(arguments), show_on(out), _ended_as_interrupted():
             status = run(arguments) or EXIT_OK
         sys.stdout.flush()    # a full disk or a closed pipe is told here, not after the end
-        return status
     except BuildError as error:
         return _failed(str(error), error.exit_code)
     except ModuleNotFoundError as error:
@@ -193,6 +192,8 @@ def main(run: Callable[[argparse.Namespace], int | None], parser: argparse.Argum
     except MemoryError:
         return _failed("out of memory; close other programs, or ask for less at once (fewer "
                        "images, a smaller batch, fewer jobs)", EXIT_INPUT)
+    else:
+        return status
 
 
 def _failed(text: str, status: int, prefix: str = "error: ") -> int:
