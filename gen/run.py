@@ -11,11 +11,10 @@ from boards import find_board
 from gen.compile.package import ProgramImage
 from gen.config.derive import derive, read_overrides
 from gen.config.memory import make_twin
-from gen.device.link import Device, LinkError
 from gen.inputs import add_image_options, add_network_options, load_images, load_network
 from gen.machine.iss import image_words, logits_of
 from hw.register import config_digest
-from model.command import add_verbosity, ArgumentParser, called, main
+from model.command import add_verbosity, ArgumentParser, called, main, require
 from model.error import (
     as_input_error,
     InputError,
@@ -96,6 +95,8 @@ class Session:
         acc, logits = (np.stack(part) for part in zip(*outcome, strict=True))
         counters = device.counters()
         if counters["ERRORS"]:
+            from gen.device.link import LinkError  # needs pyserial, which help does not
+
             raise LinkError(f"The core reports memory collisions ({counters['ERRORS']:#x}): "
                             f"the results are void")
         return acc, logits, counters
@@ -127,6 +128,8 @@ def _parser():
 @contextmanager
 def _device(arguments, board, config, name):
     """An open device: the virtual board, or the board at --port."""
+    from gen.device.link import Device
+
     if arguments.board == VIRTUAL:
         from gen.config.shell import make_shell
         from sim.rtl.verilator import SimulatorFailed, SimulatorMissing
@@ -163,6 +166,9 @@ def _device(arguments, board, config, name):
 
 def _run(arguments):
     from boards import ALIASES, BOARDS
+
+    require("serial", what="the link to a board, also to the virtual one")
+    from gen.device.link import LinkError
 
     known("board", arguments.board, [VIRTUAL, *BOARDS, *ALIASES])
     with as_input_error():

@@ -29,7 +29,8 @@ from model.error import (
 from model.progress import LogHandler, show_on
 
 
-__all__ = ["ArgumentParser", "EXTRAS", "add_verbosity", "called", "main", "next_step", "require"]
+__all__ = ["ArgumentParser", "EXTRAS", "add_verbosity", "called", "main", "next_step",
+           "report_missing", "require"]
 
 
 log = logging.getLogger(__name__)
@@ -170,11 +171,7 @@ def main(run: Callable[[argparse.Namespace], int | None], parser: argparse.Argum
     except BuildError as error:
         return _failed(str(error), error.exit_code)
     except ModuleNotFoundError as error:
-        module = (error.name or "").partition(".")[0]
-        if module not in EXTRAS:
-            raise
-        missing = ToolMissing(f"Python package {module}", install=pip_command(EXTRAS[module]))
-        return _failed(str(missing), missing.exit_code)
+        return report_missing(error)
     except KeyboardInterrupt:
         hint = getattr(arguments, "on_interrupt", "")
         return _failed("interrupted" + (f"; {hint}" if hint else ""), EXIT_INTERRUPTED, "")
@@ -194,6 +191,15 @@ def main(run: Callable[[argparse.Namespace], int | None], parser: argparse.Argum
                        "images, a smaller batch, fewer jobs)", EXIT_INPUT)
     else:
         return status
+
+
+def report_missing(error: ModuleNotFoundError) -> int:
+    """Say which extra a package belongs to, and return the status; another error is raised."""
+    module = (error.name or "").partition(".")[0]
+    if module not in EXTRAS:
+        raise error
+    missing = ToolMissing(f"Python package {module}", install=pip_command(EXTRAS[module]))
+    return _failed(str(missing), missing.exit_code)
 
 
 def _failed(text: str, status: int, prefix: str = "error: ") -> int:

@@ -5,12 +5,16 @@ from datetime import datetime, UTC
 import json
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from boards.spec import BoardSpec
 from gen.flow.step import StepResult
-from gen.flow.synthesis import RouteResult
 from gen.flow.toolchain import Toolchain
 from model.files import write_atomic
+
+
+if TYPE_CHECKING:    # needs the packages of [build], which a prediction does not
+    from gen.flow.synthesis import RouteResult
 
 
 __all__ = ["SCHEMA", "STAGES", "TAGS", "check_report", "headline", "layer_lines", "make_report",
@@ -61,7 +65,7 @@ def make_report(*, board: BoardSpec, model: str, until: str, command: str, core_
                 skip_verify: bool, weights: str = "", config: Mapping | None = None,
                 layers: Iterable[Mapping] = (), toolchain: Toolchain | None = None,
                 rtl: StepResult | None = None, synth: StepResult | None = None,
-                routed: RouteResult | None = None, packed: StepResult | None = None,
+                routed: "RouteResult | None" = None, packed: StepResult | None = None,
                 extra: Mapping[str, Mapping] | None = None) -> dict:
     """Put a report together.
 

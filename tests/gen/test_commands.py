@@ -69,7 +69,7 @@ def test_build_until_config(workplace, capsys):
 
 def test_cycles_behind_another_memory(workplace, monkeypatch):
     """What was simulated behind one memory is not what a core does behind a slower one."""
-    monkeypatch.setattr(build, "core_digest", lambda core: "c" * 64)
+    monkeypatch.setattr(verify, "core_digest", lambda core: "c" * 64)
     (workplace / "fast.yaml").write_text("memory: sdram")
     (workplace / "slow.yaml").write_text("memory: sdram\nsdram_mhz: 75")
 

@@ -1,0 +1,239 @@
+"""The chain from Python: train, convert, configure, build, verify and run, as the commands do it.
+
+    network = load("qsdt_nano")
+    design = configure(network, board="ulx3s-85f", name="qsdt_nano")
+    check = verify(design, images, forms=("integer", "iss"))
+    report, path = build(design, until="config")
+    result = run(design, images)
+
+Every function raises an error of `model.error` for what the user can mend, and nothing of what it
+would write is left half-written. Progress is silent unless `model.progress.show_on` shows it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boards import find_board
+from boards.spec import BoardSpec
+from gen.compile.package import ProgramImage
+from gen.config.derive import derive
+from gen.flow.report import STAGES
+from gen.machine.cost import predict
+from model import qsd_file, zoo
+from model.epilogue import IntegerParams
+from model.error import as_input_error, known, VerificationFailed
+from model.files import digest_of, locked, write_atomic
+from model.integer import IntegerNetwork
+from model.progress import Progress, track
+
+
+__all__ = ["Design", "NotVerified", "build", "configure", "convert", "load"]
+
+
+log = logging.getLogger(__name__)
+
+
+class NotVerified(VerificationFailed):
+    """Nothing is synthesised before a passing verification of the same core and network."""
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """A network on a board.
+
+    name, what files and reports call the network; board; network; config, the
+    :class:`gen.config.derive.AcceleratorConfig`; program, what the core executes.
+    """
+
+    name: str
+    board: BoardSpec
+    network: IntegerNetwork
+    config: Any
+    program: Any
+
+    @property
+    def folder(self) -> Path:
+        """Where a build goes unless told otherwise, in the working folder."""
+        return Path("build") / f"{self.board.name}-{self.name}"
+
+    @cached_property
+    def prediction(self) -> Any:
+        """Cycles of the cost model (:func:`gen.machine.cost.predict`)."""
+        return predict(self.program, self.config.timing)
+
+    @cached_property
+    def image(self) -> ProgramImage:
+        """Program, weights and constants as the board's memory takes them."""
+        return ProgramImage.of(self.program, model=self.name, network=self.network,
+                               predicted_cycles=self.prediction.cycles)
+
+
+def load(model: str | None = None, weights: Path | str | None = None, *,
+         heads: int | None = None, params: IntegerParams | None = None) -> IntegerNetwork:
+    """The integer network of a name (`model.spec.MODELS`) or of a ``.qsd`` or ``.pth`` file.
+
+    ``heads`` are the attention heads of a published ``.pth``; ``params`` the widths, by default
+    those that the file recommends.
+    """
+    with as_input_error():
+        return zoo.load(model, weights, heads, params)
+
+
+def convert(checkpoint: Path | str, out: Path | str, *, heads: int | None = None,
+            params: IntegerParams | None = None) -> Path:
+    """Write a checkpoint (``.pth``) as a portable file (``.qsd``), which needs no torch.
+
+    Returns ``out``.
+    """
+    with as_input_error():
+        found = zoo.read(weights=checkpoint, heads=heads)
+        content = qsd_file.to_bytes(found.state, found.spec, params or found.params,
+                                    origin=found.origin)
+    write_atomic(out, content)
+    return Path(out)
+
+
+def configure(network: IntegerNetwork, *, board: str = "ulx3s", name: str = "network",
+              overrides: Mapping[str, Any] | None = None) -> Design:
+    """Derive the accelerator's configuration and compile the network for it.
+
+    Parameters
+    ----------
+    board : str
+        A name of `boards.BOARDS` or an alias.
+    overrides : mapping
+        As `docs/configuration.md` lists them.
+    """
+    with as_input_error():
+        spec = find_board(board)
+    with track(f"configuration for {spec.name}", keep=True) as task:
+        config, program = derive(spec, network, dict(overrides or {}))
+        with as_input_error():
+            spec.check_core_clock(config.clock_hz)
+        task.note = f"{config.core.rows}x{config.core.rows} lanes"
+    log.debug("%s", config.describe())
+    return Design(name, spec, network, config, program)
+
+
+def build(design: Design, *, folder: Path | str | None = None, until: str = "bitstream",
+          seeds: Iterable[int] = (1,), jobs: int = 1, nextpnr: Sequence[str] = (),
+          toolchain: str = "auto", skip_verify: bool = False, command: str = "gen.api.build"
+          ) -> tuple[dict, Path]:
+    """Make configuration, program, Verilog, bitstream and report; reuse what still holds.
+
+    Parameters
+    ----------
+    folder : path
+        ``build/<board>-<name>`` unless given. Another build in it is refused.
+    until : str
+        The last stage, one of `gen.flow.report.STAGES`.
+    seeds, jobs, nextpnr
+        Routes that are tried, how many at once, and more options of nextpnr-ecp5.
+    toolchain : str
+        One of `gen.flow.toolchain.CHOICES`.
+    skip_verify : bool
+        Go beyond the RTL without a passing verification; the report says so.
+    command : str
+        What the report names as its origin.
+
+    Returns
+    -------
+    (report, path)
+        The content of ``report.json`` and the path of ``report.md``.
+
+    Raises
+    ------
+    NotVerified, DoesNotFit, ToolMissing, ToolFailed, TimingMissed, InputError
+    """
+    stages = STAGES[:STAGES.index(known("stage", until, STAGES)) + 1]
+    tools = None
+    if "synth" in stages:
+        from gen.flow.toolchain import find_toolchain
+
+        tools = find_toolchain(toolchain)    # before anything that takes long
+    folder = Path(folder) if folder is not None else design.folder
+    with locked(folder):
+        write_atomic(folder / "config.json", json.dumps(design.config.to_dict(), indent=1) + "\n")
+        design.image.save(folder / "program.img")
+        core, record = _verification(design, stages)
+        if record is None and "synth" in stages and not skip_verify:
+            raise NotVerified("No passing verification of this configuration is recorded")
+        results = _flow(design, folder, stages, tools, seeds, jobs, nextpnr)
+        return _report(design, folder, stages, command, core, record, tools, results)
+
+
+def _verification(design: Design, stages: Sequence[str]) -> tuple[str | None, dict | None]:
+    """Digest of the core and the record of its passing verification, each None if unknown."""
+    from gen.verify import core_digest, VERIFIED, verified_path
+
+    digest = design.network.digest()
+    if "rtl" not in stages and not any(VERIFIED.glob(f"*-{digest[:16]}.json")):
+        return None, None    # elaborating the core takes a while: a prediction does not wait for it
+    core = core_digest(design.config.core)
+    path = verified_path(core, digest)
+    return core, json.loads(path.read_text()) if path.is_file() else None
+
+
+def _flow(design: Design, folder: Path, stages: Sequence[str], tools: Any, seeds: Iterable[int],
+          jobs: int, nextpnr: Sequence[str]) -> dict[str, Any]:
+    """Results of the stages behind the configuration, as `gen.flow.report.make_report` takes
+    them."""
+    board, config, results = design.board, design.config, {}
+    progress = Progress(len(stages) - 1)
+    if "rtl" in stages:
+        from gen.config.shell import make_shell
+        from gen.flow import synthesis
+
+        with progress.step("RTL"):
+            results["rtl"] = synthesis.write_rtl(board, make_shell(board, config), folder,
+                                                 core_clock_hz=config.clock_hz,
+                                                 sdram_clock_hz=config.sdram_clock_hz)
+            progress.note("unchanged" if results["rtl"].reused else "")
+    if "synth" in stages:
+        log.info("%s", tools.describe())
+        with progress.step("synthesis"):
+            results["synth"] = synthesis.synthesize(board, folder, tools,
+                                                    on_progress=progress.update)
+            progress.note("reused" if results["synth"].reused else "")
+    if "route" in stages:
+        with progress.step("place and route"):
+            results["routed"] = synthesis.route(board, folder, tools, seeds=seeds, jobs=jobs,
+                                                options=nextpnr, on_progress=progress.update)
+            progress.note(f"seed {results['routed'].seed}, "
+                          f"{results['routed'].fmax_mhz(config.clock_hz):.1f} MHz")
+    if "bitstream" in stages:
+        with progress.step("bitstream"):
+            results["packed"] = synthesis.pack(board, folder, tools, results["routed"])
+    return results
+
+
+def _report(design: Design, folder: Path, stages: Sequence[str], command: str, core: str | None,
+            record: dict | None, tools: Any, results: Mapping[str, Any]) -> tuple[dict, Path]:
+    from gen.flow.layers import layer_rows, totals
+    from gen.flow.report import make_report, measured, write_report
+
+    config, network = design.config, design.network
+    # The core is verified whatever its memory; its cycles are those behind that memory.
+    timed = record if record and record["config"] == config.to_dict() else None
+    counts = timed["figures"].get("cycles") if timed else None
+    cycles = (measured(round(float(np.mean(counts))), "rtl-sim") if counts else
+              measured(design.prediction.cycles, "cost-model"))
+    report = make_report(
+        board=design.board, model=design.name, until=stages[-1], command=command,
+        core_clock_hz=config.clock_hz, lanes=config.core.lanes, cycles=cycles,
+        digests={"config": digest_of(config.to_dict()), "core": core,
+                 "network": network.digest(), "image": design.image.payload_digest,
+                 "verify": digest_of(record) if record else None},
+        skip_verify=record is None, weights=network.origin, config=config.to_dict(),
+        layers=layer_rows(config, network, design.program, design.prediction, timed),
+        toolchain=tools, **results,
+        extra=totals(config, design.program, design.prediction))
+    _, path = write_report(report, folder)
+    return report, path

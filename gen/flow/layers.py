@@ -1,0 +1,68 @@
+"""Figures of a program for its report: a row for every layer, and totals."""
+
+from gen.config.derive import block_rams
+from gen.flow.report import measured
+
+
+__all__ = ["layer_rows", "totals"]
+
+
+UNIT_TITLES = {"array": "array", "depthwise": "depthwise", "attention": "SDSA",
+               "neuron": "neuron core"}
+"""Units as the per-layer table calls them; the memory goes by its own name."""
+
+
+def _homes(program, network, memory):
+    """Where the tensors that each layer makes live: {layer: "u SDRAM, level pool"}.
+
+    "unused" are membranes that are fired and never read again.
+    """
+    def home(name):
+        where = program.homes[name][0] if name in program.homes else "unused"
+        return f"{program.maps[name].kind} {memory.name if where == 'memory' else where}"
+
+    return {op.name: ", ".join(map(home, op.outputs)) for op in network.ops}
+
+
+def layer_rows(config, network, program, prediction, record):
+    """Per-layer table; simulated cycles (of the last image verified) beside predicted ones.
+
+    The columns of units are cycles that each would need alone; the largest is the wall.
+    """
+    rows = []
+    simulated = record["figures"].get("layer_cycles", {}) if record else {}
+    titles = UNIT_TITLES | {config.timing.name: config.timing.name}
+    homes = _homes(program, network, config.timing)
+    for layer, figures in prediction.layers.items():
+        extra = {"cycles in RTL": measured(simulated[layer], "rtl-sim")} if (
+            layer in simulated) else {}
+        rows.append({
+            "name": layer, "strips": str(program.strips.get(layer, 1)),
+            "cycles": measured(figures.cycles, "cost-model"), **extra,
+            "wall": titles.get(figures.bound, figures.bound),
+            **{title: measured(figures.work.get(unit, 0), "cost-model")
+               for unit, title in titles.items()},
+            "weights B": measured(figures.weight_bytes, "cost-model"),
+            "maps in B": measured(figures.bytes_in - figures.weight_bytes, "cost-model"),
+            "out B": measured(figures.bytes_out, "cost-model"),
+            "made in": homes.get(layer, "")})
+    return rows
+
+
+def totals(config, program, prediction):
+    """Figures of the whole program, for the report."""
+    layers = prediction.layers.values()
+    figures = {
+        "predicted_cycles": prediction.cycles,
+        "descriptors": len(program.descriptors),
+        "program_image_bytes": program.payload.nbytes,
+        "memory_words": program.memory_words,
+        "bytes_in": sum(layer.bytes_in for layer in layers),
+        "bytes_out": sum(layer.bytes_out for layer in layers),
+        "weight_bytes": sum(layer.weight_bytes for layer in layers),
+        "memory_bytes": prediction.memory_bytes,
+        "words_per_cycle": round(config.timing.words_per_cycle, 4),
+        **{f"ebr.{use}": count
+           for use, count in block_rams(config.core, config.onchip_words).items()},
+    }
+    return {name: measured(value, "cost-model") for name, value in figures.items()}

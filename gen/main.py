@@ -1,0 +1,66 @@
+"""The console script ``qsdt``: one name for all commands, each imported only when it is asked for.
+
+``qsdt build`` runs the same code as ``python -m gen.build``. Where a folder holds files named as
+Python's or our own modules (``random.py``, ``model.py``), only ``qsdt`` is safe: ``python -m``
+imports from the working folder first.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+import sys
+
+from model.command import ArgumentParser, PROJECT, report_missing
+
+
+__all__ = ["COMMANDS", "cli"]
+
+
+COMMANDS = {
+    "train": ("model.train", "train a network on a data set"),
+    "evaluate": ("model.evaluate", "classify images with the network in software"),
+    "convert": ("model.convert", "turn a checkpoint into a portable file (.qsd)"),
+    "verify": ("gen.verify", "compare integer model, instruction-set simulator and RTL"),
+    "build": ("gen.build", "make configuration, RTL, bitstream, program and report"),
+    "run": ("gen.run", "classify images on a board, or on the virtual board"),
+    "traffic": ("gen.traffic", "memory traffic of a network, layer by layer"),
+    "flash": ("gen.device.flash", "load a bitstream into a board"),
+}
+"""Each command: its module, with a function ``cli(argv)``, and what it does."""
+
+
+def _version() -> str:
+    try:
+        return version(PROJECT)
+    except PackageNotFoundError:
+        return "unknown: not installed"
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="qsdt", usage="qsdt [--version] [--help] COMMAND ...",
+        description="From a trained spike-driven transformer to an open FPGA board.",
+        epilog="qsdt COMMAND --help tells the options of a command.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+    for name, (_, text) in COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    return parser
+
+
+def cli(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the first argument names, with the arguments behind it."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words and words[0] in COMMANDS:
+        module, _ = COMMANDS[words[0]]
+        try:
+            command = import_module(module)
+        except ModuleNotFoundError as error:
+            return report_missing(error)
+        return command.cli(words[1:])
+    _parser().parse_args(words)    # help, version, or an error that names the commands
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli())
