@@ -189,28 +189,34 @@ def _flow(design: Design, folder: Path, stages: Sequence[str], tools: Any, seeds
     progress = Progress(len(stages) - 1)
     if "rtl" in stages:
         from gen.config.shell import make_shell
-        from gen.flow import synthesis
+        from gen.flow.rtl import write_rtl
 
         with progress.step("RTL"):
-            results["rtl"] = synthesis.write_rtl(board, make_shell(board, config), folder,
-                                                 core_clock_hz=config.clock_hz,
-                                                 sdram_clock_hz=config.sdram_clock_hz)
+            results["rtl"] = write_rtl(board, make_shell(board, config), folder,
+                                       core_clock_hz=config.clock_hz,
+                                       sdram_clock_hz=config.sdram_clock_hz)
             progress.note("unchanged" if results["rtl"].reused else "")
     if "synth" in stages:
+        from gen.flow.synth import synthesize
+
         log.info("%s", tools.describe())
         with progress.step("synthesis"):
-            results["synth"] = synthesis.synthesize(board, folder, tools,
-                                                    on_progress=progress.update)
+            results["synth"] = synthesize(board, folder, tools, on_progress=progress.update)
             progress.note("reused" if results["synth"].reused else "")
     if "route" in stages:
+        from gen.flow.route import route
+
         with progress.step("place and route"):
-            results["routed"] = synthesis.route(board, folder, tools, seeds=seeds, jobs=jobs,
-                                                options=nextpnr, on_progress=progress.update)
+            results["routed"] = route(board, folder, tools, seeds=seeds, jobs=jobs,
+                                      congested=results["synth"].data["congested"],
+                                      options=nextpnr, on_progress=progress.update)
             progress.note(f"seed {results['routed'].seed}, "
                           f"{results['routed'].fmax_mhz(config.clock_hz):.1f} MHz")
     if "bitstream" in stages:
+        from gen.flow.bitstream import pack
+
         with progress.step("bitstream"):
-            results["packed"] = synthesis.pack(board, folder, tools, results["routed"])
+            results["packed"] = pack(board, folder, tools, results["routed"])
     return results
 
 

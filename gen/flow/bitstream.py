@@ -1,11 +1,20 @@
-"""Read what an ECP5 bitstream says about itself."""
+"""Make a bitstream, and read what it says about itself."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from model.error import InputError
+from boards.spec import BoardSpec
+from gen.flow.code import code_digest
+from gen.flow.step import run_step, StepResult
+from gen.flow.toolchain import OnProgress, run_tool, Toolchain
+from model.error import InputError, ToolFailed
 
 
-__all__ = ["bitstream_idcode"]
+if TYPE_CHECKING:
+    from gen.flow.route import RouteResult
+
+
+__all__ = ["bitstream_idcode", "pack"]
 
 
 PREAMBLE = bytes.fromhex("ffffbdb3")
@@ -26,3 +35,24 @@ def bitstream_idcode(path: Path) -> int:
     if command < 0 or command + 8 > len(data):
         raise InputError(f"{path} is not an ECP5 bitstream (no preamble with an IDCODE check)")
     return int.from_bytes(data[command + 4:command + 8], "big")
+
+
+def pack(board: BoardSpec, folder: Path, toolchain: Toolchain, routed: "RouteResult", *,
+         on_progress: OnProgress | None = None, force: bool = False) -> StepResult:
+    """Make the compressed bitstream ``top.bit`` and check that it is for the board's chip."""
+    arguments = ["--compress", "--idcode", f"{board.idcode:#010x}", "--input", "top.config",
+                 "--bit", "top.bit"]
+
+    def work(place: Path) -> dict:
+        usage = run_tool([*toolchain.ecppack.command, *arguments], folder=place, name="ecppack",
+                         log_path=place / "pack.log", on_progress=on_progress)
+        idcode = bitstream_idcode(place / "top.bit")
+        if idcode != board.idcode:
+            raise ToolFailed(f"ecppack wrote a bitstream for IDCODE {idcode:#010x}, not "
+                             f"{board.idcode:#010x}", log=place / "pack.log")
+        return usage.figures()
+
+    return run_step("pack", Path(folder), inputs={"top.config": routed.config},
+                    depends={"tool": toolchain.ecppack.identity, "arguments": arguments,
+                             "code": code_digest(__name__)},
+                    outputs=["top.bit", "pack.log"], work=work, force=force)

@@ -13,8 +13,8 @@ from gen.flow.toolchain import Toolchain
 from model.files import write_atomic
 
 
-if TYPE_CHECKING:    # needs the packages of [build], which a prediction does not
-    from gen.flow.synthesis import RouteResult
+if TYPE_CHECKING:
+    from gen.flow.route import RouteResult
 
 
 __all__ = ["SCHEMA", "STAGES", "TAGS", "check_report", "headline", "layer_lines", "make_report",

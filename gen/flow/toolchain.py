@@ -20,11 +20,14 @@ import time
 from model.error import last_lines, ToolFailed, ToolMissing
 
 
-__all__ = ["CHOICES", "Tool", "Toolchain", "Usage", "find_toolchain", "run_tool"]
+__all__ = ["CHOICES", "OnProgress", "Tool", "Toolchain", "Usage", "find_toolchain", "run_tool"]
 
 
 log = logging.getLogger(__name__)
 
+
+OnProgress = Callable[[str], None]
+"""Takes the last line that a tool has written, a few times a second."""
 
 CHOICES = ("auto", "native", "yowasp")
 """Where tools are taken from: ``auto`` prefers native ones."""
@@ -190,6 +193,11 @@ class Usage:
     cpu_seconds: float
     peak_mb: float
     exit_code: int
+
+    def figures(self) -> dict[str, float]:
+        """The same for the data of a step, without the exit code."""
+        return {"seconds": round(self.seconds, 3), "cpu_seconds": round(self.cpu_seconds, 3),
+                "peak_mb": round(self.peak_mb, 3)}
 
 
 def _environment() -> dict[str, str]:

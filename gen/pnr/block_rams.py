@@ -20,18 +20,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
+from gen.pnr.ecp5 import CLOCK_PORTS
 
-__all__ = ["SITES", "place_block_rams"]
 
+__all__ = ["place_block_rams"]
 
-_COLUMNS = (4, 6, 8, 10, 13, 15, 17, 19, 22, 24, 26, 28, 31, 33, 35, 37, 40, 42, 44, 46, 49, 51, 53,
-            55, 58, 60, 62, 64, 69, 71, 73, 75, 78, 80, 82, 84, 87, 89, 91, 93, 96, 98, 100, 102,
-            105, 107, 109, 111, 114, 116, 118, 120)
-
-SITES = {"--85k": [(x, y, f"X{x}/Y{y}/EBR{k % 4}") for y in (22, 46, 70, 82)
-                   for k, x in enumerate(_COLUMNS)]}
-"""Sites of the DP16KD by nextpnr's device option: column, row (tiles) and name in its chip
-database; of the only device so far on which a design was short of wire."""
 
 ADDRESS_PULL = 5.0
 """How much stronger the spring of an address or an enable is: the wire of a large memory's is a
@@ -41,8 +34,6 @@ SHARED_BY_ALL = 2000
 """Nets with more pins are everywhere: clocks, enables of the whole chip."""
 
 _ADDRESSES = ("ADA", "ADB", "CEA", "CEB", "WEA", "WEB")
-
-_CLOCKS = {"CLK", "CLKA", "CLKB", "WCK", "CLKOP", "CLKI"}
 
 _STEPS = 1_000_000
 
@@ -96,7 +87,7 @@ class _Springs:
         addresses = set()
         for name, cell in cells.items():
             for port, bits in cell["connections"].items():
-                if port not in _CLOCKS:
+                if port not in CLOCK_PORTS:
                     for bit in bits:
                         if not isinstance(bit, str):
                             pins[bit].add(index[name])

@@ -33,6 +33,7 @@ from numba import njit
 import numpy as np
 from scipy import ndimage
 
+from gen.pnr.ecp5 import CLOCK_PORTS
 from gen.pnr.estimate import CARRY, CLOCK_TO_Q, OUTPUT_REGISTER
 
 
@@ -98,8 +99,6 @@ _TABLE, _FLIP_FLOP, _WRITE = range(3)
 _FIXED, _SINGLE, _GROUP = range(3)
 
 _BEL = re.compile(r"X(\d+)/Y(\d+)/(?:SLICE([A-D])\.(K[01]|FF[01]|RAMW)$)?")
-
-_CLOCKS = {"CLK", "CLKA", "CLKB", "WCK", "CLK0", "CLK1", "CLKI", "CLKO", "CLKOP", "CLKFB"}
 
 _INSIDE = {"FCI", "F1", "FXA", "FXB", "WAD0", "WAD1", "WAD2", "WAD3", "WD", "DI"}
 """Inputs of tables and flip-flops with a wire of their own from their neighbour."""
@@ -492,7 +491,7 @@ def _nets(layout, driver, sinks):
         pins = {source, *(sink for sink, _ in sinks[bit])}
         if (port != "FCO" and 1 < len(pins) <= SHARED_BY_ALL
                 and len({layout.unit[pin] for pin in pins}) > 1
-                and not any(port in _CLOCKS for _, port in sinks[bit])):
+                and not any(port in CLOCK_PORTS for _, port in sinks[bit])):
             nets.append(sorted(pins))
     of_cell = [[] for _ in range(layout.x.size)]
     for number, pins in enumerate(nets):
@@ -519,7 +518,7 @@ def _paths(cells, driver, sinks):
         if kind in _UNTIMED:
             continue
         inputs = [(bit, port) for port, bits in cell["connections"].items()
-                  if cell["port_directions"][port] == "input" and port not in _CLOCKS
+                  if cell["port_directions"][port] == "input" and port not in CLOCK_PORTS
                   for bit in bits if bit in node]
         if kind == "TRELLIS_COMB":
             for bit, port in inputs:

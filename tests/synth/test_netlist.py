@@ -18,7 +18,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 import pytest
 
-from gen.flow.synthesis import collision_commands
+from gen.flow.synth import collision_commands
 from gen.flow.toolchain import find_toolchain, run_tool
 from gen.pnr.passes import (
     absorb_operands,

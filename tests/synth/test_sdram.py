@@ -14,7 +14,10 @@ import pytest
 
 from boards import find_board
 from gen.config.memory import sdram_config
-from gen.flow import synthesis
+from gen.flow.bitstream import pack
+from gen.flow.route import route
+from gen.flow.rtl import write_rtl
+from gen.flow.synth import synthesize
 from gen.flow.toolchain import find_toolchain
 from hw.port import SdramPins
 from hw.sdram.memory import SdramMemory
@@ -60,13 +63,13 @@ class Harness(wiring.Component):
 def test_budget(tmp_path):
     """Routed at both clocks (one of three seeds, or it raises), packed, and within its budget."""
     toolchain = find_toolchain("auto")
-    synthesis.write_rtl(BOARD, Harness(), tmp_path, core_clock_hz=CORE_HZ, sdram_clock_hz=SDRAM_HZ)
-    synthesis.synthesize(BOARD, tmp_path, toolchain)
+    write_rtl(BOARD, Harness(), tmp_path, core_clock_hz=CORE_HZ, sdram_clock_hz=SDRAM_HZ)
+    synthesize(BOARD, tmp_path, toolchain)
     try:
-        routed = synthesis.route(BOARD, tmp_path, toolchain)
+        routed = route(BOARD, tmp_path, toolchain)
     except TimingMissed:
-        routed = synthesis.route(BOARD, tmp_path, toolchain, seeds=(1, 2, 3))
-    synthesis.pack(BOARD, tmp_path, toolchain, routed)
+        routed = route(BOARD, tmp_path, toolchain, seeds=(1, 2, 3))
+    pack(BOARD, tmp_path, toolchain, routed)
     used = routed.used
     fastest = {name: clock["achieved"] for name, clock in routed.clocks.items()
                if clock["constraint"] > 25}

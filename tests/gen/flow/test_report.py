@@ -6,8 +6,8 @@ import pytest
 
 from boards import find_board
 from gen.flow import report
+from gen.flow.route import RouteResult
 from gen.flow.step import StepResult
-from gen.flow.synthesis import RouteResult
 from gen.flow.toolchain import Tool, Toolchain
 
 
@@ -23,7 +23,7 @@ def tool(name):
 def make(until="bitstream", **changes):
     far = report.STAGES.index(until)
     routed = RouteResult(
-        seed=2, config=None, report=None, log=None,
+        seed=2, config=None, report=None, log=None, layout=None,
         clocks={"clk": {"achieved": 84.2, "constraint": 80.0}},
         used={"comb": 41000, "ff": 30000, "ebr": 150, "dsp": 16}, utilization={},
         seeds=[{"seed": 1, "margin": 0.98, "seconds": 900.0},

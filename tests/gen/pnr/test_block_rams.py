@@ -5,10 +5,11 @@ import pytest
 from scipy import sparse
 
 from gen.pnr import block_rams as floorplan
-from gen.pnr.block_rams import _anneal, _solve, _Springs, place_block_rams, SITES
+from gen.pnr.block_rams import _anneal, _solve, _Springs, place_block_rams
+from gen.pnr.ecp5 import BLOCK_RAM_SITES
 
 
-SITES_85 = SITES["--85k"]
+SITES_85 = BLOCK_RAM_SITES["--85k"]
 BANKS, BLOCKS = 6, 8
 
 
