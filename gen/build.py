@@ -9,6 +9,7 @@ from gen.flow.report import headline, layer_lines, STAGES
 from gen.inputs import add_network_options, load_network, network_words
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import VerificationFailed
+from model.files import check_folder
 
 
 __all__ = ["cli"]
@@ -51,6 +52,8 @@ def _parser():
 def _run(arguments):
     if arguments.until not in ("config", "rtl"):
         require("scipy", "numba", what="place and route")
+    if arguments.out:
+        check_folder(arguments.out)
     overrides = read_overrides(arguments.config)
     name, network = load_network(arguments)
     design = configure(network, board=arguments.board, name=name, overrides=overrides)

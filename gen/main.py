@@ -17,6 +17,7 @@ __all__ = ["COMMANDS", "cli"]
 
 
 COMMANDS = {
+    "doctor": ("gen.doctor", "what is installed, what is missing and how to get it"),
     "train": ("model.train", "train a network on a data set"),
     "evaluate": ("model.evaluate", "classify images with the network in software"),
     "convert": ("model.convert", "turn a checkpoint into a portable file (.qsd)"),

@@ -8,9 +8,13 @@ import time
 import numpy as np
 
 from boards import find_board
-from gen.compile.package import ProgramImage
-from gen.config.derive import derive, read_overrides
+from gen.api import configure
+from gen.check.simulate import reported
+from gen.config.derive import read_overrides
 from gen.config.memory import make_twin
+from gen.device.flash import find_loader
+from gen.device.port import check_port
+from gen.flow.bitstream import bitstream_idcode
 from gen.inputs import add_image_options, add_network_options, load_images, load_network
 from gen.machine.iss import image_words, logits_of
 from hw.register import config_digest
@@ -20,10 +24,10 @@ from model.error import (
     InputError,
     known,
     ToolFailed,
-    ToolMissing,
     WeightsMismatch,
 )
 from model.progress import track
+from sim.rtl.verilator import require_tools
 
 
 __all__ = ["Session", "cli"]
@@ -132,36 +136,48 @@ def _device(arguments, board, config, name):
 
     if arguments.board == VIRTUAL:
         from gen.config.shell import make_shell
-        from sim.rtl.verilator import SimulatorFailed, SimulatorMissing
         from sim.rtl.virtual_board import VirtualBoard, VirtualBoardError
 
-        if arguments.port or arguments.program:
-            raise InputError("--port and --program are for real boards")
         try:
             # Four clock cycles a bit: the link is the slowest thing to simulate.
             with as_input_error():
                 memory = make_twin(board, config)
             shell = make_shell(board, config, divisor=4, memory=memory)
-            with (VirtualBoard(shell, cache=arguments.cache) as virtual,
+            with (reported(), VirtualBoard(shell, cache=arguments.cache) as virtual,
                   Device(virtual.url, timeout=virtual.link_timeout) as device):
                 yield device
-        except SimulatorMissing as error:
-            raise ToolMissing(error.tool, install=error.install) from None
-        except SimulatorFailed as error:
-            raise ToolFailed(str(error), log=error.log) from None
         except VirtualBoardError as error:
             raise ToolFailed(str(error)) from None
         return
     if arguments.program:
         from gen.device.flash import program
 
-        folder = arguments.build or Path("build") / f"{board.name}-{name}"
-        program(board, folder / "top.bit")
-    if arguments.port is None:
-        raise InputError("Name the board's serial port: --port /dev/ttyUSB0")
+        program(board, _bitstream(arguments, board, name))
     baud, _ = board.link(config.clock_hz)
     with Device(arguments.port, baud=baud) as device:
         yield device
+
+
+def _bitstream(arguments, board, name):
+    return (arguments.build or Path("build") / f"{board.name}-{name}") / "top.bit"
+
+
+def _check_device(arguments, board, name):
+    """What is wrong with the way to the device is said before anything that takes long."""
+    if arguments.board == VIRTUAL:
+        if arguments.port or arguments.program:
+            raise InputError("--port and --program are for real boards")
+        with reported():
+            require_tools()
+        return
+    check_port(arguments.port)
+    if arguments.program:
+        path = _bitstream(arguments, board, name)
+        if not path.is_file():
+            raise InputError(f"{path}: there is no bitstream; make it with: {called('gen.build')} "
+                             f"--board {arguments.board} --model {name}")
+        bitstream_idcode(path)
+        find_loader()
 
 
 def _run(arguments):
@@ -175,11 +191,12 @@ def _run(arguments):
         board = find_board("ulx3s" if arguments.board == VIRTUAL else arguments.board)
     overrides = read_overrides(arguments.config)
     name, network = load_network(arguments)
+    _check_device(arguments, board, name)
     images, labels = load_images(arguments.images, network, model=arguments.model,
                                  count=arguments.count, dataset=arguments.data,
                                  data_dir=arguments.data_dir)
-    config, program = derive(board, network, overrides)
-    image = ProgramImage.of(program, model=name, network=network)
+    design = configure(network, board=board.name, name=name, overrides=overrides)
+    config, image = design.config, design.image
     expected = network.run_batched(images, keep=("logits", "logits_acc"))
     tag = "rtl-sim" if arguments.board == VIRTUAL else "board"
     try:

@@ -7,13 +7,12 @@ and writes, how many strips it runs in, its fused group, and where the tensors t
 from dataclasses import dataclass
 import sys
 
-from boards import find_board
-from gen.config.derive import derive, read_overrides
+from gen.api import configure
+from gen.config.derive import read_overrides
 from gen.inputs import add_network_options, load_network, network_words
 from hw.config import MEMORY_BITS
 from hw.descriptor import DESCRIPTOR_WORDS, Destination, UnitKind
 from model.command import add_verbosity, ArgumentParser, called, main, next_step
-from model.error import as_input_error
 
 
 __all__ = ["LayerTraffic", "program_bytes", "traffic"]
@@ -101,10 +100,9 @@ def _parser():
 
 
 def _command(arguments):
-    with as_input_error():
-        board = find_board(arguments.board)
-        name, network = load_network(arguments)
-    _, program = derive(board, network, read_overrides(arguments.config))
+    overrides = read_overrides(arguments.config)
+    name, network = load_network(arguments)
+    program = configure(network, board=arguments.board, name=name, overrides=overrides).program
     for line in _table(program):
         print(line)
     layers = traffic(program).values()

@@ -19,7 +19,8 @@ import time
 import numpy as np
 
 from boards import find_board
-from gen.check.simulate import Checkpoints, controls_of, Meter, simulate
+from gen.api import configure
+from gen.check.simulate import Checkpoints, controls_of, Meter, reported, simulate
 from gen.check.trace import (
     first_difference,
     integer_trace,
@@ -31,7 +32,7 @@ from gen.check.trace import (
     written_words,
 )
 from gen.compile.excerpt import excerpt, pattern, PATTERNS
-from gen.config.derive import derive, read_overrides, TwinSpec
+from gen.config.derive import read_overrides, TwinSpec
 from gen.config.memory import sdram_config
 from gen.inputs import (
     add_image_options,
@@ -46,14 +47,12 @@ from model.error import (
     as_input_error,
     InputError,
     known,
-    ToolFailed,
-    ToolMissing,
     VerificationFailed,
 )
-from model.files import digest_bytes, write_atomic
+from model.files import check_writable, digest_bytes, write_atomic
 from model.progress import track
 from sim.rtl.core import EVERYTHING, NOTHING, RtlCore, RtlTimeout, twin_memory
-from sim.rtl.verilator import SimulatorFailed, SimulatorMissing
+from sim.rtl.verilator import require_tools
 from sim.rtl.verilog import cached_verilog
 from sim.twin.sdram import SdramTwin
 from sim.twin.sdram_chip import broken_rules
@@ -383,18 +382,12 @@ def _memory(arguments, board, config, twin):
     return f"{where}, its twin", {"memory": memory}
 
 
-def _parts(arguments, network, program, patterns):
+def _parts(arguments, network, program, patterns, images):
     """(name, program, cases) of what is verified; the name is empty for the whole network."""
-    def images():
-        return load_images(arguments.images, network, model=arguments.model,
-                           count=arguments.count, dataset=arguments.data,
-                           data_dir=arguments.data_dir)[0]
-
     if arguments.layers is not None:
-        found = None if patterns else images()
         for name in arguments.layers.split(","):
             part = excerpt(network, program, name.strip())
-            yield part.name, part.program, excerpt_cases(part, found, patterns)
+            yield part.name, part.program, excerpt_cases(part, images, patterns)
     elif patterns:
         shape, params = network.input_shape, network.params
         yield "", program, [
@@ -403,7 +396,7 @@ def _parts(arguments, network, program, patterns):
                     pattern(name, "image", shape, params).astype(np.int8) for name in patterns])),
                 strict=True)]
     else:
-        yield "", program, image_cases(network, images())
+        yield "", program, image_cases(network, images)
 
 
 def _run(arguments):
@@ -415,10 +408,19 @@ def _run(arguments):
                          f"not {arguments.checkpoint_cycles}")
     patterns = _patterns(arguments)
     with as_input_error():
-        board = find_board(arguments.board)
+        find_board(arguments.board)
+    if arguments.report:
+        check_writable(arguments.report)
+    if "rtl" in forms:
+        with reported():
+            require_tools()
     overrides = read_overrides(arguments.config)
     name, network = load_network(arguments)
-    config, program = derive(board, network, overrides)
+    images = None if patterns else load_images(
+        arguments.images, network, model=arguments.model, count=arguments.count,
+        dataset=arguments.data, data_dir=arguments.data_dir)[0]
+    design = configure(network, board=arguments.board, name=name, overrides=overrides)
+    board, config, program = design.board, design.config, design.program
     twin = None
     if overrides.get("twin"):
         with as_input_error("twin"):
@@ -435,12 +437,13 @@ def _run(arguments):
     started = time.monotonic()
     results = []
     try:
-        for part, part_program, cases in _parts(arguments, network, program, patterns):
+        for part, part_program, cases in _parts(arguments, network, program, patterns,
+                                                 images):
             if part:
                 layers = dict.fromkeys(d.layer for d in part_program.descriptors)
                 print(f"{part}: {len(part_program.descriptors)} descriptors of "
                       f"{', '.join(layers)}")
-            with track("verify", len(cases), "images") as task:
+            with track("verify", len(cases), "images") as task, reported():
                 result = verify(network, part_program, cases, forms=forms, **options,
                                 compare=arguments.compare, cache=arguments.cache,
                                 checkpoints=arguments.checkpoints, timing=config.timing,
@@ -454,10 +457,6 @@ def _run(arguments):
                       f"{round(np.mean(figures['spike_events']))} spike events each (rtl-sim)")
             if "integer" in forms:
                 print("reached: " + ", ".join(f"{k} {v}" for k, v in figures["stats"].items()))
-    except SimulatorMissing as error:
-        raise ToolMissing(error.tool, install=error.install) from None
-    except SimulatorFailed as error:
-        raise ToolFailed(str(error), log=error.log) from None
     except RtlTimeout as error:
         raise VerificationFailed(f"rtl: {error}") from None
     differ = sum(len(result.differences) for _, _, result in results)

@@ -15,7 +15,7 @@ import shlex
 import signal
 import sys
 import threading
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from model.error import (
     BuildError,
@@ -30,7 +30,7 @@ from model.progress import LogHandler, show_on
 
 
 __all__ = ["ArgumentParser", "EXTRAS", "add_verbosity", "called", "main", "next_step",
-           "report_missing", "require"]
+           "pip_command", "report_missing", "require"]
 
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class ArgumentParser(argparse.ArgumentParser):
     The help ends with the table of exit statuses.
     """
 
-    def __init__(self, *, epilog: str = "", **options: object) -> None:
+    def __init__(self, *, epilog: str = "", **options: Any) -> None:
         super().__init__(epilog=f"{epilog} {EXIT_STATUSES}".strip(), **options)
 
     def error(self, message: str) -> NoReturn:

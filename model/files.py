@@ -14,8 +14,8 @@ from typing import BinaryIO
 from model.error import InputError, os_error_text
 
 
-__all__ = ["check_writable", "digest_bytes", "digest_file", "digest_of", "locked", "make_folder",
-           "replacing", "write_atomic"]
+__all__ = ["check_folder", "check_writable", "digest_bytes", "digest_file", "digest_of", "locked",
+           "make_folder", "replacing", "write_atomic"]
 
 
 def digest_bytes(*parts: bytes) -> str:
@@ -116,6 +116,16 @@ def check_writable(path: str | os.PathLike) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(os_error_text(error, path.parent)) from error
+
+
+def check_folder(folder: str | os.PathLike) -> None:
+    """Say now what would prevent :func:`make_folder`, and files in it, after a long computation."""
+    place = Path(folder).absolute()
+    if place.exists() and not place.is_dir():
+        raise InputError(f"{folder}: is a file; name a folder")
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    check_writable(place / "file")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ a terminal and every `LOG_INTERVAL_S` elsewhere, so that a log file grows althou
 says nothing, and `Task.update` costs next to nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 import logging
 import shutil
@@ -202,7 +202,7 @@ def track(title: str, total: int | None = None, unit: str = "", *, keep: bool = 
 def tracked(items: Iterable[Item], title: str, total: int | None = None, unit: str = ""
             ) -> Iterator[Item]:
     """Yield the items and show how many were taken."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with track(title, total, unit) as task:
         for item in items:

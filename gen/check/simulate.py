@@ -9,14 +9,27 @@ import shutil
 import numpy as np
 
 from gen.machine.cost import predict
+from model.error import ToolFailed, ToolMissing
 from model.files import digest_bytes
 from model.progress import track
+from sim.rtl.verilator import SimulatorFailed, SimulatorMissing
 
 
-__all__ = ["Checkpoints", "Meter", "simulate"]
+__all__ = ["Checkpoints", "Meter", "reported", "simulate"]
 
 
 log = logging.getLogger(__name__)
+
+
+@contextmanager
+def reported():
+    """Report what a simulator of the block lacks, or its failure, as every command does."""
+    try:
+        yield
+    except SimulatorMissing as error:
+        raise ToolMissing(error.tool, install=error.install) from None
+    except SimulatorFailed as error:
+        raise ToolFailed(str(error), log=error.log) from None
 
 
 @dataclass

