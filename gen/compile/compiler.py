@@ -13,15 +13,7 @@ import numpy as np
 
 from gen.compile.fold import choose_folds, fold_patches, fold_weight
 from gen.compile.hazard import Hazards
-from gen.compile.layout import (
-    FeatureMap,
-    head_lanes,
-    head_slot,
-    pack_depthwise,
-    pack_fire,
-    pack_scale,
-    pack_tile,
-)
+from gen.compile.layout import FeatureMap, head_lanes, head_slot
 from gen.compile.residency import Buffer, OUTSIDE, Residency, turns
 from gen.compile.schedule import FIRE, reads, SUM
 from hw.config import CoreConfig, MEMBRANE_BITS
@@ -43,6 +35,9 @@ from hw.descriptor import (
 )
 from model.error import DoesNotFit, InputError
 from model.graph import Attention, Conv, Depthwise, Fire, Integrate, Pool, Raw, RepConv, Requantise
+from sim.reference.array import pack_tile
+from sim.reference.depthwise import pack_depthwise
+from sim.reference.neuron import pack_fire, pack_scale
 
 
 __all__ = ["Program", "Descriptor", "Output", "compile_network"]

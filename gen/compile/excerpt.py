@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gen.compile.compiler import Descriptor, Program
-from gen.compile.layout import memory_words
 from hw.descriptor import DESCRIPTOR_WORDS, Destination, Header, pack, planes_of, UnitKind
 from model.error import InputError
 from model.graph import Conv
 from model.integer import IntegerNetwork
+from sim.reference.lanes import memory_words
 
 
 __all__ = ["PATTERNS", "Excerpt", "excerpt", "pattern"]

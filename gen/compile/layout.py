@@ -1,14 +1,18 @@
-"""How tensors, weights and constants lie in pool and memory words (docs/architecture.md)."""
+"""How tensors lie in pool and memory words (docs/architecture.md).
+
+The words themselves are those of the units: see :mod:`sim.reference`.
+"""
 
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from hw.config import CoreConfig, LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS
+from sim.reference.lanes import from_membranes, from_planes, to_membranes, to_planes
 
 
-__all__ = ["FeatureMap", "default_lanes", "head_lanes", "head_slot", "memory_words",
-           "pool_words", "pack_tile", "pack_fire", "pack_scale", "pack_depthwise", "im2col"]
+__all__ = ["FeatureMap", "default_lanes", "head_lanes", "head_slot", "im2col", "pack_lanes",
+           "unpack_lanes"]
 
 
 IMAGE_PLANES = 8
@@ -141,110 +145,15 @@ class FeatureMap:
 
 
 def pack_lanes(values, kind, planes):
-    """Lane values int64 (..., R) -> pool words uint64 (..., planes)."""
-    values = np.asarray(values, np.int64).astype(np.uint64)
-    rows = values.shape[-1]
-    if kind == "u":
-        per_word = rows // 16
-        parts = (values & np.uint64(0xFFFF)).reshape(*values.shape[:-1], 16, per_word)
-        shifts = np.arange(per_word, dtype=np.uint64) * np.uint64(16)
-        return (parts << shifts).sum(axis=-1, dtype=np.uint64)
-    bits = values[..., None, :] >> np.arange(planes, dtype=np.uint64)[:, None] & np.uint64(1)
-    return (bits << np.arange(rows, dtype=np.uint64)).sum(axis=-1, dtype=np.uint64)
+    """Lane values int64 (..., R) of one kind -> pool words uint64 (..., planes)."""
+    return to_membranes(values) if kind == "u" else to_planes(values, bits=planes)
 
 
 def unpack_lanes(words, kind, rows):
     """Pool words uint64 (..., planes) -> lane values int64 (..., R)."""
-    words = np.asarray(words, np.uint64)
     if kind == "u":
-        per_word = rows // 16
-        shifts = np.arange(per_word, dtype=np.uint64) * np.uint64(16)
-        parts = (words[..., None] >> shifts & np.uint64(0xFFFF)).astype(np.int64)
-        values = parts.reshape(*words.shape[:-1], rows)
-        return values - ((values >> 15) << 16)
-    planes = words.shape[-1]
-    bits = (words[..., None] >> np.arange(rows, dtype=np.uint64) & np.uint64(1)).astype(np.int64)
-    weights = np.int64(1) << np.arange(planes, dtype=np.int64)
-    if kind in ("z", "image"):
-        weights[-1] = -weights[-1]
-    return (bits * weights[:, None]).sum(axis=-2)
-
-
-def memory_words(pool, rows):
-    """Pool words -> memory words; a last partial one is filled with zeros."""
-    ratio = MEMORY_BITS // rows
-    pool = np.asarray(pool, np.uint64)
-    padded = np.zeros(-(-len(pool) // ratio) * ratio, np.uint64)
-    padded[:len(pool)] = pool
-    shifts = np.arange(ratio, dtype=np.uint64) * np.uint64(rows)
-    return (padded.reshape(-1, ratio) << shifts).sum(axis=1, dtype=np.uint64)
-
-
-def pool_words(memory, rows):
-    """Memory words -> pool words."""
-    ratio = MEMORY_BITS // rows
-    memory = np.asarray(memory, np.uint64)
-    shifts = np.arange(ratio, dtype=np.uint64) * np.uint64(rows)
-    mask = np.uint64((1 << rows) - 1)
-    return (memory[:, None] >> shifts & mask).reshape(-1)
-
-
-def _nibbles(values):
-    """Integers -8..7, multiples of 16 of them -> memory words."""
-    values = (np.asarray(values, np.int64).reshape(-1, 16) & 15).astype(np.uint64)
-    shifts = np.arange(16, dtype=np.uint64) * np.uint64(4)
-    return (values << shifts).sum(axis=1, dtype=np.uint64)
-
-
-def pack_tile(weight, config):
-    """Weights (outputs R, inputs R) -> memory words of one tile, without header."""
-    sets, blocks, halves, weights, parts, columns, groups = config.tile_order
-    weight = np.asarray(weight).reshape(halves, parts, blocks, columns, sets, groups, weights)
-    return _nibbles(weight.transpose(4, 2, 0, 6, 1, 3, 5))
-
-
-def pack_depthwise(weight):
-    """Depthwise weights (R, k, k) -> memory words; rows of seven taps and a 0 per lane.
-
-    A smaller kernel is centred.
-    """
-    lanes, rows, columns = weight.shape
-    padded = np.zeros((rows, lanes, 8), np.int64)
-    start = (7 - columns) // 2
-    padded[:, :, start:start + columns] = np.asarray(weight, np.int64).transpose(1, 0, 2)
-    return _nibbles(padded)
-
-
-def _words_of_ints(values):
-    """128-bit Python integers -> memory words, two each."""
-    mask = (1 << MEMORY_BITS) - 1
-    return np.array([part for value in values for part in (value & mask, value >> MEMORY_BITS)],
-                    np.uint64)
-
-
-def pack_fire(thresholds, invert, acc_bits):
-    """Constants of FIRE for R lanes: thresholds (R, 4), invert (R,) -> memory words."""
-    width = acc_bits + 1
-    mask = (1 << width) - 1
-    values = []
-    for row, negative in zip(np.asarray(thresholds).tolist(), np.asarray(invert).tolist(),
-                             strict=True):
-        value = int(bool(negative)) << 127
-        for k, threshold in enumerate(row):
-            if not -(1 << (width - 1)) <= threshold < 1 << (width - 1):
-                raise ValueError(f"Threshold must fit in {width} bits, not {threshold}")
-            value |= (threshold & mask) << (k * width)
-        values.append(value)
-    return _words_of_ints(values)
-
-
-def pack_scale(multiplier, bias, shift):
-    """Constants of SCALE for R lanes -> memory words."""
-    values = []
-    for m, b, s in zip(*(np.asarray(x).tolist() for x in (multiplier, bias, shift)),
-                       strict=True):
-        values.append((m & 0xFFFFFF) | (b & (1 << 48) - 1) << 24 | s << 72)
-    return _words_of_ints(values)
+        return from_membranes(words, rows=rows)
+    return from_planes(words, rows=rows, signed=kind in ("z", "image"))
 
 
 def im2col(image, *, kernel, stride, padding, fold=1):

@@ -13,6 +13,7 @@ from hw.port import POOL_LATENCY
 from sim.drive.cocotb_ports import run_unit, serve_read, serve_rows
 from sim.drive.cocotb_streams import StreamSource
 from sim.reference.array import run_array
+from sim.reference.state import Memories
 
 
 CONFIG = CoreConfig(rows=16, load_rows=4)
@@ -31,6 +32,7 @@ async def matches_reference(dut, stall):
                    for lane, acc in enumerate(row))
 
     memory = [pack_row(row) for row in psum]
+    memories = Memories(pool=pool, psum=psum, rows=ROWS, acc_bits=ACC_BITS)
 
     def add(address, accumulate, data):
         rows = memory[address % PSUM_WORDS] if accumulate else 0
@@ -69,8 +71,7 @@ async def matches_reference(dut, stall):
     cocotb.start_soon(serve_rows(dut, "psum", add))
     for (fields, _), tiles in zip(program, words, strict=True):
         packed = pack(Array, **fields)
-        events = run_array(unpack(Array, packed), words=tiles, pool=pool, psum=psum,
-                           config=CONFIG)
-        assert await run_unit(dut, packed) == (0, events)
+        expected = run_array(unpack(Array, packed), tiles, memories, config=CONFIG)
+        assert await run_unit(dut, packed) == expected.completion
         await ClockCycles(dut.clk, 2)
         assert memory == [pack_row(row) for row in psum]

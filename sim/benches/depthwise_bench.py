@@ -12,6 +12,7 @@ from hw.port import POOL_LATENCY, PSUM_LATENCY
 from sim.drive.cocotb_ports import run_unit, serve_halves, serve_read
 from sim.drive.cocotb_streams import StreamSource
 from sim.reference.depthwise import depthwise, weight_words
+from sim.reference.state import Memories
 
 
 ROWS, LANES, ACC_BITS = 16, 8, 24                # those of tests/rtl/test_depthwise.py
@@ -32,6 +33,7 @@ async def matches_reference(dut, stall):
                  for lanes in row.reshape(-1, LANES)] for row in psum]
 
     memory = pack_groups(psum)
+    memories = Memories(pool=pool, psum=psum, rows=ROWS, acc_bits=ACC_BITS)
 
     def add(address, half, accumulate, data):
         row = memory[address % PSUM_WORDS]
@@ -68,6 +70,6 @@ async def matches_reference(dut, stall):
     cocotb.start_soon(source.send([word for group in groups for word in group]))
     for fields, group in zip(program, groups, strict=True):
         fields = {"source_row": 0, "ring": 0} | fields
-        expected = depthwise(fields, group, pool, psum, rows=ROWS, acc_bits=ACC_BITS)
-        assert await run_unit(dut, pack(Depthwise, **fields)) == expected
+        expected = depthwise(fields, group, memories)
+        assert await run_unit(dut, pack(Depthwise, **fields)) == expected.completion
         assert memory == pack_groups(psum)

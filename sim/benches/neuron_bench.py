@@ -12,6 +12,7 @@ from hw.port import POOL_LATENCY, PSUM_LATENCY
 from sim.drive.cocotb_ports import serve_read, serve_write
 from sim.drive.cocotb_streams import StreamSource
 from sim.reference.neuron import neuron
+from sim.reference.state import Memories
 
 
 ROWS, LANES, ACC_BITS, MEMBRANE_FRAC = 16, 4, 24, 10   # those of tests/rtl/test_neuron.py
@@ -57,8 +58,8 @@ async def matches_golden(dut, stall):
     ]
     tiles = [random_tile(rng, fields["function"] is NeuronFunction.FIRE) for fields in program]
     program = [pack(Neuron, **fields) for fields in program]
-    expected = [neuron(unpack(Neuron, packed), tile, expected_pool, psum, rows=ROWS,
-                       acc_bits=ACC_BITS, membrane_frac=MEMBRANE_FRAC)
+    memories = Memories(pool=expected_pool, psum=psum, rows=ROWS, acc_bits=ACC_BITS)
+    expected = [neuron(unpack(Neuron, packed), tile, memories, membrane_frac=MEMBRANE_FRAC)
                 for packed, tile in zip(program, tiles, strict=True)]
 
     dut.control__run__valid.value = 0
@@ -92,5 +93,6 @@ async def matches_golden(dut, stall):
         assert dut.control__sig.value.to_unsigned() == want.signature
         assert dut.control__events.value.to_unsigned() == want.events
     np.testing.assert_array_equal(np.array(memory, dtype=np.uint64), expected_pool)
-    assert dut.u_saturated.value.to_unsigned() == sum(r.u_saturated for r in expected) % 2**16
-    assert dut.z_saturated.value.to_unsigned() == sum(r.z_saturated for r in expected) % 2**16
+    for name in ("u", "z"):
+        clipped = sum(outcome.saturated.get(name, 0) for outcome in expected)
+        assert getattr(dut, f"{name}_saturated").value.to_unsigned() == clipped % 2**16

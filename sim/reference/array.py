@@ -2,97 +2,88 @@
 
 import numpy as np
 
-from hw.descriptor import planes_of, RING_UNIT, TileHeader, unpack
+from hw.descriptor import planes_of, TileHeader, unpack
 from hw.lib.plane_repeat import PLANES_MIN
+from sim.reference.lanes import from_nibbles, from_planes, signed, to_nibbles
+from sim.reference.state import Outcome, row_address, rows_inside
 
 
-__all__ = ["tile_weights", "run_array", "array_cycles"]
+__all__ = ["array_cycles", "pack_tile", "run_array", "stream_words", "tile_weights"]
 
 
-def _signed(value, bits):
-    return (value + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1))
+def pack_tile(weight, config):
+    """Weights -8..7 (outputs R, inputs R) -> memory words of one tile, without header."""
+    sets, blocks, halves, weights, parts, columns, groups = config.tile_order
+    weight = np.asarray(weight).reshape(halves, parts, blocks, columns, sets, groups, weights)
+    return to_nibbles(weight.transpose(4, 2, 0, 6, 1, 3, 5))
 
 
 def tile_weights(words, *, order):
-    """Weights of a tile (without header) as int64 ``[column, row]``, -8..7.
+    """The reverse of :func:`pack_tile`: int64 (outputs R, inputs R).
 
     ``order`` is :attr:`hw.config.CoreConfig.tile_order`.
     """
-    words = np.ascontiguousarray(words, dtype="<u8").view(np.uint8)
-    nibbles = np.stack([words & 15, words >> 4], axis=-1).reshape(order)
     rows = order[0] * order[6] * 4
-    weight = nibbles.transpose(2, 4, 1, 5, 0, 6, 3).reshape(rows, rows)
-    return _signed(weight.astype(np.int64), 4)
+    nibbles = from_nibbles(words).reshape(order)
+    return nibbles.transpose(2, 4, 1, 5, 0, 6, 3).reshape(rows, rows).astype(np.int64)
 
 
-def _word_bits(words, rows):
-    """Bits of pool words, a new last axis of ``rows``."""
-    words = np.ascontiguousarray(words, dtype="<u8")
-    return np.unpackbits(words[..., None].view(np.uint8), axis=-1, bitorder="little")[..., :rows]
+def stream_words(fields, config):
+    """Memory words that a descriptor takes from the weight stream."""
+    return fields["tiles"] * config.tile_words
 
 
 def _walk(fields, header):
-    """Input coordinates of the output positions: iy, ix, inside, each ``[out_rows, out_width]``."""
-    y, x = np.mgrid[:fields["out_rows"], :fields["out_width"]]
-    iy = (fields["first_row"] + y) * fields["stride"] + _signed(header["dy"], 8)
-    ix = x * fields["stride"] + _signed(header["dx"], 8)
-    inside = ((iy >= 0) | (fields["ring"] > 0)) & (iy < fields["height"])
-    inside &= (ix >= 0) & (ix < fields["width"])
-    return iy, ix, inside
+    """Input coordinates of the output positions: iy, ix, inside, each (positions,)."""
+    y, x = np.divmod(np.arange(fields["out_rows"] * fields["out_width"]), fields["out_width"])
+    iy = (fields["first_row"] + y) * fields["stride"] + signed(header["dy"], 8)
+    ix = x * fields["stride"] + signed(header["dx"], 8)
+    return iy, ix, rows_inside(fields, iy) & (ix >= 0) & (ix < fields["width"])
 
 
-def run_array(fields, *, words, pool, psum, config, repeats=None):
+def run_array(fields, words, memories, *, config):
     """Run an ARRAY descriptor.
 
     Parameters
     ----------
     fields : dict
         Fields of :class:`hw.descriptor.Array`, as :func:`hw.descriptor.unpack` gives them.
-    words : iterator of int
-        Weight stream in memory words, headers in one each; exactly the descriptor's tiles are
-        taken from it.
-    config : CoreConfig
-    pool : array of uint64, ``[pool words]``
-        Addresses wrap at its (power of two) length.
-    psum : array of int64, ``[positions, rows]``
-        Changed in place; values wrap at ``acc_bits``.
-    repeats : array of int, ``[pool words // 8]``
-        Planes to leave out, where the descriptor says so; by the address of the most significant
-        plane, divided by 8.
+    words : uint64 (:func:`stream_words`,)
+        Weight stream: for each tile its header, filled to a word of the stream, and weights.
+    memories : sim.reference.state.Memories
+        Their counts of repeated planes are used where the descriptor says so.
+    config : hw.config.CoreConfig
 
     Returns
     -------
-    int
-        Events, modulo 2**32.
+    sim.reference.state.Outcome
     """
-    words, rows = iter(words), config.rows
-    planes, skip = planes_of(fields)
-    place = np.arange(planes)
-    positions = fields["out_rows"] * fields["out_width"]
-    index = (fields["psum"] + np.arange(positions)) % 1024 % len(psum)
+    rows, (planes, skip) = config.rows, planes_of(fields)
+    count = fields["out_rows"] * fields["out_width"]
     events = 0
-    for tile in range(fields["tiles"]):
-        header = unpack(TileHeader, int(next(words)))
-        weights = tile_weights([next(words) for _ in range(rows * rows // 16)],
-                               order=config.tile_order)
-        iy, ix, inside = (axis.reshape(-1) for axis in _walk(fields, header))
-        address = (fields["source"] + header["offset"] + iy * fields["row_stride"]
-                   + np.where(iy < 0, fields["ring"] * RING_UNIT, 0)
-                   + ix * fields["position_stride"])[:, None] + np.arange(planes)
-        address = address % (1 << 16) % len(pool)
-        # The highest plane that is read is the sign.
-        last = planes - 1 - (repeats[address[:, -1:] // PLANES_MIN] if skip else 0)
-        scale = np.where(place <= last, 1 << place, 0) * np.ones((positions, 1), np.int64)
-        if fields["signed"]:
-            scale = np.where(place == last, -scale, scale)
-        read = inside[:, None, None] & (place <= last)[..., None]
-        bits = _word_bits(pool[address], rows) * read
-        events += int(bits.sum(dtype=np.int64))
-        sums = np.einsum("npr,np->nr", bits.astype(np.int64), scale) @ weights.T
-        if tile or fields["accumulate"]:
-            sums += psum[index]
-        psum[index] = _signed(sums, config.acc_bits)
-    return events % (1 << 32)
+    for tile, data in enumerate(np.asarray(words, np.uint64).reshape(-1, config.tile_words)):
+        header = unpack(TileHeader, int(data[0]))
+        weight = tile_weights(data[config.tile_header_words:], order=config.tile_order)
+        iy, ix, inside = _walk(fields, header)
+        iy, ix = iy[inside], ix[inside]
+        at = (row_address(fields, iy) + header["offset"] + ix * fields["position_stride"])
+        at = memories.at(at[:, None] + np.arange(planes))
+        found = memories.pool[at]
+        if skip:
+            # As the array does it: the highest plane that it reads is the sign.
+            left_out = memories.repeats[at[:, -1] // PLANES_MIN]
+            read = np.arange(planes) < planes - left_out[:, None]
+            events += int(np.bitwise_count(found[read]).sum(dtype=np.int64))
+            sign = found[np.arange(len(found)), planes - 1 - left_out]
+            found = np.where(read, found, sign[:, None] if fields["signed"] else 0)
+        else:
+            events += int(np.bitwise_count(found).sum(dtype=np.int64))
+        values = from_planes(found, rows=rows, signed=bool(fields["signed"]))
+        # Exact in float64: sums stay far below 2**53, and BLAS is much faster than integers.
+        sums = np.zeros((count, rows), np.int64)
+        sums[inside] = values.astype(np.float64) @ weight.T.astype(np.float64)
+        memories.put_sums(fields["psum"], sums, add=tile > 0 or bool(fields["accumulate"]))
+    return Outcome(events & 0xFFFF_FFFF)
 
 
 def array_cycles(fields, headers, *, config):
@@ -119,7 +110,7 @@ def array_cycles(fields, headers, *, config):
         if tile or fields["accumulate"]:
             # A skipped last position costs a bubble.
             cycles += read * planes
-            bubble = not inside[-1, -1]
+            bubble = not inside[-1]
             cycles += bubble
             drain = (levels + 6 - bubble) if read else 1
         else:

@@ -1,26 +1,19 @@
 """DEPTHWISE, bit exact: what hw.depthwise.unit must do to the partial sums. NumPy only."""
 
-from typing import NamedTuple
-
 import numpy as np
 
-from hw.descriptor import RING_UNIT
+from hw.config import LEVEL_PLANES
+from hw.depthwise.partial import PARTIAL_BITS
+from hw.descriptor import DepthwiseMode
 from model import golden
-from sim.reference.lanes import from_planes
+from sim.reference.lanes import from_nibbles, from_planes, signed, to_nibbles
+from sim.reference.state import Outcome, row_address, rows_inside, Undefined
 
 
-__all__ = ["DepthwiseResult", "depthwise", "weight_words"]
+__all__ = ["depthwise", "pack_depthwise", "weight_words"]
 
 
 _TAPS = 7
-_LEVEL_PLANES = 3
-_PARTIAL_BITS = 18
-
-
-class DepthwiseResult(NamedTuple):
-    """Completion of a descriptor."""
-    signature: int
-    events: int
 
 
 def weight_words(fields, *, rows):
@@ -28,64 +21,63 @@ def weight_words(fields, *, rows):
     return fields["kernel"] * rows // 2
 
 
-def _kernel(fields, weights, rows):
-    """(rows, kernel, kernel) weights out of the stream's words."""
+def pack_depthwise(weight):
+    """Weights -8..7 (R, k, k) -> memory words; rows of seven taps and a 0 per lane.
+
+    A smaller kernel is centred.
+    """
+    lanes, rows, columns = weight.shape
+    padded = np.zeros((rows, lanes, _TAPS + 1), np.int64)
+    start = (_TAPS - columns) // 2
+    padded[:, :, start:start + columns] = np.asarray(weight, np.int64).transpose(1, 0, 2)
+    return to_nibbles(padded)
+
+
+def _kernel(fields, words, rows):
+    """The reverse of :func:`pack_depthwise`. Outer taps are 0 and the hardware does not look."""
     kernel = fields["kernel"]
-    lanes = np.array([int(w) for w in weights], dtype="<u8").view("<u4").astype(np.int64)
-    nibbles = lanes.reshape(kernel, rows, 1) >> 4 * np.arange(_TAPS) & 15
     edge = (_TAPS - kernel) // 2
-    values = (nibbles ^ 8) - 8
-    return values.transpose(1, 0, 2)[:, :, edge:_TAPS - edge]
+    taps = from_nibbles(words).reshape(kernel, rows, _TAPS + 1)[..., edge:_TAPS - edge]
+    return taps.transpose(1, 0, 2).astype(np.int64)
 
 
-def depthwise(fields, weights, pool, psum, *, rows, acc_bits):
+def depthwise(fields, words, memories):
     """Run one DEPTHWISE descriptor.
+
+    Inputs of mode PARTIAL wrap at 18 bits, as in the hardware (strict memories: Undefined).
 
     Args:
         fields: Fields of the descriptor (``hw.descriptor.unpack(Depthwise, ...)``).
-        weights: The :func:`weight_words` memory words of the group, as integers.
-        pool: Pool words, uint64, a power of two of them.
-        psum: Partial sums, (words, rows) int64, a power of two of words; written in place.
-        rows, acc_bits: As in ``hw.config.CoreConfig``.
+        words: The :func:`weight_words` memory words of the group.
+        memories: A :class:`sim.reference.state.Memories`.
 
     Returns:
-        A :class:`DepthwiseResult`.
-
-    Raises:
-        ValueError: If an input of mode PARTIAL needs more than 18 bits.
+        A :class:`sim.reference.state.Outcome`.
     """
-    height, width = fields["height"], fields["width"]
+    rows, width = memories.rows, fields["width"]
     first, count = fields["first_row"], fields["out_rows"]
-    kernel = _kernel(fields, weights, rows)
     half = fields["kernel"] // 2
-    # The input rows that any output row uses, inside the map. In a ring, there are rows before 0.
-    top, bottom = first - half, min(height, first + count + half)
-    if not fields["ring"]:
-        top = max(0, top)
-    y, x = np.arange(top, bottom)[:, None], np.arange(width)
+    # The input rows that any output row uses, and those of them that exist.
+    needed = np.arange(first - half, first + count + half)
+    inside = rows_inside(fields, needed)
+    y = needed[inside]
     events = 0
-    if fields["mode"]:
-        at = fields["source"] + (y - fields["source_row"]) * width + x
-        values = psum[at & (len(psum) - 1)]
-        if (values != golden.saturate(values, _PARTIAL_BITS)).any():
-            raise ValueError(f"Inputs must fit {_PARTIAL_BITS} bits, not {np.abs(values).max()}")
+    if DepthwiseMode(fields["mode"]) is DepthwiseMode.PARTIAL:
+        # Rows that exist follow each other: so do their partial sums.
+        start = fields["source"] + (int(y[0] if len(y) else 0) - fields["source_row"]) * width
+        sums = memories.sums(start, len(y) * width)
+        values = signed(sums, PARTIAL_BITS)
+        if memories.strict and (values != sums).any():
+            raise Undefined(f"depthwise input beyond {PARTIAL_BITS} bits")
     else:
-        at = (fields["source"] + y * fields["row_stride"] + x * fields["position_stride"]
-              + np.where(y < 0, fields["ring"] * RING_UNIT, 0))
-        at = at[..., None] + np.arange(_LEVEL_PLANES)
-        words = pool[(at & 0xffff) & (len(pool) - 1)]
-        values = from_planes(words, rows=rows)
-        bits = np.bitwise_count(words).sum(axis=(1, 2), dtype=np.int64)
+        at = row_address(fields, y)[:, None] + np.arange(width) * fields["position_stride"]
+        found = memories.read(at[..., None] + np.arange(LEVEL_PLANES))
+        values = from_planes(found, rows=rows)
         # An input row is read once for each output row within reach.
-        uses = [min(r + half, first + count - 1) - max(r - half, first) + 1
-                for r in range(top, bottom)]
-        events = int(bits @ np.array(uses))
-
-    padded = np.zeros((1, rows, count + 2 * half, width + 2 * half), dtype=np.int64)
-    start = top - (first - half)
-    padded[0, :, start:start + bottom - top, half:half + width] = values.transpose(2, 0, 1)
-    acc = golden.depthwise(padded, kernel, padding=0)[0].transpose(1, 2, 0).reshape(-1, rows)
-    target = (fields["psum"] + np.arange(len(acc))) & (len(psum) - 1)
-    psum[target] = golden.saturate(((acc + (1 << acc_bits - 1)) & (1 << acc_bits) - 1)
-                                   - (1 << acc_bits - 1), acc_bits)
-    return DepthwiseResult(0, events & 0xffffffff)
+        uses = np.minimum(y + half, first + count - 1) - np.maximum(y - half, first) + 1
+        events = int(np.bitwise_count(found).sum(axis=(1, 2), dtype=np.int64) @ uses)
+    padded = np.zeros((1, rows, len(needed), width + 2 * half), dtype=np.int64)
+    padded[0][:, inside, half:half + width] = values.reshape(-1, width, rows).transpose(2, 0, 1)
+    acc = golden.depthwise(padded, _kernel(fields, words, rows), padding=0)[0]
+    memories.put_sums(fields["psum"], acc.transpose(1, 2, 0).reshape(-1, rows))
+    return Outcome(events & 0xFFFF_FFFF)

@@ -1,108 +1,134 @@
 """NEURON, bit exact: what hw.neuron.unit.NeuronUnit must do to the pool. NumPy only."""
 
-from typing import NamedTuple
-
 import numpy as np
 
+from hw.config import LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS
+from hw.descriptor import NeuronFunction, NeuronSource
 from model import golden
-from sim.reference.signature import signature
+from sim.reference.lanes import from_membranes, signed, to_membranes, to_planes
 
 
-__all__ = ["NeuronResult", "neuron"]
+__all__ = ["fire_constants", "neuron", "pack_fire", "pack_scale", "scale_constants"]
 
 
-_MASK = (1 << 64) - 1
-_MEMBRANE_WORDS = 16
-_LEVEL_PLANES = 3
+_THRESHOLDS = 4
+_INVERT = 127
+_MULTIPLIER, _BIAS, _SHIFT = (0, 24), (24, 48), (72, 5)
+"""Place and width of the fields of a SCALE constant."""
 
 
-class NeuronResult(NamedTuple):
-    """Completion of a descriptor, and how many lanes it clipped."""
-    signature: int
-    events: int
-    u_saturated: int
-    z_saturated: int
+def _words_of_ints(values):
+    """128-bit Python integers -> memory words, two each."""
+    mask = (1 << MEMORY_BITS) - 1
+    return np.array([part for value in values for part in (value & mask, value >> MEMORY_BITS)],
+                    np.uint64)
 
 
-def _signed(value, bits):
-    value &= (1 << bits) - 1
-    return value - (value >> (bits - 1) << bits)
+def pack_fire(thresholds, invert, acc_bits):
+    """Constants of FIRE for R lanes: thresholds (R, 4), invert (R,) -> memory words.
+
+    Raises:
+        ValueError: If a threshold does not fit ``acc_bits + 1`` bits.
+    """
+    width = acc_bits + 1
+    mask = (1 << width) - 1
+    values = []
+    for row, negative in zip(np.asarray(thresholds).tolist(), np.asarray(invert).tolist(),
+                             strict=True):
+        value = int(bool(negative)) << _INVERT
+        for k, threshold in enumerate(row):
+            if not -(1 << (width - 1)) <= threshold < 1 << (width - 1):
+                raise ValueError(f"Threshold must fit in {width} bits, not {threshold}")
+            value |= (threshold & mask) << (k * width)
+        values.append(value)
+    return _words_of_ints(values)
 
 
-def _addresses(base, stride, count, words, size):
-    """(count, words) pool indices; addresses are 16 bits and wrap."""
-    return ((base + np.arange(count)[:, None] * stride + np.arange(words)) & 0xffff) & (size - 1)
+def pack_scale(multiplier, bias, shift):
+    """Constants of SCALE for R lanes -> memory words."""
+    fields = _MULTIPLIER, _BIAS, _SHIFT
+    return _words_of_ints([
+        sum((value & (1 << width) - 1) << at
+            for value, (at, width) in zip(lane, fields, strict=True))
+        for lane in zip(*(np.asarray(x).tolist() for x in (multiplier, bias, shift)),
+                        strict=True)])
 
 
-def _planes(values, words, rows):
-    """(count, words) plane words of (count, rows) values."""
-    lanes = np.arange(rows, dtype=np.uint64)
-    bits = (values[:, None, :] >> np.arange(words)[:, None]) & 1
-    return np.bitwise_or.reduce(bits.astype(np.uint64) << lanes, axis=2)
+def _field(words, at, width):
+    """Bits of 128-bit constants, memory words (2 R,): int64 (R,), not negative."""
+    low, high = np.asarray(words, np.uint64).reshape(-1, 2).T
+    word, place = divmod(at, MEMORY_BITS)
+    value = (high if word else low) >> np.uint64(place)
+    if word == 0 and place and place + width > MEMORY_BITS:
+        value = value | high << np.uint64(MEMORY_BITS - place)
+    return (value & np.uint64((1 << width) - 1)).astype(np.int64)
 
 
-def neuron(fields, constants, pool, psum, *, rows, acc_bits, membrane_frac):
+def fire_constants(words, acc_bits):
+    """The reverse of :func:`pack_fire`: thresholds int64 (R, 4), invert bool (R,)."""
+    width = acc_bits + 1
+    thresholds = [signed(_field(words, k * width, width), width) for k in range(_THRESHOLDS)]
+    return np.stack(thresholds, axis=1), _field(words, _INVERT, 1) == 1
+
+
+def scale_constants(words):
+    """The reverse of :func:`pack_scale`: multiplier, bias and shift, each int64 (R,)."""
+    return (signed(_field(words, *_MULTIPLIER), _MULTIPLIER[1]),
+            signed(_field(words, *_BIAS), _BIAS[1]), _field(words, *_SHIFT))
+
+
+def neuron(fields, words, memories, *, membrane_frac):
     """Run one NEURON descriptor.
 
     Args:
         fields: Fields of the descriptor (``hw.descriptor.unpack(Neuron, ...)``).
-        constants: The tile's 2 * rows constant words, as integers.
-        pool: Pool words, uint64, a power of two of them; written in place.
-        psum: Partial sums, (words, rows) int64.
-        rows, acc_bits, membrane_frac: As in ``hw.config.CoreConfig``.
+        words: The tile's 2 * rows constant words.
+        memories: A :class:`sim.reference.state.Memories`; planes that repeat the sign are counted
+            if it has room for the counts.
+        membrane_frac: As in ``hw.config.CoreConfig``.
 
     Returns:
-        A :class:`NeuronResult`.
+        A :class:`sim.reference.state.Outcome`; ``saturated`` counts lanes of "u" and "z".
     """
-    channels = [int(constants[2 * c]) & _MASK | (int(constants[2 * c + 1]) & _MASK) << 64
-                for c in range(rows)]
-    count, stride = fields["count"], fields["membrane_stride"]
-    fire, summing = fields["function"] == 0, fields["source"] == 1
-    word_type = np.dtype(f"<u{rows // 8}")
+    rows = memories.rows
+    positions = np.arange(fields["count"])[:, None]
+
+    def membranes_at(base):
+        return base + positions * fields["membrane_stride"] + np.arange(MEMBRANE_BITS)
 
     def membranes():
-        words = pool[_addresses(fields["membrane_in"], stride, count, _MEMBRANE_WORDS, len(pool))]
-        return words.astype(word_type).view("<i2").astype(np.int64)
+        return from_membranes(memories.read(membranes_at(fields["membrane_in"])), rows=rows)
 
-    if summing:
-        acc, count = membranes().sum(axis=0, keepdims=True), 1
+    if NeuronSource(fields["source"]) is NeuronSource.MEMBRANE_SUM:
+        acc = membranes().sum(axis=0, keepdims=True)
+        positions = positions[:1]
     else:
-        acc = psum[fields["psum"] + np.arange(count)]
+        acc = memories.sums(fields["psum"], fields["count"])
 
-    level, value, u_saturated, z_saturated = None, None, 0, 0
-    plane_words = 0
-    if fire:
-        width = acc_bits + 1
-        thresholds = [[_signed(c >> (k * width), width) for k in range(4)] for c in channels]
-        level = golden.level_fire(acc, thresholds, invert=[bool(c >> 127) for c in channels])
-    else:
-        y = golden.scale_shift(acc, [_signed(c, 24) for c in channels],
-                               [_signed(c >> 24, 48) for c in channels],
-                               [c >> 72 & 31 for c in channels])
-        if fields["write_planes"]:
-            plane_words = fields["planes"]
-            value = golden.saturate(y, plane_words)
-            z_saturated = int((value != y).sum())
-        else:
-            y = y + membranes() if fields["add"] else y
-            value = golden.saturate(y, 16)
-            u_saturated = int((value != y).sum())
-            if fields["write_levels"]:
-                level = golden.fire_membrane(value, u_frac=membrane_frac)
-    if level is not None:
-        plane_words = _LEVEL_PLANES
+    def planes(values, count):
+        at = fields["plane_out"] + positions * fields["plane_stride"] + np.arange(count)
+        return at, to_planes(values, bits=count)
 
-    words, addresses = [], []
-    if fields["write_membrane"] and not fire:
-        words.append(np.ascontiguousarray(value.astype("<i2")).view(word_type).astype(np.uint64))
-        addresses.append(_addresses(fields["membrane_out"], stride, count, _MEMBRANE_WORDS,
-                                    len(pool)))
-    if plane_words:
-        words.append(_planes(value if level is None else level, plane_words, rows))
-        addresses.append(_addresses(fields["plane_out"], fields["plane_stride"], count, plane_words,
-                                    len(pool)))
-    words, addresses = np.concatenate(words, axis=1), np.concatenate(addresses, axis=1)
-    pool[addresses] = words
-    events = 0 if level is None else int(level.sum())
-    return NeuronResult(signature(words, rows=rows), events & 0xffff_ffff, u_saturated,
-                        z_saturated)
+    if NeuronFunction(fields["function"]) is NeuronFunction.FIRE:
+        thresholds, invert = fire_constants(words, memories.acc_bits)
+        level = golden.level_fire(acc, thresholds, invert=invert)
+        return memories.write(*planes(level, LEVEL_PLANES), events=int(level.sum()) & 0xFFFF_FFFF)
+    y = golden.scale_shift(acc, *scale_constants(words))
+    if fields["write_planes"]:
+        z = golden.saturate(y, fields["planes"])
+        at, written = planes(z, fields["planes"])
+        memories.count_repeats(at, written)
+        return memories.write(at, written, saturated={"z": int((z != y).sum())})
+    if fields["add"]:
+        y = y + membranes()
+    u = golden.saturate(y, MEMBRANE_BITS)
+    # Word by word per position: membrane words, then level words.
+    parts, events = [], 0
+    if fields["write_membrane"]:
+        parts.append((membranes_at(fields["membrane_out"]), to_membranes(u)))
+    if fields["write_levels"]:
+        level = golden.fire_membrane(u, u_frac=membrane_frac)
+        events = int(level.sum()) & 0xFFFF_FFFF
+        parts.append(planes(level, LEVEL_PLANES))
+    at, written = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+    return memories.write(at, written, events=events, saturated={"u": int((u != y).sum())})

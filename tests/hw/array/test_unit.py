@@ -9,12 +9,13 @@ from hw.lib.plane_repeat import PLANES_MIN
 from hw.port import POOL_LATENCY
 from sim.drive.ports import feed_stream, run_unit, serve_read, serve_rows, simulate
 from sim.reference.array import array_cycles, run_array
+from sim.reference.state import Memories
 
 
 def random_tile(rng, config, *, offset=0, dy=0, dx=0):
     header = pack(TileHeader, offset=offset, dy=dy, dx=dx)
     words = rng.integers(0, 1 << 64, size=config.tile_weight_words, dtype=np.uint64)
-    return [header, *words.tolist()]
+    return [header, *[0] * (config.tile_header_words - 1), *words.tolist()]
 
 
 class Machine:
@@ -40,6 +41,8 @@ class Machine:
         dut = ArrayUnit(config)
         actual = [row.tolist() for row in self.psum]
         expected = self.psum.copy()
+        memories = Memories(pool=self.pool, psum=expected, rows=config.rows,
+                            acc_bits=config.acc_bits, repeats=self.repeats)
         taken = []
 
         def add(address, accumulate, data):
@@ -51,13 +54,12 @@ class Machine:
         async def control(ctx):
             for number, (fields, tiles) in enumerate(self.jobs):
                 packed = unpack(Array, pack(Array, **fields))
-                events = run_array(packed, words=[w for tile in tiles for w in tile],
-                                   pool=self.pool, psum=expected, config=config,
-                                   repeats=self.repeats)
+                outcome = run_array(packed, [w for tile in tiles for w in tile], memories,
+                                    config=config)
                 self.now = 0
                 sig, counted = await run_unit(ctx, dut.control, packed)
                 taken.append(self.now)
-                assert (sig, counted) == (0, events), f"descriptor {number}: {fields}"
+                assert (sig, counted) == outcome.completion, f"descriptor {number}: {fields}"
                 np.testing.assert_array_equal(actual, expected, f"descriptor {number}: {fields}")
 
         async def clock(ctx):
@@ -73,8 +75,7 @@ class Machine:
                     ctx.set(port.count, int(self.repeats[address // PLANES_MIN]))
 
         ratio = config.tile_header_words
-        words = [w for _, tiles in self.jobs for tile in tiles for w in [
-            tile[0], *[0] * (ratio - 1), *tile[1:]]]
+        words = [w for _, tiles in self.jobs for tile in tiles for w in tile]
         words = [sum(w << 64 * k for k, w in enumerate(words[at:at + ratio]))
                  for at in range(0, len(words), ratio)]
         simulate(dut, control, background=[

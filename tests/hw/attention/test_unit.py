@@ -8,6 +8,7 @@ from hw.port import POOL_LATENCY
 from sim.drive.ports import run_unit, serve_read, serve_write, simulate
 from sim.reference.attention import attention
 from sim.reference.lanes import to_planes
+from sim.reference.state import Memories
 
 
 POOL_WORDS = 4096
@@ -48,14 +49,15 @@ def run(jobs, pool, *, rows, stall=0.0, seed=0, cycles=200_000):
     rng = np.random.default_rng(seed)
     dut = AttentionUnit(config=config(rows))
     took, wanted = [], pool.copy()
+    memories = Memories(pool=wanted, psum=None, rows=rows, acc_bits=24)
 
     async def testbench(ctx):
         for fields in jobs:
-            expected = attention(fields, wanted, rows=rows)
+            expected = attention(fields, memories)
             sig, events = await run_unit(ctx, dut.control, fields)
             took.append(clock[0])
             clock[0] = 0
-            assert (sig, events) == expected
+            assert (sig, events) == expected.completion
             np.testing.assert_array_equal(pool, wanted)
 
     clock = [0]

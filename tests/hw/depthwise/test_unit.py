@@ -6,8 +6,9 @@ from hw.config import CoreConfig
 from hw.depthwise.unit import DepthwiseUnit
 from hw.port import POOL_LATENCY, PSUM_LATENCY
 from sim.drive.ports import feed_stream, run_unit, serve_halves, serve_read, simulate
-from sim.reference.depthwise import depthwise, weight_words
+from sim.reference.depthwise import depthwise, pack_depthwise, weight_words
 from sim.reference.lanes import to_planes
+from sim.reference.state import Memories
 
 
 LEVEL, PARTIAL = 0, 1
@@ -30,10 +31,9 @@ def job(mode, *, kernel, height, width, first_row=0, out_rows=None, source=0, ga
 def random_weights(rng, fields, rows, weights=None):
     """Words of the weight stream. ``weights``: a constant for all taps, else random."""
     kernel = fields["kernel"]
-    shape = kernel, rows, kernel
+    shape = rows, kernel, kernel
     w = rng.integers(-8, 8, shape) if weights is None else np.full(shape, weights)
-    lanes = ((w & 15) << 4 * (np.arange(kernel) + (7 - kernel) // 2)).sum(axis=-1).reshape(-1)
-    return lanes.astype("<u4").view("<u8").tolist()
+    return pack_depthwise(w).tolist()
 
 
 def run(jobs, pool, psum, *, rows=16, acc_bits=24, stall=0.0, seed=0, weights=None,
@@ -44,17 +44,18 @@ def run(jobs, pool, psum, *, rows=16, acc_bits=24, stall=0.0, seed=0, weights=No
     lanes = rows // 2
     words = [random_weights(rng, fields, rows, weights) for fields in jobs]
     wanted = psum.copy()
+    expected_memories = Memories(pool=pool, psum=wanted, rows=rows, acc_bits=acc_bits)
     took, clock = [], [0]
 
     async def testbench(ctx):
         for fields, group in zip(jobs, words, strict=True):
             assert len(group) == weight_words(fields, rows=rows)
-            expected = depthwise(fields, group, pool, wanted, rows=rows, acc_bits=acc_bits)
+            expected = depthwise(fields, group, expected_memories)
             clock[0] = 0
             sig, events = await run_unit(ctx, dut.control, fields)
             took.append(clock[0])
             np.testing.assert_array_equal(psum, wanted)
-            assert (sig, events) == expected
+            assert (sig, events) == expected.completion
 
     async def count(ctx):
         while True:

@@ -8,7 +8,8 @@ from hw.neuron.unit import NeuronUnit
 from hw.port import POOL_LATENCY, PSUM_LATENCY
 from sim.drive.ports import feed_stream, run_unit, serve_read, serve_write, simulate
 from sim.reference.lanes import leading_repeats
-from sim.reference.neuron import neuron
+from sim.reference.neuron import neuron, pack_fire, pack_scale
+from sim.reference.state import Memories
 
 
 FIRE, SCALE = NeuronFunction.FIRE, NeuronFunction.SCALE
@@ -18,20 +19,15 @@ WORDS = 4096
 def fire_tile(rng, config, spread):
     """Constants of a FIRE tile with thresholds of about ``spread``, some never and always."""
     width = config.acc_bits + 1
-    words = []
-    for channel in range(config.rows):
-        thresholds = np.sort(rng.integers(-spread, spread, size=4))
-        if channel % 5 == 0:
-            thresholds[:] = rng.choice([-(1 << (width - 1)), (1 << (width - 1)) - 1], size=4)
-        bits = sum((int(t) & (1 << width) - 1) << (k * width) for k, t in enumerate(thresholds))
-        bits |= int(rng.integers(2)) << 127
-        words += [bits & (1 << 64) - 1, bits >> 64]
-    return words
+    thresholds = np.sort(rng.integers(-spread, spread, size=(config.rows, 4)))
+    thresholds[::5] = rng.choice([-(1 << (width - 1)), (1 << (width - 1)) - 1],
+                                 size=(len(thresholds[::5]), 4))
+    return pack_fire(thresholds, rng.integers(2, size=config.rows), config.acc_bits).tolist()
 
 
 def scale_tile(rng, config, *, identity=False):
     """Constants of a SCALE tile: M, B and S over their whole ranges, results mostly in range."""
-    words = []
+    lanes = []
     limit = 1 << (config.multiplier_bits - 1)
     for channel in range(config.rows):
         shift = int(rng.integers(0, 27))
@@ -41,9 +37,8 @@ def scale_tile(rng, config, *, identity=False):
             multiplier, bias = int(rng.choice([-limit, limit - 1])), -(1 << 43)
         if identity:
             multiplier, bias, shift = 1, 0, 0
-        bits = multiplier & 0xff_ffff | (bias & (1 << 48) - 1) << 24 | shift << 72
-        words += [bits & (1 << 64) - 1, bits >> 64]
-    return words
+        lanes.append((multiplier, bias, shift))
+    return pack_scale(*zip(*lanes, strict=True)).tolist()
 
 
 def run_program(config, program, tiles, *, seed, stall, cycles=60_000, psum=None):
@@ -60,11 +55,11 @@ def run_program(config, program, tiles, *, seed, stall, cycles=60_000, psum=None
         psum[3], psum[4] = -size, size - 1
     pool = rng.integers(0, 1 << config.rows, size=WORDS, dtype=np.uint64)
     expected_pool = pool.copy()
+    memories = Memories(pool=expected_pool, psum=psum, rows=config.rows, acc_bits=config.acc_bits)
     expected, expected_repeats, repeats = [], [], []
     for descriptor, tile in zip(program, tiles, strict=True):
         fields = unpack(Neuron, descriptor)
-        expected.append(neuron(fields, tile, expected_pool, psum, rows=config.rows,
-                               acc_bits=config.acc_bits, membrane_frac=config.membrane_frac))
+        expected.append(neuron(fields, tile, memories, membrane_frac=config.membrane_frac))
         if config.plane_skip and fields["function"] == SCALE.value and fields["write_planes"]:
             for position in range(fields["count"]):
                 at = (fields["plane_out"] + position * fields["plane_stride"]
@@ -134,10 +129,10 @@ def run_program(config, program, tiles, *, seed, stall, cycles=60_000, psum=None
         simulate(dut, finish, background=background, cycles=cycles)
     except TimeoutError as error:
         raise TimeoutError(f"{error}; {len(got)} of {len(program)} descriptors, {state}") from None
-    assert got == [(r.signature, r.events) for r in expected]
+    assert got == [outcome.completion for outcome in expected]
     np.testing.assert_array_equal(np.array(memory, dtype=np.uint64), expected_pool)
-    assert counters == [sum(r.u_saturated for r in expected) & 0xffff,
-                        sum(r.z_saturated for r in expected) & 0xffff]
+    assert counters == [sum(outcome.saturated.get(name, 0) for outcome in expected) & 0xffff
+                        for name in ("u", "z")]
     assert repeats == expected_repeats
     return spent
 
