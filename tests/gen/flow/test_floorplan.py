@@ -16,6 +16,7 @@ def placed():
         "shell.core.array.other": cell("TRELLIS_COMB", "X3/Y4/SLICEA.K1", 3, "0"),
         "shell.core.pool.ram.0": cell("DP16KD", "X10/Y22/EBR2", 3),
         "shell.core.count_LUT4_Z": cell("TRELLIS_COMB", "X5/Y6/SLICED.K1", 8),
+        "shell.core.control__run.go_LUT4_Z": cell("TRELLIS_COMB", "X5/Y6/SLICED.K0", 10),
         "shell.leds_TRELLIS_FF_Q": cell("TRELLIS_FF", "X5/Y6/SLICED.FF1", 9),
         "pll": cell("EHXPLLL", "X1/Y1/EHXPLL_LL", 5),
         "led_pin_0.buf.buf0": cell("TRELLIS_IO", "X0/Y2/PIOA", 6),
@@ -51,7 +52,7 @@ def test_blocks(placed):
     assert layout["blocks"] == {
         "array": {"comb": [3, 4, 2, 4, 4, 2], "ff": [3, 4, 1]},
         "pool": {"ebr": [10, 22, 1]},
-        "core": {"comb": [5, 6, 1]},
+        "core": {"comb": [5, 6, 2]},
         "shell": {"ff": [5, 6, 1]},
         "board": {"other": [0, 2, 1, 1, 1, 1], "comb": [7, 7, 1]}}
 
