@@ -49,7 +49,7 @@ from model.error import (
     known,
     VerificationFailed,
 )
-from model.files import check_writable, digest_bytes, write_atomic
+from model.files import check_writable, digest_bytes, make_folder, write_atomic
 from model.progress import track
 from sim.rtl.core import EVERYTHING, NOTHING, RtlCore, RtlTimeout, twin_memory
 from sim.rtl.verilator import require_tools
@@ -480,7 +480,7 @@ def _run(arguments):
                                  "differ")
     if "rtl" in forms and "integer" in forms and arguments.layers is None:
         path = verified_path(core_digest(core), network.digest())
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_atomic(path, json.dumps(record, indent=1) + "\n")
         next_step("gen.build", "--board", arguments.board, *network_words(arguments))
     else:

@@ -148,12 +148,13 @@ def as_input_error(what: str = "") -> Iterator[None]:
 
 _REMEDIES = {
     errno.ENOENT: "check the name",
-    errno.EISDIR: "it is a folder; name a file",
-    errno.ENOTDIR: "a part of the path is a file; name a folder",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "a part of the path is a file",
     errno.EEXIST: "it is there already; choose another name",
     errno.EACCES: "change its permissions or choose another place",
     errno.EPERM: "change its permissions or choose another place",
     errno.EROFS: "choose a place that can be written",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) or choose another place",
     errno.ENOSPC: "free some space or choose another place",
     errno.EDQUOT: "free some space or choose another place",
     errno.ENAMETOOLONG: "choose a shorter name",
@@ -170,7 +171,8 @@ def os_error_text(error: OSError, path: str | os.PathLike | None = None) -> str:
     file = path if path is not None else error.filename
     if error.strerror is None:
         return str(error)
-    cause = error.strerror[:1].lower() + error.strerror[1:]
+    cause = "is a folder" if error.errno == errno.EISDIR else (
+        error.strerror[:1].lower() + error.strerror[1:])
     remedy = _REMEDIES.get(error.errno)
     return "".join([f"{os.fspath(file)}: " if isinstance(file, str | os.PathLike) else "", cause,
                     f"; {remedy}" if remedy else ""])

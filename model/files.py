@@ -71,7 +71,7 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
 
 
-def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
+def write_atomic(path: str | os.PathLike, content: str | bytes | memoryview) -> None:
     """Write a file so that a reader, or a crash, sees the old content or all of the new."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import copy
 from dataclasses import asdict
+import io
 import json
 import math
 from pathlib import Path
@@ -231,8 +232,9 @@ def activity(model: QsdTransformer, split: Split, *, count: int = 500) -> dict[s
 
 def save(value: Any, path: Path) -> None:
     """``torch.save``, never half a file."""
-    with replacing(path) as file:
-        torch.save(value, file)
+    buffer = io.BytesIO()  # on a full disk torch's own writer raises what does not say so
+    torch.save(value, buffer)
+    write_atomic(path, buffer.getbuffer())
 
 
 def save_model(trainer: Trainer, path: Path) -> None:

@@ -747,9 +747,9 @@ class _Compiler:
                   for name, address in self.residency.memory.items()}
         homes |= {"image": (MEMORY, image_at), "logits_acc": (MEMORY, result_at)}
         kinds = [home for home, _ in homes.values()]
-        log.info("%d descriptors, %d memory words; tensors: %d in the pool, %d rolling, %d in "
-                 "memory", len(self.descriptors), total, kinds.count(POOL), kinds.count(ROLLING),
-                 kinds.count(MEMORY))
+        log.debug("%d descriptors, %d memory words; tensors: %d in the pool, %d rolling, %d in "
+                  "memory", len(self.descriptors), total, kinds.count(POOL), kinds.count(ROLLING),
+                  kinds.count(MEMORY))
         return Program(
             config=self.config, descriptors=self.descriptors, payload=payload, program=program,
             spill=spill, image=image_at, image_words=image.memory_words, result=result_at,

@@ -10,6 +10,8 @@ import sys
 
 from amaranth.back import verilog
 
+from model.files import make_folder, write_atomic
+
 
 __all__ = ["cached_verilog", "to_verilog"]
 
@@ -62,8 +64,6 @@ def cached_verilog(make, name, folder):
     if path.exists():
         return path.read_text()
     text = to_verilog(make(), name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partly = path.with_suffix(f".{os.getpid()}")
-    partly.write_text(text)
-    partly.replace(path)
+    make_folder(path.parent)
+    write_atomic(path, text)
     return text

@@ -76,7 +76,7 @@ def test_bugs_keep_their_traceback():
     (OSError(errno.ENOSPC, "No space left on device", "/big/x.qsd"),
      "error: /big/x.qsd: no space left on device; free some space or choose another place"),
     (IsADirectoryError(errno.EISDIR, "Is a directory", "pictures"),
-     "error: pictures: is a directory; it is a folder; name a file"),
+     "error: pictures: is a folder; name a file"),
     (MemoryError(), "error: out of memory; close other programs"),
     (KeyboardInterrupt(), "interrupted"),
 ])
