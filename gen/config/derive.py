@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, fields
 import logging
-from pathlib import Path
 
 import yaml
 
 from gen.compile.compiler import compile_network
+from gen.config.find import find_config
 from gen.machine.cost import MemoryTiming, ON_CHIP, predict
 from hw.config import CoreConfig, MEMORY_BITS
 from hw.lib.plane_repeat import PLANES_MIN, REPEAT_BITS
@@ -153,8 +153,9 @@ def read_overrides(path):
     optional."""
     if path is None:
         return {}
+    path = find_config(path)
     try:
-        content = yaml.safe_load(Path(path).read_text()) or {}
+        content = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}") from error
     except yaml.YAMLError as error:
