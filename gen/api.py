@@ -25,6 +25,7 @@ from boards.spec import BoardSpec
 from gen.compile.package import ProgramImage
 from gen.config.derive import derive
 from gen.config.memory import sdram_config
+from gen.config.resources import check_fits
 from gen.flow.report import STAGES
 from gen.machine.cost import predict
 from model import qsd_file, zoo
@@ -50,7 +51,7 @@ class Design:
     """A network on a board.
 
     name, what files and reports call the network; board; network; config, the
-    :class:`gen.config.derive.AcceleratorConfig`; program, what the core executes.
+    :class:`gen.config.spec.AcceleratorConfig`; program, what the core executes.
     """
 
     name: str
@@ -170,6 +171,7 @@ def build(design: Design, *, folder: Path | str | None = None, until: str = "bit
     NotVerified, DoesNotFit, ToolMissing, ToolFailed, TimingMissed, InputError
     """
     stages = STAGES[:STAGES.index(known("stage", until, STAGES)) + 1]
+    check_fits(design.board, design.config)
     tools = None
     if "synth" in stages:
         from gen.flow.toolchain import find_toolchain

@@ -4,7 +4,7 @@ from pathlib import Path
 import sys
 
 from gen.api import build, configure, NotVerified
-from gen.config.derive import read_overrides
+from gen.config.spec import read_overrides
 from gen.flow.report import headline, layer_lines, STAGES
 from gen.inputs import add_network_options, load_network, network_words
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require

@@ -10,8 +10,8 @@ import numpy as np
 from boards import find_board
 from gen.api import configure
 from gen.check.simulate import reported
-from gen.config.derive import read_overrides
 from gen.config.memory import make_twin
+from gen.config.spec import read_overrides
 from gen.device.flash import find_loader
 from gen.device.port import check_port
 from gen.flow.bitstream import bitstream_idcode

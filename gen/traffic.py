@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sys
 
 from gen.api import configure
-from gen.config.derive import read_overrides
+from gen.config.spec import read_overrides
 from gen.inputs import add_network_options, load_network, network_words
 from hw.config import MEMORY_BITS
 from hw.descriptor import DESCRIPTOR_WORDS, Destination, UnitKind

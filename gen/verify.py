@@ -32,8 +32,8 @@ from gen.check.trace import (
     written_words,
 )
 from gen.compile.excerpt import excerpt, pattern, PATTERNS
-from gen.config.derive import read_overrides, TwinSpec
 from gen.config.memory import sdram_config
+from gen.config.spec import read_overrides, TwinSpec
 from gen.inputs import (
     add_image_options,
     add_network_options,

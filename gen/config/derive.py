@@ -1,31 +1,21 @@
 """Derive the accelerator's configuration from board and model; let the user override it."""
 
-from dataclasses import dataclass, fields
 import logging
 
-import yaml
-
 from gen.compile.compiler import compile_network
-from gen.config.find import find_config
-from gen.machine.cost import MemoryTiming, ON_CHIP, predict
+from gen.config.resources import check_blocks, COMB_OF_ROWS
+from gen.config.spec import AcceleratorConfig, chosen_clock, chosen_sdram_clock, MEGABYTE
+from gen.machine.cost import predict
 from hw.config import CoreConfig, MEMORY_BITS
-from hw.lib.plane_repeat import PLANES_MIN, REPEAT_BITS
 from model.error import DoesNotFit, InputError
 from model.graph import Attention, Pool, RepConv
 
 
-__all__ = ["AcceleratorConfig", "TwinSpec", "MEMORIES", "block_rams", "derive", "read_overrides"]
+__all__ = ["derive", "weight_words"]
 
 
 log = logging.getLogger(__name__)
 
-
-COMB_OF_ROWS = {16: 15_000, 32: 31_800, 64: 61_400}
-"""LUTs of a whole design by array side. 32 and 64: as packed by nextpnr (docs/results); 16:
-estimated from the units' parts that scale with the rows."""
-
-MEMORIES = ("onchip", "sdram")
-"""Where program, weights and what the pool cannot hold live."""
 
 POOL_BANK_WORDS = (512, 1024, 2048, 4096, 8192)
 
@@ -39,145 +29,6 @@ comes before cycles, because stages 3 and 4 wait for their weights whatever the 
 
 DESCRIPTORS = 1 << 16
 """Completion records are numbered in 16 bits."""
-
-MEGABYTE = 1_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class TwinSpec:
-    """Memory that a verification runs with.
-
-    ``latency`` cycles from a read command to its data, at least; ``stall`` the chance that a
-    stream pauses in a cycle, drawn from ``seed``; at most ``words_per_cycle`` pass, and none in
-    the ``refresh_cycles`` after every ``refresh_interval`` cycles
-    (:class:`sim.twin.memory.MemoryTwin`).
-    """
-
-    latency: int = 2
-    stall: float = 0.0
-    seed: int = 1
-    words_per_cycle: float = 1.0
-    refresh_interval: int = 0
-    refresh_cycles: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class AcceleratorConfig:
-    """Everything that is chosen before synthesis.
-
-    Attributes
-    ----------
-    board : str
-    clock_hz : int
-        Of the engine.
-    core : CoreConfig
-    memory : str
-        One of :data:`MEMORIES`.
-    memory_words : int
-        Memory behind the core, 64-bit words.
-    sdram_clock_hz : int or None
-        Of an SDRAM; None on chip.
-    """
-
-    board: str
-    clock_hz: int
-    core: CoreConfig
-    memory: str = "onchip"
-    memory_words: int
-    sdram_clock_hz: int | None = None
-
-    def __post_init__(self):
-        if self.memory not in MEMORIES:
-            raise ValueError(f"Memory must be one of {', '.join(MEMORIES)}, not {self.memory!r}")
-        if (self.memory == "sdram") != (self.sdram_clock_hz is not None):
-            raise ValueError(f"An SDRAM clock goes with the memory sdram, not {self.memory!r}")
-        if not 0 < self.memory_words <= 1 << self.core.address_bits:
-            raise ValueError(f"Memory must be 1..2**{self.core.address_bits} words, "
-                             f"not {self.memory_words!r}")
-
-    @property
-    def timing(self):
-        """The memory for the cost model, a :class:`gen.machine.cost.MemoryTiming`."""
-        if self.memory == "onchip":
-            return ON_CHIP
-        return MemoryTiming.of_sdram(clock_hz=self.sdram_clock_hz, engine_hz=self.clock_hz)
-
-    @property
-    def onchip_words(self):
-        """Memory words in block RAM."""
-        return self.memory_words if self.memory == "onchip" else 0
-
-    def to_dict(self):
-        return {"board": self.board, "clock_hz": self.clock_hz, "memory": self.memory,
-                "memory_words": self.memory_words, "sdram_clock_hz": self.sdram_clock_hz,
-                "core": self.core.to_dict()}
-
-    def describe(self):
-        """The choices in a line."""
-        core = self.core
-        where = (f"{self.memory_words} memory words on chip" if self.memory == "onchip" else
-                 f"SDRAM of {8 * self.memory_words / MEGABYTE:.1f} MB at "
-                 f"{self.sdram_clock_hz / 1e6:g} MHz")
-        return (f"rows {core.rows}, pool {core.pool_banks} x {core.pool_bank_words} words, "
-                f"{where}, {self.clock_hz / 1e6:g} MHz")
-
-
-def _ram_blocks(width, depth):
-    """18-kbit block RAMs (DP16KD) of a simple dual-port memory."""
-    shapes = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
-    return min(-(-depth // d) * -(-width // w) for d, w in shapes)
-
-
-def block_rams(core, memory_words):
-    """Block RAMs by use; ``memory_words`` are those on chip."""
-    return {
-        "memory": _ram_blocks(MEMORY_BITS, memory_words),
-        "pool": core.pool_banks * _ram_blocks(core.rows, core.pool_bank_words),
-        # Two memories of a quarter of the rows; a row takes two words.
-        "partial sums": 2 * _ram_blocks(core.rows // 4 * core.acc_bits, 2 * core.psum_words),
-        "attention": _ram_blocks(core.rows * 8, core.head_words * core.rows),
-        "stream buffers": _ram_blocks(core.weight_bits,
-                                      core.weight_fifo_words // core.tile_header_words)
-        + sum(_ram_blocks(MEMORY_BITS, words)
-              for words in (core.const_fifo_words, core.depthwise_fifo_words)),
-        "link": 2,
-        **({"planes to skip": _ram_blocks(REPEAT_BITS, core.pool_words // PLANES_MIN)}
-           if core.plane_skip else {}),
-    }
-
-
-def read_overrides(path):
-    """Overrides from a YAML file: ``core`` (fields of CoreConfig), ``clock_mhz``, ``memory``
-    (onchip or sdram), ``sdram_mhz``, ``memory_words``, ``strip_rows`` and ``fold`` (of
-    :func:`gen.compile.compiler.compile_network`) and ``twin`` (fields of TwinSpec); all
-    optional."""
-    if path is None:
-        return {}
-    path = find_config(path)
-    try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} must hold a mapping")
-    known = {"core": {f.name for f in fields(CoreConfig)},
-             "twin": {f.name for f in fields(TwinSpec)}, "clock_mhz": None, "memory": None,
-             "sdram_mhz": None, "memory_words": None, "strip_rows": None,
-             "fold": None}
-    for key, value in content.items():
-        if key not in known:
-            raise InputError(f"{path}: unknown key {key!r}; known are {', '.join(known)}")
-        if known[key] is not None:
-            for name in value or {}:
-                if name not in known[key]:
-                    raise InputError(f"{path}: unknown {key} parameter {name!r}; known are "
-                                     f"{', '.join(sorted(known[key]))}")
-    if content.get("memory") not in (None, *MEMORIES):
-        raise InputError(f"{path}: memory must be one of {', '.join(MEMORIES)}, "
-                         f"not {content['memory']!r}")
-    return content
 
 
 def weight_words(network):
@@ -197,7 +48,7 @@ class _Search:
     def __init__(self, board, network, overrides):
         self.board, self.network, self.overrides = board, network, overrides
         self.core_overrides = dict(overrides.get("core") or {})
-        self.clock_hz = round(overrides.get("clock_mhz", board.target_hz / 1e6) * 1e6)
+        self.clock_hz = chosen_clock(board, overrides)
         self.memory_words = overrides.get("memory_words")
 
     def rows(self):
@@ -228,24 +79,10 @@ class _Search:
         except (TypeError, ValueError) as error:
             raise InputError(f"Configuration: {error}") from error
 
-    def check_blocks(self, core, words):
-        """Raise DoesNotFit where the block RAMs are not enough."""
-        blocks_of = block_rams(core, words)
-        blocks = sum(blocks_of.values())
-        if blocks > self.board.ebr:
-            raise DoesNotFit(f"block RAMs (DP16KD) of {self.board.name}", needed=blocks,
-                             available=self.board.ebr,
-                             hint=", ".join(f"{k} {v}" for k, v in blocks_of.items()))
-
     def config(self, core, memory, words):
         sdram_hz = None
         if memory == "sdram":
-            sdram = self.board.sdram
-            sdram_hz = round(self.overrides.get("sdram_mhz", sdram.target_hz / 1e6) * 1e6)
-            if sdram_hz not in sdram.clocks_hz:
-                known = ", ".join(f"{hz / 1e6:g}" for hz in sdram.clocks_hz)
-                raise InputError(f"SDRAM clock of {self.board.name} must be one of {known} MHz, "
-                                 f"not {sdram_hz / 1e6:g} MHz")
+            sdram_hz = chosen_sdram_clock(self.board, self.overrides)
         try:
             return AcceleratorConfig(board=self.board.name, clock_hz=self.clock_hz, core=core,
                                      memory=memory, memory_words=words, sdram_clock_hz=sdram_hz)
@@ -283,12 +120,12 @@ class _Search:
                 core = self.core(rows, bank_words)
                 try:
                     words = self.memory_words or weight_words(self.network)
-                    self.check_blocks(core, 0 if outside else words)
+                    check_blocks(self.board, core, 0 if outside else words)
                     limit = self.memory_words or 1 << core.address_bits
                     config = self.config(core, "onchip", limit)
                     program = self.compile(config, memory_words=limit)
                     words = self.memory_words or -(-program.memory_words // 1024) * 1024
-                    self.check_blocks(core, 0 if outside else words)
+                    check_blocks(self.board, core, 0 if outside else words)
                 except DoesNotFit as error:
                     failure = error
                     continue
@@ -331,7 +168,7 @@ class _Search:
             core = self.core(rows, bank_words, weight_fifo_words=wide * BUFFER_WORDS,
                              const_fifo_words=BUFFER_WORDS, depthwise_fifo_words=BUFFER_WORDS)
             try:
-                self.check_blocks(core, 0)
+                check_blocks(self.board, core, 0)
             except DoesNotFit as error:
                 smallest = error
                 continue
@@ -377,6 +214,8 @@ def derive(board, network, overrides=None):
     InputError
     """
     overrides = overrides or {}
+    if "sdram_mhz" in overrides and board.sdram is not None:
+        chosen_sdram_clock(board, overrides)
     try:
         return _derive(board, network, overrides)
     except DoesNotFit as error:

@@ -1,6 +1,6 @@
 """Figures of a program for its report: a row for every layer, and totals."""
 
-from gen.config.derive import block_rams
+from gen.config.resources import block_rams
 from gen.flow.report import measured
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from boards import find_board
 from gen import verify
-from gen.config.derive import derive, read_overrides
+from gen.config.derive import derive
+from gen.config.spec import read_overrides
 from gen.machine.cost import predict
 from model import zoo
 

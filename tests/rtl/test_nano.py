@@ -7,7 +7,8 @@ import pytest
 from boards import find_board
 from gen.check.simulate import simulate
 from gen.check.trace import rtl_trace, rtl_writes
-from gen.config.derive import derive, read_overrides, TwinSpec
+from gen.config.derive import derive
+from gen.config.spec import read_overrides, TwinSpec
 from gen.inputs import load_images
 from gen.machine.cost import layer_cycles, predict, spans
 from gen.machine.iss import Iss

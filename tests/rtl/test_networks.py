@@ -3,7 +3,7 @@
 import pytest
 
 from gen.compile.compiler import compile_network
-from gen.config.derive import TwinSpec
+from gen.config.spec import TwinSpec
 from gen.verify import verify
 from hw.config import CoreConfig
 from model.graph import IntegerParams

@@ -5,7 +5,9 @@ import pytest
 
 from boards import find_board
 from gen.compile.compiler import compile_network
-from gen.config.derive import AcceleratorConfig, block_rams, derive, read_overrides, weight_words
+from gen.config.derive import derive, weight_words
+from gen.config.resources import block_rams
+from gen.config.spec import AcceleratorConfig, read_overrides
 from gen.machine.cost import ON_CHIP, predict, SDRAM_EFFICIENCY
 from hw.config import CoreConfig
 from model import zoo
@@ -134,7 +136,7 @@ def test_config_is_checked(values):
 
 @pytest.mark.parametrize("text, message", [
     ("core: {rows: 33}", "Rows must be 16, 32 or 64"),
-    ("core: {row: 32}", "unknown core parameter 'row'; known are .*rows"),
+    ("core: {row: 32}", "core: unknown parameter 'row'; known are .*rows"),
     ("cores: {}", "unknown key 'cores'; known are core"),
     ("memory: flash", "memory must be one of onchip, sdram, not 'flash'"),
     ("- 1", "must hold a mapping"),

@@ -8,8 +8,8 @@ from amaranth.lib.wiring import In, Out
 import pytest
 
 from boards import find_board
-from gen.config.derive import AcceleratorConfig
 from gen.config.memory import make_memory, make_twin, sdram_config
+from gen.config.spec import AcceleratorConfig
 from hw.config import CoreConfig
 from hw.memory.onchip_memory import OnChipMemory
 from hw.sdram.memory import SdramMemory
