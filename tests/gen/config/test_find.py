@@ -2,8 +2,8 @@
 
 import pytest
 
-from gen.config.derive import read_overrides
 from gen.config.find import find_config, shipped_configs
+from gen.config.spec import read_overrides
 from model.error import InputError
 
 
