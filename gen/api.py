@@ -10,18 +10,21 @@ Every function raises an error of `model.error` for what the user can mend, and 
 would write is left half-written. Progress is silent unless `model.progress.show_on` shows it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from boards import find_board
 from boards.spec import BoardSpec
+from gen.check.simulate import reported
 from gen.compile.package import ProgramImage
 from gen.config.derive import derive
 from gen.config.memory import sdram_config
@@ -30,16 +33,25 @@ from gen.flow.report import STAGES
 from gen.machine.cost import predict
 from model import qsd_file, zoo
 from model.epilogue import IntegerParams
-from model.error import as_input_error, known, VerificationFailed
+from model.error import as_input_error, InputError, known, ToolFailed, VerificationFailed
 from model.files import digest_of, locked, write_atomic
 from model.integer import IntegerNetwork
 from model.progress import Progress, track
 
 
-__all__ = ["Design", "NotVerified", "build", "configure", "convert", "load"]
+if TYPE_CHECKING:    # needs pyserial
+    from gen.device.link import Device
+    from gen.device.session import RunResult
+
+
+__all__ = ["VIRTUAL", "Design", "NotVerified", "build", "configure", "convert", "load", "run"]
 
 
 log = logging.getLogger(__name__)
+
+
+VIRTUAL = "virtual"
+"""The device that is the same top-level RTL in Verilator, behind a local socket."""
 
 
 class NotVerified(VerificationFailed):
@@ -262,3 +274,64 @@ def _report(design: Design, folder: Path, stages: Sequence[str], command: str, c
         extra=totals(config, design.program, design.prediction))
     _, path = write_report(report, folder)
     return report, path
+
+
+def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
+        cache: Path | str = "build/sim") -> "RunResult":
+    """Classify images on a device that holds the design.
+
+    Parameters
+    ----------
+    images : int8 (N, C, H, W)
+        In units of 1/48, as :func:`model.data.to_image_q` makes them.
+    device : str
+        ``virtual`` (compiles a simulator the first time, for which g++, make and perl are needed)
+        or the serial port of a board with the design's bitstream.
+    cache : path
+        Compiled simulators.
+
+    Raises
+    ------
+    InputError
+        If the device does not answer, holds another design, or reports an error.
+    """
+    from gen.device.link import LinkError
+    from gen.device.session import classify, Session
+
+    # A simulated image takes seconds, one on the board milliseconds.
+    timeout = 600.0 if device == VIRTUAL else 10.0
+    try:
+        with _opened(design, device, Path(cache)) as opened:
+            session = Session(opened, design.image)
+            with track("load", len(design.image.payload), "words") as task:
+                session.load(task.reach)
+            return classify(session, images, timeout=timeout)
+    except LinkError as error:
+        raise InputError(str(error)) from None
+
+
+@contextmanager
+def _opened(design: Design, device: str, cache: Path) -> "Iterator[Device]":
+    """An open device: the virtual board, or the board at a port."""
+    from gen.device.link import Device
+
+    board, config = design.board, design.config
+    if device != VIRTUAL:
+        baud, _ = board.link(config.clock_hz)
+        with Device(device, baud=baud) as opened:
+            yield opened
+        return
+    from gen.config.memory import make_twin
+    from gen.config.shell import make_shell
+    from sim.rtl.virtual_board import VirtualBoard, VirtualBoardError
+
+    with as_input_error():
+        memory = make_twin(board, config)
+    # Four clock cycles a bit: the link is the slowest thing to simulate.
+    shell = make_shell(board, config, divisor=4, memory=memory)
+    try:
+        with (reported(), VirtualBoard(shell, cache=cache) as virtual,
+              Device(virtual.url, timeout=virtual.link_timeout) as opened):
+            yield opened
+    except VirtualBoardError as error:
+        raise ToolFailed(str(error)) from None

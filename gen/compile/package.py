@@ -128,15 +128,22 @@ class ProgramImage:
             with safe_open(path, framework="np") as file:
                 header = json.loads((file.metadata() or {}).get("program", "null"))
                 payload = file.get_tensor("payload")
-        except (OSError, SafetensorError, ValueError) as error:
+        except (OSError, SafetensorError, ValueError, RecursionError) as error:
             raise InputError(f"{path} is not a complete program image: {error}") from None
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise InputError(f"{path} is not a program image")
-        if header["version"] != VERSION:
-            raise InputError(f"{path} has format version {header['version']}, this program reads "
-                             f"{VERSION}: build it again")
-        if digest_bytes(payload.tobytes()) != header["payload_sha256"]:
+        if header.get("version") != VERSION:
+            raise InputError(f"{path} has format version {header.get('version')}, this program "
+                             f"reads {VERSION}: build it again")
+        if digest_bytes(payload.tobytes()) != header.get("payload_sha256"):
             raise InputError(f"{path} is damaged: its payload does not have the digest it states")
+        try:
+            return cls._of_header(header, payload)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise InputError(f"{path} is damaged: its header lacks or misstates {error}") from None
+
+    @classmethod
+    def _of_header(cls, header, payload):
         config = CoreConfig(**header["config"])
         maps = {name: FeatureMap.make(name, kind, shape, config)
                 for name, (kind, *shape) in header["maps"].items()}

@@ -1,0 +1,127 @@
+"""A program on a device: images in, classes and counters out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen.device.link import LinkError
+from gen.machine.iss import image_words, logits_of
+from hw.register import config_digest
+from model.error import WeightsMismatch
+from model.progress import track
+
+
+__all__ = ["RunResult", "Session", "classify"]
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """What came back for N images.
+
+    acc, int64 (N, classes), the accumulators of the last layer, which an exact comparison takes;
+    logits, float64 (N, classes); counters, summed over the images, ``CYCLES`` and others of
+    :data:`hw.register.COUNTERS`, none from the instruction-set simulator; seconds, with the link.
+    """
+
+    acc: NDArray[np.int64]
+    logits: NDArray[np.float64]
+    counters: Mapping[str, int]
+    seconds: float
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """(N,) the class of each image."""
+        return self.logits.argmax(axis=1)
+
+
+class Session:
+    """A program on a device: images in, classes and counters out.
+
+    Parameters
+    ----------
+    device : gen.device.link.Device
+    image : gen.compile.package.ProgramImage
+
+    Raises
+    ------
+    WeightsMismatch
+        If the device was built for another configuration.
+    """
+
+    def __init__(self, device, image):
+        info = device.info()
+        wanted = config_digest(image.config)
+        if info.config_digest != wanted:
+            raise WeightsMismatch(
+                f"The device has configuration {info.config_digest:#010x}, the program needs "
+                f"{wanted:#010x}: load the bitstream of this build (--program)")
+        if info.memory_words < image.memory_words:
+            raise WeightsMismatch(f"The device has {info.memory_words} words of memory, the "
+                                  f"program needs {image.memory_words}")
+        self._device = device
+        self._image = image
+        # Images beside the program's own place where the memory has room: fewer, longer runs.
+        free = info.memory_words - image.memory_words
+        per_image = image.image_words + image.result_words
+        self.batch = max(1, free // per_image)
+        self._base = image.memory_words if free >= per_image else None
+
+    def load(self, progress=None):
+        """Write program, weights and constants."""
+        self._device.write(0, self._image.payload, progress=progress)
+
+    def run(self, images, *, timeout, progress=None):
+        """Run at most :attr:`batch` images int8 (N, C, H, W).
+
+        Returns
+        -------
+        (acc, logits, counters)
+            Raw results int64 and scores float64 (N, classes); counters of the whole run.
+        """
+        image, device = self._image, self._device
+        count = len(images)
+        if not 1 <= count <= self.batch:
+            raise ValueError(f"Images must be 1..{self.batch}, not {count}")
+        first, result = image.image, image.result
+        if self._base is not None:
+            first = self._base
+            result = first + self.batch * image.image_words
+        for index, values in enumerate(images):
+            device.write(first + index * image.image_words, image_words(image, values))
+        device.start(program=image.program, log=image.log, image=first,
+                     image_stride=image.image_words, result=result,
+                     result_stride=image.result_words, count=count)
+        device.wait(timeout=timeout, progress=progress)
+        words = device.read(result, count * image.result_words)
+        outcome = [logits_of(image, part) for part in words.reshape(count, -1)]
+        acc, logits = (np.stack(part) for part in zip(*outcome, strict=True))
+        counters = device.counters()
+        if counters["ERRORS"]:
+            raise LinkError(f"The core reports memory collisions ({counters['ERRORS']:#x}): "
+                            f"the results are void")
+        return acc, logits, counters
+
+
+def classify(session, images, *, timeout):
+    """Run any number of images int8 (N, C, H, W), in batches that the device has room for.
+
+    ``timeout`` is in seconds an image. Returns a :class:`RunResult`.
+    """
+    accs, scores, totals = [], [], {}
+    started = time.monotonic()
+    with track("run", len(images), "images") as task:
+        for start in range(0, len(images), session.batch):
+            part = images[start:start + session.batch]
+            acc, logits, counters = session.run(
+                part, timeout=timeout * len(part),
+                progress=lambda n, start=start: task.reach(start + n))
+            task.reach(start + len(part))
+            accs.append(acc)
+            scores.append(logits)
+            for key, value in counters.items():
+                totals[key] = totals.get(key, 0) + value
+    return RunResult(np.concatenate(accs), np.concatenate(scores), totals,
+                     time.monotonic() - started)
