@@ -34,7 +34,7 @@ DISTRIBUTIONS = {"serial": "pyserial", "PIL": "pillow", "cocotb_tools": "cocotb"
 
 COMPILER = ("g++", "make", "perl")
 
-SIMULATOR = ("verilator", *COMPILER)
+SIMULATOR = ("yosys", "verilator", *COMPILER)
 
 SYNTHESIS = ("yosys", "nextpnr-ecp5", "ecppack")
 

