@@ -27,8 +27,8 @@ from boards.spec import BoardSpec
 from gen.check.simulate import reported
 from gen.compile.package import ProgramImage
 from gen.config.derive import derive
-from gen.config.memory import sdram_config
 from gen.config.resources import check_fits
+from gen.config.spec import chosen_clock
 from gen.flow.report import STAGES
 from gen.machine.cost import predict
 from model import qsd_file, zoo
@@ -127,29 +127,13 @@ def configure(network: IntegerNetwork, *, board: str = "ulx3s", name: str = "net
     """
     with as_input_error():
         spec = find_board(board)
-        check_clocks(spec, overrides or {})
+        # Before the configuration is searched for, which takes long.
+        spec.check_core_clock(chosen_clock(spec, dict(overrides or {})))
     with track(f"configuration for {spec.name}", keep=True) as task:
         config, program = derive(spec, network, dict(overrides or {}))
-        with as_input_error():
-            spec.check_core_clock(config.clock_hz)
         task.note = f"{config.core.rows}x{config.core.rows} lanes"
     log.debug("%s", config.describe())
     return Design(name, spec, network, config, program)
-
-
-def check_clocks(board: BoardSpec, overrides: Mapping[str, Any]) -> None:
-    """Refuse clocks that the board cannot make, before the configuration is searched for.
-
-    Raises ValueError naming the override.
-    """
-    for key, check in (("clock_mhz", board.check_core_clock),
-                       ("sdram_mhz", lambda hz: sdram_config(board, hz))):
-        mhz = overrides.get(key)
-        if isinstance(mhz, int | float):
-            try:
-                check(round(mhz * 1e6))
-            except (ValueError, OverflowError) as error:    # infinity
-                raise ValueError(f"{key}: {error}") from None
 
 
 def build(design: Design, *, folder: Path | str | None = None, until: str = "bitstream",

@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from gen import api, build, run, traffic, verify
+from gen import build, run, traffic, verify
+from gen.config import derive
 from model import evaluate
 from model.integer import IntegerNetwork
 from sim.rtl import verilator
@@ -19,7 +20,7 @@ def workplace(tmp_path, monkeypatch):
     def long(*arguments, **options):
         pytest.fail("something long began")
 
-    monkeypatch.setattr(api, "derive", long)
+    monkeypatch.setattr(derive, "_derive", long)
     monkeypatch.setattr(IntegerNetwork, "run_batched", long)
     monkeypatch.setattr(verilator, "build_simulator", long)
     monkeypatch.chdir(tmp_path)
@@ -47,8 +48,8 @@ BOARD = ["--board", "ulx3s-85f", *NANO]
     *((command, [*words, "--config", config], text)
       for command, words in ((run, ["--board", "virtual", *NANO]), (build, BOARD), (verify, BOARD),
                              (traffic, BOARD))
-      for config, text in (("clock.yaml", "clock_mhz: Core clock of .* 75, 80, .*not 85 MHz"),
-                           ("sdram.yaml", "sdram_mhz: SDRAM clock of .*not 131 MHz"))),
+      for config, text in (("clock.yaml", "Core clock of .* 75, 80, .*not 85 MHz"),
+                           ("sdram.yaml", "SDRAM clock of .*not 131 MHz"))),
     (build, [*BOARD, "--out", "file"], "file: is a file; name a folder"),
     (build, [*BOARD, "--out", "/proc/x"], "/proc: no such file or directory"),
     (verify, [*BOARD, "--report", "none/x.json"], "none: no such file or directory; check"),
