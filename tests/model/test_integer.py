@@ -265,6 +265,10 @@ def test_params_are_checked(values):
 def test_z_fraction_can_differ_by_layer(small):
     params = IntegerParams(z_frac=6, z_frac_of=(("proj_conv", 4), ("block3.1.attn.q_conv", 5)))
     assert params.z_frac_for("block3.0.attn.proj_conv") == 4
+    # The last pair that matches counts, whatever its name's length.
+    pairs = (("attn.q_conv", 3), ("q_conv", 7), ("block3.0.attn.q_conv", 5))
+    assert IntegerParams(z_frac_of=pairs).z_frac_for("block3.0.attn.q_conv") == 5
+    assert IntegerParams(z_frac_of=pairs).z_frac_for("block3.1.attn.q_conv") == 7
     base, other = small.network(), small.network(params)
     for a, b in zip(base.ops, other.ops, strict=True):
         if isinstance(a, RepConv):
