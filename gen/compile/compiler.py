@@ -40,7 +40,7 @@ from sim.reference.depthwise import pack_depthwise
 from sim.reference.neuron import pack_fire, pack_scale
 
 
-__all__ = ["Program", "Descriptor", "Output", "compile_network"]
+__all__ = ["Program", "Descriptor", "Output", "compile_network", "least_memory"]
 
 
 log = logging.getLogger(__name__)
@@ -186,8 +186,10 @@ class _View:
 
 
 class _Compiler:
-    def __init__(self, network, config, memory_words, word_cycles, strip_rows, fold, apart):
+    def __init__(self, network, config, memory_words, word_cycles, strip_rows, fold, apart,
+                 memo=None):
         self.network = network
+        self.memo = memo
         self.apart = apart
         self.config = config
         self.word_cycles = word_cycles
@@ -389,6 +391,15 @@ class _Compiler:
 
     # -- operators --------------------------------------------------------------------------
 
+    def least_memory(self):
+        """Memory words that every program has: distinct tiles of the array, and the image."""
+        self._make_maps()
+        self._check()
+        self._make_tiles()
+        tiles = {words.tobytes(): len(words) for groups in self.tiles.values()
+                 for group in groups for _, words in group}
+        return sum(tiles.values()) + self.maps["image"].memory_words
+
     def compile(self):
         self._make_maps()
         self._check()
@@ -396,7 +407,10 @@ class _Compiler:
         tiles = {name: sum(map(len, groups)) for name, groups in self.tiles.items()}
         self.residency = Residency(self.network.ops, self.maps, tiles, self.config,
                                    word_cycles=self.word_cycles,
-                                   strip_rows=self.strip_rows, apart=self.apart)
+                                   strip_rows=self.strip_rows, apart=self.apart,
+                                   memo=self.memo and self.memo.of(
+                                       self.config, strip_rows=self.strip_rows,
+                                       fold=self.most_fold))
         self.hazards.add(MEMORY, self.residency.memory_words)
         emit = {Conv: self._conv, Depthwise: self._depthwise, RepConv: self._rep_conv,
                 Attention: self._attention, Pool: self._pool}
@@ -526,6 +540,10 @@ class _Compiler:
 
     def _make_tiles(self):
         """Array tiles of every operator: by output group, ((dy, dx), memory words) each."""
+        known = {} if self.memo is None else self.memo.of(self.config, fold=self.most_fold)
+        self.tiles = known.setdefault("tiles", {})
+        if self.tiles:
+            return
         for op in self.network.ops:
             if isinstance(op, RepConv):
                 source, target = (self.maps[name] for name in (op.source, op.epilogue.z))
@@ -768,7 +786,7 @@ FOLD = 64
 
 
 def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
-                    strip_rows=STRIP_ROWS, fold=FOLD, apart=True):
+                    strip_rows=STRIP_ROWS, fold=FOLD, apart=True, memo=None):
     """Compile an :class:`model.integer.IntegerNetwork` for one core.
 
     Parameters
@@ -788,6 +806,8 @@ def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
     apart : bool
         A depthwise convolution runs beside the other operators of its group wherever there is
         room.
+    memo : gen.compile.residency.StripMemo or None
+        What earlier calls for this network have worked out, for one call among several.
 
     Returns
     -------
@@ -802,5 +822,14 @@ def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
         raise InputError(f"Strip rows must be 1..{STRIP_ROWS}, not {strip_rows!r}")
     if not isinstance(fold, int) or not 1 <= fold <= FOLD:
         raise InputError(f"Fold must be 1..{FOLD}, not {fold!r}")
-    return _Compiler(network, config, memory_words, word_cycles, strip_rows, fold,
-                     apart).compile()
+    return _Compiler(network, config, memory_words, word_cycles, strip_rows, fold, apart,
+                     memo).compile()
+
+
+def least_memory(network, config, *, fold=FOLD, memo=None):
+    """Words of memory that any program of the network takes on this core, at the least.
+
+    Weights of the array and the image's patches: what a search can know before it looks for
+    strips. ``memo`` as in :func:`compile_network`; raises :exc:`DoesNotFit` for widths.
+    """
+    return _Compiler(network, config, 0, 0, STRIP_ROWS, fold, False, memo).least_memory()

@@ -1,5 +1,6 @@
 """Where tensors live: fused groups, strip heights, pool addresses and spill addresses."""
 
+from bisect import insort
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise, product
 from math import gcd, inf, lcm
@@ -61,6 +62,17 @@ class Group:
         return any(key == name and owner[1] == TILE for (key, _), (owner, _) in self.rings.items())
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """Cycles of an operator by unit; ``alone`` if it is a depthwise convolution, ``neuron`` those
+    that come on top where partial sums have no room for two strips."""
+
+    alone: bool = False
+    depthwise: int = 0
+    array: int = 0
+    neuron: int = 0
+
+
 def turns(tensor):
     """Channel groups of a membrane that have room in the pool where one is moved at a time: a
     second one, if that is not all of them, so that it comes while the first is in use."""
@@ -73,25 +85,32 @@ class _FreeList:
     def __init__(self, words):
         self._words = words
         self._used = {}
+        self._taken = []          # (start, end), in order
 
     @property
     def gaps(self):
         """What a later allocation depends on."""
-        return tuple(sorted(self._used.values()))
+        return tuple(self._taken)
+
+    @property
+    def left(self):
+        """Words that are free, in one piece or not."""
+        return self._words - sum(end - start for start, end in self._taken)
 
     def allocate(self, name, words):
         start = 0
-        for low, high in sorted(self._used.values()):
+        for low, high in self._taken:
             if low - start >= words:
                 break
             start = max(start, high)
         if start + words > self._words:
             return None
         self._used[name] = (start, start + words)
+        insort(self._taken, self._used[name])
         return start
 
     def free(self, name):
-        del self._used[name]
+        self._taken.remove(self._used.pop(name))
 
     @property
     def names(self):
@@ -103,7 +122,103 @@ class _FreeList:
     def copy(self):
         other = _FreeList(self._words)
         other._used = dict(self._used)
+        other._taken = list(self._taken)
         return other
+
+
+class _Order:
+    """An order of strips, and what rings of rows need to know of it.
+
+    ``steps`` are those of :func:`gen.compile.schedule.strip_order`, ``tallest`` the rows of the
+    tallest strip by operator, in the order in which they begin; ``dead`` tensors are not written.
+    """
+
+    def __init__(self, steps, ops, maps, dead):
+        self.steps = steps
+        self.tallest, self._spans, self._alive = {}, {}, {}
+        mine = {}
+        for index, step in enumerate(steps):
+            mine.setdefault(step.op, []).append((index, step))
+        for number, own in mine.items():
+            op = ops[number]
+            self.tallest[number] = max(step.high - step.low for _, step in own)
+            # What is summed up is still being read until it is fired.
+            reading, writing = (
+                np.array([(index, step.low, step.high) for index, step in own
+                          if step.half in halves]).T
+                for halves in ((None, SUM, FIRE), (None, FIRE)))
+            spans = {(name, "in"): (reading[0], *span)
+                     for name, span in reads(op, *reading[1:], maps).items()}
+            spans |= {(name, "out"): writing for name in op.outputs if name not in dead}
+            self._spans |= {(number, *use): span for use, span in spans.items()}
+
+    def alive(self, uses):
+        """Most rows alive at a time of a ring with these (operator, tensor, role)."""
+        key = tuple(uses)
+        if key not in self._alive:
+            self._alive[key] = alive_rows(len(self.steps), [self._spans[use] for use in uses])
+        return self._alive[key]
+
+
+@dataclass(frozen=True)
+class _Ring:
+    """A ring of rows in the pool: ``words`` a row, for (operator, tensor, role) ``uses``, in whole
+    multiples of ``whole`` rows up to ``height``; or, with ``number``, as high as a strip of it."""
+
+    owner: tuple
+    words: int
+    uses: tuple = ()
+    whole: int = 1
+    height: int = 0
+    number: int | None = None
+
+    def rows(self, alive):
+        """Rows for ``alive`` of them at a time."""
+        return min(-(-alive // self.whole) * self.whole, self.height)
+
+
+@dataclass(frozen=True)
+class _RingPlan:
+    """Rings of the tensors that are not resident.
+
+    ``owners`` maps (tensor, role) to the ring that the tensor is in: its own, or that of the
+    membrane which it replaces in place. ``resident`` are words of the tensors that are.
+    """
+
+    owners: dict
+    rings: list
+    resident: int
+
+    def rows(self, order):
+        """{(tensor, role): (owner, rows)} for an :class:`_Order`."""
+        rows = {ring.owner: order.tallest[ring.number] if ring.number is not None
+                else ring.rows(order.alive(ring.uses)) for ring in self.rings}
+        return {key: (owner, rows[owner]) for key, owner in self.owners.items()}
+
+
+def _windows(op):
+    """{tensor: stride} of the inputs of which a strip of n rows reads (n - 1) * stride rows and
+    one more at least; of the other inputs it reads n, or all."""
+    if isinstance(op, Conv) and op.source != "image":
+        return {op.source: op.stride}
+    return {}
+
+
+class StripMemo:
+    """Orders of strips that were worked out before.
+
+    They depend on the network, on the core but for the size of its pool, and on how the program is
+    compiled: searches for a pool of the right size meet the same ones again and again.
+    """
+
+    def __init__(self):
+        self._known = {}
+
+    def of(self, config, **options):
+        """The part for a core (:class:`hw.config.CoreConfig`) and options, a dictionary."""
+        core = tuple(sorted((name, value) for name, value in config.to_dict().items()
+                            if name != "pool_bank_words"))
+        return self._known.setdefault((core, *sorted(options.items())), {})
 
 
 class Residency:
@@ -131,7 +246,7 @@ class Residency:
         Membranes that nobody reads: they are fired, but not written.
     """
 
-    def __init__(self, ops, maps, tiles, config, *, word_cycles, strip_rows, apart):
+    def __init__(self, ops, maps, tiles, config, *, word_cycles, strip_rows, apart, memo=None):
         self._ops, self._maps, self._tiles, self._config = ops, maps, tiles, config
         self._apart_allowed = apart
         self._word_cycles = word_cycles
@@ -145,7 +260,16 @@ class Residency:
                        if name not in self.dead}
         self._last_use = {name: max(self._users[name], default=maker)
                           for name, maker in self._maker.items()}
+        self._psums = [self._partial_sums_of(op) for op in ops]
         self._heights = [self._height_costs(op) for op in ops]
+        self._work = [self._work_of(op) for op in ops]
+        self._totals = [maps[next(iter(op.outputs))].height for op in ops]
+        self._uses = [[*((name, "in") for name in dict.fromkeys(op.inputs)),
+                       *((name, "out") for name in op.outputs if name not in self.dead)]
+                      for op in ops]
+        self._windows = [_windows(op) for op in ops]
+        self._ring_plans = {}
+        self._orders_known = {} if memo is None else memo
         self._plans = {}
         self._smallest = inf
         spilled, self.groups, self.pool = self._search()
@@ -276,17 +400,23 @@ class Residency:
             return self._busy(heights, apart) + sum(
                 self._heights[number][rows] for number, rows in heights.items())
 
-        def plan(heights, extra):
+        def cost_of(heights, extra):
             if apart and not self._apart(heights):
-                return None
+                return inf
             moved = outside + 2 * sum(self._maps[name].memory_words for name in extra)
-            cost = self._word_cycles * moved + rough(heights)
+            return self._word_cycles * moved + rough(heights)
+
+        def fits(heights, extra):
+            """Whether it may; most do not, and cost more time than any others."""
+            return self._least_words(tuple(numbers), heights, inside, spilled | extra) <= free.left
+
+        def plan(heights, extra):
+            cost = cost_of(heights, extra)
             if cost >= best.cost:
                 return None
-            steps = strip_order(self._ops, numbers, heights, self._maps,
-                                limits=self._first_limits(heights, apart), apart=apart)
-            return Group(start, end, heights, steps, extra,
-                         self._rings(steps, inside, spilled | extra), cost, apart)
+            order = self._order(numbers, heights, apart)
+            rings = self._ring_plan(tuple(order.tallest), inside, spilled | extra).rows(order)
+            return Group(start, end, heights, order.steps, extra, rings, cost, apart)
 
         def words(group):
             found = self._words(start, end, group.rings, inside, spilled | group.spilled)
@@ -296,9 +426,11 @@ class Residency:
         best, tried = Group(start, end, {}, [], frozenset(), {}, limit, apart), []
         alike = filter(self._apart, self._alike(numbers)) if apart else ()
         for heights in sorted(alike, key=rough):
-            group = plan(heights, frozenset())
-            if group is None:
+            if cost_of(heights, frozenset()) >= best.cost:
                 break
+            if not fits(heights, frozenset()):
+                continue
+            group = plan(heights, frozenset())
             if self._fits(free, words(group)):
                 best = group
                 break
@@ -325,19 +457,35 @@ class Residency:
             changes += [(change, best.spilled - {name}) for name in best.spilled
                         for change in ({}, *single)]
             for heights, extra in changes:
-                group = plan(best.heights | heights, extra)
+                changed = best.heights | heights
+                if cost_of(changed, extra) >= best.cost or not fits(changed, extra):
+                    continue
+                group = plan(changed, extra)
                 if group is not None and self._fits(free, words(group)):
                     best, better = group, True
         return best if best.steps else None
 
+    def _order(self, numbers, heights, apart):
+        """The :class:`_Order` of strips for these heights."""
+        limits = self._first_limits(heights, apart)
+        key = numbers, apart, *((heights[n], limits[n]) for n in numbers)
+        order = self._orders_known.get(key)
+        if order is None:
+            order = self._orders_known[key] = _Order(
+                strip_order(self._ops, numbers, heights, self._maps, limits=limits, apart=apart),
+                self._ops, self._maps, self.dead)
+        return order
+
     def _sides(self, heights):
         """Most partial sums of a strip: (of depthwise convolutions, of others)."""
-        words = [0, 0]
+        alone = others = 0
         for number, rows in heights.items():
-            op = self._ops[number]
-            side = int(not isinstance(op, Depthwise))
-            words[side] = max(words[side], self.partial_sums(op, rows))
-        return words
+            words = self._psums[number][rows]
+            if self._work[number].alone:
+                alone = max(alone, words)
+            else:
+                others = max(others, words)
+        return alone, others
 
     def _apart(self, heights):
         """Whether the partial sums of a depthwise convolution and of the other operators' strips
@@ -351,10 +499,10 @@ class Residency:
         for number, rows in heights.items():
             free = self._config.psum_words
             if apart:
-                free -= sides[isinstance(self._ops[number], Depthwise)]
-            fit = [h for h in self._heights[number]
-                   if self.partial_sums(self._ops[number], h) <= free]
-            limits[number] = max(fit, default=rows)
+                free -= sides[self._work[number].alone]
+            psums = self._psums[number]
+            limits[number] = max((h for h in self._heights[number] if psums[h] <= free),
+                                 default=rows)
         return limits
 
     def _busy(self, heights, apart):
@@ -362,17 +510,30 @@ class Residency:
         strips, the neuron core's come on top."""
         alone, _ = self._sides(heights)
         depthwise = array = 0
+        free = self._config.psum_words - (alone if apart else 0)
         for number, rows in heights.items():
-            op = self._ops[number]
-            if isinstance(op, Depthwise):
-                depthwise += self._through(op)
-            elif isinstance(op, Conv):
-                out, source = (self._maps[name] for name in (next(iter(op.outputs)), op.source))
-                array += self._tiles[op.name] * out.height * out.width * source.planes
-                free = self._config.psum_words - (alone if apart else 0)
-                if 2 * self.partial_sums(op, rows) > free:
-                    array += (out.groups * out.height * out.width * self._neuron_cycles(op))
+            work = self._work[number]
+            depthwise += work.depthwise
+            array += work.array
+            if work.neuron and 2 * self._psums[number][rows] > free:
+                array += work.neuron
         return max(depthwise, array) if apart else depthwise + array
+
+    def _work_of(self, op):
+        """Cycles of an operator that its strips do not change."""
+        if isinstance(op, Depthwise):
+            return _Work(alone=True, depthwise=self._through(op))
+        if isinstance(op, Conv):
+            out, source = (self._maps[name] for name in (next(iter(op.outputs)), op.source))
+            area = out.height * out.width
+            return _Work(array=self._tiles[op.name] * area * source.planes,
+                         neuron=out.groups * area * self._neuron_cycles(op))
+        return _Work()
+
+    def _partial_sums_of(self, op):
+        """{rows of a strip: partial sums of one channel group}."""
+        height = self._maps[next(iter(op.outputs))].height
+        return {rows: self.partial_sums(op, rows) for rows in range(1, height + 1)}
 
     def _through(self, op):
         """Cycles of the depthwise unit for a map."""
@@ -406,55 +567,78 @@ class Residency:
         costs = self._heights[number]
         return min(costs, key=lambda rows: costs[rows] + price * rows * per_row)
 
-    def _rings(self, steps, inside, spilled):
-        """{(tensor, role): (owner, rows)} of the tensors that are not resident.
-
-        ``owner`` names the ring that the tensor is in: its own, or that of the membrane which it
-        replaces in place.
-        """
+    def _make_ring_plan(self, numbers, inside, spilled):
         def ring(name, role):
             if name in spilled:
                 return name, role
             return (name, "") if name in inside else None
 
-        owners, touches, unit, rows = {}, {}, {}, {}
-        for number in dict.fromkeys(step.op for step in steps):
+        owners, touches, unit, tall = {}, {}, {}, {}
+        for number in numbers:
             op = self._ops[number]
-            mine = [(index, step.low, step.high) for index, step in enumerate(steps)
-                    if step.op == number]
-            # What is summed up is still being read until it is fired.
-            reading, writing = (
-                np.array([(index, step.low, step.high) for index, step in enumerate(steps)
-                          if step.op == number and step.half in halves]).T
-                for halves in ((None, SUM, FIRE), (None, FIRE)))
             old, new = self._in_place(number)
             tiles = self._by_tile(number, spilled)
             if tiles:
-                height = max(row_end - row for _, row, row_end in mine)
                 owner = tiles[0][0], TILE
                 owners |= dict.fromkeys(tiles, owner)
-                rows[owner] = height
+                tall[owner] = number
             elif new is not None and ring(old, "in") and ring(new, "out"):
                 key = ring(old, "in")
                 owners[ring(new, "out")] = owners.get(key, key)
-            used = [(ring(name, "in"), reading[0], *span)
-                    for name, span in reads(op, *reading[1:], self._maps).items()]
-            used += [(ring(name, "out"), *writing) for name in op.outputs
-                     if name not in self.dead]
-            for key, *touch in used:
+            for use in self._uses[number]:
+                key = ring(*use)
                 if key is not None and key not in tiles:
                     owner = owners.setdefault(key, key)
-                    touches.setdefault(owner, []).append(tuple(touch))
+                    touches.setdefault(owner, []).append((number, *use))
             source = ring(op.inputs[0], "in")
             if source and isinstance(op, Conv) and op.source != "image":
                 unit[source] = lcm(unit.get(source, 1), op.stride)
+        rings = []
+        for owner, number in tall.items():
+            tensor = self._maps[owner[0]]
+            words = tensor.width * tensor.planes * turns(tensor)
+            rings.append(_Ring(owner, words, number=number))
         for owner, used in touches.items():
             tensor = self._maps[owner[0]]
             # Whole units of the descriptors' ring field, and of the strides across the ring.
             whole = lcm(RING_UNIT // gcd(RING_UNIT, tensor.row_words), unit.get(owner, 1))
-            alive = alive_rows(len(steps), used)
-            rows[owner] = min(-(-alive // whole) * whole, tensor.height)
-        return {key: (owner, rows[owner]) for key, owner in owners.items()}
+            rings.append(_Ring(owner, tensor.row_words, uses=tuple(used), whole=whole,
+                               height=tensor.height))
+        resident = sum(self._resident(numbers, inside, spilled).values())
+        return _RingPlan(owners, rings, resident)
+
+    def _ring_plan(self, numbers, inside, spilled):
+        """The :class:`_RingPlan` of operators, in the order in which they begin."""
+        names = self._names(numbers)
+        key = numbers, frozenset(inside & names), frozenset(spilled & names)
+        if key not in self._ring_plans:
+            self._ring_plans[key] = self._make_ring_plan(numbers, inside, spilled)
+        return self._ring_plans[key]
+
+    def _names(self, numbers):
+        return {name for number in numbers
+                for name in (*self._ops[number].inputs, *self._ops[number].outputs)}
+
+    def _least_words(self, numbers, heights, inside, spilled):
+        """Pool words that strips of these heights take whatever their order: every row that is
+        read or written at a time."""
+        def rows_of(number, name, role):
+            strip = self._shortest(number, heights[number])
+            if role == "out" or name not in self._windows[number]:
+                return strip
+            return min(self._maps[name].height,
+                       (strip - 1) * self._windows[number][name] + 1)
+
+        plan = self._ring_plan(numbers, inside, spilled)
+        return plan.resident + sum(
+            ring.words * (self._shortest(ring.number, heights[ring.number])
+                          if ring.number is not None else
+                          ring.rows(max(rows_of(*use) for use in ring.uses)))
+            for ring in plan.rings)
+
+    def _shortest(self, number, rows):
+        """Rows that the tallest strip of an operator has at least, with strips of ``rows``."""
+        return min(rows, -(-self._totals[number] // 2))
 
     def _by_tile(self, number, spilled):
         """Keys of the membranes of an operator that can go through the pool one channel group at
@@ -475,16 +659,20 @@ class Residency:
             return None, None
         return epilogue.u_in, epilogue.u_out
 
-    def _words(self, start, end, rings, inside, spilled):
-        """{name or (tensor, role): words} to allocate for a group."""
-        words = {}
-        for number in range(start, end):
+    def _resident(self, numbers, inside, spilled):
+        """{name: words} of the tensors that these operators make and that are resident."""
+        words, elsewhere = {}, inside | spilled
+        for number in numbers:
             old, new = self._in_place(number)
             for name in self._ops[number].outputs:
-                if name in inside | spilled | self.dead:
-                    continue
-                if name != new or old in inside | spilled:
+                if name not in elsewhere and name not in self.dead and (
+                        name != new or old in elsewhere):
                     words[name] = self._maps[name].words
+        return words
+
+    def _words(self, start, end, rings, inside, spilled):
+        """{name or (tensor, role): words} to allocate for a group."""
+        words = self._resident(range(start, end), inside, spilled)
         for owner, rows in rings.values():
             tensor = self._maps[owner[0]]
             words[owner] = rows * tensor.row_words

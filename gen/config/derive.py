@@ -2,7 +2,8 @@
 
 import logging
 
-from gen.compile.compiler import compile_network
+from gen.compile.compiler import compile_network, least_memory
+from gen.compile.residency import StripMemo
 from gen.config.resources import check_blocks, COMB_OF_ROWS
 from gen.config.spec import AcceleratorConfig, chosen_clock, chosen_sdram_clock, MEGABYTE
 from gen.machine.cost import predict
@@ -50,6 +51,7 @@ class _Search:
         self.core_overrides = dict(overrides.get("core") or {})
         self.clock_hz = chosen_clock(board, overrides)
         self.memory_words = overrides.get("memory_words")
+        self.memo = StripMemo()
 
     def rows(self):
         """Array sides, the largest first, whose logic the board can place."""
@@ -94,11 +96,13 @@ class _Search:
             options["word_cycles"] = SDRAM_WORD_CYCLES
         options |= {name: self.overrides[name] for name in ("strip_rows", "fold")
                     if name in self.overrides}
+        log.info("trying %s", config.describe())
         # What running a depthwise convolution apart costs elsewhere, only the cost model knows.
         programs, failure = [], None
         for apart in (False, True):
             try:
-                programs.append(compile_network(self.network, config.core, apart=apart, **options))
+                programs.append(compile_network(self.network, config.core, apart=apart,
+                                                memo=self.memo, **options))
             except DoesNotFit as error:
                 failure = error
         if not programs:
@@ -108,6 +112,11 @@ class _Search:
             raise DoesNotFit("descriptors of a program", needed=len(program.descriptors),
                              available=DESCRIPTORS - 1, hint=config.describe())
         return program
+
+    def least_memory(self, core):
+        """Memory words that no program can do without; the same for every size of the pool."""
+        fold = {"fold": self.overrides["fold"]} if "fold" in self.overrides else {}
+        return least_memory(self.network, core, memo=self.memo, **fold)
 
     def on_chip(self):
         """The largest array, with the smallest pool that keeps every tensor on chip (or the
@@ -120,6 +129,8 @@ class _Search:
                 core = self.core(rows, bank_words)
                 try:
                     words = self.memory_words or weight_words(self.network)
+                    check_blocks(self.board, core, 0 if outside else words)
+                    words = self.memory_words or self.least_memory(core)
                     check_blocks(self.board, core, 0 if outside else words)
                     limit = self.memory_words or 1 << core.address_bits
                     config = self.config(core, "onchip", limit)
