@@ -28,7 +28,7 @@ from gen.check.simulate import reported
 from gen.compile.package import ProgramImage
 from gen.config.derive import derive
 from gen.config.resources import check_fits
-from gen.config.spec import chosen_clock
+from gen.config.spec import chosen_clock, chosen_sdram_clock
 from gen.flow.report import STAGES
 from gen.machine.cost import predict
 from model import qsd_file, zoo
@@ -125,12 +125,15 @@ def configure(network: IntegerNetwork, *, board: str = "ulx3s", name: str = "net
     overrides : mapping
         As `docs/configuration.md` lists them.
     """
+    chosen = dict(overrides or {})
     with as_input_error():
         spec = find_board(board)
         # Before the configuration is searched for, which takes long.
-        spec.check_core_clock(chosen_clock(spec, dict(overrides or {})))
+        spec.check_core_clock(chosen_clock(spec, chosen))
+        if "sdram_mhz" in chosen:
+            chosen_sdram_clock(spec, chosen)
     with track(f"configuration for {spec.name}", keep=True) as task:
-        config, program = derive(spec, network, dict(overrides or {}))
+        config, program = derive(spec, network, chosen)
         task.note = f"{config.core.rows}x{config.core.rows} lanes"
     log.debug("%s", config.describe())
     return Design(name, spec, network, config, program)
