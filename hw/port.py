@@ -1,4 +1,4 @@
-"""Signatures shared by the blocks: pool, partial sums, memory, and a unit's control."""
+"""Interfaces between the blocks: pool, partial sums, memory, and a unit's control."""
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
@@ -176,9 +176,9 @@ class Unit(wiring.Signature):
     descriptor is taken up to and including the cycle of ``done``; once high, it stays so until the
     next one is taken.
 
-    ``sig`` is the signature of the pool words written, in this order
-    (:class:`hw.lib.write_hash.Signature`); 0 for a unit that writes none. ``events`` counts, modulo
-    2**32, the unit's spike events (its docstring says which).
+    ``sig`` is the hash of the pool words written, in this order
+    (:class:`hw.lib.write_hash.WriteHash`); 0 for a unit that writes none. ``events`` counts,
+    modulo 2**32, the unit's spike events (its docstring says which).
     """
 
     def __init__(self, descriptor):

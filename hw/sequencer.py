@@ -302,8 +302,8 @@ class Recorder(wiring.Component):
             with m.State("COMMAND"):
                 m.d.comb += command.valid.eq(1)
                 with m.If(command.ready):
-                    m.next = "SIGNATURE"
-            with m.State("SIGNATURE"):
+                    m.next = "HASH"
+            with m.State("HASH"):
                 m.d.comb += data.valid.eq(1)
                 with m.If(data.ready):
                     m.d.sync += data.payload.eq(Cat(record.start, record.end))

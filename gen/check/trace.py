@@ -8,7 +8,7 @@ from gen.compile.layout import unpack_lanes
 from gen.machine.iss import image_words, Iss, logits_of
 from hw.descriptor import UnitKind
 from model.error import VerificationFailed
-from sim.reference.signature import signature
+from sim.reference.write_hash import write_hash
 
 
 __all__ = ["Difference", "Trace", "first_difference", "integer_trace", "iss_trace", "rtl_trace",
@@ -88,7 +88,7 @@ def integer_trace(program, tensors, index):
             parts.append(packed[output.tensor][output.first:output.first + output.count,
                                                output.group])
         words.append(np.concatenate(parts, axis=1).reshape(-1))
-    sigs = [None if w is None else signature(w, rows=program.config.rows) for w in words]
+    sigs = [None if w is None else write_hash(w, rows=program.config.rows) for w in words]
     acc = (tensors["logits_acc"][index].reshape(-1) if "logits_acc" in tensors else
            np.zeros(program.maps["logits_acc"].channels, np.int64))
     return Trace(words, acc, sigs)
@@ -102,7 +102,7 @@ def iss_trace(program, image_q, presets=(), *, progress=None):
     acc, _, completions = iss.run(image_q, progress=progress)
     return Trace([c.words if d.outputs else None
                   for d, c in zip(program.descriptors, completions, strict=True)], acc,
-                 [c.signature for c in completions],
+                 [c.write_hash for c in completions],
                  [c.addresses if d.outputs else None
                   for d, c in zip(program.descriptors, completions, strict=True)])
 

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.write_hash import Signature, SIGNATURE_BITS
+from hw.lib.write_hash import WRITE_HASH_BITS, WriteHash
 from hw.port import PoolWrite
 
 
@@ -13,7 +13,7 @@ __all__ = ["PoolWriteQueue"]
 
 
 class PoolWriteQueue(wiring.Component):
-    """Write words to the pool in the order given, and sign them.
+    """Write words to the pool in the order given, and hash them.
 
     The pool's ``ready`` comes late in its cycle; it ends here and reaches no other part of the
     unit. Latency of a word is 2 cycles, throughput one word per cycle. Cost: a LUT-RAM, 16 deep,
@@ -35,7 +35,7 @@ class PoolWriteQueue(wiring.Component):
     busy : ``Out(1)``
         A word given before this cycle has not been accepted by the pool.
     sig : ``Out(32)``
-        Of the words since ``start`` (:class:`hw.lib.write_hash.Signature`), when not ``busy``.
+        Of the words since ``start`` (:class:`hw.lib.write_hash.WriteHash`), when not ``busy``.
     write : ``Out(PoolWrite(config))``
         Registers.
     """
@@ -52,7 +52,7 @@ class PoolWriteQueue(wiring.Component):
             "valid": In(1),
             "ready": Out(1),
             "busy": Out(1),
-            "sig": Out(SIGNATURE_BITS),
+            "sig": Out(WRITE_HASH_BITS),
             "write": Out(PoolWrite(config)),
         })
 
@@ -89,8 +89,8 @@ class PoolWriteQueue(wiring.Component):
         with m.If(take):
             m.d.sync += [write.valid.eq(waiting), Cat(write.address, write.data).eq(read_port.data)]
 
-        m.submodules.sign = sign = Signature(self._config.rows)
-        m.d.comb += [sign.start.eq(self.start), self.sig.eq(sign.o)]
-        m.d.sync += [sign.valid.eq(self.valid), sign.data.eq(self.data)]
+        m.submodules.sign = write_hash = WriteHash(self._config.rows)
+        m.d.comb += [write_hash.start.eq(self.start), self.sig.eq(write_hash.o)]
+        m.d.sync += [write_hash.valid.eq(self.valid), write_hash.data.eq(self.data)]
 
         return m

@@ -1,14 +1,15 @@
-"""Signature of a sequence of words: a multiple-input shift register."""
+"""Hash of the words that a unit writes: a multiple-input signature register (MISR)."""
 
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 
-__all__ = ["FEEDBACK", "FOLD", "SIGNATURE_BITS", "Signature"]
+__all__ = ["FEEDBACK", "FOLD", "WRITE_HASH_BITS", "WriteHash"]
 
 
-SIGNATURE_BITS = 32
+WRITE_HASH_BITS = 32
+"""Width of a write hash, in bits."""
 
 FEEDBACK = {32: 0x0040_0007, 64: 0x0000_001B}
 """Primitive polynomials without their highest term, by width: x^32 + x^22 + x^2 + x + 1 and
@@ -16,13 +17,14 @@ x^64 + x^4 + x^3 + x + 1; a test proves it."""
 
 
 FOLD = 7
+"""Places by which the upper half of a state of 64 bits is rotated before it is added."""
 
 
-class Signature(wiring.Component):
-    """Sign a sequence of words (golden: :func:`sim.reference.signature.signature`).
+class WriteHash(wiring.Component):
+    """Hash a sequence of words (golden: :func:`sim.reference.write_hash.write_hash`).
 
     The state, all ones at first, is a polynomial over GF(2): every word multiplies it by x, modulo
-    :data:`FEEDBACK`, and is added to it. Sequences that differ have the same signature with a
+    :data:`FEEDBACK`, and is added to it. Sequences that differ have the same hash with a
     chance of 2**-32 (for certain if all that differs is a bit and, in the word after, the bit
     above it). A CRC-32 of the same words takes eight times the LUTs.
 
@@ -36,7 +38,7 @@ class Signature(wiring.Component):
     Members
     -------
     start : ``In(1)``
-        Begin anew; a word of the same cycle is not signed.
+        Begin anew; a word of the same cycle is not hashed.
     data, valid : ``In(width)``, ``In(1)``
     o : ``Out(32)``
         Of the words before this cycle. Of a state of 64 bits the sum of its halves and of the
@@ -45,13 +47,13 @@ class Signature(wiring.Component):
 
     def __init__(self, width):
         if not 1 <= width <= 64:
-            raise ValueError(f"Width of a signed word must be 1..64 bits, not {width!r}")
+            raise ValueError(f"Width of a hashed word must be 1..64 bits, not {width!r}")
         self._width = width
         super().__init__({
             "start": In(1),
             "data": In(width),
             "valid": In(1),
-            "o": Out(SIGNATURE_BITS),
+            "o": Out(WRITE_HASH_BITS),
         })
 
     @property

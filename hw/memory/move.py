@@ -9,7 +9,7 @@ from hw.descriptor import Destination, Load, Store
 from hw.lib.pool_write import PoolWriteQueue
 from hw.lib.skid_buffer import SkidBuffer
 from hw.lib.stream_buffer import StreamBuffer
-from hw.lib.write_hash import Signature
+from hw.lib.write_hash import WriteHash
 from hw.port import Memory, POOL_LATENCY, PoolRead, PoolWrite, Unit
 
 
@@ -313,7 +313,7 @@ class StoreUnit(wiring.Component):
         config = self._config
         ratio = config.words_per_memory_word
         m.submodules.bursts = bursts = _Bursts()
-        m.submodules.sign = sign = Signature(config.rows)
+        m.submodules.sign = write_hash = WriteHash(config.rows)
         depth = 16
         m.submodules.words = words = fifo.SyncFIFOBuffered(width=config.rows, depth=depth)
 
@@ -340,8 +340,9 @@ class StoreUnit(wiring.Component):
             self.read.address.eq(request.o.payload), self.read.valid.eq(request.o.valid),
             request.o.ready.eq(self.read.ready),
             words.w_data.eq(self.read.data), words.w_en.eq(self.read.data_valid),
-            sign.start.eq(starting),
-            sign.data.eq(self.read.data), sign.valid.eq(self.read.data_valid),
+            write_hash.start.eq(starting),
+            write_hash.data.eq(self.read.data),
+            write_hash.valid.eq(self.read.data_valid),
             self.control.stall.pool.eq(self.read.valid & ~self.read.ready),
         ]
         # In two steps: the queue's fill decides in a register whether another word is asked for.
@@ -393,7 +394,7 @@ class StoreUnit(wiring.Component):
             bursts.start.eq(starting),
             bursts.address.eq(run.memory_address + Mux(run.image, self.result, 0)),
             self.control.stall.stream.eq(full & ~stage.i.ready),
-            self.control.sig.eq(sign.o),
+            self.control.sig.eq(write_hash.o),
         ]
         m.d.sync += [starting.eq(idle & self.control.run.valid), self.control.done.eq(0)]
         with m.If(idle):

@@ -8,7 +8,7 @@ from hw.config import LEVEL_PLANES, MEMBRANE_BITS
 from hw.lib.pipeline_queue import PipelineQueue
 from hw.lib.plane_repeat import RepeatCounter, RepeatWrite
 from hw.lib.pool_write import PoolWriteQueue
-from hw.lib.write_hash import SIGNATURE_BITS
+from hw.lib.write_hash import WRITE_HASH_BITS
 from hw.port import PoolWrite
 
 
@@ -72,7 +72,7 @@ class PositionWriter(wiring.Component):
             "level_valid": In(1),
             "write": Out(PoolWrite(config)),
             "idle": Out(1),
-            "sig": Out(SIGNATURE_BITS),
+            "sig": Out(WRITE_HASH_BITS),
             **({"repeats": Out(RepeatWrite())} if config.plane_skip else {}),
         })
 

@@ -10,7 +10,7 @@ from hw.descriptor import Destination, Load, pack, Store
 from hw.port import POOL_LATENCY
 from sim.drive.cocotb_ports import run_unit, serve_memory, serve_read, serve_write
 from sim.drive.cocotb_streams import StreamSink
-from sim.reference.signature import signature
+from sim.reference.write_hash import write_hash
 
 
 ROWS = 16                           # that of tests/rtl/test_move.py
@@ -60,7 +60,7 @@ async def load(dut, stall):
                 word = data[k // RATIO] >> (k % RATIO * ROWS) & (1 << ROWS) - 1
                 expected[(0xfff0 + row * (pool_words + 1) + k) & 0xffff] = word
                 order.append(word)
-        program.append((fields, signature(order, rows=ROWS), length * count, expected))
+        program.append((fields, write_hash(order, rows=ROWS), length * count, expected))
         # Into a stream.
         destination = rng.choice(list(ports))
         address, length = rng.randrange(1 << 20), rng.randint(1, 60)
@@ -123,6 +123,6 @@ async def store(dut, stall):
         packed = pack(Store, image=image, memory_address=(1 << 24) - 5, length=length, count=count,
                       memory_stride=length + 1, pool_address=0xffe0, pool_words=pool_words,
                       pool_stride=pool_words + 3)
-        assert await run_unit(dut, packed) == (signature(order, rows=ROWS), length * count)
+        assert await run_unit(dut, packed) == (write_hash(order, rows=ROWS), length * count)
         assert content == expected
         content.clear()

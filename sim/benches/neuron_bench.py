@@ -90,7 +90,7 @@ async def matches_golden(dut, stall):
             await RisingEdge(dut.clk)
             if dut.control__done.value == 1:
                 break
-        assert dut.control__sig.value.to_unsigned() == want.signature
+        assert dut.control__sig.value.to_unsigned() == want.write_hash
         assert dut.control__events.value.to_unsigned() == want.events
     np.testing.assert_array_equal(np.array(memory, dtype=np.uint64), expected_pool)
     for name in ("u", "z"):

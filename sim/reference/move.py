@@ -4,8 +4,8 @@ import numpy as np
 
 from hw.descriptor import Destination
 from sim.reference.lanes import memory_words, pool_words
-from sim.reference.signature import signature
 from sim.reference.state import Outcome
+from sim.reference.write_hash import write_hash
 
 
 __all__ = ["load", "store"]
@@ -67,4 +67,4 @@ def store(fields, memory, memories, *, result=0):
         memory[_row(memory, base + row * fields["memory_stride"], len(words))] = words
     words = found.reshape(-1)
     return Outcome(fields["length"] * fields["count"] & 0xFFFF_FFFF,
-                   signature(words, rows=memories.rows), words=words)
+                   write_hash(words, rows=memories.rows), words=words)

@@ -7,7 +7,7 @@ import numpy as np
 from hw.descriptor import RING_UNIT
 from hw.lib.plane_repeat import PLANES_MIN
 from sim.reference.lanes import leading_repeats, signed
-from sim.reference.signature import signature
+from sim.reference.write_hash import write_hash
 
 
 __all__ = ["Memories", "Outcome", "Undefined", "row_address", "rows_inside"]
@@ -24,15 +24,15 @@ class Outcome:
     in order, and lanes that it clipped, by name."""
 
     events: int
-    signature: int = 0
+    write_hash: int = 0
     addresses: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint16))
     words: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
     saturated: dict = field(default_factory=dict)
 
     @property
     def completion(self):
-        """(signature, events), as a unit's control port gives them."""
-        return self.signature, self.events
+        """(write hash, events), as a unit's control port gives them."""
+        return self.write_hash, self.events
 
 
 class Memories:
@@ -88,7 +88,7 @@ class Memories:
         self.pool[indices] = words
         outcome.setdefault("events", 0)
         return Outcome(addresses=(np.asarray(addresses).reshape(-1) & 0xFFFF).astype(np.uint16),
-                       words=words, signature=signature(words, rows=self.rows), **outcome)
+                       words=words, write_hash=write_hash(words, rows=self.rows), **outcome)
 
     def _positions(self, first, count):
         """What to index the partial sums with: a slice where they are in a row."""

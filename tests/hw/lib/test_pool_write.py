@@ -5,12 +5,12 @@ import pytest
 from hw.config import CoreConfig
 from hw.lib.pool_write import PoolWriteQueue
 from sim.drive.ports import serve_write, simulate
-from sim.reference.signature import signature
+from sim.reference.write_hash import write_hash
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.3, 0.9])
 @pytest.mark.parametrize("late", [0, 4])
-def test_order_and_signature(stall, late):
+def test_order_and_hash(stall, late):
     """Words are given until ``late`` + 2 cycles after ``ready`` fell; none gets lost."""
     rng = np.random.default_rng(late)
     dut = PoolWriteQueue(config=CoreConfig(rows=32))
@@ -41,7 +41,7 @@ def test_order_and_signature(stall, late):
             await ctx.tick()                    # serve_write may see the last word after us
             assert taken == given
             words = [word for _, word in given]
-            assert ctx.get(dut.sig) == signature(words, rows=32)
+            assert ctx.get(dut.sig) == write_hash(words, rows=32)
 
     simulate(dut, testbench, cycles=20_000, background=(
         serve_write(dut.write, lambda a, d: taken.append((a, d)), rng=rng, stall=stall),))

@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 
-from hw.lib.write_hash import FEEDBACK, Signature
+from hw.lib.write_hash import FEEDBACK, WriteHash
 from sim.drive.ports import simulate
-from sim.reference.signature import signature
+from sim.reference.write_hash import write_hash
 
 
 @pytest.mark.parametrize("rows", [16, 32, 64])
 def test_equals_reference(rows):
     """Any number of words, with pauses, and again after ``start``."""
     rng = np.random.default_rng(rows)
-    dut = Signature(rows)
+    dut = WriteHash(rows)
 
     async def testbench(ctx):
         for count in (0, 1, 2, 3, 63, 64, 65, 300):
@@ -23,7 +23,7 @@ def test_equals_reference(rows):
                 ctx.set(dut.valid, 1)
                 await ctx.tick()
             ctx.set(dut.valid, 0)
-            assert ctx.get(dut.o) == signature(words, rows=rows)
+            assert ctx.get(dut.o) == write_hash(words, rows=rows)
             ctx.set(dut.start, 1)
             await ctx.tick()
             ctx.set(dut.start, 0)
@@ -33,19 +33,19 @@ def test_equals_reference(rows):
 
 @pytest.mark.parametrize("rows", [16, 32, 64])
 def test_differs(rows):
-    """Changed, swapped, missing and added words change the signature; so do zeros in front."""
+    """Changed, swapped, missing and added words change the hash; so do zeros in front."""
     rng = np.random.default_rng(rows)
     words = rng.integers(1, 1 << rows, 40, dtype=np.uint64)
-    seen = {signature(words, rows=rows)}
+    seen = {write_hash(words, rows=rows)}
     for bit in range(rows):
         changed = words.copy()
         changed[20] ^= np.uint64(1 << bit)
-        seen.add(signature(changed, rows=rows))
+        seen.add(write_hash(changed, rows=rows))
     for k in range(40):
-        seen.add(signature(np.delete(words, k), rows=rows))
-        seen.add(signature(np.insert(words, k, np.zeros(k + 1, np.uint64)), rows=rows))
+        seen.add(write_hash(np.delete(words, k), rows=rows))
+        seen.add(write_hash(np.insert(words, k, np.zeros(k + 1, np.uint64)), rows=rows))
     for k in range(39):
-        seen.add(signature(words[[*range(k), k + 1, k, *range(k + 2, 40)]], rows=rows))
+        seen.add(write_hash(words[[*range(k), k + 1, k, *range(k + 2, 40)]], rows=rows))
     assert len(seen) == 1 + rows + 2 * 40 + 39
 
 

@@ -8,7 +8,7 @@ from hw.descriptor import Destination
 from hw.memory.move import LoadUnit, StoreUnit
 from hw.port import POOL_LATENCY
 from sim.drive.ports import run_unit, serve_read, serve_write, simulate
-from sim.reference.signature import signature
+from sim.reference.write_hash import write_hash
 from tests.hw.memory.test_arbiter import backend
 
 
@@ -55,7 +55,7 @@ def test_load_to_pool(rows, stall):
                     expected[(0xFFF0 + row * (pool_words + 1) + k) & 0xFFFF] = word
                     order.append(word)
             assert pool == expected
-            assert signed == signature(order, rows=rows)
+            assert signed == write_hash(order, rows=rows)
             assert events == length * count
 
     pool = {}
@@ -128,7 +128,7 @@ def test_store(rows, stall):
                     expected[base + k] = sum(
                         w << (rows * j) for j, w in enumerate(words[k * ratio:(k + 1) * ratio]))
             assert memory == expected
-            assert signed == signature(order, rows=rows)
+            assert signed == write_hash(order, rows=rows)
             assert events == length * count
 
     memory = {}

@@ -1,4 +1,4 @@
-"""What hw.lib.write_hash computes. NumPy only."""
+"""Write hash, bit exact: what :class:`hw.lib.write_hash.WriteHash` computes. NumPy only."""
 
 from functools import cache
 
@@ -7,7 +7,7 @@ import numpy as np
 from hw.lib.write_hash import FEEDBACK, FOLD
 
 
-__all__ = ["signature"]
+__all__ = ["write_hash"]
 
 
 @cache
@@ -35,8 +35,8 @@ def _step(table, states):
     return result
 
 
-def signature(words, *, rows):
-    """Signature of pool words of ``rows`` bits, an int.
+def write_hash(words, *, rows):
+    """Hash of pool words of ``rows`` bits, an int.
 
     Neighbours are added up level by level: the earlier of the two makes the later one's steps.
     """
