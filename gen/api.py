@@ -14,9 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import resources
 import json
 import logging
 from pathlib import Path
+import time
 from typing import Any, TYPE_CHECKING
 
 import numpy as np
@@ -31,20 +33,26 @@ from gen.config.resources import check_fits
 from gen.config.spec import chosen_clock, chosen_sdram_clock
 from gen.flow.report import STAGES
 from gen.machine.cost import predict
+from gen.machine.iss import Iss
 from model import qsd_file, zoo
+from model.command import require
+from model.data import Dataset
 from model.epilogue import IntegerParams
 from model.error import as_input_error, InputError, known, ToolFailed, VerificationFailed
+from model.evaluate import read_images
 from model.files import digest_of, locked, write_atomic
 from model.integer import IntegerNetwork
 from model.progress import Progress, track
+from model.recipe import Recipe
+from model.spec import MODELS, QsdtSpec, spec
 
 
 if TYPE_CHECKING:    # needs pyserial
     from gen.device.link import Device
-    from gen.device.session import RunResult
 
 
-__all__ = ["VIRTUAL", "Design", "NotVerified", "build", "configure", "convert", "load", "run"]
+__all__ = ["ISS", "VIRTUAL", "Design", "NotVerified", "RunResult", "build", "configure", "convert",
+           "load", "run", "samples", "train", "verify"]
 
 
 log = logging.getLogger(__name__)
@@ -52,6 +60,9 @@ log = logging.getLogger(__name__)
 
 VIRTUAL = "virtual"
 """The device that is the same top-level RTL in Verilator, behind a local socket."""
+
+ISS = "iss"
+"""The device that is the instruction-set simulator: exact, needs no compiler, knows no cycles."""
 
 
 class NotVerified(VerificationFailed):
@@ -89,6 +100,26 @@ class Design:
                                predicted_cycles=self.prediction.cycles)
 
 
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """What came back for N images.
+
+    acc, int64 (N, classes), the accumulators of the last layer, which an exact comparison takes;
+    logits, float64 (N, classes); counters, summed over the images, ``CYCLES`` and others of
+    :data:`hw.register.COUNTERS`, none from the instruction-set simulator; seconds, with the link.
+    """
+
+    acc: NDArray[np.int64]
+    logits: NDArray[np.float64]
+    counters: Mapping[str, int]
+    seconds: float
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """(N,) the class of each image."""
+        return self.logits.argmax(axis=1)
+
+
 def load(model: str | None = None, weights: Path | str | None = None, *,
          heads: int | None = None, params: IntegerParams | None = None) -> IntegerNetwork:
     """The integer network of a name (`model.spec.MODELS`) or of a ``.qsd`` or ``.pth`` file.
@@ -100,14 +131,39 @@ def load(model: str | None = None, weights: Path | str | None = None, *,
         return zoo.load(model, weights, heads, params)
 
 
-def convert(checkpoint: Path | str, out: Path | str, *, heads: int | None = None,
-            params: IntegerParams | None = None) -> Path:
-    """Write a checkpoint (``.pth``) as a portable file (``.qsd``), which needs no torch.
+def samples(model: str) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
+    """Images int8 (N, C, H, W) and labels (N,) that come with a network of `model.zoo.shipped`."""
+    known("network with images", model, zoo.shipped())
+    with resources.as_file(resources.files("model") / "weights" / f"{model}.images.npz") as path:
+        return read_images(path, channels=MODELS[model].in_channels)
 
-    Returns ``out``.
+
+def train(model: str | QsdtSpec, data: Dataset, *, out: Path | str,
+          recipe: Recipe | None = None) -> Path:
+    """Train a network to the last epoch of the recipe; needs the extra ``train``.
+
+    Writes what `model.train` lists into the folder ``out``, after every epoch, and returns the
+    path of ``model.pth``. Another training in the same folder is refused.
+    """
+    require("torch", "matplotlib", what="training")
+    from model.trainer import train, Trainer
+
+    out = Path(out)
+    with locked(out, "training"), as_input_error():
+        network = spec(model) if isinstance(model, str) else model
+        train(Trainer(network, recipe or Recipe(), data), out, log.info)
+    return out / "model.pth"
+
+
+def convert(source: Path | str, out: Path | str, *, heads: int | None = None,
+            params: IntegerParams | None = None) -> Path:
+    """Write a network as a portable file (``.qsd``), which needs no torch; returns ``out``.
+
+    ``source`` is a checkpoint (``.pth``), another ``.qsd``, or a name as for :func:`load`.
     """
     with as_input_error():
-        found = zoo.read(weights=checkpoint, heads=heads)
+        name = str(source) if str(source) in MODELS else None
+        found = zoo.read(name, None if name else source, heads)
         content = qsd_file.to_bytes(found.state, found.spec, params or found.params,
                                     origin=found.origin)
     write_atomic(out, content)
@@ -127,16 +183,34 @@ def configure(network: IntegerNetwork, *, board: str = "ulx3s", name: str = "net
     """
     chosen = dict(overrides or {})
     with as_input_error():
-        spec = find_board(board)
+        found = find_board(board)
         # Before the configuration is searched for, which takes long.
-        spec.check_core_clock(chosen_clock(spec, chosen))
+        found.check_core_clock(chosen_clock(found, chosen))
         if "sdram_mhz" in chosen:
-            chosen_sdram_clock(spec, chosen)
-    with track(f"configuration for {spec.name}", keep=True) as task:
-        config, program = derive(spec, network, chosen)
+            chosen_sdram_clock(found, chosen)
+    with track(f"configuration for {found.name}", keep=True) as task:
+        config, program = derive(found, network, chosen)
         task.note = f"{config.core.rows}x{config.core.rows} lanes"
     log.debug("%s", config.describe())
-    return Design(name, spec, network, config, program)
+    return Design(name, found, network, config, program)
+
+
+def verify(design: Design, images: NDArray[np.int8], *,
+           forms: Sequence[str] = ("integer", "iss")) -> Any:
+    """Compare forms of the design on images int8 (N, C, H, W), word by word.
+
+    ``forms`` are two or three of ``integer``, ``iss`` and ``rtl`` (which compiles a simulator the
+    first time). Returns a Verification: ``lines``, what was compared; ``differences``, the first
+    of each pair of forms, empty if all are equal; ``figures``.
+    """
+    from gen.verify import FORMS
+    from gen.verify import verify as compare
+
+    for form in forms:
+        known("form", form, FORMS)
+    with track("verify", len(images), "images") as task, reported():
+        return compare(design.network, design.program, images, forms=forms,
+                       timing=design.config.timing, progress=task.update)
 
 
 def build(design: Design, *, folder: Path | str | None = None, until: str = "bitstream",
@@ -264,7 +338,7 @@ def _report(design: Design, folder: Path, stages: Sequence[str], command: str, c
 
 
 def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
-        cache: Path | str = "build/sim") -> "RunResult":
+        cache: Path | str = "build/sim") -> RunResult:
     """Classify images on a device that holds the design.
 
     Parameters
@@ -272,8 +346,8 @@ def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
     images : int8 (N, C, H, W)
         In units of 1/48, as :func:`model.data.to_image_q` makes them.
     device : str
-        ``virtual`` (compiles a simulator the first time, for which g++, make and perl are needed)
-        or the serial port of a board with the design's bitstream.
+        ``virtual`` (compiles a simulator the first time, for which g++, make and perl are
+        needed), ``iss``, or the serial port of a board with the design's bitstream.
     cache : path
         Compiled simulators.
 
@@ -282,6 +356,8 @@ def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
     InputError
         If the device does not answer, holds another design, or reports an error.
     """
+    if device == ISS:
+        return _simulated(design, images)
     from gen.device.link import LinkError
     from gen.device.session import classify, Session
 
@@ -292,9 +368,22 @@ def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
             session = Session(opened, design.image)
             with track("load", len(design.image.payload), "words") as task:
                 session.load(task.reach)
-            return classify(session, images, timeout=timeout)
+            return RunResult(*classify(session, images, timeout=timeout))
     except LinkError as error:
         raise InputError(str(error)) from None
+
+
+def _simulated(design: Design, images: NDArray[np.int8]) -> RunResult:
+    started = time.monotonic()
+    program = design.program
+    simulator = Iss(program)
+    found = []
+    with track("run", len(images) * len(program.descriptors), "descriptors") as task:
+        for image in images:
+            acc, logits, _ = simulator.run(image, progress=task.update)
+            found.append((acc.reshape(-1), logits.reshape(-1)))
+    accs, scores = zip(*found, strict=True)
+    return RunResult(np.stack(accs), np.stack(scores), {}, time.monotonic() - started)
 
 
 @contextmanager

@@ -1,11 +1,8 @@
 """A program on a device: images in, classes and counters out."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 import time
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gen.device.link import LinkError
 from gen.machine.iss import image_words, logits_of
@@ -14,27 +11,7 @@ from model.error import WeightsMismatch
 from model.progress import track
 
 
-__all__ = ["RunResult", "Session", "classify"]
-
-
-@dataclass(frozen=True, eq=False)
-class RunResult:
-    """What came back for N images.
-
-    acc, int64 (N, classes), the accumulators of the last layer, which an exact comparison takes;
-    logits, float64 (N, classes); counters, summed over the images, ``CYCLES`` and others of
-    :data:`hw.register.COUNTERS`, none from the instruction-set simulator; seconds, with the link.
-    """
-
-    acc: NDArray[np.int64]
-    logits: NDArray[np.float64]
-    counters: Mapping[str, int]
-    seconds: float
-
-    @property
-    def classes(self) -> NDArray[np.int64]:
-        """(N,) the class of each image."""
-        return self.logits.argmax(axis=1)
+__all__ = ["Session", "classify"]
 
 
 class Session:
@@ -108,7 +85,8 @@ class Session:
 def classify(session, images, *, timeout):
     """Run any number of images int8 (N, C, H, W), in batches that the device has room for.
 
-    ``timeout`` is in seconds an image. Returns a :class:`RunResult`.
+    ``timeout`` is in seconds an image. Returns acc and logits as :meth:`Session.run` does,
+    counters summed over all, and the seconds that it took.
     """
     accs, scores, totals = [], [], {}
     started = time.monotonic()
@@ -123,5 +101,5 @@ def classify(session, images, *, timeout):
             scores.append(logits)
             for key, value in counters.items():
                 totals[key] = totals.get(key, 0) + value
-    return RunResult(np.concatenate(accs), np.concatenate(scores), totals,
-                     time.monotonic() - started)
+    return (np.concatenate(accs), np.concatenate(scores), totals,
+            time.monotonic() - started)
