@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 import sys
 
 from model.command import ArgumentParser, PROJECT, report_missing
+from model.error import EXIT_INTERRUPTED
 
 
 __all__ = ["COMMANDS", "cli"]
@@ -58,6 +59,9 @@ def cli(argv: Sequence[str] | None = None) -> int:
             command = import_module(module)
         except ModuleNotFoundError as error:
             return report_missing(error)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
         return command.cli(words[1:])
     _parser().parse_args(words)    # help, version, or an error that names the commands
     return 0

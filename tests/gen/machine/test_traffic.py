@@ -1,6 +1,6 @@
 from boards import find_board
 from gen.config.derive import derive
-from gen.traffic import program_bytes
+from gen.machine.traffic import program_bytes
 from model import zoo
 
 
