@@ -315,6 +315,7 @@ def _flow(design: Design, folder: Path, stages: Sequence[str], tools: Any, seeds
 def _report(design: Design, folder: Path, stages: Sequence[str], command: str, core: str | None,
             record: dict | None, tools: Any, results: Mapping[str, Any]) -> tuple[dict, Path]:
     from gen.flow.layers import layer_rows, totals
+    from gen.flow.page import write_page
     from gen.flow.report import make_report, measured, write_report
 
     config, network = design.config, design.network
@@ -334,6 +335,9 @@ def _report(design: Design, folder: Path, stages: Sequence[str], command: str, c
         toolchain=tools, **results,
         extra=totals(config, design.program, design.prediction))
     _, path = write_report(report, folder)
+    layout = folder / "layout.json"
+    routed = "route" in stages and layout.is_file()
+    write_page(report, folder, json.loads(layout.read_text()) if routed else None)
     return report, path
 
 

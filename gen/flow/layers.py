@@ -1,7 +1,10 @@
 """Figures of a program for its report: a row for every layer, and totals."""
 
+from gen.compile.layout import IMAGE_PLANES
 from gen.config.resources import block_rams
 from gen.flow.report import measured
+from hw.config import LEVEL_PLANES
+from model.graph import Attention, Conv, Pool, RepConv
 
 
 __all__ = ["layer_rows", "totals"]
@@ -24,6 +27,38 @@ def _homes(program, network, memory):
     return {op.name: ", ".join(map(home, op.outputs)) for op in network.ops}
 
 
+def _macs(op, tensors):
+    """(multiply-accumulates of an operator for an image, bit-planes of what it multiplies)."""
+    _, channels, height, width = tensors[next(iter(op.outputs))]
+    area = height * width
+    if isinstance(op, Attention):
+        tokens = tensors[op.query][2] * tensors[op.query][3]
+        return 2 * tokens * channels * (channels // op.heads), LEVEL_PLANES
+    if isinstance(op, RepConv):
+        return area * (op.pointwise.size + op.depthwise.size), LEVEL_PLANES
+    if isinstance(op, Pool):
+        return 0, LEVEL_PLANES
+    planes = {"image": IMAGE_PLANES, "level": LEVEL_PLANES}.get(tensors[op.source][0])
+    return area * op.weight.size, planes
+
+
+def _full_lanes(op, work, lanes, z_bits):
+    """Cycles that the array would need for an operator with every lane at work: one plane of
+    every MAC in each. Only convolutions run there."""
+    if isinstance(op, RepConv):
+        macs, planes = work[op.name][0] - _depthwise_macs(op, work), LEVEL_PLANES
+    elif isinstance(op, Conv):
+        macs, planes = work[op.name]
+    else:
+        return 0
+    return -(-macs * (planes or z_bits) // lanes)
+
+
+def _depthwise_macs(op, work):
+    """Of a RepConv, the share of its 3x3, which the depthwise unit does."""
+    return work[op.name][0] * op.depthwise.size // (op.pointwise.size + op.depthwise.size)
+
+
 def layer_rows(config, network, program, prediction, record):
     """Per-layer table; simulated cycles (of the last image verified) beside predicted ones.
 
@@ -33,6 +68,9 @@ def layer_rows(config, network, program, prediction, record):
     simulated = record["figures"].get("layer_cycles", {}) if record else {}
     titles = UNIT_TITLES | {config.timing.name: config.timing.name}
     homes = _homes(program, network, config.timing)
+    tensors, lanes, z_bits = network.tensors(), config.core.lanes, config.core.z_bits
+    ops = {op.name: op for op in network.ops}
+    work = {op.name: _macs(op, tensors) for op in network.ops}
     for layer, figures in prediction.layers.items():
         extra = {"cycles in RTL": measured(simulated[layer], "rtl-sim")} if (
             layer in simulated) else {}
@@ -40,6 +78,9 @@ def layer_rows(config, network, program, prediction, record):
             "name": layer, "strips": str(program.strips.get(layer, 1)),
             "cycles": measured(figures.cycles, "cost-model"), **extra,
             "wall": titles.get(figures.bound, figures.bound),
+            "MAC": measured(work.get(layer, (0, 0))[0], "cost-model"),
+            "full lanes": measured(_full_lanes(ops.get(layer), work, lanes, z_bits),
+                                   "cost-model"),
             **{title: measured(figures.work.get(unit, 0), "cost-model")
                for unit, title in titles.items()},
             "weights B": measured(figures.weight_bytes, "cost-model"),
