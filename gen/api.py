@@ -32,6 +32,7 @@ from gen.config.derive import derive
 from gen.config.resources import check_fits
 from gen.config.spec import chosen_clock, chosen_sdram_clock
 from gen.flow.report import STAGES
+from gen.flow.step import discard_partial
 from gen.machine.cost import predict
 from gen.machine.iss import Iss
 from model import qsd_file, zoo
@@ -252,6 +253,7 @@ def build(design: Design, *, folder: Path | str | None = None, until: str = "bit
         tools = find_toolchain(toolchain)    # before anything that takes long
     folder = Path(folder) if folder is not None else design.folder
     with locked(folder):
+        discard_partial(folder)
         write_atomic(folder / "config.json", json.dumps(design.config.to_dict(), indent=1) + "\n")
         design.image.save(folder / "program.img")
         core, record = _verification(design, stages)

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 import shutil
 
-from model.error import ToolFailed
+from model.error import InputError, os_error_text, ToolFailed
 from model.files import digest_file, digest_of, write_atomic
 
 
-__all__ = ["StepResult", "run_step"]
+__all__ = ["StepResult", "discard_partial", "run_step"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,19 @@ def _load_stamp(path: Path) -> dict:
         return {}
 
 
+def discard_partial(folder: Path) -> None:
+    """Remove what interrupted steps and writes have left. Nobody else may work in the folder."""
+    for path in Path(folder).glob(".*.partial"):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def run_step(name: str, folder: Path, *, inputs: Mapping[str, Path], depends: object,
              outputs: Iterable[str], work: Callable[[Path], dict], force: bool = False
              ) -> StepResult:
@@ -58,7 +71,8 @@ def run_step(name: str, folder: Path, *, inputs: Mapping[str, Path], depends: ob
 
     ``work`` runs in an empty folder with a copy of the inputs and must leave all outputs there;
     only then do they replace those of the build folder. When it fails, the build folder keeps its
-    old outputs and gains ``<name>.failed.log``.
+    old outputs and gains ``<name>.failed.log``. Where the folder cannot be written or is full,
+    :class:`InputError` says so.
 
     Parameters
     ----------
@@ -73,8 +87,18 @@ def run_step(name: str, folder: Path, *, inputs: Mapping[str, Path], depends: ob
     force : bool
         Run in any case.
     """
-    folder = Path(folder)
-    outputs = list(outputs)
+    try:
+        return _run_step(name, Path(folder), inputs, depends, list(outputs), work, force)
+    except OSError as error:
+        path = error.filename2 or error.filename
+        # The work folder is gone: its name says nothing to people.
+        if path is None or f".{name}.partial" in os.fsdecode(path):
+            path = folder
+        raise InputError(os_error_text(error, os.fsdecode(path))) from error
+
+
+def _run_step(name: str, folder: Path, inputs: Mapping[str, Path], depends: object,
+              outputs: list[str], work: Callable[[Path], dict], force: bool) -> StepResult:
     stamp_path = folder / f"{name}.stamp.json"
     digest = digest_of([name, depends, {key: digest_file(path) for key, path in inputs.items()}])
 
@@ -88,7 +112,7 @@ def run_step(name: str, folder: Path, *, inputs: Mapping[str, Path], depends: ob
                               outputs={output: paths[output] for output in written})
 
     workplace = folder / f".{name}.partial"
-    shutil.rmtree(workplace, ignore_errors=True)
+    _remove(workplace)
     workplace.mkdir(parents=True)
     failed_log = folder / f"{name}.failed.log"
     try:
