@@ -2,9 +2,9 @@
 
 nextpnr alone does not route one. Four parts, by their names in the report:
 
-- ``sites``: the block RAMs get their places (:mod:`gen.pnr.block_rams`);
-- ``draft``: nextpnr's global placement, for wire length alone;
-- ``refining``: detailed placement for wire length, congestion and clocks (:mod:`gen.pnr.place`);
+- ``block RAMs``: they get their sites (:mod:`gen.pnr.block_rams`);
+- ``global placement``: nextpnr's, for wire length alone;
+- ``detailed placement``: for wire length, congestion and clocks (:mod:`gen.pnr.place`);
 - ``routing``: nextpnr's router2, asked for clocks a little faster than wanted.
 """
 
@@ -16,7 +16,7 @@ import re
 from boards.spec import BoardSpec
 from gen.flow.clocks import clock_margin, derived_clocks, port_clocks, read_clocks
 from gen.pnr import block_rams, ecp5
-from gen.pnr.refine import refine, Refined
+from gen.pnr.place import place_detailed, Placement
 
 
 __all__ = ["EFFORTS", "PASSES", "ROUTER_SETTINGS", "place_congested", "route_congested"]
@@ -32,7 +32,7 @@ grows as it does without a setting; what it has cost before grows by less, or ne
 each other's way and take more wire than there is (docs/decisions/0007)."""
 
 WIRE_ONLY = ("--no-tmdriv", "--no-route")
-"""The draft does not look at clocks: detailed placement reaches them with less wire."""
+"""Global placement does not look at clocks: detailed placement reaches them with less wire."""
 
 EFFORTS = (1.06, 1.04, 1.02, 1.0, 0.96, 0.9)
 """Factors of the wanted clocks that the router may be asked for. It starts with 1.02, because the
@@ -47,7 +47,7 @@ way of others grows with each."""
 
 def place_congested(board: BoardSpec, netlist: dict, folder: Path, nextpnr: Callable[..., None],
                     log_path: Path, seed: int, on_progress: Callable[[str], None],
-                    lap: Callable[[str], None]) -> tuple[Refined, dict[str, float]]:
+                    lap: Callable[[str], None]) -> tuple[Placement, dict[str, float]]:
     """Place a netlist: ``placed.json``. Returns figures of the placement, and the clocks' MHz.
 
     Parameters
@@ -67,18 +67,18 @@ def place_congested(board: BoardSpec, netlist: dict, folder: Path, nextpnr: Call
     netlist["modules"]["top"]["settings"] = ROUTER_SETTINGS
     block_rams.place_block_rams(netlist, ecp5.BLOCK_RAM_SITES[board.device_option], seed=seed)
     (folder / "sited.json").write_text(json.dumps(netlist))
-    lap("sites")
+    lap("block RAMs")
     nextpnr("--json", "sited.json", *WIRE_ONLY, "--write", "placed.json")
-    lap("draft")
+    lap("global placement")
     placed = json.loads((folder / "placed.json").read_text())
     clocks = derived_clocks(log_path.read_text()) | port_clocks(
         (folder / "top.lpf").read_text(), placed)
-    refined = refine(placed, clocks, seed=seed, on_progress=on_progress)
+    placement = place_detailed(placed, clocks, seed=seed, on_progress=on_progress)
     # nextpnr has noted there that the clocks do not matter, and believes that before its options.
     placed["modules"]["top"]["settings"]["timing_driven"] = f"{1:032b}"
     (folder / "placed.json").write_text(json.dumps(placed))
-    lap("refining")
-    return refined, clocks
+    lap("detailed placement")
+    return placement, clocks
 
 
 class _Hopeless(Exception):

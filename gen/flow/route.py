@@ -53,9 +53,9 @@ class RouteResult:
         nextpnr's whole table, ``{kind: {"used", "available"}}``.
     seeds : list of dict
         ``seed``, ``margin``, ``clocks``, ``seconds``, ``reused`` of every seed that ended; on a
-        congested chip also ``parts`` (seconds of sites, draft, refining and routing),
-        ``placement`` (:class:`gen.pnr.refine.Refined`) and ``effort`` (factor of the clocks that
-        the router was asked for).
+        congested chip also ``parts`` (seconds of block RAMs, global placement, detailed placement
+        and routing), ``placement`` (:class:`gen.pnr.place.Placement`) and ``effort`` (factor of
+        the clocks that the router was asked for).
     data : dict
         ``seconds``, ``cpu_seconds`` (sums over the seeds) and ``peak_mb`` (largest).
     reused : bool
@@ -191,13 +191,13 @@ def _congested(board: BoardSpec, folder: Path, name: str, nextpnr: _Nextpnr,
         laps[part] = round(time.monotonic() - started - sum(laps.values()), 1)
 
     netlist = json.loads((folder / "top.json").read_text())
-    refined, clocks = place_congested(board, netlist, folder, partial(nextpnr, *PLACER),
+    placement, clocks = place_congested(board, netlist, folder, partial(nextpnr, *PLACER),
                                       nextpnr.log_path, seed,
                                       on_progress or (lambda text: None), lap)
     files = [f"{name}.config", f"{name}.json", "routed.json"]
     effort = route_congested(folder, name, partial(nextpnr, *products), clocks, files)
     lap("routing")
-    return {"effort": effort, "placement": asdict(refined), "parts": laps}
+    return {"effort": effort, "placement": asdict(placement), "parts": laps}
 
 
 def route(board: BoardSpec, folder: Path, toolchain: Toolchain, *, congested: bool = False,

@@ -1,4 +1,4 @@
-"""Sites of the block RAMs, before anything else of a crowded chip is placed.
+"""Sites of the block RAMs, before anything else of a congested chip is placed.
 
 nextpnr's electrostatic placer moves the block RAMs to their few rows late, by the shortest way,
 when the logic around them has its place: that costs a third of the wire it had then, and leaves the
@@ -21,6 +21,7 @@ import numpy as np
 from scipy import sparse
 
 from gen.pnr.ecp5 import CLOCK_PORTS
+from gen.pnr.graph import main_module, pins
 
 
 __all__ = ["place_block_rams"]
@@ -56,7 +57,7 @@ def place_block_rams(netlist: dict, sites: Sequence[tuple[int, int, str]], *, se
         Block RAMs placed. 0, and nothing is done, where there are fewer than two, or fewer sites
         than blocks.
     """
-    cells = max((module["cells"] for module in netlist["modules"].values()), key=len)
+    cells = main_module(netlist)["cells"]
     blocks = [name for name, cell in cells.items() if cell["type"] == "DP16KD"]
     if not 2 <= len(blocks) <= len(sites):
         return 0
@@ -83,17 +84,15 @@ class _Springs:
     def __init__(self, cells, blocks):
         index = {name: number for number, name in enumerate(cells)}
         is_block = {index[name] for name in blocks}
-        pins = defaultdict(set)
+        of_net = defaultdict(set)
         addresses = set()
         for name, cell in cells.items():
-            for port, bits in cell["connections"].items():
+            for port, bit in pins(cell):
                 if port not in CLOCK_PORTS:
-                    for bit in bits:
-                        if not isinstance(bit, str):
-                            pins[bit].add(index[name])
-                            if cell["type"] == "DP16KD" and port.startswith(_ADDRESSES):
-                                addresses.add(bit)
-        nets = [(bit, sorted(net)) for bit, net in pins.items() if 2 <= len(net) <= SHARED_BY_ALL]
+                    of_net[bit].add(index[name])
+                    if cell["type"] == "DP16KD" and port.startswith(_ADDRESSES):
+                        addresses.add(bit)
+        nets = [(bit, sorted(net)) for bit, net in of_net.items() if 2 <= len(net) <= SHARED_BY_ALL]
         heads, tails, owners, strength = [], [], [], []
         nodes = len(cells)
         for number, (bit, net) in enumerate(nets):

@@ -1,6 +1,6 @@
 """Rough static timing of a synthesised netlist, in seconds and before placement.
 
-`python -m gen.pnr.estimate build/<board>-<model>/top.json` lists the slowest paths of an ECP5
+`python -m gen.pnr.estimate NETLIST.json` lists the slowest paths of an ECP5
 netlist that yosys wrote. Cell delays are about those of speed grade 6; a wire's delay grows with
 its fan-out, because a net with many loads is long. The figures are no promise (nextpnr places and
 routes); they show which nets to register before minutes are spent on a placement.
@@ -13,20 +13,21 @@ from pathlib import Path
 import re
 import sys
 
+from gen.pnr.ecp5 import CARRY_NS, launch_delay, LUT_NS
+from gen.pnr.graph import main_module, net_names, sides
 from model.command import ArgumentParser, called, main
-from model.error import InputError
+from model.error import InputError, os_error_text
 
 
 __all__ = ["cli", "worst_paths"]
 
 
-CLOCK_TO_Q = {"TRELLIS_FF": 0.52, "DP16KD": 5.7, "TRELLIS_DPR16X4": 0.6}
-OUTPUT_REGISTER = 0.95
-"""From the clock to a block RAM's output that is registered inside (gen.pnr.passes)."""
-SETUP = 0.2
-COMBINATIONAL = {"LUT4": 0.24, "PFUMX": 0.2, "L6MUX21": 0.2, "CCU2C": 0.45, "MULT18X18D": 3.93,
-                 "TRELLIS_DPR16X4": 0.24}
-CARRY = 0.07
+SEQUENTIAL = frozenset({"TRELLIS_FF", "DP16KD", "TRELLIS_DPR16X4"})
+"""Cells at which paths start and end."""
+
+END_NS = 0.2
+"""Setup time of any input of one."""
+
 GLOBAL_LOADS = 15_000
 """Clock and reset of the design: these go over the chip's global nets."""
 
@@ -56,26 +57,22 @@ class _Graph:
             self._add(name, _type(cell), cell)
 
     def _add(self, name, kind, cell):
-        inputs, outputs = [], []
-        for port, bits in cell["connections"].items():
-            side = inputs if cell["port_directions"][port] == "input" else outputs
-            side.extend((port, bit) for bit in bits if isinstance(bit, int))
+        inputs, outputs = sides(cell)
         for _, bit in inputs:
             self.loads[bit] += 1
-        if kind in CLOCK_TO_Q:
-            modes = cell.get("parameters", {})
-            self.launch.update(
-                (bit, OUTPUT_REGISTER if modes.get(f"REGMODE_{port[2:3]}") == "OUTREG"
-                 else CLOCK_TO_Q[kind]) for port, bit in outputs)
+        if kind in SEQUENTIAL:
+            parameters = cell.get("parameters", {})
+            self.launch.update((bit, launch_delay(kind, parameters, port))
+                               for port, bit in outputs)
             self.ends += [(bit, name, port) for port, bit in inputs
                           if not port.startswith(("CLK", "WCK", "RAD"))]
-        if kind in COMBINATIONAL:
+        if kind in LUT_NS:
             for target, out in outputs:
                 for port, bit in inputs:
                     if kind == "TRELLIS_DPR16X4" and port != "RAD":
                         continue
                     carry = kind == "CCU2C" and port == "CIN"
-                    delay = CARRY if carry and target == "COUT" else COMBINATIONAL[kind]
+                    delay = CARRY_NS if carry and target == "COUT" else LUT_NS[kind]
                     self.arcs[out].append((bit, delay, carry))
 
     def arrivals(self):
@@ -102,17 +99,6 @@ class _Graph:
         return time, before
 
 
-def _names(module):
-    """Shortest given name of every net bit."""
-    names = {}
-    for name, net in module["netnames"].items():
-        for index, bit in enumerate(net["bits"]):
-            text = f"{name}[{index}]" if len(net["bits"]) > 1 else name
-            if isinstance(bit, int) and (bit not in names or len(text) < len(names[bit])):
-                names[bit] = text
-    return names
-
-
 def worst_paths(module, count):
     """Slowest paths of a module of a yosys JSON netlist, one for each starting signal.
 
@@ -120,9 +106,9 @@ def worst_paths(module, count):
     -------
     list of (ns, end, list of (ns, loads, net))
     """
-    graph, names = _Graph(module), _names(module)
+    graph, names = _Graph(module), net_names(module)
     time, before = graph.arrivals()
-    found = sorted(((time[bit] + _wire(graph.loads[bit]) + SETUP, bit, cell, port)
+    found = sorted(((time[bit] + _wire(graph.loads[bit]) + END_NS, bit, cell, port)
                     for bit, cell, port in graph.ends if bit in time), reverse=True)
     paths, seen = [], set()
     for total, bit, cell, port in found:
@@ -140,12 +126,16 @@ def worst_paths(module, count):
 
 
 def _run(arguments):
+    path = arguments.netlist
     try:
-        module = json.loads(arguments.netlist.read_text())["modules"]["top"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{arguments.netlist} is not a netlist of yosys with a module top: "
-                         f"{error}") from None
-    for total, end, path in worst_paths(module, arguments.count):
+        module = main_module(json.loads(path.read_text()))
+        paths = worst_paths(module, arguments.count)
+    except OSError as error:
+        raise InputError(os_error_text(error, path)) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: is not a netlist of yosys ({type(error).__name__}: {error}); "
+                         "give a file that its write_json wrote after synth_ecp5") from error
+    for total, end, path in paths:
         print(f"{total:6.2f} ns to {end}")
         for ns, loads, net in path:
             print(f"  {ns:6.2f}  {loads:5d} loads  {net}")
@@ -153,7 +143,9 @@ def _run(arguments):
 
 def cli(argv=None):
     parser = ArgumentParser(prog=called("gen.pnr.estimate"), description=__doc__.split("\n")[0])
-    parser.add_argument("netlist", type=Path, help="top.json of a build folder")
+    parser.add_argument("netlist", type=Path,
+                        help="netlist of an ECP5 design that yosys' write_json wrote, e.g. "
+                             "top.json of a build folder")
     parser.add_argument("--count", type=int, default=10, metavar="N",
                         help="paths to list (default: %(default)s)")
     return main(_run, parser, argv)

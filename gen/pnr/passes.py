@@ -7,15 +7,13 @@ place. :func:`improve` does all of them.
 from collections import defaultdict
 from itertools import permutations, product
 
+from gen.pnr.ecp5 import LUT_INPUTS
+from gen.pnr.graph import loads as read_loads
+
 
 __all__ = ["absorb_operands", "absorb_output_registers", "fold_constant_inputs",
            "fold_constant_registers", "improve"]
 
-
-_INPUTS = {"LUT4": {port: ("INIT", bit) for bit, port in enumerate("ABCD")},
-           "CCU2C": {f"{port}{half}": (f"INIT{half}", bit)
-                     for half in range(2) for bit, port in enumerate("ABCD")}}
-"""Where the inputs of look-up tables stand in their contents."""
 
 _OUTPUTS = {side: [f"DO{side}{bit}" for bit in range(18)] for side in "AB"}
 _PLAIN = {"CLKMUX": "CLK", "LSRMUX": "LSR", "REGSET": "RESET"}
@@ -23,7 +21,7 @@ _PLAIN = {"CLKMUX": "CLK", "LSRMUX": "LSR", "REGSET": "RESET"}
 
 
 def improve(netlist: dict) -> dict[str, int]:
-    """Apply all changes; returns what each of them took away: flip-flops, look-up tables, wires
+    """Apply all changes; returns what each of them took away: flip-flops, LUTs, inputs
     that are constant."""
     return {"absorbed_ff": absorb_output_registers(netlist),
             "constant_ff": fold_constant_registers(netlist),
@@ -31,26 +29,12 @@ def improve(netlist: dict) -> dict[str, int]:
             "constant_inputs": fold_constant_inputs(netlist)}
 
 
-def _loads(module):
-    """``{net: [(cell, port), ...]}``; outputs of the module count with the cell None."""
-    loads = defaultdict(list)
-    for name, cell in module["cells"].items():
-        for port, bits in cell["connections"].items():
-            if cell["port_directions"][port] == "input":
-                for bit in bits:
-                    loads[bit].append((name, port))
-    for port in module["ports"].values():
-        for bit in port["bits"]:
-            loads[bit].append((None, None))
-    return loads
-
-
 def fold_constant_registers(netlist: dict) -> int:
     """Replace registers that stay 0 by what they mean.
 
     :func:`hw.lib.packed_add.guard_bit` keeps yosys from splitting packed adders with registers of
     the form ``zero <= zero & x``. Once mapped they have done their work, and would only be long
-    wires: every table that one goes to is rewritten not to depend on it.
+    wires: every LUT that one goes to is rewritten not to depend on it.
 
     Returns
     -------
@@ -70,13 +54,13 @@ def _fold_in_module(module) -> int:
         if cell["type"] != "TRELLIS_FF" or cell["parameters"]["REGSET"] != "RESET":
             continue
         zero, source = cell["connections"]["Q"][0], cell["connections"]["DI"][0]
-        table = cells.get(drivers.get(source))
-        if table is None or not _zero_stays(table, zero):
+        lut = cells.get(drivers.get(source))
+        if lut is None or not _zero_stays(lut, zero):
             continue
-        loads = loads or _loads(module)
+        loads = loads or read_loads(module)
         users = [user for user in loads[zero] if user[0] != drivers[source]]
         if loads[source] != [(name, "DI")] or not all(
-                user in cells and port in _INPUTS.get(cells[user]["type"], {})
+                user in cells and port in LUT_INPUTS.get(cells[user]["type"], {})
                 for user, port in users):
             continue
         for user, port in users:
@@ -86,27 +70,27 @@ def _fold_in_module(module) -> int:
     return folded
 
 
-def _zero_stays(table, net) -> bool:
+def _zero_stays(lut, net) -> bool:
     """Whether a LUT4 gives 0 whenever ``net``, one of its inputs, is 0."""
-    pins = [bit for bit, port in enumerate("ABCD") if table["connections"][port] == [net]]
-    contents = int(table["parameters"]["INIT"], 2)
+    pins = [bit for bit, port in enumerate("ABCD") if lut["connections"][port] == [net]]
+    contents = int(lut["parameters"]["INIT"], 2)
     return bool(pins) and not any(contents >> index & 1 for index in range(16)
                                   if not any(index >> pin & 1 for pin in pins))
 
 
-def _ignore(table, port):
-    """Rewrite a table for an input that is always 0, and leave the input at 1, which is free."""
-    parameter, bit = _INPUTS[table["type"]][port]
-    contents = int(table["parameters"][parameter], 2)
-    table["parameters"][parameter] = "".join(
+def _ignore(lut, port):
+    """Rewrite a LUT for an input that is always 0, and leave the input at 1, which is free."""
+    parameter, bit = LUT_INPUTS[lut["type"]][port]
+    contents = int(lut["parameters"][parameter], 2)
+    lut["parameters"][parameter] = "".join(
         str(contents >> (index & ~(1 << bit)) & 1) for index in reversed(range(16)))
-    table["connections"][port] = ["1"]
+    lut["connections"][port] = ["1"]
 
 
 def fold_constant_inputs(netlist: dict) -> int:
-    """Rewrite the tables of carry cells not to depend on inputs that are constant 0.
+    """Rewrite the LUTs of carry cells not to depend on inputs that are constant 0.
 
-    There is no constant 0 beside the cells: nextpnr wires each such input to a look-up table
+    There is no constant 0 beside the cells: nextpnr wires each such input to a LUT
     that gives it, all over the chip. An input left open is 1.
 
     Returns
@@ -117,7 +101,7 @@ def fold_constant_inputs(netlist: dict) -> int:
     folded = 0
     for module in netlist["modules"].values():
         for cell in module["cells"].values():
-            for port in _INPUTS["CCU2C"] if cell["type"] == "CCU2C" else ():
+            for port in LUT_INPUTS["CCU2C"] if cell["type"] == "CCU2C" else ():
                 if cell["connections"][port] == ["0"]:
                     _ignore(cell, port)
                     folded += 1
@@ -125,66 +109,66 @@ def fold_constant_inputs(netlist: dict) -> int:
 
 
 def absorb_operands(netlist: dict) -> int:
-    """Compute the operands of adders in the adders' own look-up tables.
+    """Compute the operands of adders in the adders' own LUTs.
 
-    yosys maps ``a + b`` to carry cells (CCU2C) that use two of the four inputs of each bit's table,
-    and what ``a`` and ``b`` are, such as ``x ^ negate`` or ``y & follow``, to tables before
-    them. A bit takes over its operands if they are functions of at most four nets together. A and B
-    alone decide about the carry generated: one of the operands lies there, or that much of it as
+    yosys maps ``a + b`` to carry cells (CCU2C) that use two of the four inputs of each bit's LUT.
+    What ``a`` and ``b`` are, such as ``x ^ negate`` or ``y & follow``, becomes LUTs in front of
+    them. A bit takes over its operands if they are functions of at most four nets together. A and
+    B alone decide about the carry generated: one of the operands lies there, or that much of it as
     is left when C and D are 0.
 
-    A table in front goes when nothing uses it any more; only those that drive nothing but operands
+    A LUT in front goes when nothing uses it any more; only those that drive nothing but operands
     are looked at.
 
     Returns
     -------
     int
-        Tables (LUT4) taken away.
+        LUTs (LUT4) taken away.
     """
     return sum(_absorb_operands_in_module(module) for module in netlist["modules"].values())
 
 
 def _absorb_operands_in_module(module) -> int:
     cells = module["cells"]
-    loads = _loads(module)
-    tables = {}
+    loads = read_loads(module)
+    luts = {}
     for name, cell in cells.items():
         if cell["type"] == "LUT4":
             output = cell["connections"]["Z"][0]
             if all(user in cells and cells[user]["type"] == "CCU2C" and port[0] in "AB"
                    for user, port in loads[output]):
-                tables[output] = name
+                luts[output] = name
     candidates = [(cell, half) for cell in cells.values() if cell["type"] == "CCU2C"
                   for half in "01"]
-    used = defaultdict(int, {output: len(loads[output]) for output in tables})
+    used = defaultdict(int, {output: len(loads[output]) for output in luts})
     for cell, half in candidates:
         pins = cell["connections"]
         operands = [pins[port + half][0] for port in "AB"]
-        if (not any(operand in tables for operand in operands)
+        if (not any(operand in luts for operand in operands)
                 or any(not isinstance(pins[port + half][0], str) for port in "CD")):
             continue
         # Both operands, else one of them.
         for absorbed in (operands, operands[:1], operands[1:]):
-            functions = [_function(cells[tables[operand]] if operand in tables
+            functions = [_function(cells[luts[operand]] if operand in luts
                                    and operand in absorbed else None, operand)
                          for operand in operands]
             if _merge(cell, half, functions):
                 for operand in absorbed:
                     used[operand] -= 1
                 break
-    gone = [name for output, name in tables.items() if used[output] == 0]
+    gone = [name for output, name in luts.items() if used[output] == 0]
     for name in gone:
         del cells[name]
     return len(gone)
 
 
-def _function(table, net):
+def _function(lut, net):
     """``(nets, values)`` of a LUT4, or of ``net`` itself: values by the bits of the nets."""
-    if table is None:
+    if lut is None:
         return ((), [int(net == "1")]) if isinstance(net, str) else ((net,), [0, 1])
-    pins = [table["connections"][port][0] for port in "ABCD"]
+    pins = [lut["connections"][port][0] for port in "ABCD"]
     nets = tuple(dict.fromkeys(pin for pin in pins if not isinstance(pin, str)))
-    contents = int(table["parameters"]["INIT"], 2)
+    contents = int(lut["parameters"]["INIT"], 2)
     values = []
     for index in range(1 << len(nets)):
         known = {net: index >> place & 1 for place, net in enumerate(nets)}
@@ -196,7 +180,7 @@ def _function(table, net):
 def _merge(cell, half, functions) -> bool:
     """Rewrite one bit of a carry cell for operands that are functions of nets; False if it cannot.
 
-    The carry is ``table ? carry in : table at C = D = 0``: where that row is used as a sum as well,
+    The carry is ``LUT ? carry in : LUT at C = D = 0``: where that row is used as a sum as well,
     both readings must agree.
     """
     nets = tuple(dict.fromkeys(net for operand, _ in functions for net in operand))
@@ -252,7 +236,7 @@ def _absorb_in_module(module) -> int:
     blocks = {name: cell for name, cell in cells.items() if cell["type"] == "DP16KD"}
     if not blocks:
         return 0
-    loads = _loads(module)
+    loads = read_loads(module)
     absorbed = 0
     for block in blocks.values():
         # In 36-bit mode the outputs of both halves belong to the read port, which is B.

@@ -6,7 +6,7 @@ import pytest
 from boards import find_board
 from gen.flow.congested import EFFORTS
 from gen.flow.route import route
-from gen.pnr import refine
+from gen.pnr import place
 from model.error import DoesNotFit, TimingMissed
 from tests.gen.flow.fake_flow import runs
 
@@ -45,7 +45,7 @@ exit 1
 @pytest.fixture
 def congested(fake, folder, monkeypatch):
     """``(board, tools)``, and a netlist that needs help."""
-    monkeypatch.setattr(refine, "MOVES", 500)
+    monkeypatch.setattr(place, "MOVES", 500)
     (folder / "top.lpf").write_text("LOCATE;\n")
     tools = fake()
     Path(tools.nextpnr.command[0]).write_text(f"#!/bin/sh\n{NEXTPNR}")
@@ -65,9 +65,10 @@ def test_congested_chip(congested, folder):
         'LOCATE;\n\nFREQUENCY NET "clk" 81.6 MHZ;\nFREQUENCY NET "$glbnet$clk" 81.6 MHZ;\n')
     assert routed.clocks == {"clk": {"achieved": 81, "constraint": 80},
                              "other": {"achieved": 26, "constraint": 25}}
-    assert any("seed 7: placement, round 80 of 80: wirelength 0" in line for line in told)
+    assert any("seed 7: placement, round 80 of 80: wire length 0" in line for line in told)
     of_seed, = routed.seeds
-    assert list(of_seed["parts"]) == ["sites", "draft", "refining", "routing"]
+    assert list(of_seed["parts"]) == ["block RAMs", "global placement",
+                                     "detailed placement", "routing"]
     assert sum(of_seed["parts"].values()) == pytest.approx(of_seed["seconds"], abs=0.5)
     assert of_seed["placement"]["wire"] == 0 and of_seed["effort"] == 1.02
     assert route(board, folder, tools, congested=True, seeds=[7]).reused
