@@ -16,7 +16,7 @@ MEMBRANE_BITS = 16
 """Width of a residual membrane U, in bits."""
 
 BIAS_BITS = 44
-"""Width of the bias of a rescaling, in bits (MODEL.md: B saturates to 44 bits)."""
+"""Width of the bias of a rescaling, in bits (docs/model.md 5.4: B saturates to 44 bits)."""
 
 SHIFT_MAX = 26
 """Largest right shift of a rescaling."""
@@ -43,7 +43,7 @@ class CoreConfig:
     acc_bits : int
         Width of a partial sum, two's complement; 20..30.
     membrane_frac : int
-        Fraction bits F of the membrane U (MODEL.md §5), 4..14.
+        Fraction bits F of the membrane U (docs/model.md 5), 4..14.
     z_bits : int
         Width of requantised multi-bit activations z, 4..16.
     multiplier_bits : int

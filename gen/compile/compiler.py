@@ -712,7 +712,7 @@ class _Compiler:
         target = self.view(op.level, "out", low, high)
         count = source_map.height * source_map.width
         frac = self.network.params.u_frac
-        # 8 S >= N (2k - 1) 2**F (MODEL.md §5.8), as a threshold on S.
+        # 8 S >= N (2k - 1) 2**F (docs/model.md 5.8), as a threshold on S.
         points = [-(-count * (2 * k - 1) * (1 << frac) // 8) for k in range(1, 5)]
         never = 1 << (self.config.acc_bits - 1)
         for group in range(source_map.groups):

@@ -57,7 +57,7 @@ def written(path: Path, content: object) -> Path:
 
 
 def test_official_layout_round_trip(tmp_path, state):
-    """MODEL.md 7.9: every value bit for bit, dims and depths from the shapes."""
+    """Model check 7.9: every value bit for bit, dims and depths from the shapes."""
     path = written(tmp_path / "net.pth", official(state))
     spec, arrays = checkpoint.load(path, heads=3, image_size=16)
     assert replace(spec, name="tiny") == TINY

@@ -103,7 +103,7 @@ def test_depthwise_equals_one_convolution_a_channel(kernel, largest):
 
 
 def test_levels_are_four_virtual_time_steps():
-    """MODEL.md 7.8: the sum over thermometer steps of binary convolutions is the convolution."""
+    """Model check 7.8: the sum over thermometer steps of binary convolutions is the convolution."""
     r = rng(3)
     level, q = r.integers(0, 5, (2, 6, 7, 7)), r.integers(-8, 8, (9, 6, 3, 3)).astype(np.int8)
     steps = [golden.convolve((level >= k).astype(int), q, padding=1) for k in range(1, 5)]
@@ -113,7 +113,7 @@ def test_levels_are_four_virtual_time_steps():
 @pytest.mark.parametrize("d", [32, 45, 48, 60, 64, 80])
 @pytest.mark.parametrize("density", [0.03, 0.2, 1.0])
 def test_attention_levels_survive_saturation(d, density):
-    """MODEL.md 7.7: the level rule, and both products clamped at 224, on made-up dense data."""
+    """Model check 7.7: the level rule, and both products clamped at 224, on made-up dense data."""
     r = rng(d)
     q, k, v = (
         r.integers(1, 5, (2, 2 * d, 7, 7)) * (r.random((2, 2 * d, 7, 7)) < density)
@@ -145,7 +145,7 @@ def test_attention_sums_tokens_in_each_head():
 @pytest.mark.parametrize("shape", [(14, 14), (8, 8), (3, 5)])
 @pytest.mark.parametrize("u_frac", [5, 10, 28])
 def test_pool_fires_the_exact_mean(shape, u_frac):
-    """MODEL.md 7.14, ties included."""
+    """Model check 7.14, ties included."""
     n, r = shape[0] * shape[1], rng(u_frac)
     u = r.integers(-(1 << u_frac), 2 << u_frac, (3, 40, *shape))
     u -= ((u.sum(axis=(2, 3)) // n) - r.integers(-2, 10, (3, 40)) * (1 << u_frac) // 8)[

@@ -65,7 +65,7 @@ def assert_published(vectors: Vectors) -> None:
 
 
 def test_wide_form_equals_the_published_network(small):
-    """MODEL.md 7.11: every level map, both attention products, the logits."""
+    """Model check 7.11: every level map, both attention products, the logits."""
     assert_published(small)
 
 
@@ -74,7 +74,7 @@ def test_wide_form_equals_the_published_digits_network(digits):
 
 
 def test_digits_scores(digits):
-    """MODEL.md 7.13: 493 of 500 exactly in wide form, within a point at the default widths."""
+    """Model check 7.13: 493 of 500 exactly in wide form, within a point at the default widths."""
     image_q = digits["test500/image_q"].repeat(3, axis=1)
     labels, float_top = digits["test500/labels"], digits["test500/logits"].argmax(1)
     wide = digits.network(form="wide").classify(image_q)
@@ -87,7 +87,7 @@ def test_digits_scores(digits):
 
 @pytest.mark.parametrize("z_frac, share, near", [(8, 1e-3, 0.1), (12, 1e-4, 0.01)])
 def test_teacher_forced_widths(digits, z_frac, share, near):
-    """MODEL.md 7.12 on the trained net: few levels differ, by 1, at a threshold, fewer with bits.
+    """Check 7.12 on the trained net: few levels differ, by 1, at a threshold, fewer with bits.
 
     F=12 and 16-bit multipliers. Shares and distances (in levels) are for this net, whose z are
     small: 6.3e-4 and 6.4e-5, 0.07 and 0.005 seen; at Z=8 the large one has 3.0e-4 and 0.03.
@@ -184,7 +184,7 @@ def adversarial(network: IntegerNetwork, op, low: int, high: int):
 
 
 def test_accumulators_stay_in_their_bounds(digits):
-    """MODEL.md 7.19: inputs at their extremes, chosen by each weight's sign."""
+    """Model check 7.19: inputs at their extremes, chosen by each weight's sign."""
     network = digits.network()
     tensors = network.tensors()
     for op in network.ops:
@@ -198,7 +198,7 @@ def test_accumulators_stay_in_their_bounds(digits):
 
 
 def test_thresholds_equal_the_neuron_on_exact_rationals():
-    """MODEL.md 7.15: both signs, zero and tiny scales, ties, accumulators -2^12..2^12."""
+    """Model check 7.15: both signs, zero and tiny scales, ties, accumulators -2^12..2^12."""
     r = np.random.default_rng(5)
     scale = np.concatenate([r.normal(0, 1, 60) * 2.0 ** r.integers(-14, 2, 60), [0] * 6])
     scale = np.concatenate([scale, [2.0**-7, -(2.0**-7), 1e-300, -1e-300, 0.1, -0.3]])
