@@ -279,7 +279,8 @@ def _flow(design: Design, folder: Path, stages: Sequence[str], tools: Any, seeds
           jobs: int, nextpnr: Sequence[str]) -> dict[str, Any]:
     """Results of the stages behind the configuration, as `gen.flow.report.make_report` takes
     them."""
-    board, config, results = design.board, design.config, {}
+    board, config = design.board, design.config
+    results: dict[str, Any] = {}
     progress = Progress(len(stages) - 1)
     if "rtl" in stages:
         from gen.config.shell import make_shell

@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 import sys
+from typing import Any, cast, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,10 @@ from model.files import check_writable, replacing
 from model.progress import OnProgress, track
 from model.spec import MODELS
 from model.widths import add_widths, widths
+
+
+if TYPE_CHECKING:
+    from model.export import Form
 
 
 FORMS = ("float", "integer", "wide")
@@ -111,7 +116,8 @@ def _evaluate(args: argparse.Namespace) -> None:
             )
     if args.out is not None:
         with replacing(args.out) as file:
-            np.savez(file, **results[args.form])
+            arrays: dict[str, Any] = {**results[args.form]}
+            np.savez(file, **arrays)
     _print_result(args, results, labels)
     if found.origin:
         print(found.origin)
@@ -197,7 +203,7 @@ def run(
     if form == "float":
         return _run_float(weights, image_q, tensors=tensors, batch=batch, progress=progress)
     shape = image_q.shape[1:]
-    network = zoo.network(weights, params=params, form=form, input_shape=shape)
+    network = zoo.network(weights, params=params, form=cast("Form", form), input_shape=shape)
     levels = [n for n, (kind, *_) in network.tensors().items() if kind == "level"]
     keep = ("logits", *(levels if tensors else ()))
     made = network.run_batched(image_q, batch=batch, keep=keep, progress=progress)
