@@ -26,7 +26,7 @@ __all__ = ["look"]
 
 
 BASE = {"amaranth": "amaranth", "amaranth_boards": "amaranth-boards", "numpy": "numpy",
-        "safetensors": "safetensors", "yaml": "PyYAML"}
+        "safetensors": "safetensors", "yaml": "PyYAML", "jinja2": "jinja2"}
 """Modules that every command needs, and their distributions."""
 
 DISTRIBUTIONS = {"serial": "pyserial", "PIL": "pillow", "cocotb_tools": "cocotb"}
@@ -39,7 +39,7 @@ SIMULATOR = ("yosys", "verilator", *COMPILER)
 SYNTHESIS = ("yosys", "nextpnr-ecp5", "ecppack")
 
 NEEDS = {
-    "evaluate, convert, traffic": (),
+    "evaluate, convert, traffic, report": (),
     "verify --forms integer,iss": (),
     "verify (with rtl)": SIMULATOR,
     "build --until rtl": (),

@@ -33,6 +33,7 @@ NEEDS = [
     (["run", *NANO, "--board", "virtual", "--port", "x"], {"run"}, 1, "are for real boards"),
     (["verify", *NANO, "--images", "none.npz"], {"sim"}, 1, "none.npz: no such file"),
     (["train", "--data-dir", "none", "--epochs", "1"], {"train"}, 1, "none"),
+    (["report", "none"], {"", "build", "run", "sim", "train"}, 1, "none"),
     (["convert", "--checkpoint", "none.pth", "--out", "n.qsd"], {"train"}, 1, "none.pth"),
 ]
 """(words, extras, exit status and text with them); without them it is 3 and the pip command. With

@@ -1,11 +1,17 @@
 """gen.doctor: what it finds, and why a tool is passed over."""
 
 import json
+from pathlib import Path
+import re
+import tomllib
 import types
 
 import pytest
 
 from gen import doctor, host
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -59,7 +65,13 @@ def test_missing_base_package(monkeypatch, capsys):
     monkeypatch.setitem(host.BASE, "no_such", "no-such-distribution")
     assert doctor.cli([]) == 3
     out = capsys.readouterr().out
-    assert "no_such MISSING" in out and "NO  evaluate, convert, traffic" in out
+    assert "no_such MISSING" in out and "NO  evaluate, convert, traffic, report" in out
+
+
+def test_base_is_what_the_project_depends_on():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.match("[A-Za-z0-9-]+", line)[0].lower() for line in project["dependencies"]}
+    assert names == {name.lower() for name in host.BASE.values()}
 
 
 def test_every_need_has_an_owner():
