@@ -24,7 +24,6 @@ COMMANDS = {
     "convert": ("model.convert", "turn a checkpoint into a portable file (.qsd)"),
     "verify": ("gen.verify", "compare integer model, instruction-set simulator and RTL"),
     "build": ("gen.build", "make configuration, RTL, bitstream, program and report"),
-    "report": ("gen.report", "make the pages of a build's report again"),
     "run": ("gen.run", "classify images on a board, or on the virtual board"),
     "report": ("gen.report", "make a build's report.html and report.md again"),
     "traffic": ("gen.traffic", "memory traffic of a network, layer by layer"),
