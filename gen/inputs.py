@@ -1,11 +1,14 @@
 """What the generator's commands share: networks by name or file, images from files or data sets."""
 
+from dataclasses import dataclass
 from importlib import resources
+import logging
 from pathlib import Path
 
 import numpy as np
 
-from model import data, zoo
+from model import data, datasets, pictures, zoo
+from model.command import require
 from model.error import as_input_error, InputError
 from model.evaluate import read_images
 from model.spec import MODELS, QsdtSpec
@@ -13,14 +16,11 @@ from model.synthetic import natural_images
 from model.widths import add_widths, widths
 
 
-__all__ = ["add_image_options", "add_network_options", "load_images", "load_network",
+__all__ = ["InputImages", "add_image_options", "add_network_options", "load_images", "load_network",
            "network_words"]
 
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
-
-CROP = 224 / 256
-"""Side of the square that the published evaluation cuts from a photograph, over its shorter one."""
+log = logging.getLogger(__name__)
 
 
 def add_network_options(parser):
@@ -46,14 +46,16 @@ def network_words(arguments):
 
 
 def add_image_options(parser):
-    """``--images`` or ``--data``, ``--data-dir`` and ``--count``, for :func:`load_images`."""
+    """``--images`` or ``--data``, how to read them, and ``--count``, for :func:`load_images`."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--images", metavar="X.npz|P.png|DIR",
                        help="images (image_q int8 in units of 1/48), a picture, or a folder of "
-                            "them (default: the images that come with the model, else random ones)")
-    group.add_argument("--data", choices=sorted(data.DATASETS), help="test split of a data set")
-    parser.add_argument("--data-dir", type=Path, metavar="D",
-                        help="where the data set lies if its package is not installed")
+                            f"them ({', '.join(pictures.SUFFIXES)}; names that begin with a dot "
+                            "are passed over, a2 comes before a10; of several frames the first) "
+                            "(default: the images that come with the model, else random ones)")
+    group.add_argument("--data", metavar="NAME",
+                       help=f"test images of a data set: {datasets.DATA_HELP}")
+    datasets.add_data_options(parser)
     parser.add_argument("--count", type=int, metavar="N", help="first N images only")
 
 
@@ -73,78 +75,73 @@ def load_network(arguments):
     return arguments.model or arguments.weights.stem, network
 
 
-def _fit(picture, spec):
-    """A PIL picture at the network's size, uint8 (H, W) or (H, W, 3).
+@dataclass(frozen=True)
+class InputImages:
+    """Images for a network: ``image_q`` int8 (N, C, H, W), ``labels`` (N,) or None, and the names
+    of the ``files`` that they come from, none for others."""
 
-    Photographs for a colour network as in its published evaluation: the shorter side resized
-    bicubically to 256/224 of the network's, then the square in the middle. Grey networks see the
-    whole picture. One that has the right size already is taken as it is.
-    """
-    from PIL import Image
+    image_q: np.ndarray
+    labels: np.ndarray | None = None
+    files: tuple[str, ...] = ()
 
-    size = spec.image_size
-    picture = picture.convert("L" if spec.in_channels == 1 else "RGB")
-    if picture.size == (size, size):
-        return np.asarray(picture)
-    if spec.in_channels == 1:
-        return np.asarray(picture.resize((size, size), Image.BILINEAR))
-    short = round(size / CROP)
-    width, height = (short * side // min(picture.size) for side in picture.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return np.asarray(picture.resize((width, height), Image.BICUBIC).crop(
-        (left, top, left + size, top + size)))
+    def first(self, count):
+        """The first ``count`` of them, all if it is None."""
+        return InputImages(self.image_q[:count],
+                           None if self.labels is None else self.labels[:count],
+                           self.files[:count])
 
 
-def _pictures(path, spec):
-    """Pictures as int8 images, in file name order."""
-    from PIL import Image
+def _pictures(path, spec, count, fitting):
+    """The first ``count`` pictures of a folder, in natural order of their names, or the one."""
+    files = [path]
+    if path.is_dir():
+        files, skipped = pictures.list_pictures(path)
+        if not files:
+            raise InputError(f"{path}: holds no pictures ({', '.join(pictures.SUFFIXES)}); name "
+                             f"another folder")
+        if skipped:
+            log.info("%s: %d entries that are not pictures were skipped", path, skipped)
+    files = files[:count]
+    pixels = pictures.read_pictures(files, fitting)
+    return InputImages(data.to_image_q(pixels, spec), files=tuple(file.name for file in files))
 
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES) if (
-        path.is_dir()) else [path]
-    if not files:
-        raise InputError(f"{path} holds no pictures ({', '.join(PICTURES)})")
-    pixels = []
-    for file in files:
-        with as_input_error(str(file)), Image.open(file) as picture:
-            pixels.append(_fit(picture, spec))
-    stacked = np.stack(pixels)
-    return data.to_image_q(stacked if stacked.ndim == 3 else stacked.transpose(0, 3, 1, 2), spec)
 
-
-def load_images(source, network, *, model=None, count=None, dataset=None, data_dir=None):
-    """(image_q int8 (N, C, H, W), labels or None).
+def load_images(source, network, *, model=None, count=None, dataset=None, data_dir=None,
+                fit=None, background=None):
+    """:class:`InputImages` for a network, at most ``count``.
 
     ``source`` is an ``.npz``, a picture, a folder of pictures, or None for the test split of
     ``dataset``, else for the sample images of ``model``, else for random images as smooth as
-    photographs.
+    photographs. ``fit`` and ``background`` of pictures are by default what the network keeps of
+    its training.
     """
+    if count is not None and count < 1:
+        raise InputError(f"Count of images must be at least 1, not {count}")
     spec = QsdtSpec.from_dict(network.spec)
-    labels = None
     if source is not None:
         path = Path(source)
         with as_input_error():
             if path.suffix == ".npz":
-                images, labels = read_images(path, channels=network.input_shape[0])
-            elif path.is_dir() or path.suffix.lower() in PICTURES:
-                images = _pictures(path, spec)
+                found = InputImages(*read_images(path, channels=network.input_shape[0]))
+            elif path.is_dir() or path.suffix.lower() in pictures.SUFFIXES:
+                require("PIL", what="reads pictures")
+                fitting = datasets.fitting_for(spec, fit, background, network.info)
+                found = _pictures(path, spec, count, fitting)
             else:
-                raise InputError(f"{path} is neither an .npz, a picture nor a folder of them")
+                raise InputError(f"{path}: is neither an .npz, a picture nor a folder of them; "
+                                 f"name one of these")
     elif dataset is not None:
         with as_input_error():
-            split = data.DATASETS[dataset](data_dir).test
-            images = data.to_image_q(split.images[:count], spec)
-            labels = split.labels
+            split = datasets.read_split(dataset, "test", spec, data_dir=data_dir, count=count,
+                                        fit=fit, background=background, known=network.info)
+            found = InputImages(data.to_image_q(split.images, spec), split.labels, split.files)
     else:
         sample = resources.files("model") / "weights" / f"{model}.images.npz"
         if model is not None and sample.is_file():
             with resources.as_file(sample) as path:
-                images, labels = read_images(path, channels=network.input_shape[0])
+                found = InputImages(*read_images(path, channels=network.input_shape[0]))
         else:
-            images = natural_images(np.random.default_rng(0), count or 2, spec)
-    if images.shape[1:] != network.input_shape:
-        raise InputError(f"Images must be {network.input_shape}, not {images.shape[1:]}")
-    if count is not None:
-        if count < 1:
-            raise InputError(f"Count of images must be at least 1, not {count}")
-        images, labels = images[:count], None if labels is None else labels[:count]
-    return images, labels
+            found = InputImages(natural_images(np.random.default_rng(0), count or 2, spec))
+    if found.image_q.shape[1:] != network.input_shape:
+        raise InputError(f"Images must be {network.input_shape}, not {found.image_q.shape[1:]}")
+    return found.first(count)

@@ -12,6 +12,7 @@ from gen.device.port import check_port
 from gen.flow.bitstream import bitstream_idcode
 from gen.inputs import add_image_options, add_network_options, load_images, load_network
 from model.command import add_verbosity, ArgumentParser, called, main, require
+from model.data import class_title
 from model.error import (
     as_input_error,
     InputError,
@@ -78,9 +79,10 @@ def _run(arguments):
     overrides = read_overrides(arguments.config)
     name, network = load_network(arguments)
     _check_device(arguments, board, name)
-    images, labels = load_images(arguments.images, network, model=arguments.model,
-                                 count=arguments.count, dataset=arguments.data,
-                                 data_dir=arguments.data_dir)
+    found = load_images(arguments.images, network, model=arguments.model, count=arguments.count,
+                        dataset=arguments.data, data_dir=arguments.data_dir, fit=arguments.fit,
+                        background=arguments.background)
+    images = found.image_q
     design = configure(network, board=board.name, name=name, overrides=overrides)
     expected = network.run_batched(images, keep=("logits", "logits_acc"))
     if arguments.program:
@@ -90,10 +92,11 @@ def _run(arguments):
     if network.origin:
         print(network.origin)
     tag = "rtl-sim" if arguments.board == VIRTUAL else "board"
-    return _summary(outcome, expected, labels, design.config, tag)
+    return _summary(outcome, expected, found, network.info, design.config, tag)
 
 
-def _summary(outcome, expected, labels, config, tag):
+def _summary(outcome, expected, found, info, config, tag):
+    labels = found.labels
     acc, classes, totals, seconds = (outcome.acc, outcome.classes, outcome.counters,
                                      outcome.seconds)
     count = len(acc)
@@ -101,9 +104,11 @@ def _summary(outcome, expected, labels, config, tag):
     same = (acc == expected["logits_acc"].reshape(count, -1)).all(axis=1)
     shown = min(count, 16)
     for index in range(shown):
-        truth = "" if labels is None else f", label {labels[index]}"
-        print(f"image {index}: class {classes[index]}{truth}, integer model "
-              f"{wanted[index]}{'' if same[index] else '  DIFFERENT RESULT'}")
+        truth = "" if labels is None else f", label {class_title(labels[index], info)}"
+        file = f" {found.files[index]}" if found.files else ""
+        differs = "" if same[index] else "  DIFFERENT RESULT"
+        print(f"image {index}{file}: class {class_title(classes[index], info)}{truth}, "
+              f"integer model {class_title(wanted[index], info)}{differs}")
     if count > shown:
         print(f"... {count - shown} more")
     if labels is not None:

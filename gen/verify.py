@@ -418,7 +418,8 @@ def _run(arguments):
     name, network = load_network(arguments)
     images = None if patterns else load_images(
         arguments.images, network, model=arguments.model, count=arguments.count,
-        dataset=arguments.data, data_dir=arguments.data_dir)[0]
+        dataset=arguments.data, data_dir=arguments.data_dir, fit=arguments.fit,
+        background=arguments.background).image_q
     design = configure(network, board=arguments.board, name=name, overrides=overrides)
     board, config, program = design.board, design.config, design.program
     twin = None

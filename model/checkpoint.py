@@ -6,47 +6,96 @@ from published files argparse.Namespace, and refuses everything else.
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import dataclass
 import json
+import logging
 import math
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 import pickle
 import re
 from typing import Any
 import warnings
+import zipfile
+import zlib
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.torch import load_file as load_safetensors
 import torch
 
-from model.layout import state_shapes
+from model.data import DataInfo
+from model.layout import CHECKPOINT_SUFFIXES, state_shapes
 from model.spec import infer_spec, QsdtSpec
 
 
-_PREFIXES = ("backbone.", "module.")
+log = logging.getLogger(__name__)
+
+FILE_BYTES_MAX = 1 << 30
+"""Bytes of a checkpoint, which is read into memory whole: enough for the largest network that a
+spec may ask for (`model.spec.WEIGHTS_MAX`) with the two moments of its optimiser."""
+
+ELEMENTS_MAX = 1 << 28
+"""Numbers in all tensors of a state dict together; one tensor may repeat a few bytes endlessly."""
+
+PREFIXES = ("backbone.", "module.", "model.", "net.", "_orig_mod.")
+"""What wrappers put before every key: removed in any order and nesting."""
+
+COPIES = ("model", "state_dict", "model_state_dict", "model_state", "net", "module")
+"""Keys under which programs save the weights, in the order in which they are taken."""
+
+AVERAGED = ("model_ema", "state_dict_ema", "ema_state_dict", "ema")
+"""The same for the moving average (EMA) of the weights."""
+
+_DEPTH_MAX = 4
+"""Wrappers inside each other that are unpacked; no program makes more than two."""
+
 _UNUSED = re.compile(r"\.act\.")  # activation steps of the published layers: never read
+_COUNTERS = ("total_ops", "total_params")  # what the profiler thop leaves in a state dict
 
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be used; the message names the file and the key or cause."""
 
 
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a file holds: spec; state dict with the published names; class names and fitting of the
+    pictures that it was trained on, where the file tells."""
+
+    spec: QsdtSpec
+    state: dict[str, NDArray]
+    info: DataInfo | None = None
+
+
 def load(
+    path: str | os.PathLike, **given: int | None
+) -> tuple[QsdtSpec, dict[str, NDArray]]:
+    """Spec and state dict of what `read` returns; arguments and errors as there."""
+    found = read(path, **given)
+    return found.spec, found.state
+
+
+def read(
     path: str | os.PathLike,
     *,
     heads: int | None = None,
     image_size: int | None = None,
     weight_bits: int | None = None,
-) -> tuple[QsdtSpec, dict[str, NDArray]]:
-    """Read a ``.pth`` file: spec and state dict with the published names, as NumPy arrays.
+    averaged: bool = False,
+) -> Checkpoint:
+    """Read a checkpoint with one of `CHECKPOINT_SUFFIXES`; values become NumPy arrays.
 
     Dims, depths, ratios and classes come from the shapes. A file of `model.train` states the
-    whole spec, and what is given here must agree with it.
+    whole spec, and what is given here must agree with it. The weights may lie under any of
+    `COPIES` or `AVERAGED` and have any of `PREFIXES`; where a file holds several copies, which
+    one is taken is logged.
 
     Args:
         heads: Attention heads, which a published file does not tell.
         image_size: Side of the images, of which shapes tell nothing either; 224 if not given.
         weight_bits: LSQ bits; 4, as published, if not given.
+        averaged: Take the moving average (EMA) of the weights where others are there too.
 
     Raises:
         CheckpointError: If the file is unsafe, damaged or incomplete, or a value is unusable.
@@ -54,20 +103,35 @@ def load(
     """
     path = Path(path)
     try:
-        spec_dict, state = _state_of(_unpickle(path))
+        content = unpickle(path)
+        spec_dict, copy = _copy_of(content, path, averaged=averaged)
+        state = _state_of(copy)
         given = {"heads": heads, "image_size": image_size, "weight_bits": weight_bits}
         given = {name: value for name, value in given.items() if value is not None}
         if spec_dict is None:
-            spec = _inferred(state, path.stem, given)
+            spec = _inferred(state, stem(path), given)
         else:
             spec = QsdtSpec.from_dict(spec_dict)
             for name, value in given.items():
                 if getattr(spec, name) != value:
                     raise ValueError(f"{name} is {getattr(spec, name)} in this file, not {value}")
         check(state, spec)
+        info = None
+        if spec_dict is not None and "data" in content:
+            info = DataInfo.from_dict(content["data"])
+            if len(info.classes) != spec.classes:
+                raise ValueError(f"{len(info.classes)} class names for {spec.classes} classes")
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return spec, state
+    return Checkpoint(spec, state, info)
+
+
+def stem(path: Path) -> str:
+    """Name of a checkpoint without its suffix, which may be a double one."""
+    for suffix in sorted(CHECKPOINT_SUFFIXES, key=len, reverse=True):
+        if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
 
 
 def load_vectors(path: str | os.PathLike) -> tuple[QsdtSpec, dict[str, NDArray]]:
@@ -95,7 +159,7 @@ def load_vectors(path: str | os.PathLike) -> tuple[QsdtSpec, dict[str, NDArray]]
 def check(state: Mapping[str, NDArray], spec: QsdtSpec) -> None:
     """Raise ValueError naming the first key of `state` that does not fit `spec` or is unusable.
 
-    Required: exactly the published keys (batch counters may lack) with their shapes, finite
+    Required: exactly the published keys (batch counters may lack) with their shapes, finite real
     values, init_state 1 (else a step was never set), steps other than 0, variances of at least 0.
     """
     shapes = state_shapes(spec)
@@ -109,6 +173,10 @@ def check(state: Mapping[str, NDArray], spec: QsdtSpec) -> None:
     for key, value in state.items():
         if value.shape != shapes[key]:
             raise ValueError(f"{key} must have shape {shapes[key]}, not {value.shape}")
+        whole = key.endswith((".init_state", ".num_batches_tracked"))
+        if value.dtype.kind not in ("fiub" if whole else "f"):
+            raise ValueError(f"{key} must be of real numbers, not {value.dtype}: save the float "
+                             "weights, which still have their steps")
         if not np.isfinite(value).all():
             raise ValueError(f"{key} must be finite, but has NaN or infinite values")
         if key.endswith(".init_state") and not (value == 1).all():
@@ -119,13 +187,25 @@ def check(state: Mapping[str, NDArray], spec: QsdtSpec) -> None:
             raise ValueError(f"{key} must not be negative")
 
 
-def _unpickle(path: Path) -> Any:
+def unpickle(path: Path) -> Any:
+    """Content of a checkpoint: tensors, plain containers and numbers. Executes nothing.
+
+    Raises ValueError, without the file's name, or OSError.
+    """
+    size = path.stat().st_size
+    if size > FILE_BYTES_MAX:
+        raise ValueError(f"{size:,} bytes, more than {FILE_BYTES_MAX:,}; save the weights alone")
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+        if path.suffix == ".safetensors":
+            return load_safetensors(path)
+        _check_zip(path)
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_harmless()):
             warnings.simplefilter("ignore")  # about how the file was saved
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
+    except (OSError, _Damaged):
         raise
+    except MemoryError:
+        raise ValueError("needs more memory than there is; save the weights alone") from None
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asked:
@@ -139,30 +219,100 @@ def _unpickle(path: Path) -> Any:
         raise ValueError(f"not a PyTorch checkpoint, or a damaged one ({cause})") from None
 
 
-def _state_of(content: Any) -> tuple[Mapping[str, Any] | None, dict[str, NDArray]]:
-    """Spec, if stated, and cleaned state dict of what a file holds."""
+class _Damaged(ValueError):
+    """Refused by our own checks, whose messages say all."""
+
+
+def _check_zip(path: Path) -> None:
+    """Check what torch passes over: the checksums of a zip archive, and how large it unpacks."""
+    if not zipfile.is_zipfile(path):
+        return  # the format before torch 1.6, which has no checksums
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > FILE_BYTES_MAX:
+            raise _Damaged(f"unpacks to more than {FILE_BYTES_MAX:,} bytes; save the weights alone")
+        try:
+            wrong = archive.testzip()
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as bad:
+            raise _Damaged(f"a damaged zip archive ({bad}); copy it again") from None
+    if wrong is not None:
+        raise _Damaged(f"damaged: the checksum of {wrong} is wrong; copy it again")
+
+
+def _harmless() -> list[Any]:
+    """What trainings leave beside the weights and what runs nothing when it is built: options,
+    paths, NumPy's numbers and arrays (scores, states of random generators)."""
+    scalar, array = (value.__reduce__()[0] for value in (np.float64(0), np.zeros(1)))
+    functions = [(function, f"numpy.{package}.multiarray.{name}")
+                 for function, name in ((scalar, "scalar"), (array, "_reconstruct"))
+                 for package in ("core", "_core")]
+    kinds = [type(np.dtype(code)) for code in "?bhilqBHILQefd"]
+    paths = [(PurePosixPath, f"pathlib.{name}") for name in ("PosixPath", "PurePosixPath")]
+    paths += [(PureWindowsPath, f"pathlib.{name}") for name in ("WindowsPath", "PureWindowsPath")]
+    paths += [(kind, f"pathlib._local.{name.rpartition('.')[2]}") for kind, name in paths]
+    return [argparse.Namespace, np.dtype, np.ndarray, *kinds, *functions, *paths]
+
+
+def _copy_of(
+    content: Any, path: Path, *, averaged: bool
+) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
+    """Spec, if stated, and the state dict that is taken of what a file holds."""
     if not isinstance(content, Mapping):
         raise ValueError(f"a checkpoint must be a dictionary, not {type(content).__name__}")
     spec = content.get("spec") if isinstance(content.get("spec"), Mapping) else None
-    for key in ("model", "state_dict"):
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
+    for _ in range(_DEPTH_MAX):
+        plain = [key for key in COPIES if isinstance(content.get(key), Mapping)]
+        mean = [key for key in AVERAGED if isinstance(content.get(key), Mapping)]
+        found = mean + plain if averaged else plain + mean
+        if not found:
             break
+        if len(found) > 1:
+            log.warning("%s: holds %s; %s is taken%s", path, " and ".join(found), found[0],
+                        " (--averaged takes the other)" if mean and not averaged else "")
+        content = content[found[0]]
+    return spec, content
+
+
+def _state_of(content: Mapping[str, Any]) -> dict[str, NDArray]:
+    """Cleaned state dict of what a program saved."""
     state: dict[str, NDArray] = {}
+    left = ELEMENTS_MAX
     for name, value in content.items():
         key = str(name)
-        while key.startswith(_PREFIXES):
+        while key.startswith(PREFIXES):
             key = key.partition(".")[2]
-        if _UNUSED.search(key):
+        if _UNUSED.search(key) or key.rpartition(".")[2] in _COUNTERS:
             continue
+        if key.startswith("head_kd."):
+            raise ValueError(
+                "has a second head, head_kd: its evaluation averages both heads, which this "
+                "network does not do; use a checkpoint that was trained without distillation"
+            )
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"{key} must be a tensor, not {type(value).__name__}")
-        if value.dtype in (torch.float16, torch.bfloat16):
-            value = value.float()
+        left -= value.numel()
+        if left < 0:
+            raise ValueError(f"{key}: more than {ELEMENTS_MAX:,} numbers in all; no such network "
+                             "can be built")
         if key in state:
             raise ValueError(f"{key} is there twice, with and without prefix")
-        state[key] = value.detach().contiguous().numpy()
-    return spec, state
+        state[key] = _array(key, value)
+    return state
+
+
+def _array(key: str, value: torch.Tensor) -> NDArray:
+    kind = (
+        "sparse" if value.layout != torch.strided
+        else "quantised" if value.is_quantized
+        else "without values (meta)" if value.is_meta
+        else "nested" if value.is_nested
+        else str(value.dtype).removeprefix("torch.")
+    )
+    try:
+        if value.dtype in (torch.float16, torch.bfloat16):
+            value = value.float()
+        return value.detach().resolve_conj().resolve_neg().contiguous().numpy()
+    except (TypeError, RuntimeError, NotImplementedError):
+        raise ValueError(f"{key} is {kind}; save it as a dense float32 tensor") from None
 
 
 def _inferred(state: Mapping[str, NDArray], name: str, given: Mapping[str, int]) -> QsdtSpec:

@@ -14,6 +14,7 @@ from model import qsd_file, zoo
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import as_input_error, InputError
 from model.files import check_writable, write_atomic
+from model.layout import CHECKPOINT_SUFFIXES
 from model.widths import add_widths, widths
 
 
@@ -30,7 +31,8 @@ def _parser() -> argparse.ArgumentParser:
         "and stored as its defaults, and can be changed whenever it is loaded.",
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", type=Path, metavar="F.pth", help="file to read")
+    source.add_argument("--checkpoint", type=Path, metavar="F.pth",
+                        help=f"file to read ({', '.join(CHECKPOINT_SUFFIXES)})")
     source.add_argument(
         "--model",
         metavar="NAME",
@@ -53,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
         help="side of the images the network is meant for; shapes do not tell "
         "(default: the checkpoint's own, else 224)",
     )
+    parser.add_argument(
+        "--averaged",
+        action="store_true",
+        help="take the moving average (EMA) of the weights where a checkpoint holds both",
+    )
     parser.add_argument("--weight-bits", type=int, metavar="B", help="LSQ bits: 2, 3 or 4")
     parser.add_argument("--out", required=True, type=Path, metavar="F.qsd", help="file to write")
     add_widths(parser)
@@ -67,7 +74,9 @@ def _convert(args: argparse.Namespace) -> None:
     with as_input_error():
         found = _read(args)
         params = widths(args, found.params)
-        content = qsd_file.to_bytes(found.state, found.spec, params, origin=found.origin)
+        content = qsd_file.to_bytes(
+            *(found.state, found.spec, params), origin=found.origin, info=found.info
+        )
     write_atomic(args.out, content)
     spec = found.spec
     print(
@@ -87,13 +96,14 @@ def _read(args: argparse.Namespace) -> zoo.Weights:
     require("torch", what="reads checkpoints")
     from model import checkpoint  # after parsing: --help should not wait for torch
 
-    spec, state = checkpoint.load(
+    found = checkpoint.read(
         args.checkpoint,
         heads=args.heads,
         image_size=args.image_size,
         weight_bits=args.weight_bits,
+        averaged=args.averaged,
     )
-    return zoo.Weights(spec, None, state)
+    return zoo.Weights(found.spec, None, found.state, info=found.info)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ NumPy only. The data set (Xiao, Rasul, Vollgraf, arXiv 1708.07747; MIT licence) 
 Debian package ``dataset-fashion-mnist``; the scenes are drawn from it when they are asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 import gzip
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +49,12 @@ _SCENES_SHA256 = {
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images (N, H, W) uint8 and their labels (N,) int64."""
+    """Images (N, H, W), or (N, 3, H, W) in colour, uint8, their labels (N,) int64, and the names
+    of the N files that they were read from, if they were."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,6 +67,57 @@ class Dataset:
     train: Split
     val: Split
     test: Split
+    info: "DataInfo | None" = None
+
+
+CLASS_NAME_MAX = 100
+"""Characters of a class name: a line of a terminal, and more than any folder is called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataInfo:
+    """What a network must keep of the pictures that it was trained on.
+
+    classes, their names in the order of the labels; fit and background, how pictures became
+    squares (see `model.pictures.Fitting`). JSON-able by `to_dict`.
+
+    Raises ValueError if a name is empty, too long, there twice or not printable.
+    """
+
+    classes: tuple[str, ...]
+    fit: str = "auto"
+    background: str = "black"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))  # JSON gives lists
+        for name in (*self.classes, self.fit, self.background):
+            if not (isinstance(name, str) and name.isprintable()
+                    and 0 < len(name) <= CLASS_NAME_MAX):
+                raise ValueError(
+                    f"class names must be 1 to {CLASS_NAME_MAX} printable characters, "
+                    f"not {str(name)[:CLASS_NAME_MAX]!r}"
+                )
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("class names must differ from each other")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and texts; `from_dict` gives an equal object back."""
+        return {**vars(self), "classes": list(self.classes)}
+
+    @classmethod
+    def from_dict(cls, values: object) -> "DataInfo":
+        """Build from `to_dict`'s result. Raises ValueError if it is none."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("classes"), list | tuple):
+            raise ValueError("what a network keeps of its data must be a mapping with classes")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"what a network keeps of its data: {error}") from None
+
+
+def class_title(label: int, info: DataInfo | None) -> str:
+    """``3 (dress)``, or ``3`` where no names are known."""
+    return f"{label}" + (f" ({info.classes[label]})" if info is not None else "")
 
 
 def fashion_mnist(data_dir: Path | None = None) -> Dataset:
@@ -247,16 +301,23 @@ def to_image_q(images: NDArray[np.uint8], spec: QsdtSpec) -> NDArray[np.int8]:
 def augment(
     images: NDArray[np.uint8], rng: np.random.Generator, *, shift: int = 2, flip: bool = True
 ) -> NDArray[np.uint8]:
-    """Shift each image (N, H, W) by up to `shift` pixels each way, filling with pixel 0, and
-    mirror half of them left to right if `flip`."""
-    count, height, width = images.shape
-    padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift)))
+    """Shift each image (N, H, W) or (N, C, H, W) by up to `shift` pixels each way, filling with
+    pixel 0, and mirror half of them left to right if `flip`."""
+    count, height, width = images.shape[0], *images.shape[-2:]
+    beside = ((0, 0),) * (images.ndim - 2)
+    padded = np.pad(images, (*beside, (shift, shift), (shift, shift)))
     down, right = rng.integers(0, 2 * shift + 1, (2, count, 1))
     rows, cols = np.arange(height) + down, np.arange(width) + right
     if flip:
         mirrored = rng.random(count) < 0.5
         cols[mirrored] = cols[mirrored, ::-1]
-    return padded[np.arange(count)[:, None, None], rows[:, :, None], cols[:, None, :]]
+    if images.ndim == 3:
+        return padded[np.arange(count)[:, None, None], rows[:, :, None], cols[:, None, :]]
+    number, colour = np.ogrid[:count, : images.shape[1]]
+    return padded[
+        number[:, :, None, None], colour[:, :, None, None],
+        rows[:, None, :, None], cols[:, None, None, :],
+    ]
 
 
 def batches(

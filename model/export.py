@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model import fixed_point, golden
+from model.data import DataInfo
 from model.epilogue import Fire, IntegerParams, Integrate, Raw, Requantise, WIDE
 from model.graph import Attention, Conv, Depthwise, Op, Pool, RepConv
 from model.integer import IntegerNetwork
@@ -259,6 +260,7 @@ def build(
     form: Form = "integer",
     input_shape: tuple[int, int, int] | None = None,
     origin: str = "",
+    info: DataInfo | None = None,
 ) -> IntegerNetwork:
     """Choose the constants of folded `layers` and make the graph.
 
@@ -267,7 +269,7 @@ def build(
         form: "integer", what the hardware computes, or "wide", the same graph with real scales
             and so many fraction bits that it equals the float64 network on every level.
         input_shape: (C, H, W) of the images if not the spec's; any size is possible.
-        origin: See `IntegerNetwork`.
+        origin, info: See `IntegerNetwork`.
 
     Raises:
         ValueError: If D is not 4, the form is unknown, or an accumulator is too wide.
@@ -286,7 +288,7 @@ def build(
     head = layers["head"]
     builder.conv("head", "lif", Raw(head.scale, head.offset))
     shape = input_shape or (spec.in_channels, spec.image_size, spec.image_size)
-    return IntegerNetwork(spec.to_dict(), params, builder.ops, shape, origin)
+    return IntegerNetwork(spec.to_dict(), params, builder.ops, shape, origin, info)
 
 
 def export(
@@ -297,7 +299,8 @@ def export(
     form: Form = "integer",
     input_shape: tuple[int, int, int] | None = None,
     origin: str = "",
+    info: DataInfo | None = None,
 ) -> IntegerNetwork:
     """`fold`, then `build`: state dict (see `model.checkpoint`) -> integer network."""
     layers = fold(state, spec)
-    return build(layers, spec, params, form=form, input_shape=input_shape, origin=origin)
+    return build(layers, spec, params, form=form, input_shape=input_shape, origin=origin, info=info)

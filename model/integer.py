@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data import DataInfo
 from model.epilogue import (
     Epilogue,
     Fire,
@@ -88,6 +89,8 @@ class IntegerNetwork:
         (C, H, W) of the image.
     origin
         What the weights are if they were not trained, "" otherwise; kept, not interpreted.
+    info
+        Class names and fitting of the pictures it was trained on, if known; not interpreted.
 
     Raises
     ------
@@ -103,9 +106,10 @@ class IntegerNetwork:
         ops: Iterable[Op],
         input_shape: tuple[int, int, int],
         origin: str = "",
+        info: DataInfo | None = None,
     ) -> None:
         self.spec, self.params, self.ops = spec, params, tuple(ops)
-        self.origin = origin
+        self.origin, self.info = origin, info
         channels, height, width = input_shape
         self.input_shape = (int(channels), int(height), int(width))
         self._tensors = self._check()

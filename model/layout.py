@@ -6,6 +6,9 @@ Names and layout are those of the published code.
 from model.spec import QsdtSpec, STAGES
 
 
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".pth.tar", ".tar", ".bin", ".ckpt", ".safetensors")
+"""Names of files with a state dict; ``.safetensors`` is one format, the others are torch's."""
+
 _SEP_KERNEL = 7
 
 

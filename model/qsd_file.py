@@ -10,7 +10,7 @@ The same input gives the same bytes.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 import hashlib
 import json
 import os
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open, SafetensorError
 from safetensors.numpy import save as to_safetensors
 
+from model.data import DataInfo
 from model.epilogue import IntegerParams
 from model.export import codes, export, State
 from model.files import write_atomic
@@ -30,6 +31,10 @@ from model.spec import QsdtSpec
 
 
 FORMAT, VERSION = "qsd", 1
+
+FILE_BYTES_MAX = 1 << 28
+"""Bytes of a file: four for every weight of the largest network (`model.spec.WEIGHTS_MAX`), which
+takes one for each and little more for everything else."""
 
 _UNUSED = (".init_state", ".num_batches_tracked")
 
@@ -71,7 +76,12 @@ def float_state(state: State) -> dict[str, NDArray]:
 
 
 def to_bytes(
-    state: State, spec: QsdtSpec, params: IntegerParams | None = None, *, origin: str = ""
+    state: State,
+    spec: QsdtSpec,
+    params: IntegerParams | None = None,
+    *,
+    origin: str = "",
+    info: DataInfo | None = None,
 ) -> bytes:
     """Content of the file. Raises ValueError if the network cannot be exported at `params`."""
     params, tensors = params or IntegerParams(), stored_state(state, spec)
@@ -84,6 +94,8 @@ def to_bytes(
     }
     if origin:
         header["origin"] = origin
+    if info is not None:
+        header["data"] = info.to_dict()
     header["sha256"] = _digest(header, tensors)
     # One entry: the order of several is not fixed in safetensors' own writer.
     return to_safetensors(tensors, metadata={"qsd": _canonical(header)})
@@ -96,22 +108,37 @@ def save(
     write_atomic(path, to_bytes(state, spec, params))
 
 
-def origin(path: str | os.PathLike) -> str:
-    """What a readable file says of weights that were not trained, "" of others."""
-    with safe_open(path, framework="np") as file:
-        return _header(Path(path), (file.metadata() or {}).get("qsd")).get("origin", "")
+@dataclass(frozen=True, eq=False)
+class QsdContent:
+    """What a file holds: spec, default widths, stored state; what weights are that were not
+    trained ("" for others); what it keeps of the data that it was trained on, or None."""
+
+    spec: QsdtSpec
+    params: IntegerParams
+    state: dict[str, NDArray]
+    origin: str = ""
+    info: DataInfo | None = None
 
 
 def load(path: str | os.PathLike) -> tuple[QsdtSpec, IntegerParams, dict[str, NDArray]]:
-    """Read spec, default widths and stored state.
+    """Spec, default widths and stored state of what `read` returns, which raises the same."""
+    content = read(path)
+    return content.spec, content.params, content.state
+
+
+def read(path: str | os.PathLike) -> QsdContent:
+    """Read a file.
 
     Raises:
         QsdError: If the file is not a .qsd file, is of another version, damaged, or incomplete.
         OSError: If it cannot be read.
     """
     path = Path(path)
-    with open(path, "rb"):  # safetensors' own message for a missing file lacks the path
-        pass
+    with open(path, "rb") as file:  # safetensors' own message for a missing file lacks the path
+        size = os.fstat(file.fileno()).st_size
+    if size > FILE_BYTES_MAX:
+        raise QsdError(f"{path}: {size:,} bytes, more than {FILE_BYTES_MAX:,}; no such network can "
+                       "be built")
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
@@ -125,18 +152,24 @@ def load(path: str | os.PathLike) -> tuple[QsdtSpec, IntegerParams, dict[str, ND
     try:
         spec = QsdtSpec.from_dict(header["spec"])
         params = IntegerParams(**header["params"])
+        origin = header.get("origin", "")
+        if not isinstance(origin, str):
+            raise TypeError(f"origin must be a text, not {origin!r:.40}")
+        info = None if "data" not in header else DataInfo.from_dict(header["data"])
+        if info is not None and len(info.classes) != spec.classes:
+            raise ValueError(f"{len(info.classes)} class names for {spec.classes} classes")
     except (KeyError, TypeError, ValueError) as error:
         raise QsdError(f"{path}: {error}") from None
     _check_tensors(path, tensors, spec)
     if header.get("graph") != export(tensors, spec, params).listing():
         raise QsdError(f"{path} was written for another graph than this version builds")
-    return spec, params, tensors
+    return QsdContent(spec, params, tensors, origin, info)
 
 
 def _header(path: Path, text: str | None) -> dict[str, Any]:
     try:
         header = json.loads(text or "")
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # also numbers of thousands of digits, and deep nesting
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise QsdError(f"{path} is a safetensors file, but not a .qsd file")

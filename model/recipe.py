@@ -1,6 +1,7 @@
 """How a network is trained; needs no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+import math
 
 
 __all__ = ["Recipe"]
@@ -31,6 +32,13 @@ class Recipe:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for field in ("epochs", "batch", "lr"):
-            if not getattr(self, field) > 0:
-                raise ValueError(f"{field} must be positive, not {getattr(self, field)}")
+        for item in fields(self):
+            value, wanted = getattr(self, item.name), type(item.default)
+            fits = isinstance(value, (int, float) if wanted is float else wanted)
+            if not fits or (wanted is not bool and isinstance(value, bool)):
+                raise ValueError(f"{item.name} must be a {wanted.__name__}, not {value!r:.40}")
+            if not math.isfinite(value):
+                raise ValueError(f"{item.name} must be finite, not {value}")
+        for name in ("epochs", "batch", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")

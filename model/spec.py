@@ -13,6 +13,30 @@ STAGES = ("1_1", "1_2", "2", "3", "4")
 """Names of the five stages, in order; stage ``s`` begins with the module ``downsample{s}``."""
 
 
+WEIGHTS_MAX = 1 << 26
+"""Weights of a network: 32 MB at four bits, all the SDRAM of the boards; qsdt_l has 55 million."""
+
+LIMITS = {
+    "in_channels": 64,    # lanes of the array's input words
+    "image_size": 1024,   # no supported layout is evaluated above 384; 1 M pixels a channel
+    "classes": 65536,     # three times ImageNet-21k's
+    "dims": 4096,         # six times the widest published stage
+    "depths": 64,         # five times the deepest published stage
+    "strides": 2,
+    "stem_kernel": 31,    # four times the published width
+    "sep_expansion": 16,  # four times the largest published ratio, also below
+    "conv_expansion": 16,
+    "mlp_ratio": 16,
+    "heads": 4096,        # one channel a head
+    "levels": 255,        # levels are stored as bytes
+}
+"""Highest value of each whole number in a spec. They keep a typing error or a foreign file from
+being computed for hours; no network that fits a board comes near."""
+
+NAME_MAX = 100
+"""Characters of a network's name, which becomes part of file names."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class QsdtSpec:
     """Everything that fixes the graph of one network; immutable and JSON-able.
@@ -73,16 +97,19 @@ class QsdtSpec:
     def __post_init__(self) -> None:
         for field in ("dims", "strides", "depths", "conv_expansion", "norm_mean", "norm_std"):
             object.__setattr__(self, field, tuple(getattr(self, field)))  # JSON gives lists
-        for field in (
-            *("in_channels", "image_size", "classes", "stem_kernel", "sep_expansion"),
-            *("mlp_ratio", "heads", "levels"),
-        ):
-            if not _is_positive_int(getattr(self, field)):
-                raise ValueError(f"{field} must be a positive integer, not {getattr(self, field)}")
-        for field, count in (("dims", 5), ("strides", 5), ("depths", 5), ("conv_expansion", 3)):
-            value = getattr(self, field)
-            if len(value) != count or not all(map(_is_positive_int, value)):
-                raise ValueError(f"{field} must be {count} positive integers, not {value}")
+        if not (isinstance(self.name, str) and self.name.isprintable()
+                and 0 < len(self.name) <= NAME_MAX):
+            raise ValueError(f"name must be 1 to {NAME_MAX} printable characters, "
+                             f"not {_shown(self.name)}")
+        counts = {"dims": 5, "strides": 5, "depths": 5, "conv_expansion": 3}
+        for field, limit in LIMITS.items():
+            value, count = getattr(self, field), counts.get(field)
+            parts = (value,) if count is None else value
+            if len(parts) != (count or 1) or not all(map(_is_positive_int, parts)):
+                wanted = "a positive integer" if count is None else f"{count} positive integers"
+                raise ValueError(f"{field} must be {wanted}, not {_shown(value)}")
+            if max(parts) > limit:
+                raise ValueError(f"{field} must be at most {limit}, not {_shown(max(parts))}")
         if not set(self.strides) <= {1, 2}:
             raise ValueError(f"strides must be 1 or 2, not {self.strides}")
         if self.stem_kernel % 2 == 0:
@@ -97,13 +124,22 @@ class QsdtSpec:
                 f"not {self.image_size}"
             )
         for field in ("norm_mean", "norm_std"):
-            if len(getattr(self, field)) != self.in_channels:
+            value = getattr(self, field)
+            if len(value) != self.in_channels or not all(map(_is_finite, value)):
                 raise ValueError(
                     f"{field} must have one value for each of {self.in_channels} channels, "
-                    f"not {getattr(self, field)}"
+                    f"not {_shown(value)}"
                 )
         if not all(std > 0 for std in self.norm_std):
             raise ValueError(f"norm_std must be positive, not {self.norm_std}")
+        if not _is_finite(self.layer_scale_init):
+            raise ValueError(
+                f"layer_scale_init must be a number, not {_shown(self.layer_scale_init)}"
+            )
+        if self.weight_count > WEIGHTS_MAX:
+            raise ValueError(
+                f"a network must have at most {WEIGHTS_MAX:,} weights, not {self.weight_count:,}"
+            )
 
     @property
     def reduction(self) -> int:
@@ -164,6 +200,20 @@ class QsdtSpec:
             return cls(**values)
         except TypeError as error:
             raise ValueError(f"a spec must have the keys of QsdtSpec: {error}") from None
+
+
+def _is_finite(value: object) -> bool:
+    return (isinstance(value, int | float) and not isinstance(value, bool)
+            and abs(value) < float("inf"))
+
+
+def _shown(value: object) -> str:
+    """`value` for a message of one line, whatever a file holds in its place."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # an integer of too many digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _is_positive_int(value: object) -> bool:

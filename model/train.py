@@ -10,13 +10,12 @@ Writes to the output folder, each file atomically:
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 import sys
 from typing import TYPE_CHECKING
 
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
-from model.data import DATASETS, Split
+from model.datasets import add_data_options, DATA_HELP, read_dataset
 from model.error import as_input_error
 from model.files import check_writable, locked
 from model.progress import say
@@ -43,8 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(on_interrupt="--resume continues after the last whole epoch")
     add = parser.add_argument
     add("--model", default="qsdt_nano", metavar="NAME", help="network (default: %(default)s)")
-    add("--data", default="fashion_mnist", metavar="NAME", help="data set (default: %(default)s)")
-    add("--data-dir", type=Path, metavar="DIR", help="its folder (default: the Debian package's)")
+    add("--data", default="fashion_mnist", metavar="NAME",
+        help=f"data set: {DATA_HELP} (default: %(default)s)")
+    add_data_options(parser)
     add(
         "--out",
         type=Path,
@@ -107,11 +107,12 @@ def _parser() -> argparse.ArgumentParser:
 def _prepare(args: argparse.Namespace) -> "Trainer":
     from model.trainer import load_checkpoint, Trainer
 
-    if args.data not in DATASETS:
-        raise ValueError(f"data set must be one of {', '.join(DATASETS)}, not {args.data}")
     if args.resume:
         state = load_checkpoint(args.out / "checkpoint.pth")
-        network, recipe = QsdtSpec.from_dict(state["spec"]), Recipe(**state["recipe"])
+        try:
+            network, recipe = QsdtSpec.from_dict(state["spec"]), Recipe(**state["recipe"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{args.out / 'checkpoint.pth'}: {error}") from None
     else:
         state, network = None, spec(args.model)
         recipe = Recipe(
@@ -122,13 +123,10 @@ def _prepare(args: argparse.Namespace) -> "Trainer":
             attention_penalty=args.attention_penalty,
             bfloat16=not args.float32,
         )
-    data = DATASETS[args.data](args.data_dir)
-    if args.limit is not None:
-        cut = {
-            name: Split(images=part.images[: args.limit], labels=part.labels[: args.limit])
-            for name, part in vars(data).items()
-        }
-        data = replace(data, **cut)
+    data = read_dataset(
+        *(args.data, network), data_dir=args.data_dir, count=args.limit,
+        fit=args.fit, background=args.background,
+    )
     trainer = Trainer(network, recipe, data)
     if state is not None:
         trainer.restore(state)

@@ -1,5 +1,6 @@
 """Training of the float network: epochs, moving average, checkpoints, learning curve."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 import copy
 from dataclasses import asdict
@@ -7,7 +8,6 @@ import io
 import json
 import math
 from pathlib import Path
-import pickle
 import time
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
+from model.checkpoint import unpickle
 from model.data import batches, Dataset, IMAGE_SCALE, Split
 from model.files import replacing, write_atomic
 from model.network import Attention, capture_levels, QsdTransformer
@@ -71,9 +72,13 @@ class Trainer:
     """A network, its moving average and optimiser, and what happens in one epoch."""
 
     def __init__(self, spec: QsdtSpec, recipe: Recipe, data: Dataset) -> None:
-        side = data.train.images.shape[1]
+        side = data.train.images.shape[-1]
         if side != spec.image_size:
             raise ValueError(f"images must be {spec.image_size} pixels wide, not {side}")
+        most = max(int(part.labels.max()) for part in (data.train, data.val, data.test))
+        if most >= spec.classes:
+            raise ValueError(f"data set must have at most {spec.classes} classes for {spec.name}, "
+                             f"not {most + 1}")
         if recipe.batch > len(data.train):
             raise ValueError(f"batch must be at most {len(data.train)}, not {recipe.batch}")
         self.spec, self.recipe, self.data = spec, recipe, data
@@ -101,12 +106,27 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned."""
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        """Continue from what `state` returned. Raises ValueError if it is not of this training."""
         self.epoch, self.best, self.log = state["epoch"], state["best"], state["log"]
         self.test_acc = state.get("test_acc")
+        if not 0 <= self.epoch <= self.recipe.epochs:
+            raise ValueError(f"epoch of the checkpoint must be 0 to {self.recipe.epochs}, "
+                             f"not {self.epoch}")
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            if self.epoch:
+                copy.deepcopy(self.model).load_state_dict(self.best["model"])
+                _ = self.best["epoch"] + self.best["val_acc"], self.best["weights"]
+            if [record["epoch"] for record in self.log] != list(range(1, self.epoch + 1)):
+                raise ValueError("its log must have one record an epoch")
+            if self.test_acc is not None and not 0 <= self.test_acc <= 1:
+                raise ValueError(f"its test accuracy must be 0 to 1, not {self.test_acc}")
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            cause = str(error).strip().splitlines()[0][:200]
+            raise ValueError(f"checkpoint does not fit its own recipe and network ({cause}); "
+                             "train without --resume") from None
 
     def run_epoch(self) -> dict[str, Any]:
         """Train one epoch, evaluate, append the record to `log` and return it."""
@@ -242,6 +262,8 @@ def save_model(trainer: Trainer, path: Path) -> None:
     best = dict(trainer.best)
     state = {key: value.contiguous() for key, value in best.pop("model").items()}
     extra = {"recipe": asdict(trainer.recipe), "test_acc": trainer.test_acc, **best}
+    if trainer.data.info is not None:
+        extra["data"] = trainer.data.info.to_dict()
     save({"model": state, "spec": trainer.spec.to_dict(), **extra}, path)
 
 
@@ -304,13 +326,22 @@ def write_log(records: list[dict[str, Any]], path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What `Trainer.restore` takes, from a file that `train` wrote. Raises ValueError."""
+    """What `Trainer.restore` takes, of a file that `train` wrote. Raises ValueError or OSError."""
+    if not path.exists():
+        raise ValueError(f"--resume must find {path}: train without it first")
     try:
-        state = torch.load(path, weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"--resume must find {path}: train without it first") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError):
-        raise ValueError(f"{path} must be a whole file written by this program") from None
-    if not isinstance(state, dict) or "recipe" not in state or "optimiser" not in state:
-        raise ValueError(f"{path} must be a checkpoint of this program")
+        state = unpickle(path)
+        if not isinstance(state, dict) or not _RESUME.items() <= {
+            key: type(value) for key, value in state.items()
+        }.items():
+            raise ValueError(f"its entries must be {', '.join(_RESUME)}")
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: must be a whole file that model.train wrote ({error}); train without --resume"
+        ) from None
     return state
+
+
+_RESUME = {"spec": dict, "recipe": dict, "model": OrderedDict, "average": OrderedDict,
+           "optimiser": dict, "epoch": int, "best": dict, "log": list}
+"""Entries of a checkpoint and their types."""

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from model import export, qsd_file
 from model.command import require
+from model.data import DataInfo
 from model.epilogue import IntegerParams
 from model.integer import IntegerNetwork
+from model.layout import CHECKPOINT_SUFFIXES
 from model.spec import MODELS, QsdtSpec
 from model.synthetic import NOTICE, synthetic_state
 
@@ -35,13 +37,15 @@ class Weights:
     """A network before its integer constants are chosen.
 
     spec; params, the widths its file recommends (None for others); state, published keys; origin,
-    what the weights are if they were not trained, "" otherwise.
+    what the weights are if they were not trained, "" otherwise; info, class names and fitting of
+    the pictures it was trained on, if the file tells.
     """
 
     spec: QsdtSpec
     params: IntegerParams | None
     state: dict[str, NDArray]
     origin: str = ""
+    info: DataInfo | None = None
 
 
 def shipped() -> tuple[str, ...]:
@@ -136,6 +140,7 @@ def network(
         form=form,
         input_shape=input_shape,
         origin=weights.origin,
+        info=weights.info,
     )
 
 
@@ -147,19 +152,21 @@ def _check_known(model: str) -> None:
 
 def _read_file(path: Path, heads: int | None) -> Weights:
     if path.suffix == ".qsd":
-        spec, params, state = qsd_file.load(path)
+        content = qsd_file.read(path)
+        spec, origin = content.spec, content.origin
         if heads is not None and heads != spec.heads:
             raise ValueError(f"{path}: heads is {spec.heads} in this file, not {heads}")
-        origin = qsd_file.origin(path)
         if origin:
             log.warning("%s: %s", path, origin)
-        return Weights(spec, params, state, origin)
-    if path.suffix in (".pth", ".pt"):
+        return Weights(spec, content.params, content.state, origin, content.info)
+    if path.name.lower().endswith(CHECKPOINT_SUFFIXES):
         require(
             "torch", what=f"reads {path}; a .qsd file, made where torch is installed, needs none"
         )
         from model import checkpoint  # torch is not needed for anything else
 
-        spec, state = checkpoint.load(path, heads=heads)
-        return Weights(spec, None, state)
-    raise ValueError(f"weights must be a .qsd or .pth file, not {path}")
+        found = checkpoint.read(path, heads=heads)
+        return Weights(found.spec, None, found.state, info=found.info)
+    raise ValueError(
+        f"{path}: weights must be a .qsd file or a checkpoint ({', '.join(CHECKPOINT_SUFFIXES)})"
+    )

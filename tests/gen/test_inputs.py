@@ -20,6 +20,7 @@ class Shape:
 
     def __init__(self, spec):
         self.spec = spec.to_dict()
+        self.info = None
         self.input_shape = (spec.in_channels, spec.image_size, spec.image_size)
 
 
@@ -35,7 +36,9 @@ def photograph(width, height):
 def test_photograph_is_resized_cropped_and_normalised(tmp_path, size, suffix):
     path = tmp_path / f"photo.{suffix}"
     Image.fromarray(photograph(*size)).save(path)
-    images, labels = load_images(str(path), Shape(T))
+    found = load_images(str(path), Shape(T))
+    images, labels = found.image_q, found.labels
+    assert found.files == (path.name,)
     assert images.shape == (1, 3, 224, 224) and images.dtype == np.int8 and labels is None
     # The square in the middle: 7/8 of the shorter side. So the red ramp goes over that part of
     # the width, in units of 1/48 of (pixel/255 - mean) / std.
@@ -53,7 +56,7 @@ def test_photograph_is_resized_cropped_and_normalised(tmp_path, size, suffix):
 def test_right_size_is_taken_as_it_is(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    images, _ = load_images(str(tmp_path), Shape(T))
+    images = load_images(str(tmp_path), Shape(T)).image_q
     x = (pixels.transpose(2, 0, 1) / 255 - np.array(T.norm_mean)[:, None, None])
     x /= np.array(T.norm_std)[:, None, None]
     np.testing.assert_array_equal(images[0], np.floor(48 * x + 0.5))
@@ -61,19 +64,20 @@ def test_right_size_is_taken_as_it_is(tmp_path):
 
 def test_grey_picture_for_a_colour_network_and_the_other_way(tmp_path):
     Image.fromarray(photograph(300, 300)).convert("L").save(tmp_path / "grey.png")
-    assert load_images(str(tmp_path), Shape(T))[0].shape == (1, 3, 224, 224)
-    images, _ = load_images(str(tmp_path), Shape(MODELS["qsdt_nano"]))
+    assert load_images(str(tmp_path), Shape(T)).image_q.shape == (1, 3, 224, 224)
+    images = load_images(str(tmp_path), Shape(MODELS["qsdt_nano"])).image_q
     assert images.shape == (1, 1, 28, 28)
     # The whole picture, corner to corner.
     assert images[0, 0, 0, 0] < -30 and images[0, 0, -1, -1] > 80
 
 
 def test_default_images_are_like_photographs():
-    images, labels = load_images(None, Shape(T), model="qsdt_t", count=2)
-    assert images.shape == (2, 3, 224, 224) and labels is None
+    found = load_images(None, Shape(T), model="qsdt_t", count=2)
+    images = found.image_q
+    assert images.shape == (2, 3, 224, 224) and found.labels is None
     steps = np.abs(np.diff(images.astype(int), axis=-1)).mean()
     assert steps < images.std() < 100
-    np.testing.assert_array_equal(images, load_images(None, Shape(T), count=2)[0])
+    np.testing.assert_array_equal(images, load_images(None, Shape(T), count=2).image_q)
 
 
 def test_not_a_picture(tmp_path):

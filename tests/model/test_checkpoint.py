@@ -326,8 +326,8 @@ def test_unknown_names_list_the_known_ones():
         zoo.load("nope")
     with pytest.raises(ValueError, match="must be given"):
         zoo.load()
-    with pytest.raises(ValueError, match="must be a .qsd or .pth file, not weights.bin"):
-        zoo.load(weights="weights.bin")
+    with pytest.raises(ValueError, match=r"weights.doc: weights must be a .qsd file or a check"):
+        zoo.load(weights="weights.doc")
 
 
 def test_model_and_weights_must_agree(tmp_path, made):

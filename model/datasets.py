@@ -1,0 +1,107 @@
+"""Data sets by name or folder, and the options of commands for them."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from model.command import require
+from model.data import DataInfo, Dataset, DATASETS, Split
+from model.spec import QsdtSpec
+
+
+__all__ = ["DATA_HELP", "FOLDER", "add_data_options", "picture_folder", "read_dataset",
+           "read_split"]
+
+
+FOLDER = "folder:"
+"""How the name of a data set begins that is a folder of pictures."""
+
+DATA_HELP = (f"{', '.join(sorted(DATASETS))}, or {FOLDER}DIR with DIR/train/CLASS/*.png, "
+             "DIR/val/CLASS/* and DIR/test/CLASS/*, or with DIR/CLASS/*, split by a hash of each "
+             "file's name (8:1:1); labels are the sorted folder names")
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """``--data-dir``, ``--fit`` and ``--background``."""
+    parser.add_argument("--data-dir", type=Path, metavar="D",
+                        help="where a data set lies if its package is not installed")
+    # The texts lie in model.pictures, which imports no Pillow until a picture is read.
+    from model.pictures import FITS
+
+    ways = "; ".join(f"{name}: {text}" for name, text in FITS.items())
+    parser.add_argument("--fit", choices=list(FITS),
+                        help=f"how pictures become squares (default: as the network was trained, "
+                             f"else auto). {ways}")
+    parser.add_argument("--background", metavar="COLOUR",
+                        help="what transparent pictures are laid on, and the bars of a letterbox "
+                             "(default: as the network was trained, else black)")
+
+
+def picture_folder(name: str):
+    """The :class:`~model.picture_folder.PictureFolder` of a name, None of a built-in data set.
+
+    Raises ValueError listing the known data sets.
+    """
+    if name.startswith(FOLDER):
+        require("PIL", what="reads pictures")
+        from model.picture_folder import PictureFolder
+
+        return PictureFolder(Path(name.removeprefix(FOLDER)))
+    if name not in DATASETS:
+        raise ValueError(
+            f"data set must be one of {', '.join(DATASETS)} or {FOLDER}DIR, not {name}"
+        )
+    return None
+
+
+def fitting_for(spec: QsdtSpec, fit: str | None, background: str | None,
+                known: DataInfo | None = None):
+    """How pictures are fitted: as the options say, else as the network keeps, else by default."""
+    from model.pictures import Fitting
+
+    return Fitting.of(spec, fit or (known.fit if known else "auto"),
+                      background or (known.background if known else "black"))
+
+
+def read_split(
+    name: str, part: str, spec: QsdtSpec, *, data_dir: Path | None = None,
+    count: int | None = None, fit: str | None = None, background: str | None = None,
+    known: DataInfo | None = None,
+) -> Split:
+    """The first `count` images of a part ("train", "val", "test") of a data set for `spec`.
+
+    `known` is what the network keeps of the data that it was trained on.
+
+    Raises ValueError or OSError naming the cause.
+    """
+    folder = picture_folder(name)
+    if folder is not None:
+        split = folder.split(part, fitting_for(spec, fit, background, known), count=count,
+                             known=known)
+    else:
+        split = first(getattr(DATASETS[name](data_dir), part), count)
+    if split.labels.max() >= spec.classes:
+        raise ValueError(f"{name}: has more classes than the network, which has {spec.classes}")
+    return split
+
+
+def read_dataset(
+    name: str, spec: QsdtSpec, *, data_dir: Path | None = None, count: int | None = None,
+    fit: str | None = None, background: str | None = None,
+) -> Dataset:
+    """All parts of a data set for `spec`, at most `count` images of each.
+
+    Raises ValueError or OSError naming the cause.
+    """
+    folder = picture_folder(name)
+    if folder is not None:
+        return folder.dataset(fitting_for(spec, fit, background), count=count)
+    data = DATASETS[name](data_dir)
+    return replace(data, **{part: first(getattr(data, part), count)
+                            for part in ("train", "val", "test")})
+
+
+def first(split: Split, count: int | None) -> Split:
+    """The first `count` images of a split, all if it is None."""
+    return Split(images=split.images[:count], labels=split.labels[:count],
+                 files=split.files[:count])
