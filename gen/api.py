@@ -166,7 +166,7 @@ def convert(source: Path | str, out: Path | str, *, heads: int | None = None,
         name = str(source) if str(source) in MODELS else None
         found = zoo.read(name, None if name else source, heads)
         content = qsd_file.to_bytes(found.state, found.spec, params or found.params,
-                                    origin=found.origin)
+                                    origin=found.origin, info=found.info)
     write_atomic(out, content)
     return Path(out)
 

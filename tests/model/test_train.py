@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from model import data
 from model import train as program
 from model import trainer as training
 from model.data import Dataset, Split
@@ -54,7 +55,7 @@ DATA = Dataset(train=halves(64, 1), val=halves(32, 2), test=halves(32, 3))
 def tiny_program(monkeypatch):
     """The command line with the tiny network and the made-up data set registered."""
     monkeypatch.setitem(MODELS, "tiny", TINY)
-    monkeypatch.setitem(program.DATASETS, "halves", lambda folder: DATA)
+    monkeypatch.setitem(data.DATASETS, "halves", lambda folder: DATA)
 
     def run(*words) -> int:
         return program.cli(["--model", "tiny", "--data", "halves", *map(str, words)])
@@ -173,7 +174,7 @@ def test_interrupt_then_resume(tiny_program, tmp_path, monkeypatch, capsys):
     "words, message",
     [
         (["--model", "qsdt_x"], "model must be one of qsdt_t, .*qsdt_nano.*, not qsdt_x"),
-        (["--data", "cifar"], "must be one of fashion_mnist, fashion_scenes, halves, not cifar"),
+        (["--data", "cifar"], "must be one of .*, halves or folder:DIR, not cifar"),
         (["--data", "fashion_mnist", "--data-dir", "nowhere"], "apt-get install"),
         (["--model", "qsdt_nano"], "images must be 28 pixels wide, not 16"),
         (["--resume"], "--resume must find .*checkpoint.pth"),
