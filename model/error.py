@@ -173,6 +173,6 @@ def os_error_text(error: OSError, path: str | os.PathLike | None = None) -> str:
         return str(error)
     cause = "is a folder" if error.errno == errno.EISDIR else (
         error.strerror[:1].lower() + error.strerror[1:])
-    remedy = _REMEDIES.get(error.errno)
+    remedy = _REMEDIES.get(error.errno or 0)
     return "".join([f"{os.fspath(file)}: " if isinstance(file, str | os.PathLike) else "", cause,
                     f"; {remedy}" if remedy else ""])

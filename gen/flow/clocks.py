@@ -47,7 +47,7 @@ def port_clocks(constraints: str, placed: Mapping) -> dict[str, float]:
     for name, net in module["netnames"].items():
         for bit in net["bits"]:
             names.setdefault(bit, []).append(name)
-    clocks = {}
+    clocks: dict = {}
     for port, number, unit in _PORT_FREQUENCY.findall(constraints):
         outside = module["ports"].get(port, {"bits": []})["bits"]
         for cell in module["cells"].values():

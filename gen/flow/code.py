@@ -64,7 +64,7 @@ def source_digest(path: Path) -> str:
         body = getattr(node, "body", None)
         if isinstance(body, list):
             # A string that stands alone is a docstring, also below a constant.
-            node.body = [part for part in body if not (
+            vars(node)["body"] = [part for part in body if not (
                 isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
                 and isinstance(part.value.value, str))]
     return digest_bytes(ast.dump(tree).encode())

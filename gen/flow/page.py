@@ -281,7 +281,7 @@ def render_page(report: Mapping, layout: Mapping | None = None) -> str:
 
 
 def _number(value: float) -> str:
-    if isinstance(value, float) and not value.is_integer():
+    if value != int(value):
         return f"{value:,.2f}" if abs(value) >= 0.1 else f"{value:.3g}"
     return f"{int(value):,}"
 

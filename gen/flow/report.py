@@ -5,7 +5,7 @@ from datetime import datetime, UTC
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 from boards.spec import BoardSpec
 from gen.flow.step import StepResult
@@ -40,7 +40,7 @@ REQUIRED = {
 }
 """Measured keys that each stage adds."""
 
-META = {
+META: dict[str, Any] = {
     "schema": int, "board": str, "part": str, "model": str, "weights": str, "until": str,
     "created": str,
     "command": str, "seed": (int, type(None)), "skip_verify": bool, "core_clock_hz": int,
@@ -89,7 +89,7 @@ def make_report(*, board: BoardSpec, model: str, until: str, command: str, core_
     extra : mapping
         More measured values, by key.
     """
-    report = {
+    report: dict[str, Any] = {
         "schema": SCHEMA, "board": board.name, "part": board.part, "model": model,
         "weights": weights, "until": until,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -165,7 +165,7 @@ def check_report(report: Mapping) -> None:
 
 
 def _number(value: float) -> str:
-    if isinstance(value, float) and not value.is_integer():
+    if value != int(value):
         return f"{value:,.2f}" if abs(value) >= 0.1 else f"{value:.3g}"
     return f"{int(value):,}"
 

@@ -185,7 +185,8 @@ def _congested(board: BoardSpec, folder: Path, name: str, nextpnr: _Nextpnr,
     # Here, because a board that is not congested needs neither numba nor scipy.
     from gen.flow.congested import place_congested, route_congested
 
-    started, laps = time.monotonic(), {}
+    started = time.monotonic()
+    laps: dict[str, float] = {}
 
     def lap(part: str) -> None:
         laps[part] = round(time.monotonic() - started - sum(laps.values()), 1)
@@ -230,7 +231,8 @@ def route(board: BoardSpec, folder: Path, toolchain: Toolchain, *, congested: bo
 
     def attempt(seed: int) -> None:
         def tell(text: str) -> None:
-            on_progress(f"seed {seed}: {text.removeprefix('Info: ').strip()}")
+            if on_progress is not None:
+                on_progress(f"seed {seed}: {text.removeprefix('Info: ').strip()}")
 
         try:
             results[seed] = _route_seed(board, folder, toolchain, seed, congested=congested,

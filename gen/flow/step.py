@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 import shutil
+from typing import Any
 
 from model.error import InputError, os_error_text, ToolFailed
 from model.files import digest_file, digest_of, write_atomic
@@ -35,7 +36,7 @@ class StepResult:
     name: str
     digest: str
     outputs: Mapping[str, Path]
-    data: Mapping[str, object] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
     reused: bool = False
 
     @property
@@ -128,9 +129,9 @@ def _run_step(name: str, folder: Path, inputs: Mapping[str, Path], depends: obje
                    and not output.endswith(".log")]
         if missing:
             log = next((workplace / output for output in made if output.endswith(".log")), None)
-            error = ToolFailed(f"Step {name} did not write {', '.join(missing)}", log=log)
-            _keep_log(error, workplace, failed_log)
-            raise error
+            incomplete = ToolFailed(f"Step {name} did not write {', '.join(missing)}", log=log)
+            _keep_log(incomplete, workplace, failed_log)
+            raise incomplete
         # Without its stamp a half-replaced set of outputs is never taken for a result.
         stamp_path.unlink(missing_ok=True)
         written = {output: digest_file(workplace / output) for output in made}
@@ -147,7 +148,9 @@ def _run_step(name: str, folder: Path, inputs: Mapping[str, Path], depends: obje
 
 def _keep_log(error: BaseException, workplace: Path, target: Path) -> None:
     """Save the log an error points to from the work folder, and point the error at the copy."""
-    log = getattr(error, "log", None)
+    if not isinstance(error, ToolFailed):
+        return
+    log = error.log
     if log is not None and Path(log).parent == workplace and Path(log).is_file():
         os.replace(log, target)
         error.log = target

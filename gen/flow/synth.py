@@ -53,12 +53,12 @@ def _modules_across_clocks(rtlil: str) -> list[str]:
     """Modules that write a memory with one clock and read it with another (asynchronous FIFOs)."""
     found = []
     for module in re.split(r"(?m)^module \\", rtlil)[1:]:
-        clocks = {}
+        clocks: dict = {}
         for kind, cell in re.findall(r"(?ms)^  cell \$mem(rd|wr)_v2 (.*?)^  end$", module):
-            memory = re.search(r"\\MEMID (\S+)", cell)[1]
+            memory = re.findall(r"\\MEMID (\S+)", cell)[0]
             # An asynchronous read port has no clock of its own.
             if kind == "wr" or not re.search(r"\\CLK_ENABLE (1'0|0)$", cell, re.MULTILINE):
-                clocks.setdefault(memory, set()).add(re.search(r"\\CLK (.*)", cell)[1])
+                clocks.setdefault(memory, set()).add(re.findall(r"\\CLK (.*)", cell)[0])
         if any(len(of_memory) > 1 for of_memory in clocks.values()):
             found.append(module.split(maxsplit=1)[0])
     return found

@@ -178,7 +178,7 @@ def find_toolchain(choice: str = "auto") -> Toolchain:
         for origin in order:
             found = [origins[origin](candidate) for candidate in group]
             if all(tool for tool, _ in found):
-                return [tool for tool, _ in found]
+                return [tool for tool, _ in found if tool]
             for candidate, (tool, reason) in zip(group, found, strict=True):
                 if tool is None:
                     looked.append((candidate.name, f"{candidate.name}: {reason}"))

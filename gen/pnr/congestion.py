@@ -49,12 +49,12 @@ def read_nets(layout, driver, sinks) -> Nets:
     """Nets between cells that can move apart; clocks, carries and large nets are none."""
     nets = []
     for bit, (source, port) in driver.items():
-        pins = {source, *(sink for sink, _ in sinks[bit])}
-        if (port != "FCO" and 1 < len(pins) <= SHARED_BY_ALL
-                and len({layout.unit[pin] for pin in pins}) > 1
+        ends = {source, *(sink for sink, _ in sinks[bit])}
+        if (port != "FCO" and 1 < len(ends) <= SHARED_BY_ALL
+                and len({layout.unit[pin] for pin in ends}) > 1
                 and not any(port in CLOCK_PORTS for _, port in sinks[bit])):
-            nets.append(sorted(pins))
-    of_cell = [[] for _ in range(layout.x.size)]
+            nets.append(sorted(ends))
+    of_cell: list[list[int]] = [[] for _ in range(layout.x.size)]
     for number, pins in enumerate(nets):
         for pin in pins:
             of_cell[pin].append(number)

@@ -72,7 +72,8 @@ def read_layout(cells: Sequence[Mapping], driver: Mapping, sinks: Mapping) -> La
 
     control, shared = np.zeros(count, np.int64), np.zeros(count, np.int64)
     uses_m = np.zeros(count, bool)
-    controls, clocks = {}, {}
+    controls: dict = {}
+    clocks: dict = {}
     for number, cell in enumerate(cells):
         uses_m[number] = net_of(cell, "M") is not None
         if cell["type"] == "TRELLIS_FF":
@@ -88,7 +89,10 @@ def read_layout(cells: Sequence[Mapping], driver: Mapping, sinks: Mapping) -> La
     units = defaultdict(list)
     for number in range(count):
         units[group[number]].append(number)
-    unit, kinds, steps, first, members = np.zeros(count, np.int64), [], [], [0], []
+    unit, first = np.zeros(count, np.int64), [0]
+    kinds: list = []
+    steps: list = []
+    members: list = []
     for root, parts in units.items():
         unit[parts] = len(kinds)
         members += parts

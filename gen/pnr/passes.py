@@ -191,7 +191,8 @@ def _merge(cell, half, functions) -> bool:
                    for bit, port in ((2, "C"), (3, "D")))
     # Inputs that nothing needs are 1.
     for order in permutations([*nets, *[None] * (4 - len(nets))]):
-        sums, carries = {}, {}
+        sums: dict = {}
+        carries: dict = {}
         for pins in product(*((1,) if net is None else (0, 1) for net in order)):
             known = dict(zip(order, pins, strict=True))
             row = sum(values[sum(known[net] << place for place, net in enumerate(operand))] << bit

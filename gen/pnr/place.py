@@ -125,7 +125,9 @@ def place_detailed(placed: dict, clocks: Mapping[str, float], *, seed: int = 1,
         Called with a line of text before each round.
     """
     module = main_module(placed)
-    design, first, best, replicas = read_design(module, clocks), None, None, 0
+    design, replicas = read_design(module, clocks), 0
+    first: tuple[int, dict[str, float]] | None = None
+    best: tuple[float, int, dict[str, float], np.ndarray] | None = None
     for number in range(ROUNDS + 1):
         part = number / ROUNDS
         if number == int(REPLICATED * ROUNDS):
@@ -150,6 +152,8 @@ def place_detailed(placed: dict, clocks: Mapping[str, float], *, seed: int = 1,
         anneal(design.layout, design.nets, critical_pulls(design), boxes,
                congestion_sums(boxes, design.nets), design.movers, MOVES,
                HOT * (COLD / HOT) ** ramp, REACH ** (1 - ramp), seed + number)
+    if first is None or best is None:
+        raise ValueError(f"there must be rounds, not {ROUNDS}")
     _, wire, slowest, slots = best
     _put(design, slots)
     return Placement(wire_before=first[0], wire=wire, slowest_before=first[1], slowest=slowest,
