@@ -5,7 +5,7 @@ import sys
 
 from gen.flow.page import read_report, write_page
 from gen.flow.report import headline, render
-from model.command import add_verbosity, ArgumentParser, called, main
+from model.command import add_verbosity, ArgumentParser, called, main, next_step
 from model.files import write_atomic
 
 
@@ -32,6 +32,8 @@ def _run(arguments):
     folder = arguments.out or folder
     write_atomic(folder / "report.md", render(report))
     print(f"{write_page(report, folder, layout)}: {headline(report)}")
+    next_step("gen.run", "--board", report["board"], "--model", report["model"], "--program",
+              "--port", "/dev/ttyUSB0")
 
 
 def cli(argv=None):

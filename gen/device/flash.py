@@ -14,7 +14,7 @@ import sys
 
 from boards import BOARDS, BoardSpec, find_board
 from gen.flow.bitstream import bitstream_idcode
-from model.command import add_verbosity, ArgumentParser, called, main
+from model.command import add_verbosity, ArgumentParser, called, main, next_step
 from model.error import as_input_error, InputError, ToolFailed, ToolMissing, WeightsMismatch
 
 
@@ -155,6 +155,8 @@ def _command(arguments: argparse.Namespace) -> None:
         chip = program(board, arguments.bitstream)
         if not arguments.quiet:
             print(f"loaded {arguments.bitstream} into {_name_of(chip)}")
+        next_step("gen.run", "--board", board.name, "--model", "qsdt_nano", "--port",
+                  "/dev/ttyUSB0")
 
 
 def cli(argv: Sequence[str] | None = None) -> int:
