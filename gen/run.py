@@ -10,8 +10,14 @@ from gen.config.spec import read_overrides
 from gen.device.flash import find_loader, program
 from gen.device.port import check_port
 from gen.flow.bitstream import bitstream_idcode
-from gen.inputs import add_image_options, add_network_options, load_images, load_network
-from model.command import add_verbosity, ArgumentParser, called, main, require
+from gen.inputs import (
+    add_image_options,
+    add_network_options,
+    load_images,
+    load_network,
+    network_words,
+)
+from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.data import class_title
 from model.error import (
     as_input_error,
@@ -92,7 +98,12 @@ def _run(arguments):
     if network.origin:
         print(network.origin)
     tag = "rtl-sim" if arguments.board == VIRTUAL else "board"
-    return _summary(outcome, expected, found, network.info, design.config, tag)
+    status = _summary(outcome, expected, found, network.info, design.config, tag)
+    if arguments.board == VIRTUAL:
+        next_step("gen.build", "--board", board.name, *network_words(arguments))
+    else:
+        next_step("model.train", "--data", "folder:DIR")
+    return status
 
 
 def _summary(outcome, expected, found, info, config, tag):

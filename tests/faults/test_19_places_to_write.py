@@ -9,7 +9,7 @@ import pytest
 
 from gen import build, verify
 from model import convert, evaluate, train
-from model.data import Dataset, Split
+from model.data import Dataset, DATASETS, Split
 from model.spec import MODELS, QsdtSpec
 
 
@@ -29,7 +29,7 @@ def workplace(tmp_path, monkeypatch):
     np.savez("x.npz", image_q=np.zeros((2, 1, 28, 28), np.int8))
     part = Split(images=np.zeros((8, 16, 16), np.uint8), labels=np.arange(8) % 2)
     monkeypatch.setitem(MODELS, "tiny", TINY)
-    monkeypatch.setitem(train.DATASETS, "zeros",
+    monkeypatch.setitem(DATASETS, "zeros",
                         lambda folder: Dataset(train=part, val=part, test=part))
     return tmp_path
 
