@@ -12,6 +12,7 @@ from model.command import require
 from model.error import as_input_error, InputError
 from model.evaluate import read_images
 from model.spec import MODELS, QsdtSpec
+from model.spec_file import is_spec_file
 from model.synthetic import natural_images
 from model.widths import add_widths, widths
 
@@ -30,7 +31,8 @@ def add_network_options(parser):
                              f"ship with the project ({', '.join(zoo.shipped())}), else a file "
                              "NAME.qsd, NAME.pth or the published checkpoint in "
                              "$XDG_CACHE_HOME/qsdt (~/.cache/qsdt), else synthetic: timing is "
-                             "real, classes are not")
+                             "real, classes are not. Or a spec of one's own (F.yaml, such as "
+                             "small_grey.yaml)")
     parser.add_argument("--weights", type=Path, metavar="F",
                         help="an exported network (.qsd) or a published checkpoint (.pth)")
     parser.add_argument("--heads", type=int, metavar="H",
@@ -72,7 +74,9 @@ def load_network(arguments):
     with as_input_error():
         found = zoo.read(arguments.model, arguments.weights, arguments.heads)
         network = zoo.network(found, params=widths(arguments, found.params))
-    return arguments.model or arguments.weights.stem, network
+    if arguments.model is None:
+        return arguments.weights.stem, network
+    return Path(arguments.model).stem if is_spec_file(arguments.model) else arguments.model, network
 
 
 @dataclass(frozen=True)

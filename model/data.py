@@ -10,6 +10,7 @@ import gzip
 import hashlib
 from pathlib import Path
 from typing import Any
+import zlib
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,14 @@ _SHA256 = {
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
+
+_BYTES = {
+    "train-images-idx3-ubyte": 16 + 60_000 * 28 * 28,
+    "train-labels-idx1-ubyte": 8 + 60_000,
+    "t10k-images-idx3-ubyte": 16 + 10_000 * 28 * 28,
+    "t10k-labels-idx1-ubyte": 8 + 10_000,
+}
+"""Sizes of the unpacked files: header and one byte a pixel or label."""
 
 # Of the images and labels (int64, little-endian) of the scenes, in this order.
 _SCENES_SHA256 = {
@@ -259,18 +268,29 @@ def parse_idx(content: bytes) -> NDArray[np.uint8]:
 
 def _read(folder: Path, name: str) -> NDArray[np.uint8]:
     packed, plain = folder / f"{name}.gz", folder / name
-    if packed.is_file():
-        content = gzip.decompress(packed.read_bytes())
-    elif plain.is_file():
-        content = plain.read_bytes()
-    else:
+    path = packed if packed.is_file() else plain
+    if not path.is_file():
         raise FileNotFoundError(
             f"Fashion-MNIST must be in {folder}, but {name}[.gz] is not there: "
             f"apt-get install {DEBIAN_PACKAGE}, or name its folder with --data-dir"
         )
+    try:
+        # One byte more than the published file has shows that there is more: nothing is unpacked
+        # beyond it, whatever the file says.
+        with gzip.open(path) if path == packed else open(path, "rb") as file:
+            content = file.read(_BYTES[name] + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(
+            f"{path}: cut off or damaged ({error}); copy it again, or apt-get install "
+            f"--reinstall {DEBIAN_PACKAGE}"
+        ) from None
+    if len(content) > _BYTES[name]:
+        raise ValueError(f"{path}: more than the {_BYTES[name]:,} bytes of the published file; "
+                         "copy it again")
     found = hashlib.sha256(content).hexdigest()
     if found != _SHA256[name]:
-        raise ValueError(f"SHA-256 of {name} must be {_SHA256[name]}, not {found}")
+        raise ValueError(f"{path}: SHA-256 of {name} must be {_SHA256[name]}, not {found}; "
+                         "copy it again")
     return parse_idx(content)
 
 

@@ -6,6 +6,8 @@ computes; "wide", the integer network with so many bits that it equals the float
 
 import argparse
 from collections.abc import Sequence
+import csv
+import io
 from pathlib import Path
 import sys
 from typing import Any, cast, TYPE_CHECKING
@@ -15,10 +17,11 @@ from numpy.typing import NDArray
 
 from model import qsd_file, zoo
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
-from model.data import DATASETS, IMAGE_SCALE, to_image_q
+from model.data import class_title, DataInfo, IMAGE_SCALE, to_image_q
+from model.datasets import add_data_options, DATA_HELP, read_split
 from model.epilogue import IntegerParams
 from model.error import as_input_error, InputError
-from model.files import check_writable, replacing
+from model.files import check_writable, replacing, write_atomic
 from model.progress import OnProgress, track
 from model.spec import MODELS
 from model.widths import add_widths, widths
@@ -29,6 +32,12 @@ if TYPE_CHECKING:
 
 
 FORMS = ("float", "integer", "wide")
+
+TOP = 5
+"""Classes among which the label must be for the second accuracy that is printed."""
+
+TABLE_CLASSES = 20
+"""Most classes whose confusion is printed as a table; of more, as many most frequent mistakes."""
 
 
 def cli(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
-        "--model", metavar="NAME", help=f"a network by name: {', '.join(MODELS)}"
+        "--model",
+        metavar="NAME",
+        help=f"a network by name: {', '.join(MODELS)}, or a spec (F.yaml)",
     )
     which.add_argument(
         "--weights", type=Path, metavar="F", help="a .qsd file or a checkpoint (.pth)"
@@ -60,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--data", choices=sorted(DATASETS), help="a data set: its images for testing"
+        "--data", metavar="NAME", help=f"a data set: {DATA_HELP}"
     )
     source.add_argument(
         "--images",
@@ -68,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X.npz",
         help="image_q, int8 (N, C, H, W), units of 1/48; optionally labels (N,)",
     )
-    parser.add_argument("--data-dir", type=Path, metavar="D", help="folder of the data set")
+    add_data_options(parser)
     parser.add_argument(
         "--split",
         choices=("test", "val"),
@@ -76,6 +87,15 @@ def _parser() -> argparse.ArgumentParser:
         help="part of the data set (default: %(default)s; val for every choice you make)",
     )
     parser.add_argument("--count", type=int, metavar="N", help="only the first N images")
+    parser.add_argument(
+        "--confusion",
+        nargs="?",
+        const=Path(),
+        type=Path,
+        metavar="F.csv",
+        help="print which classes are taken for which, or write them as a table; the row is the "
+        "label, the column what the network says",
+    )
     parser.add_argument("--out", type=Path, metavar="Y.npz", help="write logits here")
     parser.add_argument(
         "--tensors", action="store_true", help="also write levels/<module> uint8 to --out"
@@ -97,8 +117,9 @@ def _evaluate(args: argparse.Namespace) -> None:
             raise InputError(f"--{name} must be at least 1, not {value}")
     if "float" in (args.form, args.against):
         require("torch", what="the float form")
-    if args.out is not None:
-        check_writable(args.out)
+    for file in (args.out, args.confusion):
+        if file is not None and file != Path():
+            check_writable(file)
     with as_input_error():
         found = zoo.read(args.model, args.weights, args.heads)
         params = widths(args, found.params)
@@ -119,6 +140,10 @@ def _evaluate(args: argparse.Namespace) -> None:
             arrays: dict[str, Any] = {**results[args.form]}
             np.savez(file, **arrays)
     _print_result(args, results, labels)
+    if args.confusion is not None:
+        if labels is None:
+            raise InputError("--confusion needs labels; give --data, or labels in --images")
+        _show_confusion(args, confusion(labels, results[args.form]["logits"]), found.info)
     if found.origin:
         print(found.origin)
     selected = ("--weights", args.weights) if args.weights else ("--model", args.model)
@@ -136,6 +161,11 @@ def _print_result(
         for form, classes in top.items():
             hits = int((classes == labels).sum())
             print(f"{form}: accuracy {hits / count:.4f} ({hits} of {count})")
+            logits = results[form]["logits"]
+            if logits.shape[1] > TOP:
+                best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
+                hits = int((best == labels[:, None]).any(1).sum())
+                print(f"{form}: among the first {TOP} {hits / count:.4f} ({hits} of {count})")
     if args.against is not None:
         same = int((top[args.form] == top[args.against]).sum())
         print(
@@ -143,14 +173,46 @@ def _print_result(
         )
 
 
+def confusion(labels: NDArray[np.int64], logits: NDArray) -> NDArray[np.int64]:
+    """(classes, classes) counts of images: row the label, column the class with most score."""
+    classes = logits.shape[1]
+    pairs = labels * classes + logits.argmax(1)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def _show_confusion(
+    args: argparse.Namespace, counts: NDArray[np.int64], info: DataInfo | None
+) -> None:
+    titles = [class_title(label, info) for label in range(len(counts))]
+    if args.confusion != Path():
+        with io.StringIO(newline="") as text:
+            writer = csv.writer(text)
+            writer.writerow(["label", *titles])
+            writer.writerows([title, *row] for title, row in zip(titles, counts, strict=True))
+            write_atomic(args.confusion, text.getvalue())
+    elif len(counts) <= TABLE_CLASSES:
+        width, wide = max(map(len, titles)), max(6, len(str(counts.max())) + 1)
+        print(" " * width + "".join(f"{label:{wide}}" for label in range(len(counts))))
+        for title, row in zip(titles, counts, strict=True):
+            print(f"{title:{width}}" + "".join(f"{count:{wide}}" for count in row))
+    else:
+        wrong = counts - np.diag(np.diag(counts))
+        for place in np.argsort(-wrong, axis=None, kind="stable")[:TABLE_CLASSES]:
+            label, said = divmod(int(place), len(counts))
+            if wrong[label, said]:
+                print(f"{titles[label]} taken for {titles[said]}: {wrong[label, said]}")
+
+
 def _images(
     args: argparse.Namespace, found: zoo.Weights
 ) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
     """Images and labels that the command line names, cut to --count."""
     if args.data is not None:
-        split = getattr(DATASETS[args.data](args.data_dir), args.split)
-        cut = slice(args.count)
-        return to_image_q(split.images[cut], found.spec), split.labels[cut]
+        split = read_split(
+            *(args.data, args.split, found.spec), data_dir=args.data_dir, count=args.count,
+            fit=args.fit, background=args.background, known=found.info,
+        )
+        return to_image_q(split.images, found.spec), split.labels
     image_q, labels = read_images(args.images, channels=found.spec.in_channels)
     return image_q[: args.count], None if labels is None else labels[: args.count]
 

@@ -96,7 +96,10 @@ class QsdtSpec:
 
     def __post_init__(self) -> None:
         for field in ("dims", "strides", "depths", "conv_expansion", "norm_mean", "norm_std"):
-            object.__setattr__(self, field, tuple(getattr(self, field)))  # JSON gives lists
+            value = getattr(self, field)
+            if not isinstance(value, list | tuple):
+                raise ValueError(f"{field} must be a list of numbers, not {_shown(value)}")
+            object.__setattr__(self, field, tuple(value))  # JSON gives lists
         if not (isinstance(self.name, str) and self.name.isprintable()
                 and 0 < len(self.name) <= NAME_MAX):
             raise ValueError(f"name must be 1 to {NAME_MAX} printable characters, "

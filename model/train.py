@@ -15,12 +15,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
-from model.datasets import add_data_options, DATA_HELP, read_dataset
+from model.datasets import add_data_options, DATA_HELP, picture_folder, read_dataset
 from model.error import as_input_error
 from model.files import check_writable, locked
 from model.progress import say
 from model.recipe import Recipe
-from model.spec import QsdtSpec, spec
+from model.spec import QsdtSpec
+from model.zoo import spec_of
 
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(on_interrupt="--resume continues after the last whole epoch")
     add = parser.add_argument
-    add("--model", default="qsdt_nano", metavar="NAME", help="network (default: %(default)s)")
+    add("--model", default="qsdt_nano", metavar="NAME",
+        help="network by name, or a spec (F.yaml) (default: %(default)s)")
     add("--data", default="fashion_mnist", metavar="NAME",
         help=f"data set: {DATA_HELP} (default: %(default)s)")
     add_data_options(parser)
@@ -104,6 +106,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _network(args: argparse.Namespace) -> QsdtSpec:
+    """The spec that the command line names, with as many classes as a folder of pictures has."""
+    folder = picture_folder(args.data)
+    classes = None if folder is None else len(folder.info.classes)
+    network = spec_of(args.model, classes=classes)
+    if classes is not None and classes != network.classes:
+        raise ValueError(
+            f"{args.data}: has {classes} classes, {args.model} {network.classes}; write a spec "
+            "like model/specs/small_grey.yaml and name it with --model"
+        )
+    return network
+
+
 def _prepare(args: argparse.Namespace) -> "Trainer":
     from model.trainer import load_checkpoint, Trainer
 
@@ -114,7 +129,7 @@ def _prepare(args: argparse.Namespace) -> "Trainer":
         except (TypeError, ValueError) as error:
             raise ValueError(f"{args.out / 'checkpoint.pth'}: {error}") from None
     else:
-        state, network = None, spec(args.model)
+        state, network = None, _network(args)
         recipe = Recipe(
             epochs=args.epochs,
             batch=args.batch,

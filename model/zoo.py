@@ -20,6 +20,7 @@ from model.epilogue import IntegerParams
 from model.integer import IntegerNetwork
 from model.layout import CHECKPOINT_SUFFIXES
 from model.spec import MODELS, QsdtSpec
+from model.spec_file import is_spec_file, read_spec
 from model.synthetic import NOTICE, synthetic_state
 
 
@@ -80,7 +81,8 @@ def read(
     """Read or make a network by name, or read a ``.qsd`` or ``.pth`` file.
 
     Args:
-        model: A name in `MODELS`; see above for what it stands for.
+        model: A name in `MODELS`, see above for what it stands for, or a spec (``F.yaml``), whose
+            weights are synthetic unless `weights` are given.
         weights: A file; where both are given its spec must be that of `model`.
         heads: Attention heads, needed for a published ``.pth``; must agree with other files.
         seed: Of synthetic weights, where nothing else is found.
@@ -92,13 +94,17 @@ def read(
     if weights is not None:
         found = _read_file(Path(weights), heads)
         if model is not None:
-            _check_known(model)
-            if found.spec.dims != MODELS[model].dims or found.spec.depths != MODELS[model].depths:
+            wanted = spec_of(model)
+            if found.spec.dims != wanted.dims or found.spec.depths != wanted.depths:
                 raise ValueError(f"{weights} does not hold a {model}: its dims or depths differ")
         return found
     if model is None:
         raise ValueError("a model name or a weights file must be given")
-    _check_known(model)
+    if is_spec_file(model):
+        spec = spec_of(model)
+        log.warning("%s: no --weights: weights of seed %d; %s", model, seed, NOTICE)
+        return Weights(spec, None, synthetic_state(spec, seed), NOTICE)
+    spec_of(model)
     if model in shipped():
         with resources.as_file(resources.files("model") / "weights" / f"{model}.qsd") as path:
             return _read_file(path, heads)
@@ -144,10 +150,17 @@ def network(
     )
 
 
-def _check_known(model: str) -> None:
+def spec_of(model: str, *, classes: int | None = None) -> QsdtSpec:
+    """The spec of a name in `MODELS` or of a file (`model.spec_file`).
+
+    `classes` is taken where a file leaves it out. Raises ValueError or InputError.
+    """
+    if is_spec_file(model):
+        return read_spec(model, classes=classes)
     known = sorted({*MODELS, *shipped()})
     if model not in known:
-        raise ValueError(f"model must be one of {', '.join(known)}, not {model}")
+        raise ValueError(f"model must be one of {', '.join(known)} or a spec (F.yaml), not {model}")
+    return MODELS[model]
 
 
 def _read_file(path: Path, heads: int | None) -> Weights:

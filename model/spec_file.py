@@ -1,0 +1,72 @@
+"""Networks of one's own: a spec as a YAML file.
+
+The file holds ``version: 1``, ``family: qsdt``, ``dims``, and any other field of
+`model.spec.QsdtSpec`, such as image_size, in_channels, classes, strides, depths, stem_kernel,
+sep_expansion, conv_expansion, mlp_ratio, heads, weight_bits, norm_mean and norm_std. What is left
+out has the published value; the normalisation of pictures that are not in colour is 0.5 and 0.25,
+and the name is the file's.
+"""
+
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+
+from model import yaml_file
+from model.error import InputError
+from model.spec import QsdtSpec
+
+
+VERSION = 1
+"""Rises when a file of before would mean another network."""
+
+FAMILIES = ("qsdt",)
+"""Kinds of networks that a file may describe; qsdt is the QSD-Transformer."""
+
+SUFFIXES = (".yaml", ".yml")
+
+
+def is_spec_file(model: str) -> bool:
+    """Whether the name of a network is that of a file."""
+    return model.lower().endswith(SUFFIXES)
+
+
+def read_spec(path: str | Path, *, classes: int | None = None) -> QsdtSpec:
+    """The spec of a file; `classes` is taken where the file leaves it out.
+
+    A bare name that is not in the working folder is looked for in the package's ``model/specs``.
+
+    Raises
+    ------
+    InputError
+        Naming the file and the field.
+    """
+    path = Path(path)
+    own = resources.files("model") / "specs" / path.name
+    if not path.exists() and path.parent == Path() and own.is_file():
+        with resources.as_file(own) as shipped:
+            return read_spec(shipped, classes=classes)
+    values = yaml_file.load(path)
+    version, family = values.pop("version", None), values.pop("family", None)
+    if version != VERSION or isinstance(version, bool):
+        raise InputError(f"{path}: version must be {VERSION}, not {yaml_file.shown(version)}")
+    if family not in FAMILIES:
+        raise InputError(f"{path}: family must be one of {', '.join(FAMILIES)}, "
+                         f"not {yaml_file.shown(family)}")
+    known = [item.name for item in fields(QsdtSpec)]
+    for key in values:
+        if key not in known:
+            raise InputError(f"{path}: {yaml_file.shown(key)} is not a field of a spec; "
+                             f"known are {', '.join(known)}")
+    if "dims" not in values:
+        raise InputError(f"{path}: dims is missing: five numbers of channels, one for each stage")
+    values.setdefault("name", path.stem)
+    if classes is not None:
+        values.setdefault("classes", classes)
+    channels = values.get("in_channels", 3)
+    if channels != 3 and isinstance(channels, int) and 0 < channels < 1000:
+        values.setdefault("norm_mean", (0.5,) * channels)
+        values.setdefault("norm_std", (0.25,) * channels)
+    try:
+        return QsdtSpec(**values)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: {error}") from None
