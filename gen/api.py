@@ -41,7 +41,7 @@ from model.data import Dataset
 from model.epilogue import IntegerParams
 from model.error import as_input_error, InputError, known, ToolFailed, VerificationFailed
 from model.evaluate import read_images
-from model.files import digest_of, locked, write_atomic
+from model.files import digest_file, digest_of, locked, write_atomic
 from model.integer import IntegerNetwork
 from model.progress import Progress, track
 from model.recipe import Recipe
@@ -332,7 +332,9 @@ def _report(design: Design, folder: Path, stages: Sequence[str], command: str, c
         core_clock_hz=config.clock_hz, lanes=config.core.lanes, cycles=cycles,
         digests={"config": digest_of(config.to_dict()), "core": core,
                  "network": network.digest(), "image": design.image.payload_digest,
-                 "verify": digest_of(record) if record else None},
+                 "verify": digest_of(record) if record else None,
+                 "bitstream": digest_file(results["packed"].outputs["top.bit"])
+                 if "packed" in results else None},
         skip_verify=record is None, weights=network.origin, config=config.to_dict(),
         layers=layer_rows(config, network, design.program, design.prediction, timed),
         toolchain=tools, **results,

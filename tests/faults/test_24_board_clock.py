@@ -9,6 +9,7 @@ import json
 from boards import find_board
 from gen.flow.clocks import read_clocks
 from gen.flow.congested import place_congested, route_congested
+from gen.pnr import place
 
 
 def cell(kind, bel, **pins):
@@ -26,7 +27,8 @@ PLACED = {"modules": {"top": {
               "u": cell("TRELLIS_COMB", "X9/Y4/SLICEA.K0", A=3)}}}}
 
 
-def test_oscillator_of_a_congested_chip(tmp_path):
+def test_oscillator_of_a_congested_chip(tmp_path, monkeypatch):
+    monkeypatch.setattr(place, "MOVES", 500)
     board = find_board("ulx3s")
     (tmp_path / "top.lpf").write_text(
         f'LOCATE COMP "x" SITE "A1";\nFREQUENCY PORT "clk25_0__io" {board.clock_hz:.1f} HZ;\n')
