@@ -204,8 +204,8 @@ def verify(design: Design, images: NDArray[np.int8], *,
     first time). Returns a Verification: ``lines``, what was compared; ``differences``, the first
     of each pair of forms, empty if all are equal; ``figures``.
     """
-    from gen.verify import FORMS
-    from gen.verify import verify as compare
+    from gen.check.compare import FORMS
+    from gen.check.compare import verify as compare
 
     for form in forms:
         known("form", form, FORMS)
@@ -265,14 +265,16 @@ def build(design: Design, *, folder: Path | str | None = None, until: str = "bit
 
 def _verification(design: Design, stages: Sequence[str]) -> tuple[str | None, dict | None]:
     """Digest of the core and the record of its passing verification, each None if unknown."""
-    from gen.verify import core_digest, VERIFIED, verified_path
+    from gen.check.record import any_record, core_digest, described, passing
 
     digest = design.network.digest()
-    if "rtl" not in stages and not any(VERIFIED.glob(f"*-{digest[:16]}.json")):
+    if "rtl" not in stages and not any_record(digest):
         return None, None    # elaborating the core takes a while: a prediction does not wait for it
     core = core_digest(design.config.core)
-    path = verified_path(core, digest)
-    return core, json.loads(path.read_text()) if path.is_file() else None
+    record = passing(core, digest)
+    if record is not None:
+        log.info("%s", described(record))
+    return core, record
 
 
 def _flow(design: Design, folder: Path, stages: Sequence[str], tools: Any, seeds: Iterable[int],

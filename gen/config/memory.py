@@ -1,9 +1,11 @@
 """The memory behind the core, as its configuration asks for it: in hardware and in simulation."""
 
+from functools import partial
+
 from hw.sdram_config import SdramConfig
 
 
-__all__ = ["make_memory", "make_twin", "sdram_config"]
+__all__ = ["make_memory", "make_twin", "rtl_memory", "sdram_config"]
 
 
 def sdram_config(board, clock_hz):
@@ -46,3 +48,37 @@ def make_twin(board, config):
 
     return SdramTwin(sdram_config(board, config.sdram_clock_hz), sync_hz=config.clock_hz,
                      verilog=True)
+
+
+def rtl_memory(board, config, *, twin=None, chip=False):
+    """What a simulation of the core alone (:class:`sim.rtl.core.RtlCore`) has as its memory.
+
+    Parameters
+    ----------
+    config : gen.config.derive.AcceleratorConfig
+    twin : gen.config.spec.TwinSpec or None
+        A memory twin of this behaviour in place of what the configuration asks for.
+    chip : bool
+        For an SDRAM its controller and a model of the chip, in place of the controller's twin.
+
+    Returns
+    -------
+    (text, options)
+        In words, and options of :func:`gen.check.compare.verify`.
+    """
+    if twin is not None:
+        return ", ".join(f"{key} {value:g}" for key, value in vars(twin).items()), {"twin": twin}
+    if config.memory == "onchip":
+        return "on chip", {}
+    sdram = sdram_config(board, config.sdram_clock_hz)
+    where = f"SDRAM at {config.sdram_clock_hz / 1e6:g} MHz"
+    if chip:
+        from sim.twin.sdram_system import SdramSystem
+
+        return f"{where}, controller and chip", {
+            "memory": partial(SdramSystem, sdram, verilog=True),
+            "clocks_hz": (config.clock_hz, config.sdram_clock_hz)}
+    from sim.twin.sdram import SdramTwin
+
+    return f"{where}, its twin", {
+        "memory": partial(SdramTwin, sdram, sync_hz=config.clock_hz, verilog=True)}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from math import gcd
+import os
 from pathlib import Path
 import struct
 import subprocess
@@ -12,18 +13,22 @@ import numpy as np
 
 from hw.register import Counter
 from sim.rtl.top import CONTROLS, RtlTop
-from sim.rtl.verilator import build_simulator
+from sim.rtl.verilator import build_simulator, SIMULATORS
 from sim.twin.memory import MemoryTwin
 from sim.twin.storage import STORAGE_VERILOG
 
 
-__all__ = ["EVERYTHING", "NOTHING", "RtlCore", "RtlProgress", "RtlRun", "RtlTimeout", "twin_memory"]
+__all__ = ["EVERYTHING", "NOTHING", "RtlCore", "RtlProgress", "RtlRun", "RtlTimeout", "Waveform",
+           "twin_memory"]
 
 
 HARNESS = Path(__file__).with_name("rtl_harness.cpp")
 
 CHUNK = 1 << 17
 """Cycles between two reports of progress; one or two seconds for 64x64 lanes."""
+
+TRACE_OPTIONS = {"fst": "--trace-fst", "vcd": "--trace"}
+"""Kinds of waveform, and Verilator's option for each."""
 
 NOTHING = ((0, 0), (0, 0))
 EVERYTHING = ((0, 1 << 63), (0, 1 << 63))
@@ -79,6 +84,31 @@ class RtlRun:
         return self.end.written
 
 
+@dataclass(frozen=True)
+class Waveform:
+    """Where to record the signals of a run: a file of ``kind`` "fst" or "vcd", cycles ``first`` to
+    ``last - 1`` of the run (None: to its end).
+
+    A core's rising edges lie at even times, ``2 * cycle`` for a memory without a clock of its own;
+    signals change there. A simulator that records is compiled apart from the one that does not.
+
+    Raises
+    ------
+    ValueError
+    """
+
+    path: Path
+    kind: str
+    first: int = 0
+    last: int | None = None
+
+    def __post_init__(self):
+        if self.kind not in TRACE_OPTIONS:
+            raise ValueError(f"Waveforms are {' or '.join(TRACE_OPTIONS)}, not {self.kind!r}")
+        if self.first < 0 or (self.last is not None and self.last <= self.first):
+            raise ValueError(f"cycles must be A:B with 0 <= A < B, not {self.first}:{self.last}")
+
+
 def twin_memory(words, **behaviour):
     """The memory twin for :class:`RtlCore`: 32 MB, or the ``words`` that are more than that;
     parameters of MemoryTwin. One size for most, so that they share a compiled simulator."""
@@ -96,28 +126,41 @@ class RtlCore:
         parameters. For example :func:`twin_memory`.
     clocks_hz : (int, int) or None
         Of the core and of a memory with a clock of its own.
+    waveform : Waveform or None
+        Record the first run. Such a simulator cannot :meth:`save` and :meth:`restore`.
     cache : Path
         Folder of compiled simulators.
     """
 
-    def __init__(self, config, *, memory, clocks_hz=None, cache=Path("build/sim")):
+    def __init__(self, config, *, memory, clocks_hz=None, waveform=None, cache=SIMULATORS):
+        self._waveform = waveform
         self._periods = [1, 0]
         if clocks_hz is not None:
             common = gcd(*clocks_hz)
             self._periods = [hz // common for hz in reversed(clocks_hz)]
         self._binary = build_simulator(partial(RtlTop, config, memory=memory), HARNESS, cache,
-                                       sources=[STORAGE_VERILOG], options=["--savable"])
+                                       sources=[STORAGE_VERILOG], options=[
+                                           TRACE_OPTIONS[waveform.kind] if waveform
+                                           else "--savable"])
 
     @property
     def identity(self):
         """What a state (:meth:`save`) belongs to: digest of the simulator, and its clocks."""
-        return self._binary.parents[1].name, *self._periods
+        return self._binary.parent.name, *self._periods
 
     def __enter__(self):
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen([self._binary, *map(str, self._periods)],
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          stderr=self._errors)
+        if self._waveform is not None:
+            path = self._waveform.path.resolve()
+            self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+            name, last = str(self._partial).encode(), self._waveform.last
+            self._send(b"T" + struct.pack("<QQI", self._waveform.first,
+                                          (1 << 64) - 1 if last is None else last, len(name))
+                       + name)
+            self._read(1)
         return self
 
     def __exit__(self, *exception):
@@ -127,6 +170,12 @@ class RtlCore:
         self._process.wait()
         self._process.stdout.close()
         self._errors.close()
+        if self._waveform is not None:
+            if exception[0] is None:
+                self._partial.replace(self._waveform.path)
+            self._partial.unlink(missing_ok=True)
+            # What the writer of .fst files leaves behind if it is killed.
+            Path(f"{self._partial}.hier").unlink(missing_ok=True)
 
     def _send(self, *parts):
         try:

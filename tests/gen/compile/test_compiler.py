@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gen.check.compare import verify
 from gen.compile.compiler import compile_network
 from gen.machine.cost import predict
-from gen.verify import verify
 from hw.config import CoreConfig
 from hw.descriptor import UnitKind
 from model.error import DoesNotFit, InputError

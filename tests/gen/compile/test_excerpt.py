@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from gen.check.compare import excerpt_cases, verify
 from gen.check.trace import iss_trace
 from gen.compile.excerpt import excerpt, pattern, PATTERNS
-from gen.verify import excerpt_cases, verify
 from hw.descriptor import planes_of, UnitKind
 from model.epilogue import IntegerParams
 from model.error import InputError
