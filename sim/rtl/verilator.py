@@ -156,8 +156,9 @@ def _compile(tools, text, sources, options, folder, log_path):
     """Run Verilator and the C++ compiler in ``folder``, with copies of all that they read: returns
     their exit status."""
     (folder / "top.v").write_text(text)
-    for source in sources:
-        shutil.copy(source, folder / source.name)
+    copies = [folder / f"source{number}{source.suffix}" for number, source in enumerate(sources)]
+    for source, copy in zip(sources, copies, strict=True):
+        shutil.copy(source, copy)
     environment = verilator_environment(tools)
     if not FOR_MAKE.fullmatch(str(tools)) and (tools.parent / "include").is_dir():
         # Its own files by a path without spaces: the package's folder holds bin and include.
@@ -169,5 +170,5 @@ def _compile(tools, text, sources, options, folder, log_path):
     with open(log_path, "w") as out:
         return subprocess.run(
             [tools / "verilator", *options, "--Mdir", folder / "obj_dir",
-             folder / "top.v", *(folder / source.name for source in sources)],
+             folder / "top.v", *copies],
             stdout=out, stderr=subprocess.STDOUT, env=environment, check=False).returncode

@@ -112,6 +112,13 @@ def test_whole_network_on_patterns(workplace, capsys):
     (["--patterns", "ones"], "Unknown pattern 'ones': known are high, low, zero"),
     (["--patterns", "all", "--data", "fashion_mnist"], "in place of --images and --data"),
     (["--checkpoint-cycles", "0"], "at least 1, not 0"),
+    (["--fst", "x.fst"], "--fst: signals are those of the RTL; add rtl to --forms"),
+    (["--cycles", "1:2"], "--cycles: name a file for the waveform"),
+    (["--forms", "integer,rtl", "--vcd", "x", "--layers", "head,block3.0"], "name one layer"),
+    (["--forms", "integer,rtl", "--vcd", "x", "--cycles", "7"], "--cycles 7: cycles are A:B"),
+    (["--forms", "integer,rtl", "--vcd", "x", "--cycles", "7:7"], "--cycles 7:7: .* not 7:7"),
+    (["--forms", "integer,rtl", "--vcd", "x", "--cycles", "a:"], "--cycles a:: invalid literal"),
+    (["--forms", "integer,rtl", "--vcd", "none/x.vcd"], "none: no such file or directory"),
 ])
 def test_bad_input(workplace, capsys, arguments, text):
     assert verify.cli([*NANO, *arguments]) == 1
