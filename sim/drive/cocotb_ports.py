@@ -1,11 +1,9 @@
 """Serve the ports of hw/port.py and run units of generated Verilog from cocotb."""
 
-from collections import deque
-
 from cocotb.triggers import RisingEdge
 
-from hw.descriptor import unpack
-from hw.port import MemoryCommand, PSUM_HALF_DATA, PSUM_ROW_DATA
+from hw.port import PSUM_HALF_DATA, PSUM_ROW_DATA
+from sim.drive.memory_server import MemoryServer
 
 
 def _port(dut, name, *parts):
@@ -98,52 +96,25 @@ async def run_unit(dut, packed):
 
 
 async def serve_memory(dut, name, content, *, rng, stall, latency=4):
-    """Memory behind the port ``name``: bursts in order on the dict ``content`` (address: word).
-
-    Commands are taken ahead of their data, or, with stalls, refused for long times. The first
-    word of a read comes 1 to ``latency`` cycles after its command; words not in ``content`` read
-    as noise. What was offered and not taken must stay.
-    """
+    """Memory behind the port ``name``, see :class:`sim.drive.memory_server.MemoryServer`."""
+    # A unit that only reads or only writes lacks the signals of the other direction.
     commands, w_data, r_data = (
         {part: getattr(dut, f"{name}__{stream}__{part}") for part in ("payload", "valid", "ready")
          if hasattr(dut, f"{name}__{stream}__{part}")}
         for stream in ("commands", "w_data", "r_data"))
-    words, now, refuse_until = deque(), 0, 0        # words: (address, is a write, earliest cycle)
-    taking = writing = reading = False
-    refused = dict.fromkeys(("commands", "w_data"))
-    commands["ready"].value = r_data["valid"].value = 0
-    if "ready" in w_data:
-        w_data["ready"].value = 0
+    server = MemoryServer(content, rng=rng, stall=stall, latency=latency, name=name)
+
+    def offer(port):
+        if "valid" in port and port["valid"].value == 1:
+            return port["payload"].value.to_unsigned()
+        return None
+
     while True:
-        await RisingEdge(dut.clk)
-        now += 1
-        for stream, port, taken in (("commands", commands, taking), ("w_data", w_data, writing)):
-            offer = None
-            if "valid" in port and port["valid"].value == 1:
-                offer = port["payload"].value.to_unsigned()
-            assert refused[stream] in (None, offer), f"{name} {stream}: an offer did not stay"
-            refused[stream] = None if taken else offer
-        if reading and r_data["ready"].value == 1:
-            words.popleft()
-            reading = False
-        if writing and w_data["valid"].value == 1:
-            content[words.popleft()[0]] = w_data["payload"].value.to_unsigned()
-        if taking and commands["valid"].value == 1:
-            burst = unpack(MemoryCommand, commands["payload"].value.to_unsigned())
-            assert burst["length"] >= 1
-            due = now + rng.randint(1, latency)
-            words.extend(((burst["address"] + k) % (1 << 24), burst["write"], due)
-                         for k in range(burst["length"]))
-        if rng.random() < stall / 20:
-            refuse_until = now + rng.randrange(60)
-        taking = now >= refuse_until and rng.random() >= stall
-        commands["ready"].value = int(taking)
-        go = bool(words) and words[0][2] <= now and rng.random() >= stall
-        writing = go and bool(words[0][1])
+        commands["ready"].value = int(server.commands_ready)
         if "ready" in w_data:
-            w_data["ready"].value = int(writing)
-        if not reading and go and not words[0][1]:
-            reading = True
-            word = content.get(words[0][0])
-            r_data["payload"].value = rng.getrandbits(64) if word is None else word
-        r_data["valid"].value = int(reading)
+            w_data["ready"].value = int(server.w_ready)
+        r_data["valid"].value = int(server.r_valid)
+        r_data["payload"].value = server.r_payload
+        await RisingEdge(dut.clk)
+        server.step(command=offer(commands), w_data=offer(w_data),
+                    r_ready="ready" in r_data and r_data["ready"].value == 1)

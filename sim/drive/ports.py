@@ -7,6 +7,7 @@ that a ``ready`` (or ``valid``) is low in a cycle.
 from amaranth.sim import Simulator
 
 from hw.port import PSUM_HALF_DATA, PSUM_ROW_DATA
+from sim.drive.memory_server import MemoryServer
 
 
 def simulate(dut, *testbenches, background=(), cycles=100_000, vcd=None, clocks=None):
@@ -101,6 +102,24 @@ def _serve_additions(port, place, latency, add, *, free=None):
             pipeline.append(where if valid else None)
             due = pipeline.pop(0)
             made = due and (*due, data)
+    return process
+
+
+def serve_memory(port, content, *, rng, stall=0.0, latency=4):
+    """Background process: memory behind ``port``, see
+    :class:`sim.drive.memory_server.MemoryServer`. ``rng`` is a ``random.Random``."""
+    async def process(ctx):
+        server = MemoryServer(content, rng=rng, stall=stall, latency=latency)
+        while True:
+            ctx.set(port.commands.ready, server.commands_ready)
+            ctx.set(port.w_data.ready, server.w_ready)
+            ctx.set(port.r_data.valid, server.r_valid)
+            ctx.set(port.r_data.payload, server.r_payload)
+            _, _, asked, command, offered, word, r_ready = await ctx.tick().sample(
+                port.commands.valid, port.commands.payload.as_value(), port.w_data.valid,
+                port.w_data.payload, port.r_data.ready)
+            server.step(command=command if asked else None, w_data=word if offered else None,
+                        r_ready=bool(r_ready))
     return process
 
 

@@ -1,5 +1,4 @@
 # amaranth: UnusedElaboratable=no
-from collections import deque
 import random
 
 from amaranth.hdl import Shape, Value
@@ -8,45 +7,8 @@ import pytest
 
 from hw.descriptor import DESCRIPTOR_WORDS, Header, LAYOUTS, pack, UnitKind, WAIT_BITS
 from hw.sequencer import Fetch, Recorder, UnitQueue, UNITS
-from sim.drive.ports import feed_stream, simulate
+from sim.drive.ports import feed_stream, serve_memory, simulate
 from sim.drive.queue_check import INPUTS, OUTPUTS, QueueCheck
-from tests.hw.memory.test_arbiter import backend
-
-
-def serve_memory(port, content, *, rng, stall, latency):
-    """Background process: bursts overlap their latency; reads of unknown words give noise.
-
-    With stalls, commands are also refused for long times, as behind a busy arbiter; a command
-    that was refused must stay.
-    """
-    async def process(ctx):
-        asked, due, now, refuse_until = deque(), 0, 0, 0
-        ready = shown = False
-        refused = None
-        while True:
-            _, _, valid, address, length, write, taken = await ctx.tick().sample(
-                port.commands.valid, port.commands.payload.address, port.commands.payload.length,
-                port.commands.payload.write, port.r_data.ready)
-            now += 1
-            assert refused is None or (valid, address) == refused, "a command was withdrawn"
-            refused = (valid, address) if valid and not ready else None
-            if shown and taken:
-                asked.popleft()
-                shown = False
-            if ready and valid:
-                assert not write
-                due = max(due, now + int(rng.integers(1, latency + 1)))
-                asked.extend(((address + k) % (1 << 24), due) for k in range(length))
-            if rng.random() < stall / 10:
-                refuse_until = now + int(rng.integers(60))
-            ready = now >= refuse_until and rng.random() >= stall
-            ctx.set(port.commands.ready, ready)
-            if not shown and asked and asked[0][1] <= now and rng.random() >= stall:
-                shown = True
-                ctx.set(port.r_data.payload,
-                        content.get(asked[0][0], int(rng.integers(0, 1 << 63))))
-            ctx.set(port.r_data.valid, shown)
-    return process
 
 
 def random_program(rng, address, count, index=0):
@@ -126,8 +88,8 @@ def test_fetch(seed, stall, latency):
                 assert cycles <= 2 * len(expected) + 60
 
     simulate(dut, bench, background=[
-        serve_memory(dut.memory, content, rng=rng, stall=stall, latency=latency), queues],
-        cycles=10_000)
+        serve_memory(dut.memory, content, rng=random.Random(seed), stall=stall, latency=latency),
+        queues], cycles=10_000)
 
 
 def bind(dut, names):
@@ -257,4 +219,5 @@ def test_recorder(stall, quiet, log):
 
     simulate(dut, bench, *(feed_stream(dut.i[k], records[k], rng=rng, stall=quiet)
                            for k in range(6)),
-             background=[backend(dut.memory, Wrapped(), rng=rng, stall=stall)], cycles=10_000)
+             background=[serve_memory(dut.memory, Wrapped(), rng=random.Random(5), stall=stall)],
+             cycles=10_000)

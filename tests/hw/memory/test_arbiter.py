@@ -1,37 +1,14 @@
 # amaranth: UnusedElaboratable=no
+import random
+
 import numpy as np
 import pytest
 
 from hw.memory.arbiter import MemoryArbiter
-from sim.drive.ports import simulate
+from sim.drive.ports import feed_stream, serve_memory, simulate
 
 
 WORDS = 256
-
-
-def backend(port, content, *, rng, stall):
-    """Memory behind the arbiter: commands in order, everything stalls at random."""
-    async def process(ctx):
-        while True:
-            ctx.set(port.commands.ready, 1)
-            address, length, write = await ctx.tick().sample(
-                port.commands.payload.address, port.commands.payload.length,
-                port.commands.payload.write).until(port.commands.valid)
-            ctx.set(port.commands.ready, 0)
-            for k in range(length):
-                while rng.random() < stall:
-                    await ctx.tick()
-                if write:
-                    ctx.set(port.w_data.ready, 1)
-                    word, = await ctx.tick().sample(port.w_data.payload).until(port.w_data.valid)
-                    ctx.set(port.w_data.ready, 0)
-                    content[address + k] = word
-                else:
-                    ctx.set(port.r_data.payload, content[address + k])
-                    ctx.set(port.r_data.valid, 1)
-                    await ctx.tick().until(port.r_data.ready)
-                    ctx.set(port.r_data.valid, 0)
-    return process
 
 
 async def burst(ctx, port, address, length, write):
@@ -74,7 +51,53 @@ def test_each_client_gets_its_own_data(clients, stall):
     dut = MemoryArbiter(clients=clients)
     content = dict.fromkeys(range(WORDS), 0)
     simulate(dut, *(client(dut.client[k], 32 * k, rng=rng, stall=stall) for k in range(clients)),
-             background=[backend(dut.memory, content, rng=rng, stall=stall)], cycles=20_000)
+             background=[serve_memory(dut.memory, content, rng=random.Random(clients),
+                                      stall=stall)], cycles=20_000)
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+def test_commands_run_ahead(stall):
+    """Clients ask for more bursts than fit, before any word moves: none is lost or mixed up."""
+    rng = np.random.default_rng(5)
+    count, length = 40, 3
+    dut = MemoryArbiter(clients=2, depth=4)
+    source = rng.integers(0, 1 << 63, (count, length)).tolist()
+    content = {300 * k + 7 + j: word for k, words in enumerate(source)
+               for j, word in enumerate(words)}
+    written = {100_000 + address: word ^ 1 for address, word in content.items()}
+    addresses = [300 * k + 7 for k in range(count)]
+
+    def ask(port, first, write):
+        async def process(ctx):
+            for address in addresses:
+                await burst(ctx, port, first + address, length, write)
+        return process
+
+    async def read(ctx):
+        for words in source:
+            for word in words:
+                while rng.random() < stall:
+                    await ctx.tick()
+                ctx.set(dut.client[0].r_data.ready, 1)
+                got, = await ctx.tick().sample(dut.client[0].r_data.payload).until(
+                    dut.client[0].r_data.valid)
+                ctx.set(dut.client[0].r_data.ready, 0)
+                assert got == word
+
+    memory = dict(content)
+    simulate(dut, ask(dut.client[0], 0, 0), ask(dut.client[1], 100_000, 1), read,
+             feed_stream(dut.client[1].w_data, list(written.values()), rng=rng, stall=stall),
+             _until(lambda: len(memory) == 2 * len(content)),
+             background=[serve_memory(dut.memory, memory, rng=random.Random(2), stall=stall,
+                                      latency=40)], cycles=20_000)
+    assert memory == content | written
+
+
+def _until(done):
+    async def process(ctx):
+        while not done():
+            await ctx.tick()
+    return process
 
 
 def test_no_clients():

@@ -1,4 +1,5 @@
 # amaranth: UnusedElaboratable=no
+import random
 
 import numpy as np
 import pytest
@@ -7,9 +8,8 @@ from hw.config import CoreConfig
 from hw.descriptor import Destination
 from hw.memory.move import LoadUnit, StoreUnit
 from hw.port import POOL_LATENCY
-from sim.drive.ports import run_unit, serve_read, serve_write, simulate
+from sim.drive.ports import run_unit, serve_memory, serve_read, serve_write, simulate
 from sim.reference.write_hash import write_hash
-from tests.hw.memory.test_arbiter import backend
 
 
 def config(rows):
@@ -60,7 +60,7 @@ def test_load_to_pool(rows, stall):
 
     pool = {}
     simulate(dut, bench, background=[
-        backend(dut.memory, memory, rng=rng, stall=stall),
+        serve_memory(dut.memory, memory, rng=random.Random(rows), stall=stall),
         serve_write(dut.write, pool.__setitem__, rng=rng, stall=stall)], cycles=60_000)
 
 
@@ -97,7 +97,7 @@ def test_load_to_streams(rows, stall):
         assert received == expected
 
     simulate(dut, bench, background=[
-        backend(dut.memory, memory, rng=rng, stall=stall / 3),
+        serve_memory(dut.memory, memory, rng=random.Random(rows), stall=stall / 3),
         *(drain(s, received[d], rng=rng, stall=stall) for d, s in streams.items())],
         cycles=60_000)
 
@@ -133,6 +133,29 @@ def test_store(rows, stall):
 
     memory = {}
     simulate(dut, bench, background=[
-        backend(dut.memory, memory, rng=rng, stall=stall),
+        serve_memory(dut.memory, memory, rng=random.Random(rows), stall=stall),
         serve_read(dut.read, lambda address: pool[address], latency=POOL_LATENCY, rng=rng,
                    stall=stall)], cycles=60_000)
+
+
+@pytest.mark.parametrize("latency", [60, 200])
+def test_store_waits_for_late_memory(latency):
+    """The memory takes words late: the queue of pool words fills, and no word is lost."""
+    dut = StoreUnit(config(16))
+    rng = np.random.default_rng(latency)
+    pool = [int(x) for x in rng.integers(0, 1 << 16, 1 << 10)]
+    memory = {}
+
+    async def bench(ctx):
+        signed, events = await run_unit(ctx, dut.control, dict(
+            length=40, count=2, memory_stride=40, pool_address=5, pool_words=160,
+            pool_stride=200))
+        words = pool[5:165] + pool[205:365]
+        assert memory == {k: sum(w << 16 * j for j, w in enumerate(words[4 * k:4 * k + 4]))
+                          for k in range(80)}
+        assert signed == write_hash(words, rows=16) and events == 80
+
+    simulate(dut, bench, background=[
+        serve_memory(dut.memory, memory, rng=random.Random(1), stall=0.0, latency=latency),
+        serve_read(dut.read, lambda address: pool[address], latency=POOL_LATENCY, rng=rng)],
+        cycles=3_000)
