@@ -69,7 +69,7 @@ class Checkpoint:
 
 
 def load(
-    path: str | os.PathLike, **given: int | None
+    path: str | os.PathLike, **given: Any
 ) -> tuple[QsdtSpec, dict[str, NDArray]]:
     """Spec and state dict of what `read` returns; arguments and errors as there."""
     found = read(path, **given)
@@ -106,8 +106,8 @@ def read(
         content = unpickle(path)
         spec_dict, copy = _copy_of(content, path, averaged=averaged)
         state = _state_of(copy)
-        given = {"heads": heads, "image_size": image_size, "weight_bits": weight_bits}
-        given = {name: value for name, value in given.items() if value is not None}
+        options = {"heads": heads, "image_size": image_size, "weight_bits": weight_bits}
+        given = {name: value for name, value in options.items() if value is not None}
         if spec_dict is None:
             spec = _inferred(state, stem(path), given)
         else:
@@ -210,9 +210,9 @@ def unpickle(path: Path) -> Any:
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asked:
             raise ValueError(f"unsafe checkpoint refused: it asks for {asked[1]}") from None
-        cause = re.search(r"Unsupported [\w ]+", str(error))
+        said = re.search(r"Unsupported [\w ]+", str(error))
         raise ValueError(
-            f"not a PyTorch checkpoint, or an unsafe one ({cause[0] if cause else 'refused'})"
+            f"not a PyTorch checkpoint, or an unsafe one ({said[0] if said else 'refused'})"
         ) from None
     except Exception as error:  # damaged bytes can raise anything inside the unpickler
         cause = f"{type(error).__name__} {error}".strip().splitlines()[0].partition(". ")[0]
@@ -246,7 +246,9 @@ def _harmless() -> list[Any]:
                  for function, name in ((scalar, "scalar"), (array, "_reconstruct"))
                  for package in ("core", "_core")]
     kinds = [type(np.dtype(code)) for code in "?bhilqBHILQefd"]
-    paths = [(PurePosixPath, f"pathlib.{name}") for name in ("PosixPath", "PurePosixPath")]
+    paths: list[tuple[type, str]] = [
+        (PurePosixPath, f"pathlib.{name}") for name in ("PosixPath", "PurePosixPath")
+    ]
     paths += [(PureWindowsPath, f"pathlib.{name}") for name in ("WindowsPath", "PureWindowsPath")]
     paths += [(kind, f"pathlib._local.{name.rpartition('.')[2]}") for kind, name in paths]
     return [argparse.Namespace, np.dtype, np.ndarray, *kinds, *functions, *paths]
@@ -316,10 +318,10 @@ def _array(key: str, value: torch.Tensor) -> NDArray:
 
 
 def _inferred(state: Mapping[str, NDArray], name: str, given: Mapping[str, int]) -> QsdtSpec:
-    values = dict(given)
+    values: dict[str, Any] = dict(given)
     stages = [state.get(f"downsample{suffix}.encode_conv.weight") for suffix in "34"]
-    if all(stage is not None and stage.ndim == 4 for stage in stages):
-        dims = [len(stage) for stage in stages]
+    dims = [len(stage) for stage in stages if stage is not None and stage.ndim == 4]
+    if len(dims) == len(stages):
         common = math.gcd(*dims)
         known = [n for n in range(1, common + 1) if common % n == 0]
         if values.get("heads") not in known:

@@ -174,7 +174,7 @@ def fashion_scenes(data_dir: Path | None = None) -> Dataset:
                 f"SHA-256 of the {part} scenes must be {_SCENES_SHA256[part]}, "
                 f"not {found.hexdigest()}: NumPy {np.__version__} draws other random numbers"
             )
-    return Dataset(**splits)
+    return Dataset(train=splits["train"], val=splits["val"], test=splits["test"])
 
 
 def draw_scenes(items: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -97,8 +97,8 @@ def read_dataset(
     if folder is not None:
         return folder.dataset(fitting_for(spec, fit, background), count=count)
     data = DATASETS[name](data_dir)
-    return replace(data, **{part: first(getattr(data, part), count)
-                            for part in ("train", "val", "test")})
+    return replace(data, train=first(data.train, count), val=first(data.val, count),
+                   test=first(data.test, count))
 
 
 def first(split: Split, count: int | None) -> Split:

@@ -204,8 +204,9 @@ def _opaque(picture: "Image", background: str) -> "Image":
 
     flat = Image.new("RGBA", picture.size, background)
     flat.alpha_composite(picture)
-    constant = all(low == high for low, high in flat.getextrema())
-    low, high = picture.getchannel("A").getextrema()
+    pixels, alpha = np.asarray(flat), np.asarray(picture.getchannel("A"))
+    constant = bool((pixels == pixels[0, 0]).all())
+    low, high = alpha.min(), alpha.max()
     if constant and low != high:
         raise PictureError(
             f"nothing is left of it on a background of {background}; choose another with "

@@ -32,8 +32,11 @@ def build(spec: QsdtSpec, recipe: Recipe) -> QsdTransformer:
     for module in model.modules():
         if isinstance(module, Attention):
             for branch in (module.q_conv, module.k_conv, module.v_conv):
-                nn.init.constant_(branch[1].bias, recipe.attention_beta)
-    return model.to(memory_format=torch.channels_last)
+                norm = branch[1]
+                if isinstance(norm, nn.BatchNorm2d):
+                    nn.init.constant_(norm.bias, recipe.attention_beta)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def to_input(image_q: np.ndarray) -> Tensor:

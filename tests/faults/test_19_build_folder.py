@@ -48,7 +48,7 @@ def test_not_writable(tmp_path, source):
 
 def test_folder_in_the_way(tmp_path, source):
     (tmp_path / "build" / "a.out" / "mine").mkdir(parents=True)
-    with pytest.raises(InputError, match="build/a.out: is a directory"):
+    with pytest.raises(InputError, match="build/a.out: is a folder"):
         step(tmp_path / "build", source, good)
     assert (tmp_path / "build" / "a.out" / "mine").is_dir()
     assert not list((tmp_path / "build").glob(".*"))
