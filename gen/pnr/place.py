@@ -110,6 +110,7 @@ def read_design(module: Mapping, clocks: Mapping[str, float]) -> Design:
 
 
 def place_detailed(placed: dict, clocks: Mapping[str, float], *, seed: int = 1,
+                   rounds: int | None = None, moves: int | None = None,
                    on_progress: Callable[[str], None] | None = None) -> Placement:
     """Improve a placement, in place (``NEXTPNR_BEL`` of its cells).
 
@@ -121,16 +122,19 @@ def place_detailed(placed: dict, clocks: Mapping[str, float], *, seed: int = 1,
         MHz that the clock on a net must reach; other clocks are not looked at.
     seed : int
         Of the annealing.
+    rounds, moves : int
+        ``ROUNDS`` and ``MOVES`` unless given; a small design needs fewer.
     on_progress : callable
         Called with a line of text before each round.
     """
+    rounds, moves = rounds or ROUNDS, moves or MOVES
     module = main_module(placed)
     design, replicas = read_design(module, clocks), 0
     first: tuple[int, dict[str, float]] | None = None
     best: tuple[float, int, dict[str, float], np.ndarray] | None = None
-    for number in range(ROUNDS + 1):
-        part = number / ROUNDS
-        if number == int(REPLICATED * ROUNDS):
+    for number in range(rounds + 1):
+        part = number / rounds
+        if number == int(REPLICATED * rounds):
             _put(design, design.layout.slot)
             replicas = replicate(module, design)
             design = read_design(module, clocks)
@@ -143,14 +147,14 @@ def place_detailed(placed: dict, clocks: Mapping[str, float], *, seed: int = 1,
         longest = max((slowest[name] / ns for name, ns in design.periods.values()), default=0.0)
         if part >= 1 - CHOSEN_FROM and (best is None or longest < best[0]):
             best = longest, wire, slowest, design.layout.slot.copy()
-        if number == ROUNDS:
+        if number == rounds:
             break
         if on_progress:
-            on_progress(f"placement, round {number + 1} of {ROUNDS}: wire length {wire}, "
+            on_progress(f"placement, round {number + 1} of {rounds}: wire length {wire}, "
                         + ", ".join(f"{name} {ns:.1f} ns" for name, ns in slowest.items()))
-        ramp = part + np.array([0, 1 / ROUNDS])
+        ramp = part + np.array([0, 1 / rounds])
         anneal(design.layout, design.nets, critical_pulls(design), boxes,
-               congestion_sums(boxes, design.nets), design.movers, MOVES,
+               congestion_sums(boxes, design.nets), design.movers, moves,
                HOT * (COLD / HOT) ** ramp, REACH ** (1 - ramp), seed + number)
     if first is None or best is None:
         raise ValueError(f"there must be rounds, not {ROUNDS}")
