@@ -1,0 +1,87 @@
+"""The commands of docs/tutorials/own-network.md, read out of its text, on a small set."""
+
+import os
+from pathlib import Path
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from model import data
+
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.skipif(
+    not data.DEBIAN_FOLDER.is_dir(), reason=f"needs the Debian package {data.DEBIAN_PACKAGE}"
+)
+
+SPEC = """\
+version: 1
+family: qsdt
+in_channels: 1
+image_size: 28
+dims: [8, 8, 8, 8, 8]
+strides: [2, 1, 2, 1, 1]
+depths: [1, 1, 1, 1, 1]
+conv_expansion: [1, 1, 1]
+mlp_ratio: 1
+heads: 2
+layer_scale_init: 0.1
+"""
+
+SMALLER = {
+    "fashion_png.py": lambda words: [*words, "--count", "40", "--classes", "3"],
+    "train": lambda words: [*(word.replace("qsdt_nano", "tiny.yaml") for word in words),
+                            "--epochs", "1", "--batch", "16"],
+}
+"""What makes a command of the tutorial quick; all others run as they stand."""
+
+
+def commands():
+    text = (ROOT / "docs" / "tutorials" / "own-network.md").read_text()
+    lines = [shlex.split(line[2:]) for line in text.splitlines() if line.startswith("$ ")]
+    assert [words[1] for words in lines] == [
+        "examples/fashion_png.py", "train", "convert", "evaluate", "verify", "run"]
+    return lines
+
+
+def run(words, folder):
+    name = Path(words[1]).name
+    words = SMALLER.get(name, lambda words: words)(words)
+    start = {"python": [sys.executable, ROOT / words[1]],
+             "qsdt": [sys.executable, "-m", "gen.main", words[1]]}[words[0]]
+    done = subprocess.run(
+        [*start, *words[2:]], cwd=folder, capture_output=True, text=True, timeout=900,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The tutorial up to its last step, and what each command printed."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    (folder / "tiny.yaml").write_text(SPEC)
+    return folder, [run(words, folder) for words in commands()[:-1]]
+
+
+def test_pictures_to_verified_network(folder):
+    _, (pictures, train, convert, evaluate, verify) = folder
+    assert pictures == "pictures: 360 pictures\n"
+    assert "epoch 1/1" in train and "test accuracy" in train
+    assert "3 classes" in convert
+    assert "integer: accuracy " in evaluate
+    assert "2 (2_pullover)" in evaluate
+    assert "integer = iss: equal on images: 2" in verify
+
+
+@pytest.mark.rtl
+@pytest.mark.slow
+def test_classes_by_name_on_the_virtual_board(folder):
+    printed = run(commands()[-1], folder[0])
+    assert "image 0 2_pullover/00001.png: class " in printed
+    assert "label 2 (2_pullover)" in printed
+    assert "agreement with the integer model: 4 of 4 images" in printed
