@@ -3,7 +3,9 @@
 from dataclasses import asdict, dataclass
 
 
-__all__ = ["CoreConfig", "MEMORY_BITS", "LEVEL_PLANES", "MEMBRANE_BITS", "SHIFT_MAX", "BIAS_BITS"]
+__all__ = ["CoreConfig", "MEMORY_BITS", "LEVEL_PLANES", "MEMBRANE_BITS", "SHIFT_MAX", "BIAS_BITS",
+           "REPEAT_BITS", "PLANES_MIN", "PARTIAL_BITS",
+           "WRITE_HASH_BITS", "FEEDBACK", "FOLD"]
 
 
 MEMORY_BITS = 64
@@ -20,6 +22,25 @@ BIAS_BITS = 44
 
 SHIFT_MAX = 26
 """Largest right shift of a rescaling."""
+
+REPEAT_BITS = 4
+"""Width of a count of repeated planes: of 16 planes, 14 are left out at most."""
+
+PLANES_MIN = 8
+"""Fewest planes of the words that are counted: such words share no entry of the memory."""
+
+PARTIAL_BITS = 18
+"""Significant bits of a partial sum that the depthwise unit reads."""
+
+WRITE_HASH_BITS = 32
+"""Width of a write hash, in bits."""
+
+FEEDBACK = {32: 0x0040_0007, 64: 0x0000_001B}
+"""Primitive polynomials of the write hash, without their highest term, by width:
+x^32 + x^22 + x^2 + x + 1 and x^64 + x^4 + x^3 + x + 1; a test proves it."""
+
+FOLD = 7
+"""Places by which the upper half of a hash state of 64 bits is rotated before it is added."""
 
 
 def _power_of_two(value):

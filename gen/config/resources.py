@@ -2,8 +2,7 @@
 
 from boards import BoardSpec
 from gen.config.spec import AcceleratorConfig
-from hw.config import CoreConfig, MEMORY_BITS
-from hw.lib.plane_repeat import PLANES_MIN, REPEAT_BITS
+from hw.config import CoreConfig, MEMORY_BITS, PLANES_MIN, REPEAT_BITS
 from model.error import DoesNotFit
 
 

@@ -11,8 +11,8 @@ from collections import deque
 import numpy as np
 
 from gen.compile.layout import im2col
+from hw.config import PLANES_MIN
 from hw.descriptor import Destination, Header, LAYOUTS, UnitKind, unpack
-from hw.lib.plane_repeat import PLANES_MIN
 from sim.reference.array import run_array, stream_words
 from sim.reference.attention import attention
 from sim.reference.depthwise import depthwise, weight_words

@@ -6,8 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from hw import descriptor
 from hw.array.tile_start import TileStart
+from hw.config import REPEAT_BITS
 from hw.descriptor import RING_UNIT, TileHeader
-from hw.lib.plane_repeat import REPEAT_BITS, RepeatRead
+from hw.lib.plane_repeat import RepeatRead
 from hw.port import POOL_LATENCY, PoolRead
 
 

@@ -4,6 +4,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.config import PARTIAL_BITS
 from hw.depthwise.level import TAPS as LEVEL_TAPS
 from hw.depthwise.level import WEIGHT_BITS
 from hw.depthwise.walk import Walk
@@ -12,13 +13,11 @@ from hw.lib.spread import spread
 from hw.port import PsumRead
 
 
-__all__ = ["PartialTaps", "PARTIAL_BITS", "TAPS"]
+__all__ = ["PartialTaps", "TAPS"]
 
 
 TAPS = 3
 FIRST_TAP = (LEVEL_TAPS - TAPS) // 2
-PARTIAL_BITS = 18
-"""Significant bits of an input."""
 
 
 class PartialTaps(wiring.Component):

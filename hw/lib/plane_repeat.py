@@ -10,16 +10,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-
-__all__ = ["REPEAT_BITS", "PLANES_MIN", "RepeatWrite", "RepeatRead", "RepeatCounter",
-           "RepeatMemory"]
+from hw.config import PLANES_MIN, REPEAT_BITS
 
 
-REPEAT_BITS = 4
-"""Width of a count: of 16 planes, 14 are left out at most."""
-
-PLANES_MIN = 8
-"""Fewest planes of the words that are counted: such words share no entry of the memory."""
+__all__ = ["RepeatWrite", "RepeatRead", "RepeatCounter", "RepeatMemory"]
 
 
 class RepeatWrite(wiring.Signature):

@@ -5,7 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.lib.write_hash import WRITE_HASH_BITS, WriteHash
+from hw.config import WRITE_HASH_BITS
+from hw.lib.write_hash import WriteHash
 from hw.port import PoolWrite
 
 

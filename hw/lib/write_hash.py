@@ -4,27 +4,17 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-
-__all__ = ["FEEDBACK", "FOLD", "WRITE_HASH_BITS", "WriteHash"]
-
-
-WRITE_HASH_BITS = 32
-"""Width of a write hash, in bits."""
-
-FEEDBACK = {32: 0x0040_0007, 64: 0x0000_001B}
-"""Primitive polynomials without their highest term, by width: x^32 + x^22 + x^2 + x + 1 and
-x^64 + x^4 + x^3 + x + 1; a test proves it."""
+from hw.config import FEEDBACK, FOLD, WRITE_HASH_BITS
 
 
-FOLD = 7
-"""Places by which the upper half of a state of 64 bits is rotated before it is added."""
+__all__ = ["WriteHash"]
 
 
 class WriteHash(wiring.Component):
     """Hash a sequence of words (golden: :func:`sim.reference.write_hash.write_hash`).
 
     The state, all ones at first, is a polynomial over GF(2): every word multiplies it by x, modulo
-    :data:`FEEDBACK`, and is added to it. Sequences that differ have the same hash with a
+    :data:`hw.config.FEEDBACK`, and is added to it. Sequences that differ have the same hash with a
     chance of 2**-32 (for certain if all that differs is a bit and, in the word after, the bit
     above it). A CRC-32 of the same words takes eight times the LUTs.
 
@@ -42,7 +32,7 @@ class WriteHash(wiring.Component):
     data, valid : ``In(width)``, ``In(1)``
     o : ``Out(32)``
         Of the words before this cycle. Of a state of 64 bits the sum of its halves and of the
-        upper one rotated by :data:`FOLD`, so that no two bits of a word cancel.
+        upper one rotated by :data:`hw.config.FOLD`, so that no two bits of a word cancel.
     """
 
     def __init__(self, width):

@@ -4,11 +4,10 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import LEVEL_PLANES, MEMBRANE_BITS
+from hw.config import LEVEL_PLANES, MEMBRANE_BITS, WRITE_HASH_BITS
 from hw.lib.pipeline_queue import PipelineQueue
 from hw.lib.plane_repeat import RepeatCounter, RepeatWrite
 from hw.lib.pool_write import PoolWriteQueue
-from hw.lib.write_hash import WRITE_HASH_BITS
 from hw.port import PoolWrite
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from hw.config import PLANES_MIN
 from hw.descriptor import planes_of, TileHeader, unpack
-from hw.lib.plane_repeat import PLANES_MIN
 from sim.reference.lanes import from_nibbles, from_planes, signed, to_nibbles
 from sim.reference.state import Outcome, row_address, rows_inside
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from hw.config import LEVEL_PLANES
-from hw.depthwise.partial import PARTIAL_BITS
+from hw.config import LEVEL_PLANES, PARTIAL_BITS
 from hw.descriptor import DepthwiseMode
 from model import golden
 from sim.reference.lanes import from_nibbles, from_planes, signed, to_nibbles

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hw.config import PLANES_MIN
 from hw.descriptor import RING_UNIT
-from hw.lib.plane_repeat import PLANES_MIN
 from sim.reference.lanes import leading_repeats, signed
 from sim.reference.write_hash import write_hash
 

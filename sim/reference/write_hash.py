@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from hw.lib.write_hash import FEEDBACK, FOLD
+from hw.config import FEEDBACK, FOLD
 
 
 __all__ = ["write_hash"]

@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 
 from hw.array.unit import ArrayUnit
-from hw.config import CoreConfig
+from hw.config import CoreConfig, PLANES_MIN
 from hw.descriptor import Array, pack, SKIP_PLANES, TileHeader, unpack
-from hw.lib.plane_repeat import PLANES_MIN
 from hw.port import POOL_LATENCY
 from sim.drive.ports import feed_stream, run_unit, serve_read, serve_rows, simulate
 from sim.reference.array import array_cycles, run_array

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from hw.lib.write_hash import FEEDBACK, WriteHash
+from hw.config import FEEDBACK
+from hw.lib.write_hash import WriteHash
 from sim.drive.ports import simulate
 from sim.reference.write_hash import write_hash
 

@@ -88,7 +88,7 @@ def random_bursts(words, count, rng):
     return bursts
 
 
-def run(dut, bursts, *, rng, stall=0.0, cycles=60_000):
+def run(dut, bursts, *, rng, stall=0.0, cycles=60_000, background=()):
     """Run bursts from power-up on; returns the broken rules, and the cycles from the first read
     word to the last."""
     model = {}
@@ -132,7 +132,7 @@ def run(dut, bursts, *, rng, stall=0.0, cycles=60_000):
         violations.append(ctx.get(dut.violations))
 
     simulate(dut, feed_stream(port.commands, commands, rng=rng, stall=stall), write_data, read,
-             background=[clock], cycles=cycles)
+             background=[clock, *background], cycles=cycles)
     return broken_rules(violations[0]), received == expected, arrived[-1] - arrived[0]
 
 
