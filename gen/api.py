@@ -10,8 +10,7 @@ Every function raises an error of `model.error` for what the user can mend, and 
 would write is left half-written. Progress is silent unless `model.progress.show_on` shows it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -19,7 +18,7 @@ import json
 import logging
 from pathlib import Path
 import time
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,17 +38,13 @@ from model import qsd_file, zoo
 from model.command import require
 from model.data import Dataset
 from model.epilogue import IntegerParams
-from model.error import as_input_error, InputError, known, ToolFailed, VerificationFailed
+from model.error import as_input_error, InputError, known, VerificationFailed
 from model.evaluate import read_images
 from model.files import digest_file, digest_of, locked, write_atomic
 from model.integer import IntegerNetwork
 from model.progress import Progress, track
 from model.recipe import Recipe
 from model.spec import MODELS, QsdtSpec, spec
-
-
-if TYPE_CHECKING:    # needs pyserial
-    from gen.device.link import Device
 
 
 __all__ = ["ISS", "VIRTUAL", "Design", "NotVerified", "RunResult", "build", "configure", "convert",
@@ -370,13 +365,15 @@ def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
     if device == ISS:
         return _simulated(design, images)
     from gen.device.link import LinkError
+    from gen.device.opened import opened
     from gen.device.session import classify, Session
 
     # A simulated image takes seconds, one on the board milliseconds.
     timeout = 600.0 if device == VIRTUAL else 10.0
     try:
-        with _opened(design, device, Path(cache)) as opened:
-            session = Session(opened, design.image)
+        port = None if device == VIRTUAL else device
+        with opened(design.board, design.config, port, Path(cache)) as found:
+            session = Session(found, design.image)
             with track("load", len(design.image.payload), "words") as task:
                 session.load(task.reach)
             return RunResult(*classify(session, images, timeout=timeout))
@@ -395,30 +392,3 @@ def _simulated(design: Design, images: NDArray[np.int8]) -> RunResult:
             found.append((acc.reshape(-1), logits.reshape(-1)))
     accs, scores = zip(*found, strict=True)
     return RunResult(np.stack(accs), np.stack(scores), {}, time.monotonic() - started)
-
-
-@contextmanager
-def _opened(design: Design, device: str, cache: Path) -> "Iterator[Device]":
-    """An open device: the virtual board, or the board at a port."""
-    from gen.device.link import Device
-
-    board, config = design.board, design.config
-    if device != VIRTUAL:
-        baud, _ = board.link(config.clock_hz)
-        with Device(device, baud=baud) as opened:
-            yield opened
-        return
-    from gen.config.memory import make_twin
-    from gen.config.shell import make_shell
-    from sim.rtl.virtual_board import VirtualBoard, VirtualBoardError
-
-    with as_input_error():
-        memory = make_twin(board, config)
-    # Four clock cycles a bit: the link is the slowest thing to simulate.
-    shell = make_shell(board, config, divisor=4, memory=memory)
-    try:
-        with (reported(), VirtualBoard(shell, cache=cache) as virtual,
-              Device(virtual.url, timeout=virtual.link_timeout) as opened):
-            yield opened
-    except VirtualBoardError as error:
-        raise ToolFailed(str(error)) from None
