@@ -109,15 +109,26 @@ def detect(board: BoardSpec, *, loader: str | None = None) -> int:
 
 
 def _name_of(idcode: int) -> str:
-    names = [spec.name for spec in BOARDS.values() if spec.idcode == idcode]
-    return f"{idcode:#010x}" + (f" ({names[0]})" if names else "")
+    names = [spec.name for spec in BOARDS.values() if _is_chip(idcode, spec.idcode)]
+    return f"{idcode:#010x}" + (f" ({' or '.join(names)})" if names else "")
+
+
+def _is_chip(found: int, idcode: int) -> bool:
+    """Whether ``found`` can be the chip ``idcode``.
+
+    openFPGALoader 0.10 and 0.11 print an IDCODE without the four bits of its version. A version
+    of 0, which no chip of ours has, is therefore compared in the other 28 bits: 12F and 25F
+    cannot be told apart then.
+    """
+    return found == idcode or (found >> 28 == 0 and found == idcode & 0x0FFFFFFF)
 
 
 def program(board: BoardSpec, bitstream: Path) -> int:
     """Load ``bitstream`` into the chip's configuration memory (lost at power-off).
 
     The IDCODEs of bitstream, board and chip must all be the same; the chip is left alone
-    otherwise. Returns the IDCODE.
+    otherwise. Returns the chip's IDCODE as the loader printed it: without its version where the
+    loader leaves that out, and then a 12F and a 25F are not told apart.
     """
     meant = bitstream_idcode(bitstream)
     if meant != board.idcode:
@@ -125,7 +136,7 @@ def program(board: BoardSpec, bitstream: Path) -> int:
                               f"{board.name}, {board.idcode:#010x}")
     loader = find_loader()
     chip = detect(board, loader=loader)
-    if chip != board.idcode:
+    if not _is_chip(chip, board.idcode):
         raise WeightsMismatch(f"The connected chip has IDCODE {_name_of(chip)}, but the bitstream "
                               f"is for {board.name}, {board.idcode:#010x}; nothing was loaded")
     code, output = _run([loader, "-b", board.loader, "-m", str(bitstream)])
