@@ -16,6 +16,7 @@ import zlib
 import numpy as np
 import serial
 
+from gen.device.port import LinkError, open_port
 from hw.register import (
     CONTROL_BITS,
     Counter,
@@ -43,10 +44,6 @@ _HEADER = struct.Struct("<BBHI")                # hw.link.command.FrameHeader
 
 _WRITE_WINDOW = 6
 _READ_WINDOW = 2                                # the device holds two requests
-
-
-class LinkError(Exception):
-    """The device cannot be reached, or does not answer as it should."""
 
 
 class MemoryFailed(LinkError):
@@ -136,10 +133,7 @@ class Transport:
 
     def __init__(self, port, *, baud=3_000_000):
         self.port = port
-        try:
-            self._serial = serial.serial_for_url(port, baudrate=baud, timeout=0, write_timeout=30)
-        except (serial.SerialException, OSError, ValueError) as error:
-            raise LinkError(f"Cannot open {port}: {error}") from error
+        self._serial = open_port(port, baud=baud)
         try:
             # An FTDI chip otherwise holds back short answers for 16 ms.
             self._serial.set_low_latency_mode(True)
@@ -160,12 +154,22 @@ class Transport:
         try:
             data = self._serial.read(65536)
             if not data and timeout > 0:
-                select.select([self._serial.fileno()], [], [], timeout)
+                self._await_data(timeout)
                 data = self._serial.read(65536)
         except (serial.SerialException, OSError, TypeError) as error:
             # TypeError: pyserial's own failure when the port is closed under it.
             raise LinkError(f"Lost {self.port} (unplugged?): {error}") from error
         return data
+
+    def _await_data(self, timeout):
+        try:
+            handle = self._serial.fileno()
+        except (AttributeError, OSError):       # Windows, rfc2217://: nothing to select on
+            deadline = time.monotonic() + timeout
+            while not self._serial.in_waiting and time.monotonic() < deadline:
+                time.sleep(0.001)
+        else:
+            select.select([handle], [], [], timeout)
 
     def close(self):
         self._serial.close()
