@@ -10,6 +10,7 @@ and the name is the file's.
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
+from typing import Any, cast
 
 from model import yaml_file
 from model.error import InputError
@@ -67,6 +68,6 @@ def read_spec(path: str | Path, *, classes: int | None = None) -> QsdtSpec:
         values.setdefault("norm_mean", (0.5,) * channels)
         values.setdefault("norm_std", (0.25,) * channels)
     try:
-        return QsdtSpec(**values)
+        return QsdtSpec(**cast("dict[str, Any]", values))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}") from None

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gen.compile.layout import unpack_lanes
-from gen.machine.iss import image_words, Iss, logits_of
+from gen.compile.package import image_words, logits_of
+from gen.machine.iss import Iss
 from hw.descriptor import UnitKind
 from model.error import VerificationFailed
 from sim.reference.write_hash import write_hash

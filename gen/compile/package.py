@@ -13,13 +13,14 @@ import numpy as np
 from safetensors import safe_open, SafetensorError
 from safetensors.numpy import save as to_safetensors
 
-from gen.compile.layout import FeatureMap
+from gen.compile.layout import FeatureMap, im2col
 from hw.config import CoreConfig
 from model.error import InputError
 from model.files import digest_bytes, write_atomic
+from sim.reference.lanes import memory_words, pool_words
 
 
-__all__ = ["ProgramImage"]
+__all__ = ["ProgramImage", "image_words", "logits_of"]
 
 
 FORMAT, VERSION = "qsdt-program", 2
@@ -157,3 +158,16 @@ class ProgramImage:
                    input_shape=tuple(header["input_shape"]), **rest)
 
 
+def image_words(program, image_q):
+    """Memory words of an image int8 (C, H, W), patches first (see Program.stem)."""
+    tensor = program.maps["image"]
+    words = tensor.pack(im2col(image_q, **program.stem)).reshape(tensor.height, -1)
+    return np.concatenate([memory_words(row, tensor.rows) for row in words])
+
+
+def logits_of(program, words):
+    """Memory words of a result -> (raw accumulators int64 (classes,), logits float64)."""
+    tensor = program.maps["logits_acc"]
+    pool = pool_words(words, tensor.rows)[:tensor.words]
+    acc = tensor.unpack(pool)[:, 0, 0]
+    return acc, program.logits["scale"] * acc + program.logits["offset"]

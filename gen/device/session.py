@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 
+from gen.compile.package import image_words, logits_of
 from gen.device.link import LinkError
-from gen.machine.iss import image_words, logits_of
 from hw.register import config_digest
 from model.error import WeightsMismatch
 from model.progress import track

@@ -10,34 +10,18 @@ from collections import deque
 
 import numpy as np
 
-from gen.compile.layout import im2col
+from gen.compile.package import image_words, logits_of
 from hw.config import PLANES_MIN
 from hw.descriptor import Destination, Header, LAYOUTS, UnitKind, unpack
 from sim.reference.array import run_array, stream_words
 from sim.reference.attention import attention
 from sim.reference.depthwise import depthwise, weight_words
-from sim.reference.lanes import memory_words, pool_words
 from sim.reference.move import load, store
 from sim.reference.neuron import neuron
 from sim.reference.state import Memories, Undefined
 
 
-__all__ = ["Iss", "image_words", "logits_of"]
-
-
-def image_words(program, image_q):
-    """Memory words of an image int8 (C, H, W), patches first (see Program.stem)."""
-    tensor = program.maps["image"]
-    words = tensor.pack(im2col(image_q, **program.stem)).reshape(tensor.height, -1)
-    return np.concatenate([memory_words(row, tensor.rows) for row in words])
-
-
-def logits_of(program, words):
-    """Memory words of a result -> (raw accumulators int64 (classes,), logits float64)."""
-    tensor = program.maps["logits_acc"]
-    pool = pool_words(words, tensor.rows)[:tensor.words]
-    acc = tensor.unpack(pool)[:, 0, 0]
-    return acc, program.logits["scale"] * acc + program.logits["offset"]
+__all__ = ["Iss"]
 
 
 class Iss:

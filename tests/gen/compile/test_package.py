@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from gen.compile.compiler import compile_network
-from gen.compile.package import ProgramImage
-from gen.machine.iss import image_words
+from gen.compile.package import image_words, ProgramImage
 from model.error import InputError
 from tests.gen.random_cases import random_case
 
