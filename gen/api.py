@@ -365,8 +365,8 @@ def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
     if device == ISS:
         return _simulated(design, images)
     from gen.device.link import LinkError
-    from gen.device.opened import opened
     from gen.device.session import classify, Session
+    from gen.opened import opened
 
     # A simulated image takes seconds, one on the board milliseconds.
     timeout = 600.0 if device == VIRTUAL else 10.0

@@ -150,7 +150,7 @@ def test_bad_overrides(network, tmp_path, text, message):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(InputError, match="Cannot read"):
+    with pytest.raises(InputError, match="no such file"):
         read_overrides(tmp_path / "none.yaml")
 
 
