@@ -6,8 +6,6 @@ from pathlib import Path
 import time
 from typing import Any
 
-import serial
-
 from model.error import InputError
 
 
@@ -29,6 +27,8 @@ def open_port(port: str, *, baud: int) -> Any:
 
     Raises :class:`LinkError` if it cannot be opened.
     """
+    import serial
+
     options: dict[str, Any] = {"baudrate": baud, "timeout": 0}
     if not port.startswith("rfc2217://"):       # pyserial has no write timeout there
         options["write_timeout"] = 30

@@ -54,7 +54,7 @@ def test_forbidden(monkeypatch):
     def refuse(*arguments, **options):
         raise serial.SerialException(13, "could not open port: Permission denied")
     monkeypatch.setattr(ports, "WAIT_S", 0.0)
-    monkeypatch.setattr(ports.serial, "serial_for_url", refuse)
+    monkeypatch.setattr(serial, "serial_for_url", refuse)
     with pytest.raises(LinkError, match="group dialout and log in again$"):
         Transport("/dev/ttyUSB0")
 
