@@ -38,7 +38,7 @@ BEGIN = 26        # from start of the core to the first dispatch, memory latency
 END = 14          # from the last done to idle
 
 BURST_WORDS, BURST_CYCLES = 16, 5
-"""Longest burst of the move units and cycles from one to the next (hw/memory/move.py)."""
+"""Longest burst of the move units and cycles from one to the next (hw/memory/bursts.py)."""
 
 FETCH_WORDS, FETCH_AHEAD = 12, 20
 """Burst of the descriptor fetch, and words it may have ahead when it asks for one."""

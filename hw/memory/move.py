@@ -10,84 +10,24 @@ from hw.lib.pool_write import PoolWriteQueue
 from hw.lib.skid_buffer import SkidBuffer
 from hw.lib.stream_buffer import StreamBuffer
 from hw.lib.write_hash import WriteHash
+from hw.memory.bursts import BURST_WORDS, Bursts
 from hw.port import Memory, POOL_LATENCY, PoolRead, PoolWrite, Unit
 
 
-__all__ = ["LoadUnit", "StoreUnit", "BURST_WORDS"]
+__all__ = ["LoadUnit", "StoreUnit"]
 
 
-BURST_WORDS = 16
-"""Longest burst of the move units, in memory words."""
+class _LoadStates:
+    """States of the load unit, one register each, for each of them enables many others."""
 
-
-class _Bursts(wiring.Component):
-    """Walk rows of memory words as bursts of at most :data:`BURST_WORDS`.
-
-    ``start`` (with the row geometry held until ``busy`` falls) begins; one burst is offered at a
-    time, and a burst never crosses the end of a row. Five cycles from one burst to the next, so
-    that every decision starts and ends in a register. ``taken`` tells, a cycle late, that a burst
-    of ``words`` was accepted; ``allow`` is looked at two cycles after it at the earliest.
-    """
-
-    def __init__(self):
-        super().__init__({
-            "start": In(1),
-            "address": In(24),
-            "length": In(16),
-            "count": In(16),
-            "stride": In(16),
-            "write": In(1),
-            "busy": Out(1),
-            "allow": In(1),
-            "words": Out(range(BURST_WORDS + 1)),
-            "taken": Out(1),
-            "commands": Out(Memory().members["commands"].signature),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-        row = Signal(24)
-        address = Signal(24)
-        left = Signal(16)
-        rows = Signal(16)
-        measure = Signal()    # find out how long the burst is
-        offer = Signal()      # ... and ask for it as soon as that is allowed
-        row_last = Signal()   # it is the last one of its row
-        rows_last = Signal()  # ... and that row the last
-        command = self.commands
-        m.d.comb += [
-            command.payload.address.eq(address),
-            command.payload.length.eq(self.words),
-            command.payload.write.eq(self.write),
-        ]
-        m.d.sync += [
-            self.taken.eq(command.valid & command.ready),
-            measure.eq(self.start | (self.taken & ~(row_last & rows_last))),
-        ]
-        with m.If(command.ready):
-            m.d.sync += command.valid.eq(0)
-        with m.If(measure):
-            m.d.sync += [
-                self.words.eq(Mux(left > BURST_WORDS, BURST_WORDS, left)),
-                row_last.eq(left <= BURST_WORDS), rows_last.eq(rows == 1), offer.eq(1),
-            ]
-        with m.If(offer & self.allow):
-            m.d.sync += [command.valid.eq(1), offer.eq(0)]
-        with m.If(self.start):
-            m.d.sync += [
-                self.busy.eq(1), row.eq(self.address), address.eq(self.address),
-                left.eq(self.length), rows.eq(self.count),
-            ]
-        with m.Elif(self.taken):
-            m.d.sync += [address.eq(address + BURST_WORDS), left.eq(left - BURST_WORDS)]
-            with m.If(row_last):
-                m.d.sync += [
-                    row.eq(row + self.stride), address.eq(row + self.stride),
-                    left.eq(self.length), rows.eq(rows - 1),
-                ]
-                with m.If(rows_last):
-                    m.d.sync += self.busy.eq(0)
-        return m
+    def __init__(self, streams):
+        self.idle = Signal(init=1)
+        self.starting, self.started = Signal(), Signal(name="started")
+        self.moving = Signal()
+        self.settling = Signal()
+        self.into_pool = Signal()
+        self.into = {destination: Signal(name=f"into_{destination.name.lower()}")
+                     for destination in streams}
 
 
 class LoadUnit(wiring.Component):
@@ -126,9 +66,7 @@ class LoadUnit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config = self._config
-        ratio = config.words_per_memory_word
-        m.submodules.bursts = bursts = _Bursts()
+        m.submodules.bursts = bursts = Bursts()
 
         run = Signal(Load)
         m.d.comb += [
@@ -137,6 +75,35 @@ class LoadUnit(wiring.Component):
         ]
         wiring.connect(m, bursts.commands, wiring.flipped(self.memory.commands))
 
+        buffers = self._buffers(m)
+        entered = Signal(range(max(per_word for _, per_word, _ in buffers.values()) + 1))
+        arrived = Signal()
+        self._room(m, run, bursts, buffers, entered)
+        state = self._states(m, run, bursts, buffers)
+
+        # Memory words into a stream buffer (there is room) or, slot by slot, into the pool.
+        m.submodules.arrival = arrival = SkidBuffer(MEMORY_BITS)
+        wiring.connect(m, wiring.flipped(self.memory.r_data), arrival.i)
+        reload = Signal()                        # the fields of a row
+        arrived_pool = Signal()                  # late: off the path of the data
+        m.d.sync += [arrived_pool.eq(arrived & state.into_pool), entered.eq(arrived_pool)]
+        self._into_buffers(m, buffers, state.into, arrival.o, reload, entered)
+        m.submodules.port = port = PoolWriteQueue(config=self._config)
+        wiring.connect(m, port.write, wiring.flipped(self.write))
+        self._rows(m, run, state, arrival.o, port, arrived, reload)
+
+        m.d.sync += self.control.done.eq(0)
+        with m.If(state.settling & ~port.busy):
+            m.d.sync += [state.settling.eq(0), self.control.done.eq(1)]
+        m.d.comb += self.control.sig.eq(
+            Mux(run.destination == Destination.POOL, port.sig, 0))
+        with m.If(self.control.done):
+            m.d.sync += state.idle.eq(1)
+        return m
+
+    def _buffers(self, m):
+        """The stream buffers by destination, each with its memory words per entry and depth."""
+        config = self._config
         buffers = {}
         for destination, name, depth, port in (
                 (Destination.WEIGHT, "weight", config.weight_fifo_words, self.weights),
@@ -148,13 +115,14 @@ class LoadUnit(wiring.Component):
             m.submodules[f"{name}_buffer"] = buffer
             wiring.connect(m, buffer.o, wiring.flipped(port))
             buffers[destination] = (buffer, per_word, depth)
+        return buffers
 
-        # Room: words in the buffer plus words asked for must stay within its depth. Compared one
+    def _room(self, m, run, bursts, buffers, entered):
+        """Allow a burst where the buffer has room; ``entered`` counts words that reached it."""
+        # Words in the buffer plus words asked for must stay within its depth. Compared one
         # cycle late against the fill of two cycles ago; a buffer only drains meanwhile. A word is
         # off the count of those asked for when it is in the buffer's level, perhaps with others.
         asked = Signal(range(max(d for _, _, d in buffers.values()) + BURST_WORDS + 1))
-        entered = Signal(range(max(per_word for _, per_word, _ in buffers.values()) + 1))
-        arrived = Signal()
         room = Signal()
         with m.Switch(run.destination):
             for destination, (buffer, per_word, depth) in buffers.items():
@@ -165,45 +133,28 @@ class LoadUnit(wiring.Component):
         m.d.comb += bursts.allow.eq(room)
         m.d.sync += asked.eq(asked + Mux(bursts.taken, bursts.words, 0) - entered)
 
-        # States, one register each, for each of them enables many others.
-        idle = Signal(init=1)
-        starting, started = Signal(), Signal()
-        moving = Signal()
-        settling = Signal()
-        into_pool = Signal()
-        into = {destination: Signal(name=f"into_{destination.name.lower()}")
-                for destination in buffers}
+    def _states(self, m, run, bursts, buffers):
+        """Take a descriptor and start it; returns the states, which end elsewhere."""
+        state = _LoadStates(buffers)
         m.d.comb += [
-            self.control.run.ready.eq(idle),
-            bursts.start.eq(starting),
+            self.control.run.ready.eq(state.idle),
+            bursts.start.eq(state.starting),
             bursts.address.eq(run.memory_address + Mux(run.image, self.image, 0)),
         ]
-        m.d.sync += [starting.eq(idle & self.control.run.valid), started.eq(starting)]
-        with m.If(idle):
-            m.d.sync += [run.eq(self.control.run.payload), idle.eq(~self.control.run.valid)]
-        with m.If(starting):
-            m.d.sync += [moving.eq(1), into_pool.eq(run.destination == Destination.POOL)]
+        m.d.sync += [state.starting.eq(state.idle & self.control.run.valid),
+                     state.started.eq(state.starting)]
+        with m.If(state.idle):
+            m.d.sync += [run.eq(self.control.run.payload),
+                         state.idle.eq(~self.control.run.valid)]
+        with m.If(state.starting):
+            m.d.sync += [state.moving.eq(1),
+                         state.into_pool.eq(run.destination == Destination.POOL)]
             m.d.sync += [flag.eq(run.destination == destination)
-                         for destination, flag in into.items()]
+                         for destination, flag in state.into.items()]
+        return state
 
-        # Memory words into a stream buffer (there is room) or, slot by slot, into the pool.
-        words_left = Signal(16)
-        words_last = Signal()                    # words_left == 1
-        rows_left = Signal(16)
-        rows_last = Signal()
-        pool_row = Signal(16)
-        pool_address = Signal(16)
-        pool_left = Signal(16)
-        pool_last, pool_none = Signal(), Signal()   # pool_left == 1, pool_left == 0
-        slot = Signal(range(ratio) if ratio > 1 else 1)
-        last_slot = slot == ratio - 1
-        m.submodules.arrival = arrival = SkidBuffer(MEMORY_BITS)
-        wiring.connect(m, wiring.flipped(self.memory.r_data), arrival.i)
-        word = arrival.o
-        push = Signal()
-        reload = Signal()                        # the fields of a row
-        arrived_pool = Signal()                  # late: off the path of the data
-        m.d.sync += [arrived_pool.eq(arrived & into_pool), entered.eq(arrived_pool)]
+    def _into_buffers(self, m, buffers, into, word, reload, entered):
+        """Memory words into the stream buffer whose flag of ``into`` is high."""
         # Once more in a register on its way to the buffers, which may lie far from here.
         late = Signal(MEMORY_BITS, reset_less=True)
         m.d.sync += late.eq(word.payload)
@@ -225,21 +176,34 @@ class LoadUnit(wiring.Component):
                                  part.eq(Mux(part == per_word - 1, 0, part + 1))]
             with m.If(buffer.w_en):
                 m.d.sync += entered.eq(per_word)
-        present = into_pool & word.valid & ~pool_none & ~reload
-        m.submodules.port = port = PoolWriteQueue(config=config)
-        wiring.connect(m, port.write, wiring.flipped(self.write))
+
+    def _rows(self, m, run, state, word, port, arrived, reload):
+        """Count words and rows to the end of a descriptor, and cut words into those of the pool."""
+        ratio = self._config.words_per_memory_word
+        words_left = Signal(16)
+        words_last = Signal()                    # words_left == 1
+        rows_left = Signal(16)
+        rows_last = Signal()
+        pool_row = Signal(16)
+        pool_address = Signal(16)
+        pool_left = Signal(16)
+        pool_last, pool_none = Signal(), Signal()   # pool_left == 1, pool_left == 0
+        slot = Signal(range(ratio) if ratio > 1 else 1)
+        last_slot = slot == ratio - 1
+        push = Signal()
+        present = state.into_pool & word.valid & ~pool_none & ~reload
         m.d.comb += [
-            port.start.eq(starting),
+            port.start.eq(state.starting),
             push.eq(present & port.ready),
             port.valid.eq(push),
             port.address.eq(pool_address),
-            port.data.eq(word.payload.word_select(slot, config.rows)),
+            port.data.eq(word.payload.word_select(slot, self._config.rows)),
             # The last word of a row may hold fewer pool words, or none.
-            word.ready.eq(moving & ~reload & (~into_pool | pool_none
-                                              | (port.ready & (last_slot | pool_last)))),
+            word.ready.eq(state.moving & ~reload & (~state.into_pool | pool_none
+                                                    | (port.ready & (last_slot | pool_last)))),
             arrived.eq(word.valid & word.ready),
             self.control.stall.pool.eq(present & ~port.ready),
-            self.control.stall.stream.eq(moving & ~word.valid),
+            self.control.stall.stream.eq(state.moving & ~word.valid),
         ]
         with m.If(push):
             m.d.sync += [
@@ -253,35 +217,27 @@ class LoadUnit(wiring.Component):
                 self.control.events.eq(self.control.events + 1),
             ]
         # A row's fields go to many registers, a cycle after the end of the row before.
-        m.d.sync += reload.eq(starting | (arrived & words_last))
+        m.d.sync += reload.eq(state.starting | (arrived & words_last))
         with m.If(reload):
             m.d.sync += [
                 words_left.eq(run.length), words_last.eq(run.length == 1),
                 pool_left.eq(run.pool_words), slot.eq(0),
                 pool_last.eq(run.pool_words == 1), pool_none.eq(run.pool_words == 0),
             ]
-        with m.If(starting):
+        with m.If(state.starting):
             m.d.sync += [
                 rows_left.eq(run.count), rows_last.eq(run.count == 1), self.control.events.eq(0),
                 pool_row.eq(run.pool_address), pool_address.eq(run.pool_address),
             ]
-        with m.Elif(reload & ~started):
+        with m.Elif(reload & ~state.started):
             m.d.sync += [
                 rows_left.eq(rows_left - 1), rows_last.eq(rows_left == 2),
                 pool_row.eq(pool_row + run.pool_stride),
                 pool_address.eq(pool_row + run.pool_stride),
             ]
             with m.If(rows_last):
-                m.d.sync += [moving.eq(0), into_pool.eq(0), settling.eq(1)]
-                m.d.sync += [flag.eq(0) for flag in into.values()]
-        m.d.sync += self.control.done.eq(0)
-        with m.If(settling & ~port.busy):
-            m.d.sync += [settling.eq(0), self.control.done.eq(1)]
-        m.d.comb += self.control.sig.eq(
-            Mux(run.destination == Destination.POOL, port.sig, 0))
-        with m.If(self.control.done):
-            m.d.sync += idle.eq(1)
-        return m
+                m.d.sync += [state.moving.eq(0), state.into_pool.eq(0), state.settling.eq(1)]
+                m.d.sync += [flag.eq(0) for flag in state.into.values()]
 
 
 class StoreUnit(wiring.Component):
@@ -312,7 +268,7 @@ class StoreUnit(wiring.Component):
         m = Module()
         config = self._config
         ratio = config.words_per_memory_word
-        m.submodules.bursts = bursts = _Bursts()
+        m.submodules.bursts = bursts = Bursts()
         m.submodules.sign = write_hash = WriteHash(config.rows)
         depth = 16
         m.submodules.words = words = fifo.SyncFIFOBuffered(width=config.rows, depth=depth)
