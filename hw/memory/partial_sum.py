@@ -14,6 +14,28 @@ from hw.port import PSUM_ADD_LATENCY, PSUM_LATENCY, PsumHalf, PsumRead, PsumRow
 __all__ = ["PartialSums"]
 
 
+_SIDES = range(2)      # the lower and the upper lanes
+
+
+def _twice(name, shape):
+    """The register ``name`` of both sides.
+
+    The block RAMs lie apart from each other and from the units: what goes to them starts at
+    flip-flops. Two have the same address, and differ in their initial values, or synthesis would
+    merge them.
+    """
+    return [Signal(shape, name=f"{name}_{side}", init=-side, reset_less=True) for side in _SIDES]
+
+
+def _delayed(m, name, signal, cycles):
+    """``signal`` of ``cycles`` ago."""
+    for cycle in range(cycles):
+        later = Signal.like(signal, name=f"{name}_{cycle}", reset_less=True)
+        m.d.sync += later.eq(signal)
+        signal = later
+    return signal
+
+
 class PartialSums(wiring.Component):
     """``psum_words`` rows of ``rows`` sums, half a row read, added to and written per cycle.
 
@@ -83,8 +105,46 @@ class PartialSums(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        readers = self.readers
-        address_bits = exact_log2(config.psum_words)
+        row_slots, adds, reads, add_address = self._slots(m)
+        read_enable, read_address = self._read_addresses(m, reads, add_address)
+        output = Signal(config.rows // 2 * config.acc_bits)
+        self._read_data(m, output)
+        write_data = self._additions(m, row_slots, adds, reads, output)
+
+        write_enable = Signal()
+        write_address = _twice("write_address", len(add_address))
+        m.d.sync += write_enable.eq(_delayed(m, "adds", adds, PSUM_ADD_LATENCY))
+        address = _delayed(m, "add_address", add_address, PSUM_ADD_LATENCY)
+        m.d.sync += [copy.eq(address) for copy in write_address]
+
+        for side in _SIDES:
+            width = config.rows // 4 * config.acc_bits
+            m.submodules[f"memory_{side}"] = memory = Memory(
+                shape=width, depth=2 * config.psum_words, init=[])
+            read_port, write_port = memory.read_port(), memory.write_port()
+            m.d.comb += [
+                read_port.en.eq(read_enable), read_port.addr.eq(read_address[side]),
+                write_port.en.eq(write_enable), write_port.addr.eq(write_address[side]),
+                write_port.data.eq(write_data.word_select(side, width)),
+            ]
+            m.d.sync += output.word_select(side, width).eq(read_port.data)
+
+        # One cycle late, so that the comparison does not add to the path to the memory.
+        both = Signal()
+        read_at, write_at = Signal(len(add_address)), Signal(len(add_address))
+        m.d.sync += [
+            both.eq(read_enable & write_enable),
+            read_at.eq(read_address[0]),
+            write_at.eq(write_address[0]),
+        ]
+        with m.If(both & (read_at == write_at)):
+            m.d.sync += self.collision.eq(1)
+
+        return m
+
+    def _slots(self, m):
+        """What is added in this cycle: the slots of a row, whether it adds and reads, and where."""
+        address_bits = exact_log2(self._config.psum_words)
 
         # A row's halves have the two cycles after its `valid`.
         row_slots, row_address, row_accumulate = Signal(2), Signal(address_bits), Signal()
@@ -104,21 +164,20 @@ class PartialSums(wiring.Component):
                                Cat(self.half.address[:address_bits], self.half.half),
                                Cat(row_address, row_slots[1]))),
         ]
+        return row_slots, adds, reads, add_address
+
+    def _read_addresses(self, m, reads, add_address):
+        """Choose among the readers and the addition; the enable and the addresses to read."""
+        config = self._config
+        readers = self.readers
+        address_bits = exact_log2(config.psum_words)
         for index, port in enumerate(readers):
             m.d.comb += port.ready.eq(
                 ~Cat(reads, *(other.valid for other in readers[:index])).any())
 
-        # The block RAMs lie apart from each other and from the units: what goes to them starts at
-        # flip-flops. Two have the same address, and differ in their initial values, or synthesis
-        # would merge them. Ports are chosen by the highest index first, so that the lowest wins.
-        sides = range(2)
-
-        def twice(name, shape):
-            return [Signal(shape, name=f"{name}_{side}", init=-side, reset_less=True)
-                    for side in sides]
-
+        # Ports are chosen by the highest index first, so that the lowest wins.
         read_enable = Signal()
-        read_address = twice("read_address", address_bits + 1)
+        read_address = _twice("read_address", address_bits + 1)
         m.d.sync += read_enable.eq(Cat(reads, *(port.valid for port in readers)).any())
         for port, lanes in reversed(list(zip(readers, self._read_lanes, strict=True))):
             halves = exact_log2(config.rows // 2 // lanes)
@@ -127,9 +186,12 @@ class PartialSums(wiring.Component):
                              for address in read_address]
         with m.If(reads):
             m.d.sync += [address.eq(add_address) for address in read_address]
+        return read_enable, read_address
 
-        output = Signal(config.rows // 2 * config.acc_bits)
-        for index, (port, lanes) in enumerate(zip(readers, self._read_lanes, strict=True)):
+    def _read_data(self, m, output):
+        """Give every reader its lanes of the output register, and tell it when."""
+        config = self._config
+        for index, (port, lanes) in enumerate(zip(self.readers, self._read_lanes, strict=True)):
             valid, group = port.valid & port.ready, port.group
             for cycle in range(PSUM_LATENCY):
                 # A register of its own where the data arrives, for it may enable all lanes.
@@ -143,31 +205,27 @@ class PartialSums(wiring.Component):
                 port.data.as_value().eq(output.word_select(inside, lanes * config.acc_bits)),
             ]
 
-        # Additions, cycle by cycle behind the one in which they start.
-        def delayed(name, signal, cycles):
-            for cycle in range(cycles):
-                later = Signal.like(signal, name=f"{name}_{cycle}", reset_less=True)
-                m.d.sync += later.eq(signal)
-                signal = later
-            return signal
-
+    def _additions(self, m, row_slots, adds, reads, output):
+        """Additions, cycle by cycle behind the one in which they start; what is to be written."""
+        config = self._config
         # `before` is 0 for what is written instead of added (by its reset input, which is free).
         write_new = Signal()
         m.d.sync += write_new.eq(~reads)
-        clear = spread(m, "clear", delayed("clear", write_new, PSUM_LATENCY - 2), steps=1, most=2)
+        clear = spread(m, "clear", _delayed(m, "clear", write_new, PSUM_LATENCY - 2),
+                       steps=1, most=2)
         before = Signal(config.rows // 2 * config.acc_bits, reset_less=True)
         m.d.sync += before.eq(output)
-        for side in sides:
+        for side in _SIDES:
             with m.If(clear[side]):
                 m.d.sync += before.word_select(side, config.rows // 4 * config.acc_bits).eq(0)
 
         # What is added to it: the lower half of a row as it comes, the rest from a register, where
         # the upper half waits for a cycle.
         parts = 4
-        lower = spread(m, "lower", delayed("lower_slot", row_slots[0], PSUM_LATENCY + 1 - 2),
+        lower = spread(m, "lower", _delayed(m, "lower_slot", row_slots[0], PSUM_LATENCY + 1 - 2),
                        steps=2, most=parts)
         from_half = spread(m, "from_half",
-                           delayed("half_slot", self.half.valid, PSUM_LATENCY - 2),
+                           _delayed(m, "half_slot", self.half.valid, PSUM_LATENCY - 2),
                            steps=2, most=parts)
         waiting = [Signal(config.acc_bits, name=f"waiting_{lane}", reset_less=True)
                    for lane in range(config.rows // 2)]
@@ -188,34 +246,4 @@ class PartialSums(wiring.Component):
         totals = [total[:-1] for total in packed_add(m, "totals", pairs)]
         write_data = Signal(config.rows // 2 * config.acc_bits, reset_less=True)
         m.d.sync += write_data.eq(Cat(totals))
-
-        write_enable = Signal()
-        write_address = twice("write_address", address_bits + 1)
-        m.d.sync += write_enable.eq(delayed("adds", adds, PSUM_ADD_LATENCY))
-        address = delayed("add_address", add_address, PSUM_ADD_LATENCY)
-        m.d.sync += [copy.eq(address) for copy in write_address]
-
-        for side in sides:
-            width = config.rows // 4 * config.acc_bits
-            m.submodules[f"memory_{side}"] = memory = Memory(
-                shape=width, depth=2 * config.psum_words, init=[])
-            read_port, write_port = memory.read_port(), memory.write_port()
-            m.d.comb += [
-                read_port.en.eq(read_enable), read_port.addr.eq(read_address[side]),
-                write_port.en.eq(write_enable), write_port.addr.eq(write_address[side]),
-                write_port.data.eq(write_data.word_select(side, width)),
-            ]
-            m.d.sync += output.word_select(side, width).eq(read_port.data)
-
-        # One cycle late, so that the comparison does not add to the path to the memory.
-        both = Signal()
-        read_at, write_at = Signal(address_bits + 1), Signal(address_bits + 1)
-        m.d.sync += [
-            both.eq(read_enable & write_enable),
-            read_at.eq(read_address[0]),
-            write_at.eq(write_address[0]),
-        ]
-        with m.If(both & (read_at == write_at)):
-            m.d.sync += self.collision.eq(1)
-
-        return m
+        return write_data
