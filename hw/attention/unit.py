@@ -76,41 +76,10 @@ class AttentionUnit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
+        job, start, begin, finish = self._control(m)
+        events, queue = self._front(m, job=job, start=start, begin=begin)
+
         rows = self._config.rows
-        control = self.control
-
-        idle = Signal(init=1)
-        running = Signal()
-        start = Signal()                   # of the front
-        begin = Signal()                   # of the rest, a cycle later
-        finish = Signal()
-        job = Signal(Attention)
-        m.d.comb += [control.run.ready.eq(idle), control.done.eq(finish)]
-        m.d.sync += [start.eq(0), begin.eq(start)]
-        with m.If(idle & control.run.valid):
-            m.d.sync += [idle.eq(0), start.eq(1), job.eq(control.run.payload)]
-        with m.If(finish):
-            m.d.sync += idle.eq(1)
-
-        m.submodules.fetch = fetch = AttentionFetch()
-        m.submodules.prefetch = prefetch = PoolPrefetch(config=self._config, note=word_note,
-                                                        note_bits=note_layout(self._config).size)
-        m.submodules.events = events = AttentionEvents(config=self._config)
-        m.submodules.queue = queue = PoolWriteQueue(config=self._config)
-        wiring.connect(m, fetch.addresses, prefetch.addresses)
-        wiring.connect(m, prefetch.words, events.words)
-        wiring.connect(m, prefetch.pool, wiring.flipped(self.pool))
-        wiring.connect(m, queue.write, wiring.flipped(self.write))
-        m.d.comb += [
-            fetch.job.eq(job),
-            fetch.start.eq(start),
-            events.job.eq(job),
-            events.start.eq(start),
-            events.note.eq(prefetch.note),
-            queue.start.eq(begin),
-            control.sig.eq(queue.sig),
-        ]
-
         m.submodules.ktv = ktv = Memory(shape=CELL_BITS * rows,
                                         depth=self._config.head_words * rows, init=[],
                                         attrs={"ram_style": "block"})
@@ -121,45 +90,16 @@ class AttentionUnit(wiring.Component):
         # `address`, and nothing waits after it, so that no data register has an enable. The
         # memory is read in `address` and written in `store`: an event must keep 4 cycles behind
         # another one on the same row. How long it waits is found one stage earlier.
-        event = events.event
         address, output, add = (Signal(event_layout(self._config), name=name)
                                 for name in ("address", "output", "add"))
         store_row = Signal.like(add.row)
         store = Signal()
-        # Twice, for their loads; yosys does not merge a register with its complement.
-        advance, hold = Signal(init=1), Signal()
-        advance_next = Signal()
-        wait = Signal(2)
-        blocked = Signal()
-        free = Signal()                    # as `advance`
-        blocked_next = Signal()
-
-        def same_row(step):
-            return step.key & (step.row == event.row)
-
-        same = [same_row(step) for step in (address, output, add)]
-        with m.If(wait != 0):
-            m.d.sync += wait.eq(wait - 1)
-        with m.Elif(~blocked):
-            m.d.sync += wait.eq(Mux(same[0], 3, Mux(same[1], 2, same[2])))
-        # The last event of a token sends three words to the queue, 4 cycles later: it keeps 3
-        # cycles behind another one, and waits for room, also for the words of the two before.
-        m.d.comb += [
-            free.eq((wait == 0) & ~blocked),
-            blocked_next.eq(Mux(free, event.last & (address.last | output.last | ~queue.ready),
-                                address.last & (output.last | ~queue.ready))),
-            advance_next.eq(Mux(free, ~Cat(same).any(), wait <= 1) & ~blocked_next),
-        ]
-        m.d.sync += [
-            blocked.eq(blocked_next),
-            advance.eq(advance_next),
-            hold.eq(~advance_next),
-        ]
+        advance, hold = self._pace(m, events.event, (address, output, add), queue.ready)
         mask = Signal(rows)
         with m.If(advance):
             m.d.sync += [
-                address.eq(event),
-                mask.eq(self._same_slot(m, event.row[:exact_log2(rows)], job.slot_log2)),
+                address.eq(events.event),
+                mask.eq(self._same_slot(m, events.event.row[:exact_log2(rows)], job.slot_log2)),
             ]
         # Also of no event, or of none with a row: then the words read count as 0.
         read = Signal()
@@ -184,26 +124,121 @@ class AttentionUnit(wiring.Component):
         ]
 
         counted = Signal(32)
-        m.d.comb += control.events.eq(counted)
+        m.d.comb += self.control.events.eq(counted)
         with m.If(begin):
             m.d.sync += counted.eq(0)
         with m.Elif(output.hit):
             m.d.sync += counted.eq(counted + 1)
 
-        # K^T V. A synchronous reset puts no LUT behind the slow output of the memory (the reason
-        # why data registers here have no other reset).
+        row = self._row(m, ktv_read.data, unwritten)
+        sums = self._key_sums(m, row, mask, events.values, address, output)
+        m.d.comb += [
+            ktv_write.addr.eq(store_row),
+            ktv_write.data.eq(sums),
+            ktv_write.en.eq(store),
+        ]
+        tops, last = self._query_sums(m, row, output, begin)
+        self._levels(m, queue, tops, last, job=job, begin=begin, finish=finish)
+
+        m.d.comb += self.control.stall.pool.eq((self.pool.valid & ~self.pool.ready)
+                                               | (self.write.valid & ~self.write.ready))
+
+        return m
+
+    def _control(self, m):
+        """Take a descriptor, start the front and, a cycle later, the rest; done at ``finish``."""
+        control = self.control
+        idle = Signal(init=1)
+        start = Signal()                   # of the front
+        begin = Signal()                   # of the rest, a cycle later
+        finish = Signal()
+        job = Signal(Attention)
+        m.d.comb += [control.run.ready.eq(idle), control.done.eq(finish)]
+        m.d.sync += [start.eq(0), begin.eq(start)]
+        with m.If(idle & control.run.valid):
+            m.d.sync += [idle.eq(0), start.eq(1), job.eq(control.run.payload)]
+        with m.If(finish):
+            m.d.sync += idle.eq(1)
+        return job, start, begin, finish
+
+    def _front(self, m, *, job, start, begin):
+        """Parts around the datapath: what gives it the events, and the queue of its levels."""
+        m.submodules.fetch = fetch = AttentionFetch()
+        m.submodules.prefetch = prefetch = PoolPrefetch(config=self._config, note=word_note,
+                                                        note_bits=note_layout(self._config).size)
+        m.submodules.events = events = AttentionEvents(config=self._config)
+        m.submodules.queue = queue = PoolWriteQueue(config=self._config)
+        wiring.connect(m, fetch.addresses, prefetch.addresses)
+        wiring.connect(m, prefetch.words, events.words)
+        wiring.connect(m, prefetch.pool, wiring.flipped(self.pool))
+        wiring.connect(m, queue.write, wiring.flipped(self.write))
+        m.d.comb += [
+            fetch.job.eq(job),
+            fetch.start.eq(start),
+            events.job.eq(job),
+            events.start.eq(start),
+            events.note.eq(prefetch.note),
+            queue.start.eq(begin),
+            self.control.sig.eq(queue.sig),
+        ]
+        return events, queue
+
+    def _pace(self, m, event, steps, room):
+        """Whether ``event`` may go on to ``address``, the first of ``steps``; and the complement."""
+        address, output, add = steps
+        # Twice, for their loads; yosys does not merge a register with its complement.
+        advance, hold = Signal(init=1), Signal()
+        advance_next = Signal()
+        wait = Signal(2)
+        blocked = Signal()
+        free = Signal()                    # as `advance`
+        blocked_next = Signal()
+
+        def same_row(step):
+            return step.key & (step.row == event.row)
+
+        same = [same_row(step) for step in (address, output, add)]
+        with m.If(wait != 0):
+            m.d.sync += wait.eq(wait - 1)
+        with m.Elif(~blocked):
+            m.d.sync += wait.eq(Mux(same[0], 3, Mux(same[1], 2, same[2])))
+        # The last event of a token sends three words to the queue, 4 cycles later: it keeps 3
+        # cycles behind another one, and waits for room, also for the words of the two before.
+        m.d.comb += [
+            free.eq((wait == 0) & ~blocked),
+            blocked_next.eq(Mux(free, event.last & (address.last | output.last | ~room),
+                                address.last & (output.last | ~room))),
+            advance_next.eq(Mux(free, ~Cat(same).any(), wait <= 1) & ~blocked_next),
+        ]
+        m.d.sync += [
+            blocked.eq(blocked_next),
+            advance.eq(advance_next),
+            hold.eq(~advance_next),
+        ]
+        return advance, hold
+
+    def _row(self, m, stored, unwritten):
+        """Row of K^T V as it was read, 0 if nothing was or if none was written yet."""
+        rows = self._config.rows
+        # A synchronous reset puts no LUT behind the slow output of the memory (the reason why data
+        # registers here have no other reset).
         row = Signal(data.ArrayLayout(CELL_BITS, rows), reset_less=True)
         with m.If(unwritten):
             m.d.sync += row.eq(0)
         with m.Else():
-            m.d.sync += row.eq(ktv_read.data)
+            m.d.sync += row.eq(stored)
+        return row
+
+    def _key_sums(self, m, row, mask, values, address, output):
+        """K^T V: the row with v added, shifted by the plane of k, for the memory."""
+        rows = self._config.rows
         value = Signal(data.ArrayLayout(rows, LEVEL_PLANES), reset_less=True)
         terms = Signal(data.ArrayLayout(CELL_BITS - CAP_ONES, rows), reset_less=True)
         sums = Signal(data.ArrayLayout(CELL_BITS, rows), reset_less=True)
         for j in range(rows):
             # v goes along with its event, then is shifted: two steps of at most 5 inputs.
             m.d.sync += (value[p][j].eq(
-                Mux(address.bank, events.values[1][p][j], events.values[0][p][j]) & mask[j])
+                Mux(address.bank, values[1][p][j], values[0][p][j]) & mask[j])
                 for p in range(LEVEL_PLANES))
             v = Cat(plane[j] for plane in value)
             m.d.sync += terms[j].eq(Mux(output.plane[1], v << 2, Mux(output.plane[0], v << 1, v)))
@@ -211,14 +246,13 @@ class AttentionUnit(wiring.Component):
             cell = (row[j] + terms[j])[:CELL_BITS]
             low, top = cell[:-CAP_ONES], cell[-CAP_ONES:]
             m.d.sync += sums[j].eq(Cat(low & ~top.all().replicate(len(low)), top))
-        m.d.comb += [
-            ktv_write.addr.eq(store_row),
-            ktv_write.data.eq(sums),
-            ktv_write.en.eq(store),
-        ]
+        return sums
 
-        # Q (K^T V). Between events the row is 0, and a row of k is cleared at once, so that the
-        # sums need no enable. Flags of `add`, each a register of its own for its loads.
+    def _query_sums(self, m, row, output, begin):
+        """Q (K^T V): sums of the rows of a token, their top bits, and when these are new."""
+        rows = self._config.rows
+        # Between events the row is 0, and a row of k is cleared at once, so that the sums need no
+        # enable. Flags of `add`, each a register of its own for its loads.
         double, last, clear = Signal(), Signal(), Signal()
         m.d.sync += [
             double.eq(output.double),
@@ -243,9 +277,13 @@ class AttentionUnit(wiring.Component):
                 m.d.sync += [totals[j].eq(total), over[j].eq(over_next)]
             with m.If(last):
                 m.d.sync += tops[j].eq(total[-1 - CAP_ONES:-1] | over_next.replicate(CAP_ONES))
+        return tops, last
 
+    def _levels(self, m, queue, tops, last, *, job, begin, finish):
+        """Levels of the sums of each token, into the pool; ``finish`` after the last one."""
         # Three words of levels while the next token is summed: (total + 32) >> 6 from its top
         # three bits.
+        running = Signal()
         writing = Signal()
         plane = Signal(range(LEVEL_PLANES))
         token_address = Signal(16)
@@ -283,11 +321,6 @@ class AttentionUnit(wiring.Component):
                 all_given.eq(0),
             ]
         m.d.sync += finish.eq(running & ~finish & all_given & ~queue.busy)
-
-        m.d.comb += control.stall.pool.eq((self.pool.valid & ~self.pool.ready)
-                                          | (self.write.valid & ~self.write.ready))
-
-        return m
 
     def _same_slot(self, m, lane, slot_log2):
         """Mask of the lanes in the slot of ``lane``."""
