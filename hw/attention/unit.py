@@ -184,7 +184,7 @@ class AttentionUnit(wiring.Component):
         return events, queue
 
     def _pace(self, m, event, steps, room):
-        """Whether ``event`` may go on to ``address``, the first of ``steps``; and the complement."""
+        """Whether ``event`` may go on to ``address``, first of ``steps``; and the complement."""
         address, output, add = steps
         # Twice, for their loads; yosys does not merge a register with its complement.
         advance, hold = Signal(init=1), Signal()
