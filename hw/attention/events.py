@@ -70,6 +70,33 @@ def word_note(m, word):
     return Cat(groups, (_more_than(k, list(groups)) for k in range(3)))
 
 
+def _group_layout(config):
+    """One group of a word: its bits, those that were seen before, and the flags of their events."""
+    return data.StructLayout({
+        "bits": GROUP, "seen": GROUP, "group": exact_log2(config.rows // GROUP),
+        "word": exact_log2(config.head_words), "query": 1, "double": 1, "last": 1, "bank": 1,
+        "plane": range(LEVEL_PLANES),
+    })
+
+
+class _Place:
+    """Where the next word belongs: signals that the parts of :class:`AttentionEvents` share."""
+
+    def __init__(self):
+        self.is_value = Signal()
+        self.is_query = Signal()
+        self.plane = Signal(range(LEVEL_PLANES))
+        self.w = Signal(4)
+        self.last_word = Signal()          # w == words - 1
+        self.tokens_left = Signal(16)
+        self.last_token = Signal()         # tokens_left == 0
+        self.token_ends = Signal()         # a cycle late, off the path of `pop`
+        self.bank = Signal()
+        self.token_any = Signal()          # the token had an event
+        self.doubles = Signal()            # the word begins with a doubling
+        self.unseen = Signal()             # no word of this `w` came before
+
+
 class AttentionEvents(wiring.Component):
     """Take the words that :class:`hw.attention.fetch.AttentionFetch` asked for and make events.
 
@@ -123,42 +150,50 @@ class AttentionEvents(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        rows, head_words = self._config.rows, self._config.head_words
-        groups = rows // GROUP
-        # One group: its bits, those that were seen before, and the flags of their events.
-        layout = data.StructLayout({
-            "bits": GROUP, "seen": GROUP, "group": exact_log2(groups),
-            "word": exact_log2(head_words), "query": 1, "double": 1, "last": 1, "bank": 1,
-            "plane": range(LEVEL_PLANES),
-        })
+        layout = _group_layout(self._config)
         m.submodules.queue = queue = PipelineQueue(width=layout.size)
         head = data.View(layout, queue.r_data)
-
-        # Where the next word belongs.
-        is_value = Signal()
-        is_query = Signal()
-        plane = Signal(range(LEVEL_PLANES))
-        w = Signal(4)
-        tokens_left = Signal(16)
-        last_token = Signal()              # tokens_left == 0
-        token_ends = Signal()              # a cycle late, off the path of `pop`
-        bank = Signal()
-        token_any = Signal()               # the token had an event
-        unseen = Signal()                  # no word of this `w` came before
-
-        m.submodules.seen = seen = Memory(shape=rows, depth=head_words, init=[],
+        m.submodules.seen = seen = Memory(shape=self._config.rows,
+                                          depth=self._config.head_words, init=[],
                                           attrs={"ram_style": "distributed"})
         seen_write = seen.write_port()
         seen_read = seen.read_port(domain="comb")
 
+        place = _Place()
+        pop, more_now = self._groups(m, place, queue, seen_read, seen_write)
+
+        chunk = Signal(layout)
+        chunk_valid = Signal()
+        steps = [(queue.ready & ~head.query, head), (chunk_valid & ~chunk.query, chunk),
+                 (self.event.key, self.event), (self.waiting.key & ~self.advance, self.waiting)]
+        self._values(m, place, steps, queue.room & ~more_now)
+        self._next_word(m, place, pop)
+        self._bits(m, queue, head, chunk, chunk_valid)
+        with m.If(self.start):
+            m.d.sync += [
+                place.is_value.eq(1),
+                place.is_query.eq(0),
+                place.plane.eq(LEVEL_PLANES - 1),
+                place.w.eq(0),
+                place.last_word.eq(self.job.words == 1),
+                place.token_any.eq(0),
+                place.unseen.eq(1),
+                place.tokens_left.eq(self.job.tokens - 1),
+                place.last_token.eq(self.job.tokens == 1),
+            ]
+
+        return m
+
+    def _groups(self, m, place, queue, seen_read, seen_write):
+        """Groups of the words of k and q into the queue, one per cycle."""
+        rows = self._config.rows
+        groups = rows // GROUP
         # Groups of the word at the head: those still left, and in front of them a mark, that is
         # a step without a bit.
         word, note = self.words.payload, self.note
         begun = Signal()
         left = Signal(groups)
         more_left = Signal()
-        last_word = Signal()               # w == words - 1
-        doubles = Signal()                 # the word begins with a doubling
         final = Signal()                   # of the token's q
         mark = Signal()
         now = Signal(groups)
@@ -166,11 +201,11 @@ class AttentionEvents(wiring.Component):
         active = Signal()
         pop = Signal()
         m.d.comb += [
-            final.eq(is_query & last_word & (plane == 0)),
-            mark.eq(~begun & (doubles | (final & ~note.more[0]))),
+            final.eq(place.is_query & place.last_word & (place.plane == 0)),
+            mark.eq(~begun & (place.doubles | (final & ~note.more[0]))),
             now.eq(Mux(begun, left, note.groups)),
-            more_now.eq(Mux(begun, more_left, Mux(doubles, note.more[0], note.more[1]))),
-            active.eq(self.words.valid & ~is_value & queue.room),
+            more_now.eq(Mux(begun, more_left, Mux(place.doubles, note.more[0], note.more[1]))),
+            active.eq(self.words.valid & ~place.is_value & queue.room),
             pop.eq(active & ~more_now),
         ]
         with m.If(active):
@@ -178,109 +213,119 @@ class AttentionEvents(wiring.Component):
                 begun.eq(more_now),
                 left.eq(now & ~(_lowest(list(now)) & ~mark.replicate(groups))),
                 more_left.eq(Mux(begun, _more_than(2, list(left)),
-                                 Mux(doubles, note.more[1], note.more[2]))),
+                                 Mux(place.doubles, note.more[1], note.more[2]))),
             ]
 
         # A cycle later; the words come along, so that nothing wide has an enable.
-        chosen = Signal(layout)
+        chosen = Signal(_group_layout(self._config))
         chosen_valid = Signal()
         chosen_group = Signal(groups)
         chosen_word = Signal(rows, reset_less=True)
         chosen_seen = Signal(rows, reset_less=True)
-        old = seen_read.data & ~unseen.replicate(rows)
+        old = seen_read.data & ~place.unseen.replicate(rows)
         m.d.comb += [
-            queue.reserve.eq(active & (begun | doubles | final | note.more[0])),
-            seen_read.addr.eq(w),
-            seen_write.addr.eq(w),
+            queue.reserve.eq(active & (begun | place.doubles | final | note.more[0])),
+            seen_read.addr.eq(place.w),
+            seen_write.addr.eq(place.w),
             seen_write.data.eq(old | word),
-            seen_write.en.eq(pop & ~is_query),
+            seen_write.en.eq(pop & ~place.is_query),
         ]
         m.d.sync += [
             chosen_valid.eq(queue.reserve),
             chosen_group.eq(_lowest(list(now)) & ~mark.replicate(groups)),
             chosen_word.eq(word),
             chosen_seen.eq(old),
-            chosen.word.eq(w),
-            chosen.query.eq(is_query),
-            chosen.double.eq(doubles & ~begun),
+            chosen.word.eq(place.w),
+            chosen.query.eq(place.is_query),
+            chosen.double.eq(place.doubles & ~begun),
             chosen.last.eq(final & ~more_now),
-            chosen.bank.eq(bank),
-            chosen.plane.eq(plane),
+            chosen.bank.eq(place.bank),
+            chosen.plane.eq(place.plane),
         ]
+        self._store(m, queue, chosen, chosen_valid, chosen_group, chosen_word, chosen_seen)
+        return pop, more_now
+
+    def _store(self, m, queue, chosen, valid, group, word, seen):
+        """The chosen group of a word, and which of its bits were seen before, into the queue."""
 
         def pick(source):
-            terms = [source.word_select(g, GROUP) & chosen_group[g].replicate(GROUP)
-                     for g in range(groups)]
+            terms = [source.word_select(g, GROUP) & group[g].replicate(GROUP)
+                     for g in range(len(group))]
             while len(terms) > 1:
                 terms = [a | b for a, b in zip(terms[::2], terms[1::2], strict=True)]
             return terms[0]
 
-        stored = Signal(layout)
+        stored = Signal(chosen.shape())
         m.d.comb += [
             stored.eq(chosen),
-            stored.bits.eq(pick(chosen_word)),
-            stored.seen.eq(pick(chosen_seen)),
-            stored.group.eq(_index(chosen_group)),
+            stored.bits.eq(pick(word)),
+            stored.seen.eq(pick(seen)),
+            stored.group.eq(_index(group)),
             queue.w_data.eq(stored),
-            queue.w_en.eq(chosen_valid),
+            queue.w_en.eq(valid),
         ]
 
-        # v. Groups are taken in order, and those of the token before are all in the queue or
+    def _values(self, m, place, steps, room):
+        """Words of v into the bank of their token; ``steps``: what may still need a bank."""
+        # Groups are taken in order, and those of the token before are all in the queue or
         # further when the next v comes: the bank is free when it is none of these steps'.
-        chunk = Signal(layout)
-        chunk_valid = Signal()
         bank_busy = Signal(2)
         values = Signal(self.values.shape(), reset_less=True)
         take_value = Signal()
-        steps = [(queue.ready & ~head.query, head), (chunk_valid & ~chunk.query, chunk),
-                 (self.event.key, self.event), (self.waiting.key & ~self.advance, self.waiting)]
         for b in range(2):
             m.d.sync += bank_busy[b].eq(Cat(uses & (step.bank == b) for uses, step in steps).any())
-        bank_free = ~Mux(bank, bank_busy[1], bank_busy[0])
+        bank_free = ~Mux(place.bank, bank_busy[1], bank_busy[0])
         m.d.comb += [
             self.values.eq(values),
-            take_value.eq(self.words.valid & is_value & bank_free),
-            self.words.ready.eq(Mux(is_value, bank_free, queue.room & ~more_now)),
+            take_value.eq(self.words.valid & place.is_value & bank_free),
+            self.words.ready.eq(Mux(place.is_value, bank_free, room)),
         ]
         with m.If(take_value):
             for b in range(2):
                 for p in range(LEVEL_PLANES):
                     # v comes by ascending plane: the counter runs down.
-                    with m.If((bank == b) & (plane == LEVEL_PLANES - 1 - p)):
-                        m.d.sync += values[b][p].eq(word)
-            m.d.sync += plane.eq(plane - 1)
-            with m.If(plane == 0):
-                m.d.sync += [plane.eq(LEVEL_PLANES - 1), is_value.eq(0)]
-        any_next = token_any | note.more[0]
-        m.d.sync += token_ends.eq(pop & last_word & (plane == 0))
-        with m.If(token_ends):
-            m.d.sync += [tokens_left.eq(tokens_left - 1), last_token.eq(tokens_left == 1)]
+                    with m.If((place.bank == b) & (place.plane == LEVEL_PLANES - 1 - p)):
+                        m.d.sync += values[b][p].eq(self.words.payload)
+            m.d.sync += place.plane.eq(place.plane - 1)
+            with m.If(place.plane == 0):
+                m.d.sync += [place.plane.eq(LEVEL_PLANES - 1), place.is_value.eq(0)]
+
+    def _next_word(self, m, place, pop):
+        """Move on to the next word of k or q when one is done: word, plane, token, k to q."""
+        any_next = place.token_any | self.note.more[0]
+        m.d.sync += place.token_ends.eq(pop & place.last_word & (place.plane == 0))
+        with m.If(place.token_ends):
+            m.d.sync += [
+                place.tokens_left.eq(place.tokens_left - 1),
+                place.last_token.eq(place.tokens_left == 1),
+            ]
         with m.If(pop):
             m.d.sync += [
-                token_any.eq(any_next),
-                doubles.eq(0),
-                last_word.eq(self.job.words == Mux(last_word, 1, w + 2)),
+                place.token_any.eq(any_next),
+                place.doubles.eq(0),
+                place.last_word.eq(self.job.words == Mux(place.last_word, 1, place.w + 2)),
             ]
-            with m.If(~last_word):
-                m.d.sync += w.eq(w + 1)
-            with m.Elif(plane != 0):
+            with m.If(~place.last_word):
+                m.d.sync += place.w.eq(place.w + 1)
+            with m.Elif(place.plane != 0):
                 m.d.sync += [
-                    w.eq(0),
-                    plane.eq(plane - 1),
-                    unseen.eq(0),
-                    doubles.eq(is_query & any_next),
+                    place.w.eq(0),
+                    place.plane.eq(place.plane - 1),
+                    place.unseen.eq(0),
+                    place.doubles.eq(place.is_query & any_next),
                 ]
             with m.Else():
                 m.d.sync += [
-                    w.eq(0),
-                    plane.eq(LEVEL_PLANES - 1),
-                    is_value.eq(~is_query & ~last_token),
-                    is_query.eq(is_query | last_token),
-                    bank.eq(~bank),
-                    token_any.eq(0),
+                    place.w.eq(0),
+                    place.plane.eq(LEVEL_PLANES - 1),
+                    place.is_value.eq(~place.is_query & ~place.last_token),
+                    place.is_query.eq(place.is_query | place.last_token),
+                    place.bank.eq(~place.bank),
+                    place.token_any.eq(0),
                 ]
 
-        # Hand out bits.
+    def _bits(self, m, queue, head, chunk, chunk_valid):
+        """Hand out the bits of a group as events, one per cycle."""
         event = self.event
         hit = chunk_valid & chunk.bits.any()
         bit = _lowest(list(chunk.bits))
@@ -312,18 +357,3 @@ class AttentionEvents(wiring.Component):
                 event.plane.eq(chunk.plane),
                 event.row.eq(Cat(_index(bit), chunk.group, chunk.word)),
             ]
-
-        with m.If(self.start):
-            m.d.sync += [
-                is_value.eq(1),
-                is_query.eq(0),
-                plane.eq(LEVEL_PLANES - 1),
-                w.eq(0),
-                last_word.eq(self.job.words == 1),
-                token_any.eq(0),
-                unseen.eq(1),
-                tokens_left.eq(self.job.tokens - 1),
-                last_token.eq(self.job.tokens == 1),
-            ]
-
-        return m
