@@ -364,7 +364,7 @@ def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
     """
     if device == ISS:
         return _simulated(design, images)
-    from gen.device.link import LinkError
+    from gen.device.port import LinkError
     from gen.device.session import classify, Session
     from gen.opened import opened
 

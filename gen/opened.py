@@ -7,7 +7,7 @@ from typing import Any
 
 from boards.spec import BoardSpec
 from gen.check.simulate import reported
-from gen.device.link import Device
+from gen.device.device import Device
 from model.error import as_input_error, ToolFailed
 
 

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from gen.compile.package import image_words, logits_of
-from gen.device.link import LinkError
+from gen.device.port import LinkError
 from hw.register import config_digest
 from model.error import WeightsMismatch
 from model.progress import track
@@ -19,7 +19,7 @@ class Session:
 
     Parameters
     ----------
-    device : gen.device.link.Device
+    device : gen.device.device.Device
     image : gen.compile.package.ProgramImage
 
     Raises

@@ -19,7 +19,7 @@ class VirtualBoardError(Exception):
 
 class VirtualBoard:
     """A board that is a process. Use as a context manager; the host side is
-    ``gen.device.link.Device``.
+    ``gen.device.device.Device``.
 
     The executable is compiled on the first use of a configuration (a minute or more, announced
     in the log) and taken from ``cache`` afterwards. While the design is idle the process sleeps.
@@ -48,7 +48,7 @@ class VirtualBoard:
         self._cache = Path(cache)
         self._process = None
         self.url = None
-        """Port for ``gen.device.link.Device``, ``socket://127.0.0.1:n``, while running."""
+        """Port for ``gen.device.device.Device``, ``socket://127.0.0.1:n``, while running."""
         self.cycles = None
         """Simulated cycles, after the board was stopped."""
 

@@ -11,7 +11,8 @@ import serial
 import serial.rfc2217
 
 from gen.device import port as ports
-from gen.device.link import LinkError, Transport
+from gen.device.port import LinkError
+from gen.device.transport import Transport
 
 
 @pytest.fixture

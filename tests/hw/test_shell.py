@@ -5,7 +5,8 @@ import struct
 
 import pytest
 
-from gen.device.link import decode_frame, decode_memory_status, encode_frame
+from gen.device.device import decode_memory_status
+from gen.device.frame import decode_frame, encode_frame
 from hw.config import CoreConfig
 from hw.memory.onchip_memory import OnChipMemory
 from hw.register import config_digest, MemoryFault, Opcode, Register

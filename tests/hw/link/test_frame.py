@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from gen.device.link import cobs_decode, cobs_encode, decode_frame, encode_frame
+from gen.device.frame import cobs_decode, cobs_encode, decode_frame, encode_frame
 from hw.link.cobs import CobsDecoder, CobsEncoder
 from hw.link.frame import FrameReceiver, FrameTransmitter
 from sim.drive.ports import feed_stream, simulate

@@ -8,7 +8,9 @@ import threading
 import numpy as np
 import pytest
 
-from gen.device.link import Device, LinkError, Transport
+from gen.device.device import Device
+from gen.device.port import LinkError
+from gen.device.transport import Transport
 from hw.config import CoreConfig
 from hw.register import config_digest, Register
 from hw.sdram_config import SdramConfig

@@ -8,15 +8,13 @@ is harmless. What comes back is either right or a :exc:`LinkError`.
 from dataclasses import dataclass
 import logging
 import os
-import select
-import struct
 import time
-import zlib
 
 import numpy as np
-import serial
 
-from gen.device.port import LinkError, open_port
+from gen.device.frame import decode_frame, encode_frame, HEADER
+from gen.device.port import LinkError
+from gen.device.transport import Transport
 from hw.register import (
     CONTROL_BITS,
     Counter,
@@ -34,13 +32,10 @@ from hw.register import (
 )
 
 
-__all__ = ["LinkError", "cobs_encode", "cobs_decode", "encode_frame", "decode_frame", "Transport",
-           "DeviceInfo", "Device", "MemoryFailed", "decode_memory_status"]
+__all__ = ["Device", "DeviceInfo", "MemoryFailed", "decode_memory_status"]
 
 
 logger = logging.getLogger(__name__)
-
-_HEADER = struct.Struct("<BBHI")                # hw.link.command.FrameHeader
 
 _WRITE_WINDOW = 6
 _READ_WINDOW = 2                                # the device holds two requests
@@ -77,104 +72,6 @@ def decode_memory_status(value):
     return status
 
 
-def cobs_encode(data):
-    """Stuff ``data`` so that no byte is 0."""
-    stuffed = bytearray()
-    for piece in bytes(data).split(b"\0"):
-        while len(piece) >= 254:
-            stuffed.append(255)
-            stuffed += piece[:254]
-            piece = piece[254:]
-        stuffed.append(len(piece) + 1)
-        stuffed += piece
-    return bytes(stuffed)
-
-
-def cobs_decode(stuffed):
-    """Undo :func:`cobs_encode`; :obj:`None` if ``stuffed`` is malformed."""
-    data = bytearray()
-    index = 0
-    while index < len(stuffed):
-        code = stuffed[index]
-        end = index + code
-        if code == 0 or end > len(stuffed):
-            return None
-        data += stuffed[index + 1:end]
-        if code != 255 and end < len(stuffed):
-            data.append(0)
-        index = end
-    return bytes(data)
-
-
-def encode_frame(payload):
-    """Bytes on the line for ``payload``: with CRC-32, stuffed, delimited."""
-    return cobs_encode(payload + struct.pack("<I", zlib.crc32(payload))) + b"\0"
-
-
-def decode_frame(stuffed):
-    """Payload of a frame without its delimiter; :obj:`None` if it is damaged."""
-    data = cobs_decode(stuffed)
-    if data is None or len(data) < _HEADER.size + 4 or len(data) % 8 != 4:
-        return None
-    payload, crc = data[:-4], int.from_bytes(data[-4:], "little")
-    return payload if zlib.crc32(payload) == crc else None
-
-
-class Transport:
-    """Byte stream to the device: a serial port.
-
-    Parameters
-    ----------
-    port : str
-        Anything that pyserial opens: ``/dev/ttyUSB0``, a pseudo-terminal, ``socket://host:port``.
-    baud : int
-        Bits per second; must be what the bitstream was built for.
-    """
-
-    def __init__(self, port, *, baud=3_000_000):
-        self.port = port
-        self._serial = open_port(port, baud=baud)
-        try:
-            # An FTDI chip otherwise holds back short answers for 16 ms.
-            self._serial.set_low_latency_mode(True)
-        except (AttributeError, NotImplementedError, OSError, ValueError):
-            pass
-
-    def write(self, data):
-        """Send all of ``data``."""
-        try:
-            self._serial.write(data)
-        except serial.SerialTimeoutException as error:
-            raise LinkError(f"{self.port} takes no data") from error
-        except (serial.SerialException, OSError) as error:
-            raise LinkError(f"Lost {self.port} (unplugged?): {error}") from error
-
-    def read(self, timeout):
-        """Bytes that have arrived; waits up to ``timeout`` seconds for the first."""
-        try:
-            data = self._serial.read(65536)
-            if not data and timeout > 0:
-                self._await_data(timeout)
-                data = self._serial.read(65536)
-        except (serial.SerialException, OSError, TypeError) as error:
-            # TypeError: pyserial's own failure when the port is closed under it.
-            raise LinkError(f"Lost {self.port} (unplugged?): {error}") from error
-        return data
-
-    def _await_data(self, timeout):
-        try:
-            handle = self._serial.fileno()
-        except (AttributeError, OSError):       # Windows, rfc2217://: nothing to select on
-            deadline = time.monotonic() + timeout
-            while not self._serial.in_waiting and time.monotonic() < deadline:
-                time.sleep(0.001)
-        else:
-            select.select([handle], [], [], timeout)
-
-    def close(self):
-        self._serial.close()
-
-
 @dataclass(frozen=True, kw_only=True)
 class DeviceInfo:
     """What a device says about itself.
@@ -199,7 +96,7 @@ class _Request:
     order: int = 0                              # of the last transmission, counted over all
 
     def encode(self):
-        return encode_frame(_HEADER.pack(self.opcode, self.length, self.sequence, self.address)
+        return encode_frame(HEADER.pack(self.opcode, self.length, self.sequence, self.address)
                             + self.data)
 
 
@@ -290,7 +187,7 @@ class Device:
             if payload is None:
                 self.damaged += 1
                 continue
-            yield *_HEADER.unpack_from(payload), payload[_HEADER.size:]
+            yield *HEADER.unpack_from(payload), payload[HEADER.size:]
 
     def _exchange(self, requests, window):
         """Send ``requests``, at most ``window`` of them unanswered; yields ``(request, data)``.

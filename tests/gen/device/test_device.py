@@ -8,16 +8,10 @@ import threading
 import numpy as np
 import pytest
 
-from gen.device.link import (
-    cobs_decode,
-    decode_frame,
-    decode_memory_status,
-    Device,
-    encode_frame,
-    LinkError,
-    MemoryFailed,
-    Transport,
-)
+from gen.device.device import decode_memory_status, Device, MemoryFailed
+from gen.device.frame import cobs_decode, decode_frame, encode_frame
+from gen.device.port import LinkError
+from gen.device.transport import Transport
 from hw.register import (
     Counter,
     COUNTER_BASE,
