@@ -101,12 +101,30 @@ class TableLoader(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-
-        # Collect the next set: word number 4 * b + k brings weight k of the groups of block b.
-        fill = Signal(range(self.set_words))
-        full = Signal()
         transfer = Signal()
         target = Signal()                           # half of the LUT-RAMs that is filled
+        # The step is there twice, for less fan-out of what follows from it; another initial value
+        # keeps synthesis from merging the two, which are the same from the first transfer on.
+        steps = [Signal(4, name=f"step_{half}", init=half) for half in range(2)]
+        step = steps[0]
+
+        full, full_next, word, write_block, write_address = self._collect(m, transfer, target)
+        busy, this_set = self._sets(m, full, full_next, transfer, step)
+        read_address, controls = self._controls(m, steps, transfer, target)
+        m.d.comb += [
+            self.entry_address.eq(step ^ (step >> 1)),
+            self.entry_write.eq(Mux(busy, this_set, 0)),
+        ]
+        self._sums(m, word, write_block, write_address, read_address, controls)
+        return m
+
+    def _collect(self, m, transfer, target):
+        """Collect the next set: whether it is full, now and next; a word and where it is written.
+
+        Word number 4 * b + k brings weight k of the groups of block b.
+        """
+        fill = Signal(range(self.set_words))
+        full = Signal()
         filled = self.i.valid & self.i.ready & (fill == self.set_words - 1)
         full_next = filled | (full & ~transfer)
         m.d.sync += [full.eq(full_next), self.i.ready.eq(self.room)]
@@ -127,12 +145,10 @@ class TableLoader(wiring.Component):
         m.d.sync += [copy.eq(Cat(fill[:2], target ^ transfer)) for copy in write_address]
         with m.If(taken):
             m.d.sync += fill.eq(Mux(fill == self.set_words - 1, 0, fill + 1))
+        return full, full_next, word, write_block, write_address
 
-        # Sixteen steps over the set before.
-        # The step is there twice, for less fan-out of what follows from it; another initial value
-        # keeps synthesis from merging the two, which are the same from the first transfer on.
-        steps = [Signal(4, name=f"step_{half}", init=half) for half in range(2)]
-        step = steps[0]
+    def _sets(self, m, full, full_next, transfer, step):
+        """Sixteen steps over the set before: whether they go on, and for which set."""
         busy = Signal()
         free = Signal(init=1)                       # idle, or in the last step
         next_set = Signal(self.sets, init=1)        # one-hot
@@ -157,7 +173,10 @@ class TableLoader(wiring.Component):
             m.d.sync += free.eq(free | (step == 14))
             with m.If(free):
                 m.d.sync += busy.eq(0)
+        return busy, this_set
 
+    def _controls(self, m, steps, transfer, target):
+        """Where weights are read, by quarter of the lanes, and how they are added, by eighth."""
         # What step k adds: weight number ctz(k), negative if its address bit falls. Where it is
         # read is registered with the step, in copies for quarters of the lanes of the partial sums
         # (to which columns c and c + rows / 2 belong), and its sign one cycle later, beside the
@@ -186,15 +205,15 @@ class TableLoader(wiring.Component):
                                         reset_less=True) for name in ("clear", "borrow")}
                 m.d.sync += [control["clear"].eq(first), control["borrow"].eq(subtract)]
                 controls.append(control)
-        m.d.comb += [
-            self.entry_address.eq(step ^ (step >> 1)),
-            self.entry_write.eq(Mux(busy, this_set, 0)),
-        ]
+        return read_address, controls
 
+    def _sums(self, m, word, write_block, write_address, read_address, controls):
+        """The LUT-RAMs of the weights and, behind each, its 16 running sums."""
         # Operands: 16 weights from each LUT-RAM, of the groups of a set in some columns that follow
         # each other. Those of a part are in both halves of the columns, for the same lanes of the
         # partial sums, or a word would have to go to half of the chip.
         slots = self._load_rows // GROUP
+        blocks = self.set_words // GROUP
         parts = self._word_bits // MEMORY_BITS
         halves = 1 if blocks == 1 else 2
         for part, block in product(range(parts), range(blocks)):
@@ -231,5 +250,3 @@ class TableLoader(wiring.Component):
             m.d.sync += [total.eq(value[1:]) for total, value in zip(totals, sums, strict=True)]
             with m.If(control["clear"]):
                 m.d.sync += [total.eq(ENTRY_OFFSET) for total in totals]
-
-        return m
