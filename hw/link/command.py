@@ -75,13 +75,10 @@ class CommandProcessor(wiring.Component):
         m = Module()
 
         header = Signal(FrameHeader)
-        request = FrameHeader(self.i.p.data)
         refused = Signal()
         address = Signal(24)
         left = Signal(8)
         last = Signal()
-        register = Signal(32)
-        wait = Signal(range(REGISTER_LATENCY + 1))
 
         is_write = header.opcode[0]
         is_register = header.opcode[1]
@@ -99,107 +96,123 @@ class CommandProcessor(wiring.Component):
             m.d.sync += last.eq(self.i.p.last)
         with m.FSM(name="execute") as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("HEADER"))
-            with m.State("HEADER"):
-                m.d.comb += self.i.ready.eq(1)
-                m.d.sync += [
-                    header.eq(request),
-                    address.eq(request.address),
-                    left.eq(request.length),
-                    refused.eq(0),
-                ]
-                with m.If(self.i.valid):
-                    known = request.opcode[2:] == Opcode.READ_MEMORY >> 2
-                    fits = (request.length != 0) & (request.length <= FRAME_WORDS)
-                    m.next = "ANSWER"
-                    with m.If(~known | ~fits | (request.opcode[0] == self.i.p.last)):
-                        m.d.sync += refused.eq(1)
-                        with m.If(~self.i.p.last):
-                            m.next = "DROP"
-                    with m.Elif(request.opcode[0]):
-                        m.next = "WRITE"
-            with m.State("DROP"):
-                m.d.comb += self.i.ready.eq(1)
-                with m.If(self.i.valid & self.i.p.last):
-                    m.next = "ANSWER"
+            self._receive(m, header, address, left, refused)
+            self._write(m, is_register, address, left, last, refused)
+            self._answer(m, header, refused, is_write)
+            self._read(m, is_register, address, left)
 
-            with m.State("WRITE"):
-                # Wait for the word before the command: an open burst holds up the core.
-                with m.If(self.i.valid):
-                    with m.If(is_register):
-                        m.d.comb += self.registers.write.eq(1)
-                        m.d.comb += self.i.ready.eq(1)
-                        m.next = "NEXT_WRITE"
-                    with m.Else():
-                        m.d.comb += self.memory.commands.valid.eq(1)
-                        with m.If(self.memory.commands.ready):
-                            m.next = "WRITE_WORD"
-            with m.State("WRITE_WORD"):
-                m.d.comb += [
-                    self.memory.w_data.valid.eq(self.i.valid),
-                    self.i.ready.eq(self.memory.w_data.ready),
-                ]
-                with m.If(self.memory.w_data.ready):
-                    m.next = "NEXT_WRITE"
-            with m.State("NEXT_WRITE"):
-                m.d.sync += address.eq(address + 1)
-                m.d.sync += left.eq(left - 1)
-                m.next = "WRITE"
-                with m.If(last | (left == 1)):
-                    m.d.sync += refused.eq(~last | (left != 1))
-                    m.next = "ANSWER"
-                    with m.If(~last):
+        return m
+
+    def _receive(self, m, header, address, left, refused):
+        """States that take a header, or the rest of a frame that is refused."""
+        request = FrameHeader(self.i.p.data)
+        with m.State("HEADER"):
+            m.d.comb += self.i.ready.eq(1)
+            m.d.sync += [
+                header.eq(request),
+                address.eq(request.address),
+                left.eq(request.length),
+                refused.eq(0),
+            ]
+            with m.If(self.i.valid):
+                known = request.opcode[2:] == Opcode.READ_MEMORY >> 2
+                fits = (request.length != 0) & (request.length <= FRAME_WORDS)
+                m.next = "ANSWER"
+                with m.If(~known | ~fits | (request.opcode[0] == self.i.p.last)):
+                    m.d.sync += refused.eq(1)
+                    with m.If(~self.i.p.last):
                         m.next = "DROP"
+                with m.Elif(request.opcode[0]):
+                    m.next = "WRITE"
+        with m.State("DROP"):
+            m.d.comb += self.i.ready.eq(1)
+            with m.If(self.i.valid & self.i.p.last):
+                m.next = "ANSWER"
 
-            with m.State("ANSWER"):
-                answer = FrameHeader(self.o.p.data)
-                m.d.comb += [
-                    answer.eq(header),
-                    answer.opcode.eq(header.opcode | REPLY | Mux(refused, REFUSED, 0)),
-                    self.o.p.last.eq(refused | is_write),
-                    self.o.valid.eq(1),
-                ]
-                with m.If(refused):
-                    m.d.comb += answer.length.eq(0)
-                with m.If(self.o.ready):
-                    m.next = "READ"
-                    with m.If(self.o.p.last):
-                        m.next = "HEADER"
-
-            with m.State("READ"):
-                m.d.sync += wait.eq(REGISTER_LATENCY)
+    def _write(self, m, is_register, address, left, last, refused):
+        """States that write the words of a frame."""
+        with m.State("WRITE"):
+            # Wait for the word before the command: an open burst holds up the core.
+            with m.If(self.i.valid):
                 with m.If(is_register):
-                    m.next = "READ_REGISTER"
+                    m.d.comb += self.registers.write.eq(1)
+                    m.d.comb += self.i.ready.eq(1)
+                    m.next = "NEXT_WRITE"
                 with m.Else():
                     m.d.comb += self.memory.commands.valid.eq(1)
                     with m.If(self.memory.commands.ready):
-                        m.next = "READ_WORD"
-            with m.State("READ_REGISTER"):
-                m.d.sync += wait.eq(wait - 1)
-                m.d.sync += register.eq(self.registers.read_data)
-                with m.If(wait == 0):
-                    m.next = "SEND_REGISTER"
-            with m.State("SEND_REGISTER"):
-                m.d.comb += [
-                    self.o.p.data.eq(register),
-                    self.o.p.last.eq(left == 1),
-                    self.o.valid.eq(1),
-                ]
-                with m.If(self.o.ready):
-                    m.next = "NEXT_READ"
-            with m.State("READ_WORD"):
-                m.d.comb += [
-                    self.o.p.data.eq(self.memory.r_data.payload),
-                    self.o.p.last.eq(left == 1),
-                    self.o.valid.eq(self.memory.r_data.valid),
-                    self.memory.r_data.ready.eq(self.o.ready),
-                ]
-                with m.If(self.o.valid & self.o.ready):
-                    m.next = "NEXT_READ"
-            with m.State("NEXT_READ"):
-                m.d.sync += address.eq(address + 1)
-                m.d.sync += left.eq(left - 1)
+                        m.next = "WRITE_WORD"
+        with m.State("WRITE_WORD"):
+            m.d.comb += [
+                self.memory.w_data.valid.eq(self.i.valid),
+                self.i.ready.eq(self.memory.w_data.ready),
+            ]
+            with m.If(self.memory.w_data.ready):
+                m.next = "NEXT_WRITE"
+        with m.State("NEXT_WRITE"):
+            m.d.sync += address.eq(address + 1)
+            m.d.sync += left.eq(left - 1)
+            m.next = "WRITE"
+            with m.If(last | (left == 1)):
+                m.d.sync += refused.eq(~last | (left != 1))
+                m.next = "ANSWER"
+                with m.If(~last):
+                    m.next = "DROP"
+
+    def _answer(self, m, header, refused, is_write):
+        """State that sends the header of the answer."""
+        with m.State("ANSWER"):
+            answer = FrameHeader(self.o.p.data)
+            m.d.comb += [
+                answer.eq(header),
+                answer.opcode.eq(header.opcode | REPLY | Mux(refused, REFUSED, 0)),
+                self.o.p.last.eq(refused | is_write),
+                self.o.valid.eq(1),
+            ]
+            with m.If(refused):
+                m.d.comb += answer.length.eq(0)
+            with m.If(self.o.ready):
                 m.next = "READ"
-                with m.If(left == 1):
+                with m.If(self.o.p.last):
                     m.next = "HEADER"
 
-        return m
+    def _read(self, m, is_register, address, left):
+        """States that read words and send them."""
+        register = Signal(32)
+        wait = Signal(range(REGISTER_LATENCY + 1))
+        with m.State("READ"):
+            m.d.sync += wait.eq(REGISTER_LATENCY)
+            with m.If(is_register):
+                m.next = "READ_REGISTER"
+            with m.Else():
+                m.d.comb += self.memory.commands.valid.eq(1)
+                with m.If(self.memory.commands.ready):
+                    m.next = "READ_WORD"
+        with m.State("READ_REGISTER"):
+            m.d.sync += wait.eq(wait - 1)
+            m.d.sync += register.eq(self.registers.read_data)
+            with m.If(wait == 0):
+                m.next = "SEND_REGISTER"
+        with m.State("SEND_REGISTER"):
+            m.d.comb += [
+                self.o.p.data.eq(register),
+                self.o.p.last.eq(left == 1),
+                self.o.valid.eq(1),
+            ]
+            with m.If(self.o.ready):
+                m.next = "NEXT_READ"
+        with m.State("READ_WORD"):
+            m.d.comb += [
+                self.o.p.data.eq(self.memory.r_data.payload),
+                self.o.p.last.eq(left == 1),
+                self.o.valid.eq(self.memory.r_data.valid),
+                self.memory.r_data.ready.eq(self.o.ready),
+            ]
+            with m.If(self.o.valid & self.o.ready):
+                m.next = "NEXT_READ"
+        with m.State("NEXT_READ"):
+            m.d.sync += address.eq(address + 1)
+            m.d.sync += left.eq(left - 1)
+            m.next = "READ"
+            with m.If(left == 1):
+                m.next = "HEADER"
