@@ -14,6 +14,10 @@ from model.progress import track
 __all__ = ["Session", "classify"]
 
 
+RECORD_WORDS = 2
+"""Memory words of a completion record (docs/architecture.md)."""
+
+
 class Session:
     """A program on a device: images in, classes and counters out.
 
@@ -68,6 +72,11 @@ class Session:
             result = first + self.batch * image.image_words
         for index, values in enumerate(images):
             device.write(first + index * image.image_words, image_words(image, values))
+        # What the run must write is erased first: a device that restarts on the way leaves zeros,
+        # never an old result.
+        record = image.log + RECORD_WORDS * (image.descriptors - 1)
+        device.write(result, np.zeros(count * image.result_words, np.uint64))
+        device.write(record, np.zeros(RECORD_WORDS, np.uint64))
         device.start(program=image.program, log=image.log, image=first,
                      image_stride=image.image_words, result=result,
                      result_stride=image.result_words, count=count)
@@ -76,10 +85,27 @@ class Session:
         outcome = [logits_of(image, part) for part in words.reshape(count, -1)]
         acc, logits = (np.stack(part) for part in zip(*outcome, strict=True))
         counters = device.counters()
+        _check_run(counters, device.read(record, RECORD_WORDS), count, image.descriptors)
         if counters["ERRORS"]:
             raise LinkError(f"The core reports memory collisions ({counters['ERRORS']:#x}): "
                             f"the results are void")
         return acc, logits, counters
+
+
+def _check_run(counters, record, count, descriptors):
+    """Raise :exc:`LinkError` unless the device tells of a whole run, to its last descriptor.
+
+    A device that restarted has counters of 0, and the last completion record of the program is as
+    the host has erased it.
+    """
+    end = int(record[1]) >> 32
+    if (counters["IMAGES"] != count or counters["DESCRIPTORS"] != count * descriptors
+            or not 0 < end <= counters["CYCLES"]):
+        raise LinkError(
+            f"The device did not run the program to its end: {counters['IMAGES']} of {count} "
+            f"images, {counters['DESCRIPTORS']} of {count * descriptors} descriptors, last record "
+            f"at cycle {end}. It may have restarted (power, USB): the results are void; load the "
+            "program again")
 
 
 def classify(session, images, *, timeout):
