@@ -21,6 +21,30 @@ LANE_BITS = 32
 """A lane's weights of one kernel row in the stream."""
 
 
+class _State:
+    """The descriptor and its passes: signals that the parts of :class:`DepthwiseUnit` share."""
+
+    def __init__(self):
+        self.job = Signal(Depthwise)
+        self.partial = Signal()
+        self.width_last = Signal(9)
+        self.group = Signal()
+        pool_group, psum_group = Signal.like(self.group), Signal.like(self.group)
+        self.pool_group, self.psum_group = pool_group, psum_group    # of passes under way
+
+        # The rows of this pass that lie inside the map.
+        self.pass_psum = Signal(10)
+        self.pass_rows = Signal(10)
+
+        self.load = Signal()
+        self.loading = Signal()
+        self.idle = Signal()               # nothing needs weights, and none are on their way
+        self.early = Signal()              # LevelTaps reads ahead while the last sums are written
+        self.enable = Signal()
+        self.done = Signal()
+        self.spikes = Signal(32)
+
+
 class DepthwiseUnit(wiring.Component):
     """Unit for DEPTHWISE descriptors (docs/architecture.md).
 
@@ -78,51 +102,46 @@ class DepthwiseUnit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        control = self.control
-        job = Signal(Depthwise)
-        partial = Signal()
-        width_last = Signal(9)
-        half = job.kernel[1:]
-        kernel_row = Signal(3)
-        last_kernel_row = Signal()
-        group = Signal()
-        last_group = Signal()
-        pool_group, psum_group = Signal.like(group), Signal.like(group)    # of passes under way
-
-        # The rows of this pass that lie inside the map.
-        pass_psum = Signal(10)
-        pass_rows = Signal(10)
-        below = Signal(signed(ROW_BITS + 1))    # rows from there to the end of the map
-
-        first_of_map = Signal()            # their first one
-        has_ring = Signal()
-
-        load = Signal()
-        loading = Signal()
-        idle = Signal()                    # nothing needs weights, and none are on their way
-        early = Signal()                   # LevelTaps reads ahead while the last sums are written
-        enable = Signal()
-        done = Signal()
-
         m.submodules.rows = rows = InputRows()
         m.submodules.level = level = LevelTaps(config=self._config)
         m.submodules.partial = taps = PartialTaps(config=self._config)
         m.submodules.accumulate = accumulate = DepthwiseAccumulate(config=self._config)
+
+        state = _State()
+        self._connect(m, state, rows, level, taps, accumulate)
+        self._load_weights(m, load=state.load, loading=state.loading,
+                           targets=(level.weights, taps.weights))
+        m.d.comb += [
+            self.control.events.eq(state.spikes),
+            self.control.sig.eq(0),
+            self.control.done.eq(state.done),
+            self.control.stall.pool.eq(self.pool.valid & ~self.pool.ready),
+            self.control.stall.psum.eq((self.psum_read.valid & ~self.psum_read.ready)
+                                       | accumulate.waiting),
+            self.control.stall.stream.eq(self.weights.ready & ~self.weights.valid),
+        ]
+        self._passes(m, state, rows, level, taps, accumulate)
+
+        return m
+
+    def _connect(self, m, state, rows, level, taps, accumulate):
+        """Connect the parts of the datapath with each other, the memories and the pass."""
+        job = state.job
         wiring.connect(m, level.pool, wiring.flipped(self.pool))
         wiring.connect(m, taps.psum, wiring.flipped(self.psum_read))
         wiring.connect(m, accumulate.psum, wiring.flipped(self.psum))
         m.d.comb += [
-            rows.first.eq(job.first_row - half),
-            rows.source_row.eq(Mux(partial, job.source_row, 0)),
-            rows.pitch.eq(Mux(partial, job.width, job.row_stride)),
+            rows.first.eq(job.first_row - job.kernel[1:]),
+            rows.source_row.eq(Mux(state.partial, job.source_row, 0)),
+            rows.pitch.eq(Mux(state.partial, job.width, job.row_stride)),
             rows.ring.eq(job.ring * RING_UNIT),
             rows.step.eq(level.row_step),
             level.row_address.eq(rows.address),
-            level.group.eq(pool_group),
+            level.group.eq(state.pool_group),
             level.position_stride.eq(job.position_stride),
             taps.address.eq(rows.address),
             taps.advance_next.eq(accumulate.advance_next),
-            accumulate.address.eq(pass_psum),
+            accumulate.address.eq(state.pass_psum),
             accumulate.halves.eq(level.halves),
             accumulate.window.eq(taps.window),
             accumulate.use.eq(taps.use),
@@ -130,92 +149,97 @@ class DepthwiseUnit(wiring.Component):
             accumulate.valid.eq(level.valid | taps.valid),
             accumulate.last.eq(level.last | taps.last),
             accumulate.end.eq(level.end | taps.end),
-            self.psum_read.group.eq(psum_group),
-            accumulate.group.eq(psum_group),
-            idle.eq(~level.active & ~taps.active & accumulate.advance & ~load & ~loading),
+            self.psum_read.group.eq(state.psum_group),
+            accumulate.group.eq(state.psum_group),
+            state.idle.eq(~level.active & ~taps.active & accumulate.advance
+                          & ~state.load & ~state.loading),
         ]
         for part in (level, taps, accumulate):
-            m.d.comb += [part.rows.eq(pass_rows), part.width_last.eq(width_last)]
+            m.d.comb += [part.rows.eq(state.pass_rows), part.width_last.eq(state.width_last)]
         for part in (level, taps):
             m.d.comb += [
-                part.enable.eq(enable),
+                part.enable.eq(state.enable),
                 part.advance.eq(accumulate.advance),
                 part.advance_lanes.eq(accumulate.advance_lanes),
             ]
 
-        self._load_weights(m, load=load, loading=loading, targets=(level.weights, taps.weights))
+    def _passes(self, m, state, rows, level, taps, accumulate):
+        """Take a descriptor and begin its passes, one per kernel row and half of the channels."""
+        control, job = self.control, state.job
+        kernel_row = Signal(3)
+        last_kernel_row = Signal()
+        last_group = Signal()
+        below = Signal(signed(ROW_BITS + 1))    # rows from there to the end of the map
+        first_of_map = Signal()            # their first one
+        has_ring = Signal()
 
-        spikes = Signal(32)
         m.d.comb += [
-            control.events.eq(spikes),
-            control.sig.eq(0),
-            control.done.eq(done),
-            control.stall.pool.eq(self.pool.valid & ~self.pool.ready),
-            control.stall.psum.eq((self.psum_read.valid & ~self.psum_read.ready)
-                                  | accumulate.waiting),
-            control.stall.stream.eq(self.weights.ready & ~self.weights.valid),
             last_kernel_row.eq(kernel_row == job.kernel - 1),
-            last_group.eq(group),
+            last_group.eq(state.group),
         ]
         m.d.sync += [
-            done.eq(0), load.eq(0), spikes.eq(spikes + level.spikes),
+            state.done.eq(0), state.load.eq(0), state.spikes.eq(state.spikes + level.spikes),
             level.start.eq(0), taps.start.eq(0), accumulate.start.eq(0),
-            enable.eq(~loading & ~early),
+            state.enable.eq(~state.loading & ~state.early),
             # LevelTaps starts at the highest plane.
-            rows.source.eq(job.source + Mux(partial, 0, LEVEL_PLANES - 1)),
+            rows.source.eq(job.source + Mux(state.partial, 0, LEVEL_PLANES - 1)),
         ]
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += control.run.ready.eq(~done)
+                m.d.comb += control.run.ready.eq(~state.done)
                 m.d.sync += [
                     job.eq(control.run.payload),
-                    partial.eq(control.run.p.mode == DepthwiseMode.PARTIAL),
+                    state.partial.eq(control.run.p.mode == DepthwiseMode.PARTIAL),
                     kernel_row.eq(0),
-                    group.eq(0),
-                    spikes.eq(0),
+                    state.group.eq(0),
+                    state.spikes.eq(0),
                 ]
-                with m.If(control.run.valid & ~done):
+                with m.If(control.run.valid & ~state.done):
                     m.next = "PLACE_MAP"
             with m.State("PLACE_MAP"):
                 m.d.comb += rows.place.eq(1)
-                m.d.sync += [width_last.eq(job.width - 1), has_ring.eq(job.ring != 0)]
+                m.d.sync += [state.width_last.eq(job.width - 1), has_ring.eq(job.ring != 0)]
                 m.next = "PLACE_PASS"
             with m.State("PLACE_PASS"):
                 m.d.comb += rows.rewind.eq(1)
-                m.d.sync += [pass_psum.eq(job.psum), pass_rows.eq(job.out_rows)]
+                m.d.sync += [state.pass_psum.eq(job.psum), state.pass_rows.eq(job.out_rows)]
                 with m.If(rows.ready):
                     m.next = "SKIP_ROWS"
             with m.State("SKIP_ROWS"):
                 m.d.sync += below.eq(job.height - rows.row)
-                with m.If((rows.row < 0) & ~has_ring & (pass_rows != 0)):
+                with m.If((rows.row < 0) & ~has_ring & (state.pass_rows != 0)):
                     m.d.comb += rows.step.eq(1)
                     m.d.sync += [
-                        pass_psum.eq(pass_psum + job.width),
-                        pass_rows.eq(pass_rows - 1),
+                        state.pass_psum.eq(state.pass_psum + job.width),
+                        state.pass_rows.eq(state.pass_rows - 1),
                     ]
                 with m.Else():
                     m.next = "CUT_ROWS"
             with m.State("CUT_ROWS"):
                 m.d.sync += first_of_map.eq((rows.row == 0) & ~has_ring)
                 with m.If(below < 0):
-                    m.d.sync += pass_rows.eq(0)
-                with m.Elif(below < pass_rows):
-                    m.d.sync += pass_rows.eq(below)
+                    m.d.sync += state.pass_rows.eq(0)
+                with m.Elif(below < state.pass_rows):
+                    m.d.sync += state.pass_rows.eq(below)
                 m.next = "WAIT_TAPS"
             with m.State("WAIT_TAPS"):
                 # Nothing needs the weights of the pass before any more.
-                with m.If(idle):
-                    m.d.sync += load.eq(1)
+                with m.If(state.idle):
+                    m.d.sync += state.load.eq(1)
                     m.next = "NEXT"
-                    with m.If(pass_rows != 0):
-                        m.d.sync += [level.start.eq(~partial), pool_group.eq(group), early.eq(1)]
+                    with m.If(state.pass_rows != 0):
+                        m.d.sync += [
+                            level.start.eq(~state.partial),
+                            state.pool_group.eq(state.group),
+                            state.early.eq(1),
+                        ]
                         m.next = "WAIT_SUMS"
             with m.State("WAIT_SUMS"):
                 with m.If(~accumulate.busy):
                     m.d.sync += [
-                        taps.start.eq(partial), accumulate.start.eq(1), early.eq(0),
-                        psum_group.eq(group),
+                        taps.start.eq(state.partial), accumulate.start.eq(1), state.early.eq(0),
+                        state.psum_group.eq(state.group),
                         accumulate.initialise.eq(Cat(first_of_map, kernel_row == 0)),
                     ]
                     m.next = "FETCH"
@@ -223,19 +247,17 @@ class DepthwiseUnit(wiring.Component):
                 with m.If(~level.fetching):
                     m.next = "NEXT"
             with m.State("NEXT"):
-                m.d.sync += group.eq(group + 1)
+                m.d.sync += state.group.eq(state.group + 1)
                 m.next = "PLACE_PASS"
                 with m.If(last_group):
                     m.d.comb += rows.advance.eq(1)
-                    m.d.sync += [group.eq(0), kernel_row.eq(kernel_row + 1)]
+                    m.d.sync += [state.group.eq(0), kernel_row.eq(kernel_row + 1)]
                     with m.If(last_kernel_row):
                         m.next = "FINISH"
             with m.State("FINISH"):
-                with m.If(idle & ~accumulate.busy):
-                    m.d.sync += done.eq(1)
+                with m.If(state.idle & ~accumulate.busy):
+                    m.d.sync += state.done.eq(1)
                     m.next = "IDLE"
-
-        return m
 
     def _load_weights(self, m, *, load, loading, targets):
         """Shift the weights of a pass in from the stream, the last lanes at the far end.
