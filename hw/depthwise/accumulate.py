@@ -101,19 +101,42 @@ class DepthwiseAccumulate(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        lanes, acc_bits = self._config.depthwise_lanes, self._config.acc_bits
-        bits = min(RESULT_BITS, acc_bits)
-        psum = self.psum
-
-        def registers(name, width):
-            return [Signal(width, name=f"{name}_{j}", reset_less=True) for j in range(lanes)]
-
-        # Flags travel beside the sums: behind pairs, behind sums.
-        flags = {name: Signal(name=f"pair_{name}") for name in ("valid", "last", "end")}
-        valid, last, end = (Signal(name=f"sum_{name}") for name in ("valid", "last", "end"))
+        self._place(m)
         pair_negative, sum_negative = Signal(), Signal()
+        end, add_sum, add_last, advance_lanes = self._flow(m, pair_negative, sum_negative)
+        self._busy(m, add_last & end)
 
-        # Where results go.
+        lanes = self._config.depthwise_lanes
+        # The lanes lie all over the chip, where the partial sums are: what goes to all of them does
+        # so from copies for halves of them, and everything there is a cycle later than here.
+        quarters = [copy for k, source in enumerate((self.advance, advance_lanes))
+                    for copy in spread(m, f"advance_lanes_{k}", source, steps=1, most=2)]
+        m.d.comb += self.advance_lanes.eq(Cat(quarters))
+
+        advance = [quarters[4 * j // lanes] for j in range(lanes)]
+        negative = self._halves(m, "lanes_negative", self.negative)
+        negative_pair = self._halves(m, "lanes_pair_negative", pair_negative)
+        negative_sum = self._halves(m, "lanes_sum_negative", sum_negative)
+
+        guard, sums = self._add_taps(m, advance, negative, negative_pair)
+        self._accumulate(m, sums, guard, negative_sum, add_sum=add_sum, add_last=add_last)
+
+        return m
+
+    def _registers(self, name, width):
+        """A register for each lane."""
+        return [Signal(width, name=f"{name}_{j}", reset_less=True)
+                for j in range(self._config.depthwise_lanes)]
+
+    def _halves(self, m, name, source):
+        """For each lane, the copy of ``source`` in its half of the lanes, a cycle later."""
+        lanes = self._config.depthwise_lanes
+        copies = spread(m, name, source, steps=1, most=2)
+        return [copies[2 * j // lanes] for j in range(lanes)]
+
+    def _place(self, m):
+        """Where results go, and whether they are written or added there."""
+        psum = self.psum
         m.submodules.walk = walk = Walk()
         m.d.comb += [
             walk.start.eq(self.start),
@@ -123,6 +146,13 @@ class DepthwiseAccumulate(wiring.Component):
             psum.half.eq(self.group),
             psum.accumulate.eq(~(self.initialise[1] | (self.initialise[0] & walk.first_row))),
         ]
+
+    def _flow(self, m, pair_negative, sum_negative):
+        """Flags beside the sums: which are valid, which wait, and what the next cycle does."""
+        psum = self.psum
+        # Flags travel beside the sums: behind pairs, behind sums.
+        flags = {name: Signal(name=f"pair_{name}") for name in ("valid", "last", "end")}
+        valid, last, end = (Signal(name=f"sum_{name}") for name in ("valid", "last", "end"))
 
         # A last sum stops, and those behind it, until the addition of its result can begin. A
         # register, for it enables every stage. Three registers of one signal, each for its own
@@ -158,35 +188,26 @@ class DepthwiseAccumulate(wiring.Component):
             m.d.sync += psum.address.eq(psum.address + 1)
         with m.If(self.start):
             m.d.sync += psum.address.eq(self.address)
+        return end, add_sum, add_last, advance_lanes
 
-        # The pass is over when its last addition has been made.
+    def _busy(self, m, ends):
+        """``busy`` until the last addition of the pass, that after ``ends``, has been made."""
         ending = Signal(PSUM_ADD_LATENCY)
-        m.d.sync += ending.eq(Cat(add_last & end, ending))
+        m.d.sync += ending.eq(Cat(ends, ending))
         with m.If(ending[-1]):
             m.d.sync += self.busy.eq(0)
         with m.If(self.start):
             m.d.sync += self.busy.eq(1)
 
-        # The lanes lie all over the chip, where the partial sums are: what goes to all of them does
-        # so from copies for halves of them, and everything there is a cycle later than here.
-        quarters = [copy for k, source in enumerate((self.advance, advance_lanes))
-                    for copy in spread(m, f"advance_lanes_{k}", source, steps=1, most=2)]
-        m.d.comb += self.advance_lanes.eq(Cat(quarters))
-
-        def halves(name, source):
-            copies = spread(m, name, source, steps=1, most=2)
-            return [copies[2 * j // lanes] for j in range(lanes)]
-
-        advance = [quarters[4 * j // lanes] for j in range(lanes)]
-        negative = halves("lanes_negative", self.negative)
-        negative_pair = halves("lanes_pair_negative", pair_negative)
-        negative_sum = halves("lanes_sum_negative", sum_negative)
-
-        # Taps -> pairs and thirds -> sums. A negative sum -a-b-c is ~a + ~b + ~c and a carry
-        # into each of the additions that follow, whose lowest bit is there for it.
+    def _add_taps(self, m, advance, negative, negative_pair):
+        """Taps -> pairs and thirds -> sums; also the guard bit of the adders."""
+        lanes = self._config.depthwise_lanes
+        # A negative sum -a-b-c is ~a + ~b + ~c and a carry into each of the additions that follow,
+        # whose lowest bit is there for it.
         guard = guard_bit(m, "guard", self.valid)
-        pairs, thirds, sums = (registers("pair", PAIR_BITS), registers("third", PARTIAL_BITS),
-                               registers("sum", SUM_BITS))
+        pairs = self._registers("pair", PAIR_BITS)
+        thirds = self._registers("third", PARTIAL_BITS)
+        sums = self._registers("sum", SUM_BITS)
         additions = []
         for j in range(lanes):
             terms = [(self.window[t][j] & self.use[j][t].replicate(PARTIAL_BITS))
@@ -201,19 +222,23 @@ class DepthwiseAccumulate(wiring.Component):
         additions = [(Cat(negative_pair[j], _extend(pairs[j], SUM_BITS), guard),
                       Cat(negative_pair[j], _extend(thirds[j], SUM_BITS))) for j in range(lanes)]
         self._take(m, "sum_adders", sums, additions, advance)
+        return guard, sums
 
-        # Sums -> acc -> result. The lowest bit of 2 * acc is free for a carry. The gate of a
-        # position's first sum lies in the tables of the adders (gen.pnr.passes.absorb_operands).
-        # A cycle after its last sum `acc` moves on, while the first one of the next position may be
-        # added to 0.
-        acc, result = registers("acc", bits), registers("result", bits)
+    def _accumulate(self, m, sums, guard, negative_sum, *, add_sum, add_last):
+        """Sums -> acc -> result, for the partial-sum memory."""
+        lanes = self._config.depthwise_lanes
+        bits = min(RESULT_BITS, self._config.acc_bits)
+        # The lowest bit of 2 * acc is free for a carry. The gate of a position's first sum lies in
+        # the tables of the adders (gen.pnr.passes.absorb_operands). A cycle after its last sum
+        # `acc` moves on, while the first one of the next position may be added to 0.
+        acc, result = self._registers("acc", bits), self._registers("result", bits)
         follow, moving = Signal(), Signal()
         with m.If(add_sum):
             m.d.sync += follow.eq(~add_last)
         with m.If(self.start):
             m.d.sync += follow.eq(0)
         m.d.sync += moving.eq(add_last)
-        follow, moving, add = (halves(f"lanes_{name}", source) for name, source in (
+        follow, moving, add = (self._halves(m, f"lanes_{name}", source) for name, source in (
             ("follow", follow), ("moving", moving), ("add", add_sum)))
         totals = packed_add(m, "acc_adders", [
             (Cat(negative_sum[j], acc[j][:-1] & follow[j].replicate(bits - 1), guard),
@@ -223,9 +248,7 @@ class DepthwiseAccumulate(wiring.Component):
                 m.d.sync += acc[j].eq(totals[j])
             with m.If(moving[j]):
                 m.d.sync += result[j].eq(acc[j])
-            m.d.comb += psum.data[j].eq(result[j].as_signed())
-
-        return m
+            m.d.comb += self.psum.data[j].eq(result[j].as_signed())
 
     @staticmethod
     def _take(m, name, registers, additions, enables):
