@@ -26,7 +26,7 @@ LIMITS = {
     "stem_kernel": 31,    # four times the published width
     "sep_expansion": 16,  # four times the largest published ratio, also below
     "conv_expansion": 16,
-    "mlp_ratio": 16,
+    "mlp_ratio": 64,
     "heads": 4096,        # one channel a head
     "levels": 255,        # levels are stored as bytes
 }

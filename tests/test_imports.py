@@ -74,6 +74,10 @@ MODULES = {name_of(path): path for package in PACKAGES
            for path in sorted((ROOT / package).rglob("*.py"))}
 
 
+# Parsed once, at import: the parser of CPython 3.11 may fail behind a test that recurses deeply.
+TREES = {path: ast.parse(path.read_text(), str(path)) for path in MODULES.values()}
+
+
 def folder_of(name):
     """The row of :data:`FOLDERS` that a module belongs to."""
     if name in CONTRACT:
@@ -102,7 +106,7 @@ def imports(path, *, module_level=False):
                 continue
             visit(child)
 
-    visit(ast.parse(path.read_text(), str(path)))
+    visit(TREES[path])
     return found
 
 
@@ -190,7 +194,7 @@ def commands():
     """Modules of gen's top folder that are commands: they have a ``cli``."""
     return [name for name in of("gen") if folder_of(name) == "gen"
             and any(isinstance(node, ast.FunctionDef) and node.name == "cli"
-                    for node in ast.parse(MODULES[name].read_text()).body)]
+                    for node in TREES[MODULES[name]].body)]
 
 
 @pytest.mark.parametrize("name", commands())

@@ -344,7 +344,7 @@ def test_spec_from_dict_names_a_bad_key():
     [
         ("classes", 0, "classes must be a positive integer, not 0"),
         ("dims", (1, 2), r"dims must be 5 positive integers, not \(1, 2\)"),
-        ("strides", (2, 2, 3, 1, 1), r"strides must be 1 or 2, not \(2, 2, 3"),
+        ("strides", (2, 2, 3, 1, 1), "strides must be at most 2, not 3"),
         ("stem_kernel", 4, "stem_kernel must be odd, not 4"),
         ("weight_bits", 8, "weight_bits must be 2, 3 or 4, not 8"),
         ("heads", 4, r"heads must divide the dims \(10, 12\), not be 4"),

@@ -173,7 +173,7 @@ def test_interrupt_then_resume(tiny_program, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--model", "qsdt_x"], "model must be one of qsdt_t, .*qsdt_nano.*, not qsdt_x"),
+        (["--model", "qsdt_x"], "model must be one of .*qsdt_nano.*, not qsdt_x"),
         (["--data", "cifar"], "must be one of .*, halves or folder:DIR, not cifar"),
         (["--data", "fashion_mnist", "--data-dir", "nowhere"], "apt-get install"),
         (["--model", "qsdt_nano"], "images must be 28 pixels wide, not 16"),

@@ -30,7 +30,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def images(network):
-    return load_images(None, network, model="qsdt_nano")[0]
+    return load_images(None, network, model="qsdt_nano").image_q
 
 
 def test_all_forms_equal(network, images, request):
