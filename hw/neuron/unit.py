@@ -1,5 +1,7 @@
 """Neuron core: partial sums in, spike levels, residual membranes or requantised values out."""
 
+from typing import NamedTuple
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
@@ -12,11 +14,57 @@ from hw.lib.skid_buffer import SkidBuffer
 from hw.neuron.buffer import MembraneFetch, TileConstants
 from hw.neuron.level_fire import LevelFire
 from hw.neuron.rescale import Rescale
+from hw.neuron.sum_tree import sum_tree
 from hw.neuron.write import PositionWriter
 from hw.port import PoolRead, PoolWrite, PsumRead, Unit
 
 
 __all__ = ["NeuronUnit"]
+
+
+class _Descriptor:
+    """The descriptor in the unit, and what its fields mean, decoded."""
+
+    def __init__(self):
+        self.run = Signal(Neuron)
+        self.busy = Signal()
+        self.decode = Signal()
+        self.start = Signal()
+        self.fire = Signal()
+        self.summing = Signal()
+        self.add = Signal()
+        self.limit = Signal(MEMBRANE_BITS)
+
+
+class _Groups:
+    """What is left to issue: positions, and of the current one the groups from `group` on."""
+
+    def __init__(self, number):
+        self.number = number
+        self.left = Signal(16)
+        more, left_last = Signal(), Signal()    # left != 0, left == 1
+        self.more, self.left_last = more, left_last
+        self.group = Signal(range(number))
+        self.group_first = Signal(init=1)
+        self.issue = Signal()
+        self.sums_ready = Signal()
+        self.arriving = Signal()            # its partial sums do, or their own are here
+        self.arriving_group = Signal(range(number))
+
+    def count_arriving(self, m):
+        """Count the groups that arrive, in turn."""
+        with m.If(self.arriving):
+            m.d.sync += self.arriving_group.eq(
+                Mux(self.arriving_group == self.number - 1, 0, self.arriving_group + 1))
+
+
+class _Sums(NamedTuple):
+    """Membrane sums of the group that arrives, and the group being added to them."""
+
+    sums: Signal
+    issue: Signal
+    group: Signal
+    finished: Signal
 
 
 class NeuronUnit(wiring.Component):
@@ -96,8 +144,6 @@ class NeuronUnit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        lanes = config.neuron_lanes
-        groups = config.rows // lanes
 
         m.submodules.tile = tile = TileConstants(config)
         m.submodules.fetch = fetch = MembraneFetch(config)
@@ -108,87 +154,86 @@ class NeuronUnit(wiring.Component):
         if config.plane_skip:
             wiring.connect(m, writer.repeats, wiring.flipped(self.repeats))
 
-        # Control. `start` follows the acceptance of a descriptor by two cycles: in between, what
-        # the fields mean is decoded into registers.
-        run = Signal(Neuron)
-        busy = Signal()
-        decode = Signal()
-        start = Signal()
-        fire = Signal()
-        summing = Signal()
-        add = Signal()
-        limit = Signal(MEMBRANE_BITS)
+        now = _Descriptor()
+        groups = _Groups(config.rows // config.neuron_lanes)
+        self._control(m, now, tile, fetch, writer)
+        groups.count_arriving(m)
+        sums = self._membrane_sums(m, now, groups, fetch)
+        self._issue(m, now, groups, sums, tile, fetch, writer)
+        partial, issued, issued_group = self._partial_sums(m, groups)
+        self._steps(m, now, groups, sums, issued, issued_group, tile, fetch, writer)
+        clipped = self._lanes(m, now, sums, partial, tile, fetch, writer)
+        self._counters(m, now, writer, clipped)
+        self._stall(m, now, tile)
+
+        return m
+
+    def _control(self, m, now, tile, fetch, writer):
+        """Accept a descriptor, decode it, start the stages, and tell when it is done."""
+        # `start` follows the acceptance of a descriptor by two cycles: in between, what the
+        # fields mean is decoded into registers.
         m.d.comb += [
-            self.control.run.ready.eq(~busy & ~self.control.done),
+            self.control.run.ready.eq(~now.busy & ~self.control.done),
             tile.release.eq(self.control.done),
             self.control.sig.eq(writer.sig),
         ]
-        run_fire = run.function == NeuronFunction.FIRE
-        run_summing = run.source == NeuronSource.MEMBRANE_SUM
+        run_fire = now.run.function == NeuronFunction.FIRE
+        run_summing = now.run.source == NeuronSource.MEMBRANE_SUM
         m.d.sync += [
-            decode.eq(0),
-            start.eq(decode),
+            now.decode.eq(0),
+            now.start.eq(now.decode),
             self.control.done.eq(0),
-            fire.eq(run_fire),
-            summing.eq(run_summing),
-            add.eq(~run_summing & ~run_fire & run.add),
-            writer.membrane.eq(~run_fire & run.write_membrane),
-            writer.levels.eq(run_fire | run.write_levels),
-            writer.planes.eq(Mux(run_fire | run.write_levels, LEVEL_PLANES,
-                                 Mux(run.write_planes, run.planes, 0))),
+            now.fire.eq(run_fire),
+            now.summing.eq(run_summing),
+            now.add.eq(~run_summing & ~run_fire & now.run.add),
+            writer.membrane.eq(~run_fire & now.run.write_membrane),
+            writer.levels.eq(run_fire | now.run.write_levels),
+            writer.planes.eq(Mux(run_fire | now.run.write_levels, LEVEL_PLANES,
+                                 Mux(now.run.write_planes, now.run.planes, 0))),
         ]
         with m.If(self.control.run.valid & self.control.run.ready):
-            m.d.sync += [run.eq(self.control.run.payload), busy.eq(1),
-                         decode.eq(1)]
-        with m.If(busy & ~decode & ~start & writer.idle):
-            m.d.sync += [busy.eq(0), self.control.done.eq(1)]
+            m.d.sync += [now.run.eq(self.control.run.payload), now.busy.eq(1),
+                         now.decode.eq(1)]
+        with m.If(now.busy & ~now.decode & ~now.start & writer.idle):
+            m.d.sync += [now.busy.eq(0), self.control.done.eq(1)]
         for index in range(MEMBRANE_BITS):
-            m.d.sync += limit[index].eq(Mux(run.write_planes, index + 1 >= run.planes,
-                                            index + 1 >= MEMBRANE_BITS))
+            m.d.sync += now.limit[index].eq(Mux(now.run.write_planes, index + 1 >= now.run.planes,
+                                                index + 1 >= MEMBRANE_BITS))
 
         m.d.comb += [
-            fetch.start.eq(start),
-            fetch.address.eq(run.membrane_in),
-            fetch.stride.eq(run.membrane_stride),
-            fetch.count.eq(Mux(summing | add, run.count, 0)),
-            writer.start.eq(start),
-            writer.count.eq(Mux(summing, 1, run.count)),
-            writer.membrane_address.eq(run.membrane_out),
-            writer.membrane_stride.eq(run.membrane_stride),
-            writer.plane_address.eq(run.plane_out),
-            writer.plane_stride.eq(run.plane_stride),
+            fetch.start.eq(now.start),
+            fetch.address.eq(now.run.membrane_in),
+            fetch.stride.eq(now.run.membrane_stride),
+            fetch.count.eq(Mux(now.summing | now.add, now.run.count, 0)),
+            writer.start.eq(now.start),
+            writer.count.eq(Mux(now.summing, 1, now.run.count)),
+            writer.membrane_address.eq(now.run.membrane_out),
+            writer.membrane_stride.eq(now.run.membrane_stride),
+            writer.plane_address.eq(now.run.plane_out),
+            writer.plane_stride.eq(now.run.plane_stride),
         ]
 
-        # What is left to issue: positions, and of the current one the groups from `group` on.
-        left = Signal(16)
-        more, left_last = Signal(), Signal()        # left != 0, left == 1
-        group = Signal(range(groups))
-        group_first = Signal(init=1)
-        issue = Signal()
-        sums_ready = Signal()
-        arriving = Signal()                         # its partial sums do, or their own are here
-        arriving_group = Signal.like(group)
-        with m.If(arriving):
-            m.d.sync += arriving_group.eq(Mux(arriving_group == groups - 1, 0, arriving_group + 1))
-
-        # Membrane sums: every fetched group is added to its lanes' sums. The fetch of a position
-        # takes 16 cycles, so a group never comes back while it is in the two steps of the addition.
+    def _membrane_sums(self, m, now, groups, fetch):
+        """Add every fetched group of membranes to its lanes' sums; returns a :class:`_Sums`."""
+        config = self._config
+        # The fetch of a position takes 16 cycles, so a group never comes back while it is in the
+        # two steps of the addition.
         sum_left = Signal(16)
         sum_more = Signal()                         # sum_left != 0
         sum_first = Signal()
-        sum_group = Signal(range(groups))
+        sum_group = Signal(range(groups.number))
         sum_issue = Signal()
         sum_finished = Signal()
         sum_write = Signal()
-        sums_shape = data.ArrayLayout(signed(config.acc_bits), lanes)
-        m.submodules.sums = sums_memory = Memory(shape=sums_shape, depth=groups, init=[],
+        sums_shape = data.ArrayLayout(signed(config.acc_bits), config.neuron_lanes)
+        m.submodules.sums = sums_memory = Memory(shape=sums_shape, depth=groups.number, init=[],
                                                  attrs={"ram_style": "distributed"})
         sums_write = sums_memory.write_port()
         sums_read = sums_memory.read_port(domain="comb")
         sums = Signal(sums_shape)
         m.d.comb += [
             sum_issue.eq(sum_more & ((sum_group != 0) | fetch.available)),
-            sums_read.addr.eq(Mux(sum_more, sum_group, arriving_group)),
+            sums_read.addr.eq(Mux(sum_more, sum_group, groups.arriving_group)),
             sums_write.en.eq(sum_write),
         ]
         m.d.sync += [
@@ -199,18 +244,21 @@ class NeuronUnit(wiring.Component):
         ]
         with m.If(sum_first & sum_more):
             m.d.sync += sums.eq(0)
-        for lane in range(lanes):
+        for lane in range(config.neuron_lanes):
             m.d.comb += sums_write.data[lane].eq(sums[lane] + fetch.lanes[lane])
-        with m.If(start):
-            m.d.sync += [sum_left.eq(run.count), sum_more.eq(summing), sum_first.eq(1)]
+        with m.If(now.start):
+            m.d.sync += [sum_left.eq(now.run.count), sum_more.eq(now.summing), sum_first.eq(1)]
         with m.If(sum_issue):
             m.d.sync += sum_group.eq(sum_group + 1)
-            with m.If(sum_group == groups - 1):
+            with m.If(sum_group == groups.number - 1):
                 m.d.sync += [sum_group.eq(0), sum_first.eq(0), sum_left.eq(sum_left - 1)]
                 with m.If(sum_left == 1):
                     m.d.sync += [sum_more.eq(0), sum_finished.eq(1)]
 
-        # Issue a group: ask for its partial sums. Everything that it needs behind them is there.
+        return _Sums(sums, sum_issue, sum_group, sum_finished)
+
+    def _issue(self, m, now, groups, sums, tile, fetch, writer):
+        """Ask for the partial sums of a group, if all that it needs behind them is there."""
         # The port's `ready` comes late in its cycle, and ends here.
         able = Signal()
         issue_last = Signal()
@@ -218,64 +266,80 @@ class NeuronUnit(wiring.Component):
         m.d.sync += tile_ready.eq(tile.ready)
         address = Signal(10)
         m.submodules.request = request = SkidBuffer(
-            data.StructLayout({"address": 10, "group": range(groups)}))
+            data.StructLayout({"address": 10, "group": range(groups.number)}))
         m.d.comb += [
-            able.eq(more & tile_ready & writer.room
-                    & (~add | ~group_first | fetch.available)),
-            request.i.valid.eq(able & ~summing),
+            able.eq(groups.more & tile_ready & writer.room
+                    & (~now.add | ~groups.group_first | fetch.available)),
+            request.i.valid.eq(able & ~now.summing),
             request.i.p.address.eq(address),
-            request.i.p.group.eq(group),
-            issue.eq(able & (summing | request.i.ready)),
-            issue_last.eq(issue & (group == groups - 1)),
+            request.i.p.group.eq(groups.group),
+            groups.issue.eq(able & (now.summing | request.i.ready)),
+            issue_last.eq(groups.issue & (groups.group == groups.number - 1)),
             self.psum.valid.eq(request.o.valid),
             self.psum.address.eq(request.o.p.address),
             self.psum.group.eq(request.o.p.group),
             request.o.ready.eq(self.psum.ready),
-            arriving.eq(self.psum.data_valid | sums_ready),
-            writer.reserve.eq(issue),
-            fetch.claim.eq((issue & add & group_first) | (sum_issue & (sum_group == 0))),
+            groups.arriving.eq(self.psum.data_valid | groups.sums_ready),
+            writer.reserve.eq(groups.issue),
+            fetch.claim.eq((groups.issue & now.add & groups.group_first)
+                           | (sums.issue & (sums.group == 0))),
         ]
-        m.d.sync += sums_ready.eq(issue & summing)
-        with m.If(issue):
-            m.d.sync += [group.eq(group + 1), group_first.eq(groups == 1)]
+        m.d.sync += groups.sums_ready.eq(groups.issue & now.summing)
+        with m.If(groups.issue):
+            m.d.sync += [groups.group.eq(groups.group + 1),
+                         groups.group_first.eq(groups.number == 1)]
         with m.If(issue_last):
-            m.d.sync += [group.eq(0), group_first.eq(1), left.eq(left - 1), more.eq(~left_last),
-                         left_last.eq(left == 2),
+            m.d.sync += [groups.group.eq(0), groups.group_first.eq(1),
+                         groups.left.eq(groups.left - 1), groups.more.eq(~groups.left_last),
+                         groups.left_last.eq(groups.left == 2),
                          address.eq(address + 1)]
-        with m.If(start):
-            m.d.sync += [left.eq(run.count), more.eq(~summing), left_last.eq(run.count == 1),
-                         address.eq(run.psum)]
-        with m.If(sum_finished):
-            m.d.sync += [more.eq(1), left_last.eq(1)]
+        with m.If(now.start):
+            m.d.sync += [groups.left.eq(now.run.count), groups.more.eq(~now.summing),
+                         groups.left_last.eq(now.run.count == 1),
+                         address.eq(now.run.psum)]
+        with m.If(sums.finished):
+            m.d.sync += [groups.more.eq(1), groups.left_last.eq(1)]
 
+    def _partial_sums(self, m, groups):
+        """Register the arriving partial sums; returns them, their valid and their group."""
         # They come from all over the chip, and are selected on the way: they arrive in a register.
         partial = Signal(self.psum.data.shape(), reset_less=True)
-        issued, issued_group = Signal(), Signal.like(group)
-        m.d.sync += [partial.eq(self.psum.data), issued.eq(arriving),
-                     issued_group.eq(arriving_group)]
+        issued, issued_group = Signal(), Signal.like(groups.group)
+        m.d.sync += [partial.eq(self.psum.data), issued.eq(groups.arriving),
+                     issued_group.eq(groups.arriving_group)]
 
-        # Lanes. valid[k] and step_group[k] belong to cycle k of Rescale and LevelFire.
+        return partial, issued, issued_group
+
+    def _steps(self, m, now, groups, sums, issued, issued_group, tile, fetch, writer):
+        """Follow each group through the cycles of the lanes, and time what goes in and out."""
+        # valid[k] and step_group[k] belong to cycle k of Rescale and LevelFire.
         valid = Signal(Rescale.LEVEL_LATENCY + 1)
-        step_group = [Signal(range(groups), name=f"group_{k}") for k in range(Rescale.SHIFT_DELAY)]
+        step_group = [Signal(range(groups.number), name=f"group_{k}")
+                      for k in range(Rescale.SHIFT_DELAY)]
         m.d.sync += [valid.eq(Cat(issued, valid)), step_group[0].eq(issued_group)]
         for before, after in zip(step_group[:-1], step_group[1:], strict=True):
             m.d.sync += after.eq(before)
         # Groups of the cycle to come: they go to many LUT-RAMs, from registers of their own.
-        groups_next = [arriving_group, issued_group, *step_group]
-        bias_group, shift_group = Signal.like(group), Signal.like(group)
+        groups_next = [groups.arriving_group, issued_group, *step_group]
+        bias_group, shift_group = Signal.like(groups.group), Signal.like(groups.group)
         m.d.sync += [
-            bias_group.eq(Mux(fire, arriving_group, groups_next[Rescale.BIAS_DELAY])),
-            shift_group.eq(Mux(fire, arriving_group, groups_next[Rescale.SHIFT_DELAY])),
+            bias_group.eq(Mux(now.fire, groups.arriving_group, groups_next[Rescale.BIAS_DELAY])),
+            shift_group.eq(Mux(now.fire, groups.arriving_group, groups_next[Rescale.SHIFT_DELAY])),
         ]
         m.d.comb += [
             tile.group.eq(issued_group),
             tile.bias_group.eq(bias_group),
             tile.shift_group.eq(shift_group),
-            fetch.take.eq((valid[Rescale.ADDEND_DELAY - 1] & add) | sum_issue),
+            fetch.take.eq((valid[Rescale.ADDEND_DELAY - 1] & now.add) | sums.issue),
             writer.values_valid.eq(valid[Rescale.VALUE_LATENCY]),
-            writer.level_valid.eq(Mux(fire, valid[LevelFire.LATENCY],
+            writer.level_valid.eq(Mux(now.fire, valid[LevelFire.LATENCY],
                                       valid[Rescale.LEVEL_LATENCY])),
         ]
+
+    def _lanes(self, m, now, sums, partial, tile, fetch, writer):
+        """The lanes; returns which of them clipped their value."""
+        config = self._config
+        lanes = config.neuron_lanes
         clipped = Signal(lanes)
         for lane in range(lanes):
             m.submodules[f"fire_{lane}"] = lane_fire = LevelFire(acc_bits=config.acc_bits)
@@ -284,7 +348,7 @@ class NeuronUnit(wiring.Component):
                 membrane_frac=config.membrane_frac)
             acc = Signal(signed(config.acc_bits), name=f"acc_{lane}")
             constants = tile.lanes[lane]
-            m.d.sync += acc.eq(Mux(summing, sums[lane], partial[lane]))
+            m.d.sync += acc.eq(Mux(now.summing, sums.sums[lane], partial[lane]))
             m.d.comb += [
                 lane_fire.acc.eq(acc),
                 lane_fire.thresholds.eq(constants.thresholds),
@@ -294,47 +358,34 @@ class NeuronUnit(wiring.Component):
                 rescale.bias.eq(constants.bias),
                 rescale.shift.eq(constants.shift),
                 rescale.addend.eq(fetch.lanes[lane]),
-                rescale.limit.eq(limit),
+                rescale.limit.eq(now.limit),
                 writer.values[lane].eq(rescale.value),
-                writer.level[lane].eq(Mux(fire, lane_fire.level, rescale.level)),
+                writer.level[lane].eq(Mux(now.fire, lane_fire.level, rescale.level)),
                 clipped[lane].eq(rescale.clipped),
             ]
 
-        # Counters.
-        events, events_valid = _sum_tree(m, "events", list(writer.level),
-                                         writer.level_valid & writer.levels)
-        with m.If(start):
+        return clipped
+
+    def _counters(self, m, now, writer, clipped):
+        """Count the events and the clipped lanes."""
+        events, events_valid = sum_tree(m, "events", list(writer.level),
+                                        writer.level_valid & writer.levels)
+        with m.If(now.start):
             m.d.sync += self.control.events.eq(0)
         with m.Elif(events_valid):
             m.d.sync += self.control.events.eq(self.control.events + events)
-        clips, clips_valid = _sum_tree(m, "clips", list(clipped), writer.values_valid & ~fire)
-        with m.If(clips_valid & run.write_planes):
+        clips, clips_valid = sum_tree(m, "clips", list(clipped), writer.values_valid & ~now.fire)
+        with m.If(clips_valid & now.run.write_planes):
             m.d.sync += self.z_saturated.eq(self.z_saturated + clips)
-        with m.If(clips_valid & ~run.write_planes):
+        with m.If(clips_valid & ~now.run.write_planes):
             m.d.sync += self.u_saturated.eq(self.u_saturated + clips)
 
+    def _stall(self, m, now, tile):
+        """Report what the unit waits for."""
         stall = self.control.stall
         m.d.sync += [
             stall.pool.eq((self.pool.valid & ~self.pool.ready)
                           | (self.write.valid & ~self.write.ready)),
             stall.psum.eq(self.psum.valid & ~self.psum.ready),
-            stall.stream.eq(busy & ~decode & ~start & ~tile.ready),
+            stall.stream.eq(now.busy & ~now.decode & ~now.start & ~tile.ready),
         ]
-
-        return m
-
-
-def _sum_tree(m, name, terms, valid):
-    """Sum ``terms``, four to a register stage; returns the sum and its valid."""
-    stage = 0
-    while stage == 0 or len(terms) > 1:
-        summed = []
-        for index in range(0, len(terms), 4):
-            total = sum(terms[index:index + 4])
-            register = Signal.like(total, name=f"{name}_{stage}_{index // 4}")
-            m.d.sync += register.eq(total)
-            summed.append(register)
-        valid_next = Signal(name=f"{name}_{stage}_valid")
-        m.d.sync += valid_next.eq(valid)
-        terms, valid, stage = summed, valid_next, stage + 1
-    return terms[0], valid
