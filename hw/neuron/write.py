@@ -1,5 +1,7 @@
 """Result side of the neuron core: groups of lanes in, pool words in the order written out."""
 
+from typing import NamedTuple
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -12,6 +14,24 @@ from hw.port import PoolWrite
 
 
 __all__ = ["PositionWriter"]
+
+
+class _Queues(NamedTuple):
+    """The queues of results, and what the planes are made of."""
+
+    values: PipelineQueue
+    levels: PipelineQueue
+    has_planes: Signal
+    value_planes: Signal
+
+
+class _Collected(NamedTuple):
+    """The planes of a position, collected from its groups."""
+
+    fill: Signal
+    full: Signal
+    load: Signal            # they are taken
+    collect: Signal         # a group leaves its queue
 
 
 class PositionWriter(wiring.Component):
@@ -78,6 +98,14 @@ class PositionWriter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
+        queues = self._queues(m)
+        collected = self._collect(m, queues)
+        self._serialise(m, queues, collected)
+
+        return m
+
+    def _queues(self, m):
+        """Queue the results that the configuration uses; returns :class:`_Queues`."""
         m.submodules.values = values = PipelineQueue(width=MEMBRANE_BITS * self._lanes, spare=4)
         # The lanes take more than 16 cycles from a reservation to a level.
         m.submodules.levels = levels = PipelineQueue(width=LEVEL_PLANES * self._lanes, depth=32,
@@ -100,7 +128,11 @@ class PositionWriter(wiring.Component):
             levels.w_en.eq(self.level_valid & self.levels),
         ]
 
-        # Collect: lane bits of all groups of a position, arranged as planes.
+        return _Queues(values, levels, has_planes, value_planes)
+
+    def _collect(self, m, queues):
+        """Arrange lane bits of all groups of a position as planes; returns :class:`_Collected`."""
+        values, levels, has_planes, value_planes = queues
         fill = Signal(data.ArrayLayout(self._rows, MEMBRANE_BITS))
         fill_group = Signal(range(self._groups))
         full = Signal()
@@ -128,9 +160,15 @@ class PositionWriter(wiring.Component):
                     m.d.sync += fill[plane].word_select(group, self._lanes).eq(
                         Cat(head[lane][plane] for lane in range(self._lanes)))
 
-        # Serialise. What is decided in one cycle is done to the wide registers in the next, so
-        # that their selects and enables are registers, and `drain` takes `fill` just before a
-        # group of the next position comes. `port` has room for the word on its way.
+        return _Collected(fill, full, load, collect)
+
+    def _serialise(self, m, queues, collected):
+        """Write membrane words and planes, one word a cycle, and count the positions."""
+        # What is decided in one cycle is done to the wide registers in the next, so that their
+        # selects and enables are registers, and `drain` takes `fill` just before a group of the
+        # next position comes. `port` has room for the word on its way.
+        values, levels, has_planes, value_planes = queues
+        fill, full, load, collect = collected
         m.submodules.port = port = PoolWriteQueue(config=self._config)
         wiring.connect(m, port.write, wiring.flipped(self.write))
         drain = Signal(data.ArrayLayout(self._rows, MEMBRANE_BITS))
@@ -193,15 +231,8 @@ class PositionWriter(wiring.Component):
         m.d.sync += [done_late.eq(position_done), left.eq(left - done_late)]
 
         if self._config.plane_skip:
-            m.submodules.counter = counter = RepeatCounter(self._rows)
-            wiring.connect(m, counter.write, wiring.flipped(self.repeats))
-            m.d.sync += [counter.first.eq(word == 0), counter.last.eq(word_last)]
-            m.d.comb += [
-                counter.valid.eq(port.valid & from_drain & value_planes),
-                counter.address.eq(port.address),
-                counter.plane.eq(drain[0]),
-                counter.above.eq(drain[1]),
-            ]
+            self._count_repeats(m, port, drain, word, word_last,
+                                from_drain, value_planes)
 
         m.d.comb += [
             port.start.eq(self.start),
@@ -218,4 +249,14 @@ class PositionWriter(wiring.Component):
                 plane_base.eq(self.plane_address),
             ]
 
-        return m
+    def _count_repeats(self, m, port, drain, word, word_last, from_drain, value_planes):
+        """Count the planes of values that repeat their sign, as they are written."""
+        m.submodules.counter = counter = RepeatCounter(self._rows)
+        wiring.connect(m, counter.write, wiring.flipped(self.repeats))
+        m.d.sync += [counter.first.eq(word == 0), counter.last.eq(word_last)]
+        m.d.comb += [
+            counter.valid.eq(port.valid & from_drain & value_planes),
+            counter.address.eq(port.address),
+            counter.plane.eq(drain[0]),
+            counter.above.eq(drain[1]),
+        ]
