@@ -15,6 +15,23 @@ from hw.port import PoolRead, PSUM_ADD_LATENCY, PSUM_ROW_DATA, PsumRow, Unit
 __all__ = ["ArrayUnit"]
 
 
+class _Tiles:
+    """The descriptor in the unit, and where its tiles are."""
+
+    def __init__(self):
+        self.descriptor = Signal(Array)
+        self.begin = Signal()
+        self.fetches_left = Signal(14)
+        self.tiles_left = Signal(14)
+        self.more_tiles = Signal()          # a header comes next
+        self.running = Signal()
+        self.drained = Signal(init=1)
+        self.accumulate = Signal()
+        self.finish = Signal()
+        self.settled = Signal()             # nothing of the tile before is in flight
+        self.started = Signal()
+
+
 class ArrayUnit(wiring.Component):
     """Run ARRAY descriptors (docs/architecture.md): tiles of weights over a strip of positions.
 
@@ -80,28 +97,40 @@ class ArrayUnit(wiring.Component):
                                                 load_rows=config.load_rows)
         wiring.connect(m, reader.pool, wiring.flipped(self.pool))
 
-        descriptor = Signal(Array)
-        begin = Signal()
-        fetches_left = Signal(14)
-        tiles_left = Signal(14)
+        now = _Tiles()
         m.d.comb += [
-            reader.descriptor.eq(descriptor),
-            reader.begin.eq(begin),
+            reader.descriptor.eq(now.descriptor),
+            reader.begin.eq(now.begin),
             control.events.eq(reader.events),
         ]
 
         if config.plane_skip:
             wiring.connect(m, reader.repeats, wiring.flipped(self.repeats))
 
-        # Weight stream: header to the reader, the rest of the tile to the loader. Its `ready` goes
-        # far, and is a register; it skips a cycle where the words change their receiver.
+        self._weights(m, now, reader, loader)
+        m.d.comb += [
+            reader.o.ready.eq(now.running & now.settled),
+            now.finish.eq(reader.o.valid & reader.o.ready
+                          & reader.o.p.tag.plane & reader.o.p.tag.last),
+        ]
+        self._sequence(m, now, reader, loader)
+        self._accumulate(m, now, reader)
+        self._lookups(m, now, reader, loader, array)
+        self._additions(m, now, reader, array)
+
+        return m
+
+    def _weights(self, m, now, reader, loader):
+        """Weight stream: header to the reader, the rest of the tile to the loader."""
+        # Its `ready` goes far, and is a register; it skips a cycle where the words change their
+        # receiver.
+        config = self._config
         weights = self.weights
         tile_words = config.tile_weight_words // config.tile_header_words
         words_left = Signal(range(tile_words + 1))
         in_tile = Signal()                          # words_left != 0
-        more_tiles = Signal()                       # a header comes next
         taken = Signal()
-        m.d.sync += more_tiles.eq((fetches_left != 0) & ~in_tile)
+        m.d.sync += now.more_tiles.eq((now.fetches_left != 0) & ~in_tile)
         m.d.comb += [
             taken.eq(weights.valid & weights.ready),
             loader.i.payload.eq(weights.payload),
@@ -111,51 +140,42 @@ class ArrayUnit(wiring.Component):
         ]
         m.d.sync += weights.ready.eq(Mux(
             in_tile, loader.room & ~(taken & (words_left == 1)),
-            more_tiles & reader.headers.ready & ~taken))
+            now.more_tiles & reader.headers.ready & ~taken))
         with m.If(taken & in_tile):
             m.d.sync += [words_left.eq(words_left - 1), in_tile.eq(words_left != 1)]
         with m.If(taken & ~in_tile):
             m.d.sync += [
                 words_left.eq(tile_words), in_tile.eq(1),
-                more_tiles.eq(0), fetches_left.eq(fetches_left - 1),
+                now.more_tiles.eq(0), now.fetches_left.eq(now.fetches_left - 1),
             ]
 
-        running = Signal()
-        drained = Signal(init=1)
-        accumulate = Signal()
-        finish = Signal()
-        item = reader.o.p
-        settled = Signal()                          # nothing of the tile before is in flight
-        started = Signal()
-        m.d.comb += [
-            reader.o.ready.eq(running & settled),
-            finish.eq(reader.o.valid & reader.o.ready & item.tag.plane & item.tag.last),
-        ]
-
+    def _sequence(self, m, now, reader, loader):
+        """Take a descriptor, and load and run its tiles one after the other."""
+        control = self.control
         with m.FSM(name="tiles"):
             with m.State("IDLE"):
                 m.d.comb += control.run.ready.eq(1)
                 m.d.sync += [
-                    descriptor.eq(control.run.payload),
-                    tiles_left.eq(control.run.p.tiles),
-                    started.eq(0),
+                    now.descriptor.eq(control.run.payload),
+                    now.tiles_left.eq(control.run.p.tiles),
+                    now.started.eq(0),
                 ]
-                if config.plane_skip:
+                if self._config.plane_skip:
                     planes = control.run.p.planes
                     some = planes[4] & planes[:4].any()
                     m.d.sync += [reader.skip_planes.eq(some),
-                                 descriptor.planes[4].eq(planes[4] & ~some)]
+                                 now.descriptor.planes[4].eq(planes[4] & ~some)]
                 with m.If(control.run.valid):
                     m.d.sync += [
-                        fetches_left.eq(control.run.p.tiles),
-                        more_tiles.eq(control.run.p.tiles != 0),
+                        now.fetches_left.eq(control.run.p.tiles),
+                        now.more_tiles.eq(control.run.p.tiles != 0),
                     ]
                     m.next = "BEGIN"
             with m.State("BEGIN"):
-                m.d.comb += begin.eq(1)
-                m.d.sync += accumulate.eq(descriptor.accumulate)
+                m.d.comb += now.begin.eq(1)
+                m.d.sync += now.accumulate.eq(now.descriptor.accumulate)
                 m.next = "LOAD"
-                with m.If(tiles_left == 0):
+                with m.If(now.tiles_left == 0):
                     m.next = "DRAIN"
             with m.State("LOAD"):
                 m.d.comb += [
@@ -165,28 +185,32 @@ class ArrayUnit(wiring.Component):
                 with m.If(loader.done):
                     m.next = "RUN"
             with m.State("RUN"):
-                m.d.comb += running.eq(1)
-                with m.If(reader.o.valid & reader.o.ready & item.tag.end):
+                m.d.comb += now.running.eq(1)
+                with m.If(reader.o.valid & reader.o.ready & reader.o.p.tag.end):
                     m.d.sync += [
-                        tiles_left.eq(tiles_left - 1),
-                        started.eq(1),
+                        now.tiles_left.eq(now.tiles_left - 1),
+                        now.started.eq(1),
                     ]
                     m.next = "LOAD"
-                    with m.If(tiles_left == 1):
+                    with m.If(now.tiles_left == 1):
                         m.next = "DRAIN"
             with m.State("DRAIN"):
-                with m.If(drained):
+                with m.If(now.drained):
                     m.d.comb += control.done.eq(1)
                     m.next = "IDLE"
 
-        # From the second tile on sums are added; the switch waits for the first to drain.
-        with m.If(reader.o.valid & reader.o.ready & item.tag.end):
-            m.d.sync += settled.eq(0)
-        with m.Elif(drained):
-            m.d.sync += settled.eq(1)
-            with m.If(started):
-                m.d.sync += accumulate.eq(1)
+    def _accumulate(self, m, now, reader):
+        """Add to the sums from the second tile on; the switch waits for the first to drain."""
+        with m.If(reader.o.valid & reader.o.ready & reader.o.p.tag.end):
+            m.d.sync += now.settled.eq(0)
+        with m.Elif(now.drained):
+            m.d.sync += now.settled.eq(1)
+            with m.If(now.started):
+                m.d.sync += now.accumulate.eq(1)
 
+    def _lookups(self, m, now, reader, loader, array):
+        """Give the array its planes and its tables; report what the unit waits for."""
+        control, item = self.control, reader.o.p
         m.d.comb += [
             array.word.eq(item.word),
             array.plane.eq(reader.o.valid & reader.o.ready & item.tag.plane),
@@ -196,11 +220,12 @@ class ArrayUnit(wiring.Component):
             array.entry_address.eq(loader.entry_address),
             array.entry_write.eq(loader.entry_write),
             control.stall.pool.eq(self.pool.valid & ~self.pool.ready),
-            control.stall.psum.eq(running & reader.o.valid & ~settled),
+            control.stall.psum.eq(now.running & reader.o.valid & ~now.settled),
         ]
 
-        # Additions of finished positions.
-        finished, address = [finish], [item.tag.psum]
+    def _additions(self, m, now, reader, array):
+        """Add the sums of finished positions, and know when all are added."""
+        finished, address = [now.finish], [reader.o.p.tag.psum]
         for stage in range(array.latency - PSUM_ROW_DATA + PSUM_ADD_LATENCY + 2):
             finished.append(Signal(name=f"finish_{stage}"))
             m.d.sync += finished[-1].eq(finished[-2])
@@ -211,14 +236,12 @@ class ArrayUnit(wiring.Component):
         m.d.comb += [
             self.psum.valid.eq(finished[announce]),
             self.psum.address.eq(address[announce]),
-            self.psum.accumulate.eq(accumulate),
+            self.psum.accumulate.eq(now.accumulate),
             self.psum.data.eq(array.sums),
         ]
 
         # `drained` is in_flight == 0, in a register, for much follows in its cycle.
         in_flight = Signal(range(len(finished) + 1))
         in_flight_next = Signal.like(in_flight)
-        m.d.comb += in_flight_next.eq(in_flight + finish - finished[-1])
-        m.d.sync += [in_flight.eq(in_flight_next), drained.eq(in_flight_next == 0)]
-
-        return m
+        m.d.comb += in_flight_next.eq(in_flight + now.finish - finished[-1])
+        m.d.sync += [in_flight.eq(in_flight_next), now.drained.eq(in_flight_next == 0)]
