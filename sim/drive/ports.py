@@ -136,6 +136,27 @@ def feed_stream(stream, payloads, *, rng, stall=0.0):
     return process
 
 
+def take_stream(stream, count, *, rng, stall=0.0):
+    """Testbench that takes ``count`` payloads from ``stream``, and the list they come in.
+
+    What ``stream`` offers has to stay until it is taken.
+    """
+    received = []
+
+    async def process(ctx):
+        offered = None
+        while len(received) < count:
+            ready = not (stall and rng.random() < stall)
+            ctx.set(stream.ready, ready)
+            _, _, valid, payload = await ctx.tick().sample(stream.valid, stream.payload)
+            assert offered is None or (valid and payload == offered), "what was offered is gone"
+            offered = payload if valid and not ready else None
+            if valid and ready:
+                received.append(payload)
+        ctx.set(stream.ready, 0)
+    return process, received
+
+
 async def run_unit(ctx, control, descriptor):
     """Run one descriptor (dict of fields, or packed payload) on a unit; returns (sig, events)."""
     ctx.set(control.run.payload, descriptor)
