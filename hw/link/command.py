@@ -18,7 +18,8 @@ REGISTER_LATENCY = 2
 
 class RegisterBus(wiring.Signature):
     """Registers of 32 bits: ``write`` is high for one cycle with address and data; ``read_data``
-    belongs to the address of :data:`REGISTER_LATENCY` cycles ago."""
+    belongs to an address that has been there for :data:`REGISTER_LATENCY` cycles, and is what the
+    register held in the first of these."""
 
     def __init__(self):
         super().__init__({

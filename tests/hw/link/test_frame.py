@@ -3,19 +3,9 @@ import random
 
 import pytest
 
-from gen.device.frame import cobs_decode, cobs_encode, decode_frame, encode_frame
-from hw.link.cobs import CobsDecoder, CobsEncoder
+from gen.device.frame import decode_frame, encode_frame
 from hw.link.frame import FrameReceiver, FrameTransmitter
 from sim.drive.ports import feed_stream, simulate
-
-
-def frames_of(rng):
-    """Awkward frames: around blocks of 254 bytes, all zeros, none, random."""
-    lengths = [1, 253, 254, 255, 508, 509, 8, 30]
-    return [b"", bytes(300), b"\0", b"\1" * 254 + b"\0", *(
-        bytes(rng.choice([0, 1, 255, rng.randrange(256)]) if sparse else rng.randrange(1, 256)
-              for _ in range(length))
-        for length in lengths for sparse in (False, True))]
 
 
 def collect(port, values, rng, stall, end=None):
@@ -29,54 +19,6 @@ def collect(port, values, rng, stall, end=None):
             ctx.set(port.ready, 0)
             values.append(payload)
     return process
-
-
-def test_host_cobs():
-    rng = random.Random(0)
-    for frame in frames_of(rng):
-        stuffed = cobs_encode(frame)
-        assert 0 not in stuffed and cobs_decode(stuffed) == frame
-    assert cobs_encode(b"\x11\x22\x00\x33") == b"\x03\x11\x22\x02\x33"
-    assert cobs_decode(b"\x05\x11") is None
-
-
-@pytest.mark.parametrize("stall", [0.0, 0.5])
-def test_encoder(stall):
-    rng = random.Random(1)
-    frames = frames_of(rng)
-    dut = CobsEncoder()
-    tokens = [token for frame in frames
-              for token in (*({"byte": byte} for byte in frame), {"end": 1})]
-    sent = []
-    simulate(dut, feed_stream(dut.i, tokens, rng=rng, stall=stall),
-             collect(dut.o, sent, rng, stall, lambda sent: sent.count(0) == len(frames)),
-             cycles=60_000)
-    assert [cobs_decode(stuffed) for stuffed in bytes(sent).split(b"\0")[:-1]] == frames
-
-
-def test_decoder():
-    rng = random.Random(2)
-    frames = frames_of(rng)
-    dut = CobsDecoder()
-    line = b"".join(cobs_encode(frame) + b"\0" for frame in frames) + b"\x05\x11\0\x02\x33\0"
-    received, current = [], bytearray()
-
-    async def drive(ctx):
-        for byte in line:
-            ctx.set(dut.i.payload, byte)
-            ctx.set(dut.i.valid, 1)
-            await ctx.delay(0)
-            if ctx.get(dut.o.valid):
-                token = ctx.get(dut.o.payload)
-                if token.end:
-                    received.append(None if token.error else bytes(current))
-                    current.clear()
-                else:
-                    current.append(token.byte)
-            await ctx.tick()
-
-    simulate(dut, drive)
-    assert received == [*frames, None, b"\x33"]
 
 
 def words_of(payload):
