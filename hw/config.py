@@ -5,11 +5,17 @@ from dataclasses import asdict, dataclass
 
 __all__ = ["CoreConfig", "MEMORY_BITS", "LEVEL_PLANES", "MEMBRANE_BITS", "SHIFT_MAX", "BIAS_BITS",
            "REPEAT_BITS", "PLANES_MIN", "PARTIAL_BITS",
-           "WRITE_HASH_BITS", "FEEDBACK", "FOLD"]
+           "WRITE_HASH_BITS", "FEEDBACK", "FOLD", "BURST_WORDS", "RECORD_WORDS"]
 
 
 MEMORY_BITS = 64
 """Width of a memory word, in bits. Weights, constants and descriptors are streams of these."""
+
+BURST_WORDS = 16
+"""Memory words of the longest burst of the move units."""
+
+RECORD_WORDS = 2
+"""Memory words of a completion record in the log (:class:`hw.sequencer.Record`)."""
 
 LEVEL_PLANES = 3
 """Bit-planes of a spike level 0..4."""

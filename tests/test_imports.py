@@ -43,7 +43,7 @@ FOLDERS = {
     "sim/benches": (("hw contract", "hw", "sim/drive", "sim/reference"),
                     {"amaranth", "cocotb", "numpy"}),
 
-    "gen/isa": (("hw contract",), set()),
+    "gen/isa": (("hw contract",), {"amaranth", "numpy"}),
     "gen/compile": (("hw contract", "gen/isa", "sim/reference", "model base", "model"),
                     {"numpy", "safetensors"}),
     "gen/machine": (("hw contract", "gen/isa", "gen/compile", "sim/reference", "model base"),

@@ -228,7 +228,7 @@ def verify(network, program, cases, *, forms, twin=None, memory=None, clocks_hz=
     Parameters
     ----------
     network : IntegerNetwork
-    program : gen.compile.compiler.Program
+    program : gen.isa.program.Program
     cases : int8 (N, C, H, W) or list of Case
         Images, or what :func:`image_cases` and :func:`excerpt_cases` make.
     forms : iterable of str

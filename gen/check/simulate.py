@@ -118,7 +118,7 @@ def simulate(core, program, writes, *, limit, trace, checkpoints=None, before=No
     ----------
     core : sim.rtl.core.RtlCore
         Entered; with ``checkpoints`` a fresh one.
-    program : gen.compile.compiler.Program
+    program : gen.isa.program.Program
     writes : list of (int, array)
         What memory needs beside the payload, which is there.
     limit : int

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gen.compile.compiler import Descriptor, Program
+from gen.isa.program import Descriptor, Program
 from hw.descriptor import DESCRIPTOR_WORDS, Destination, Header, pack, planes_of, UnitKind
 from model.error import InputError
 from model.graph import Conv
@@ -145,7 +145,7 @@ def excerpt(network, program, name):
     Parameters
     ----------
     network : IntegerNetwork
-    program : gen.compile.compiler.Program
+    program : gen.isa.program.Program
         Of the whole network.
     name : str
         Of an operator, or of a module of the published network ("block3.0"): all inside it.

@@ -76,7 +76,7 @@ class ProgramImage:
 
     @classmethod
     def of(cls, program, *, model, network, predicted_cycles=0):
-        """Image of a :class:`gen.compile.compiler.Program` of an IntegerNetwork."""
+        """Image of a :class:`gen.isa.program.Program` of an IntegerNetwork."""
         return cls(
             model=model, network_digest=network.digest(), config=program.config,
             payload=program.payload, program=program.program, image=program.image,

@@ -29,6 +29,11 @@ class Step:
     group: int | None = None
     half: str | None = None
 
+    @property
+    def begins(self):
+        """Whether this is the first, or all, of a strip."""
+        return self.group in (None, 0) and self.half != FIRE
+
 
 def _window(op, maps):
     """(stride, before, after): output rows low..high read source rows ``low*stride - before ..

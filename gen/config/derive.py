@@ -3,7 +3,7 @@
 import logging
 
 from gen.compile.compiler import compile_network, least_memory
-from gen.compile.residency import StripMemo
+from gen.compile.rings import StripMemo
 from gen.config.resources import check_blocks, COMB_OF_ROWS
 from gen.config.spec import AcceleratorConfig, chosen_clock, chosen_sdram_clock, MEGABYTE
 from gen.machine.cost import predict
@@ -215,7 +215,7 @@ def derive(board, network, overrides=None):
 
     Returns
     -------
-    (AcceleratorConfig, gen.compile.compiler.Program)
+    (AcceleratorConfig, gen.isa.program.Program)
 
     Raises
     ------

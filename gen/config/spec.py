@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from boards import BoardSpec
-from gen.compile.compiler import FOLD, STRIP_ROWS
+from gen.compile.compiler import FOLD
 from gen.config.find import find_config
+from gen.isa.limits import STRIP_ROWS
 from gen.machine.cost import MemoryTiming, ON_CHIP
 from hw.config import CoreConfig
 from model.error import as_input_error, InputError

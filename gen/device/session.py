@@ -6,16 +6,13 @@ import numpy as np
 
 from gen.compile.package import image_words, logits_of
 from gen.device.port import LinkError
+from hw.config import RECORD_WORDS
 from hw.register import config_digest
 from model.error import WeightsMismatch
 from model.progress import track
 
 
 __all__ = ["Session", "classify"]
-
-
-RECORD_WORDS = 2
-"""Memory words of a completion record (docs/architecture.md)."""
 
 
 class Session:

@@ -29,7 +29,7 @@ class Iss:
 
     Parameters
     ----------
-    program : gen.compile.compiler.Program
+    program : gen.isa.program.Program
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hw.config import MEMORY_BITS
+from hw.config import MEMORY_BITS, RECORD_WORDS
 from hw.descriptor import DESCRIPTOR_WORDS, Destination, UnitKind
 
 
@@ -10,7 +10,6 @@ __all__ = ["LayerTraffic", "program_bytes", "table", "traffic"]
 
 
 WORD_BYTES = MEMORY_BITS // 8
-RECORD_WORDS = 2
 
 
 @dataclass
@@ -32,7 +31,7 @@ class LayerTraffic:
 
 
 def traffic(program):
-    """{layer: :class:`LayerTraffic`} of a :class:`gen.compile.compiler.Program`, in order of
+    """{layer: :class:`LayerTraffic`} of a :class:`gen.isa.program.Program`, in order of
     execution."""
     layers = {}
     for descriptor in program.descriptors:

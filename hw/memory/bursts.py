@@ -4,18 +4,16 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.config import BURST_WORDS
 from hw.port import Memory
 
 
-__all__ = ["Bursts", "BURST_WORDS"]
+__all__ = ["Bursts"]
 
-
-BURST_WORDS = 16
-"""Longest burst of the move units, in memory words."""
 
 
 class Bursts(wiring.Component):
-    """Walk rows of memory words as bursts of at most :data:`BURST_WORDS`.
+    """Walk rows of memory words as bursts of at most :data:`hw.config.BURST_WORDS`.
 
     ``start`` (with the row geometry held until ``busy`` falls) begins; one burst is offered at a
     time, and a burst never crosses the end of a row. Four cycles from one burst to the next, so

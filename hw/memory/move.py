@@ -4,13 +4,13 @@ from amaranth import *
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import MEMORY_BITS
+from hw.config import BURST_WORDS, MEMORY_BITS
 from hw.descriptor import Destination, Load, Store
 from hw.lib.pool_write import PoolWriteQueue
 from hw.lib.skid_buffer import SkidBuffer
 from hw.lib.stream_buffer import StreamBuffer
 from hw.lib.write_hash import WriteHash
-from hw.memory.bursts import BURST_WORDS, Bursts
+from hw.memory.bursts import Bursts
 from hw.port import Memory, POOL_LATENCY, PoolRead, PoolWrite, Unit
 
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from gen.compile.compiler import compile_network
-from gen.machine.cost import _inside, _Port, layer_cycles, MemoryTiming, ON_CHIP, predict
+from gen.isa.cycles import inside
+from gen.machine.cost import layer_cycles, MemoryTiming, ON_CHIP, predict
+from gen.machine.processes import Port
 from hw.descriptor import UnitKind
 from tests.gen.random_cases import compile_case, random_case
 
@@ -24,7 +26,7 @@ def test_words_per_cycle_of_an_sdram():
 
 
 def test_port_is_shared():
-    port = _Port(replace(ON_CHIP, words_per_cycle=0.25))
+    port = Port(replace(ON_CHIP, words_per_cycle=0.25))
     assert port.transfer(0, 1000) == pytest.approx(4000, abs=port.SPAN)
     # Asked for at the same time: after the first, at the same rate.
     assert port.transfer(0, 500) == pytest.approx(6000, abs=port.SPAN)
@@ -38,7 +40,7 @@ def test_port_is_shared():
 def test_positions_inside(stride):
     for first, count, shift, size in ((0, 7, -3, 7), (3, 5, 3, 9), (6, 3, 0, 12), (0, 4, -8, 3)):
         wanted = sum(0 <= k * stride + shift < size for k in range(first, first + count))
-        assert _inside(first, count, stride, shift, size) == wanted
+        assert inside(first, count, stride, shift, size) == wanted
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -1,0 +1,58 @@
+"""Who makes and who uses every tensor of a network."""
+
+from itertools import pairwise
+
+from gen.compile.pool import OUTSIDE
+from model.graph import Integrate
+
+
+__all__ = ["Lifetimes"]
+
+
+class Lifetimes:
+    """Who makes and who uses every tensor; operators go by their number in ``ops``.
+
+    Attributes
+    ----------
+    ops : list
+        Operators of :mod:`model.graph`, in order of execution.
+    maps : dict
+        Layouts by tensor.
+    users : dict
+        Operators that read a tensor.
+    dead : set
+        Membranes that nobody reads: they are fired, but not written.
+    maker, last_use : dict
+        The operator that makes a tensor, and the last one that needs it; without the dead.
+    """
+
+    def __init__(self, ops, maps):
+        self.ops, self.maps = ops, maps
+        self.users = {name: [k for k, op in enumerate(ops) if name in op.inputs] for name in maps}
+        self.dead = {op.epilogue.u_out for op in ops
+                     if isinstance(getattr(op, "epilogue", None), Integrate)
+                     and op.epilogue.level is not None and not self.users[op.epilogue.u_out]}
+        self.maker = {name: k for k, op in enumerate(ops) for name in op.outputs
+                      if name not in self.dead}
+        self.last_use = {name: max(self.users[name], default=maker)
+                         for name, maker in self.maker.items()}
+
+    def names(self, numbers):
+        """Tensors that these operators read or make."""
+        return {name for number in numbers
+                for name in (*self.ops[number].inputs, *self.ops[number].outputs)}
+
+    def inside(self, cuts):
+        """Tensors made and used in one group only."""
+        group_of = {k: start for start, end in pairwise(cuts) for k in range(start, end)}
+        return {name for name, maker in self.maker.items() if name not in OUTSIDE
+                and all(group_of[user] == group_of[maker] for user in self.users[name])}
+
+    def in_place(self, number):
+        """(old, new) membranes where the operator can write the new one over the old, else Nones.
+        """
+        epilogue = getattr(self.ops[number], "epilogue", None)
+        if (not isinstance(epilogue, Integrate) or epilogue.u_in is None
+                or epilogue.u_out in self.dead or self.users[epilogue.u_in] != [number]):
+            return None, None
+        return epilogue.u_in, epilogue.u_out

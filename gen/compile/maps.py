@@ -1,0 +1,112 @@
+"""How every tensor of a network is laid out on a core, and whether the core's widths hold it."""
+
+from dataclasses import dataclass
+
+from gen.compile.fold import choose_folds
+from gen.compile.layout import FeatureMap, head_lanes, head_slot
+from gen.isa.limits import MAP_SIZE, POSITION_WORDS
+from hw.config import MEMBRANE_BITS
+from model.error import DoesNotFit
+from model.graph import Attention, Conv, Pool, Raw, RepConv
+
+
+__all__ = ["NetworkMaps", "check", "make_maps"]
+
+
+@dataclass(frozen=True)
+class NetworkMaps:
+    """Layouts of a network's tensors.
+
+    ``maps`` has the :class:`gen.compile.layout.FeatureMap` of every tensor by name, ``folds`` how
+    many positions share a pool word by operator; ``stem`` are the arguments of
+    :func:`gen.compile.layout.im2col` for the image.
+    """
+
+    maps: dict
+    folds: dict
+    stem: dict
+
+
+def make_maps(network, config, most_fold):
+    """Lay out every tensor of a network; ``most_fold`` as in :func:`gen.compile.compile_network`.
+
+    Returns
+    -------
+    NetworkMaps
+    """
+    rows = config.rows
+    tensors = network.tensors()
+    maps, slots = {}, {}
+    for op in network.ops:
+        if isinstance(op, Attention):
+            channels = tensors[op.query][1]
+            for name in (op.query, op.key, op.value, op.level):
+                slots[name] = head_lanes(channels, op.heads, rows)
+    first = network.ops[0]
+    folds = choose_folds(network.ops, tensors, rows, most_fold)
+    for op in network.ops:
+        for name, kind in op.outputs.items():
+            shape, fold = tensors[name][1:], folds.get(op.name, 1)
+            maps[name] = FeatureMap.make(
+                name, "u" if kind == "raw" else kind, shape, config, slots.get(name),
+                fold)
+    if not (isinstance(first, Conv) and first.source == "image"):
+        raise ValueError(f"The first operator must be a convolution of the image, "
+                         f"not {first.name}")
+    kernel = first.weight.shape[-1]
+    out = maps[next(iter(first.outputs))]
+    # The host hands over patches, so the stem is a 1x1 convolution (docs/decisions).
+    stem = {"kernel": kernel, "stride": first.stride, "padding": first.padding,
+                 "fold": out.fold}
+    columns = kernel + first.stride * (out.fold - 1)
+    maps["image"] = FeatureMap.make(
+        "image", "image", (first.weight.shape[1] * kernel * columns, out.height, out.width),
+        config)
+    return NetworkMaps(maps, folds, stem)
+
+
+def check(network, config, maps):
+    """Refuse what the widths of the core cannot hold, naming the resource: DoesNotFit.
+
+    ``maps`` are those of :class:`NetworkMaps`.
+    """
+    params = network.params
+    for name, have, need in (
+            ("Membrane fraction", config.membrane_frac, params.u_frac),
+            ("Membrane width", MEMBRANE_BITS, params.u_bits),
+            ("Width of z", config.z_bits, params.z_bits),
+            ("Accumulator width", config.acc_bits, params.acc_bits)):
+        if have != need:
+            raise DoesNotFit(f"{name} in bits (must be equal)", needed=need, available=have)
+    if params.mult_bits > config.multiplier_bits:
+        raise DoesNotFit("multiplier bits", needed=params.mult_bits,
+                         available=config.multiplier_bits)
+    limit = 1 << (config.acc_bits - 1)
+    for op in network.ops:
+        for stage, bound in enumerate(network.acc_bounds(op)):
+            allowed = limit
+            if isinstance(op, RepConv) and stage == 0:
+                allowed = 1 << 17  # what the depthwise unit reads of a partial sum
+            if isinstance(getattr(op, "epilogue", None), Raw):
+                allowed = 1 << 15
+            if bound.max() >= allowed:
+                raise DoesNotFit(f"largest accumulator of {op.name}",
+                                 needed=int(bound.max()), available=allowed - 1)
+        if isinstance(op, Attention):
+            size = maps[op.query].channels // op.heads
+            words, _ = head_slot(size, config.rows)
+            if words > config.head_words:
+                raise DoesNotFit(f"words for heads of {size} channels in {op.name}",
+                                 needed=words, available=config.head_words)
+        if isinstance(op, Pool):
+            source = maps[op.source]
+            bits = MEMBRANE_BITS + (source.height * source.width - 1).bit_length()
+            if bits > config.acc_bits:
+                raise DoesNotFit(f"accumulator bits for the sums of {op.name}",
+                                 needed=bits, available=config.acc_bits)
+    for tensor in maps.values():
+        for what, need, have in (
+                ("rows or columns", max(tensor.height, tensor.width), MAP_SIZE),
+                ("pool words per position", tensor.position_words, POSITION_WORDS)):
+            if need > have:
+                raise DoesNotFit(f"{what} of {tensor.name}", needed=need, available=have)

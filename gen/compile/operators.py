@@ -1,0 +1,311 @@
+"""Descriptors for a strip of every kind of operator (docs/architecture.md)."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from gen.compile.layout import head_slot
+from gen.compile.pool import Buffer, turns
+from gen.compile.schedule import FIRE, reads, SUM
+from gen.compile.view import MEMORY, PSUM, View
+from gen.isa.limits import TILES
+from gen.isa.program import Output
+from hw.descriptor import (
+    DepthwiseMode,
+    Destination,
+    NeuronFunction,
+    NeuronSource,
+    SKIP_PLANES,
+    UnitKind,
+)
+from model.graph import Attention, Conv, Depthwise, Fire, Integrate, Pool, Raw, RepConv, Requantise
+from sim.reference.depthwise import pack_depthwise
+from sim.reference.neuron import pack_fire, pack_scale
+
+
+__all__ = ["Operators"]
+
+
+class Operators:
+    """Emit the strips of a network's operators.
+
+    Parameters
+    ----------
+    network : model.integer.IntegerNetwork
+    layout : gen.compile.maps.NetworkMaps
+    tiles : dict
+        Of :func:`gen.compile.tiles.make_tiles`.
+    config : CoreConfig
+    emitter : gen.compile.emit.Emitter
+    """
+
+    def __init__(self, network, layout, tiles, config, emitter):
+        self._network, self._config, self._to = network, config, emitter
+        self._maps, self._folds, self._tiles = layout.maps, layout.folds, tiles
+        self._cache = {}
+        self._summed = 0    # partial sums of the strip that is summed up, not fired yet
+        self._kinds = {Conv: self._conv, Depthwise: self._depthwise, RepConv: self._rep_conv,
+                       Attention: self._attention, Pool: self._pool}
+
+    def strip(self, step):
+        """Descriptors for a :class:`gen.compile.schedule.Step`."""
+        op = self._network.ops[step.op]
+        self._to.layer = op.name
+        self._kinds[type(op)](op, step)
+
+    def _once(self, make, *key):
+        """``make()``, remembered under ``key``: every strip streams the same weights."""
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
+
+    @staticmethod
+    def _groups(tensor, step):
+        """Channel groups of an output that a step is about."""
+        return range(tensor.groups) if step.group is None else [step.group]
+
+    def _neuron(self, op, views, psum, group):
+        """NEURON descriptors (with their constants) for the strip of one output group.
+
+        One for all rows that follow each other in every buffer concerned.
+        """
+        first = next(iter(views.values()))
+        cuts = {low for view in views.values() for low, _ in view.parts()}
+        for low, high in first.parts(cuts):
+            parts = {name: replace(view, rows=(low, high)) for name, view in views.items()}
+            at = psum + (low - first.rows[0]) * first.map.width
+            self._neuron_part(op, parts, at, low, high, group)
+
+    def _neuron_part(self, op, views, psum, low, high, group):
+        config, epilogue = self._config, op.epilogue
+        main = next(iter(views.values())).map
+        count = (high - low) * main.width
+        fields = {"source": NeuronSource.PARTIAL, "psum": psum, "count": count}
+        reads, writes, outputs = [(PSUM, psum, psum + count)], [], []
+        if isinstance(epilogue, Fire):
+            level = views[epilogue.level]
+            rule = epilogue.thresholds
+            never = 1 << (config.acc_bits - 1)
+            constants = self._once(lambda: pack_fire(
+                self._spread(rule.thresholds, level.map, group, never),
+                self._spread(rule.invert, level.map, group), config.acc_bits), op.name, group)
+            fields |= {"function": NeuronFunction.FIRE, "plane_out": level.position(low, group),
+                       "plane_stride": level.map.position_words}
+            used = [level]
+        else:
+            fields["function"] = NeuronFunction.SCALE
+            if isinstance(epilogue, Raw):
+                out = views["logits_acc"]
+                m, b, s = (np.full(out.map.channels, x, np.int64) for x in (1, 0, 0))
+            else:
+                m, b, s = (epilogue.scale.multiplier, epilogue.scale.bias, epilogue.scale.shift)
+            constants = self._once(lambda: pack_scale(
+                *(self._spread(x, main, group) for x in (m, b, s))), op.name, group)
+            used = []
+            if isinstance(epilogue, Requantise):
+                out = views[epilogue.z]
+                used.append(out)
+                fields |= {"write_planes": 1, "planes": config.z_bits,
+                           "plane_out": out.position(low, group),
+                           "plane_stride": out.map.position_words}
+            else:
+                name = "logits_acc" if isinstance(epilogue, Raw) else epilogue.u_out
+                if name in views:
+                    out = views[name]
+                    used.append(out)
+                    fields |= {"write_membrane": 1, "membrane_out": out.position(low, group),
+                               "membrane_stride": out.map.position_words}
+            if isinstance(epilogue, Integrate):
+                if epilogue.u_in is not None:
+                    source = views[epilogue.u_in]
+                    fields |= {"add": 1, "membrane_in": source.position(low, group),
+                               "membrane_stride": source.map.position_words}
+                    reads += source.intervals()
+                if epilogue.level is not None:
+                    level = views[epilogue.level]
+                    fields |= {"write_levels": 1, "plane_out": level.position(low, group),
+                               "plane_stride": level.map.position_words}
+                    used.append(level)
+        for view in used:
+            writes += view.intervals()
+            outputs.append(Output(view.map.name, group, low * view.map.width, count,
+                                  view.map.planes))
+        self._to.stream(Destination.CONST, constants)
+        self._to.emit(UnitKind.NEURON, reads=reads, writes=writes, outputs=outputs, **fields)
+
+    @staticmethod
+    def _spread(values, tensor, group, unused=0):
+        """Per-channel values -> per lane of a group; unused lanes get ``unused``."""
+        first = (group - tensor.first_group) * tensor.rows
+        lanes = tensor.lanes[first:first + tensor.rows]
+        values = np.asarray(values)
+        shape = (-1,) + (1,) * (values.ndim - 1)
+        return np.where((lanes >= 0).reshape(shape), values[lanes % tensor.channels], unused)
+
+    def _epilogue_views(self, op, low, high):
+        """(views by name, those to store): the epilogue's inputs and outputs for output rows."""
+        fold = self._folds.get(op.name, 1)
+        outputs = {name: self._to.view(name, "out", low, high, fold) for name in op.epilogue.outputs
+                   if name not in self._to.residency.dead and not self._to.group.by_tile(name)}
+        inputs = {name: self._to.view(name, "in", low, high, fold) for name in op.epilogue.inputs
+                  if not self._to.group.by_tile(name)}
+        return outputs | inputs, outputs.values()
+
+    def _tile_views(self, op, low, high, group):
+        """(views by name, those to load, those to store) of the membranes that are moved one
+        channel group at a time: one of it."""
+        views, loaded, stored = {}, [], []
+        for role, names in (("in", op.epilogue.inputs), ("out", op.epilogue.outputs)):
+            for name in names:
+                if self._to.group.by_tile(name):
+                    tensor = self._maps[name].only(group)
+                    buffer = self._to.group.buffers[name, role]
+                    turn = group % turns(self._maps[name]) * buffer.rows * tensor.row_words
+                    view = View(tensor, Buffer(buffer.address + turn, tensor.height), (low, high),
+                                 MEMORY, first_row=low)
+                    views[name] = view
+                    (loaded if role == "in" else stored).append(view)
+        return views, loaded, stored
+
+    def _array(self, op, source, target, group, *, psum, first, rows, stride=1, loaded=()):
+        """ARRAY descriptors (with their weights): output rows from ``first`` of one group.
+
+        Views ``loaded`` come meanwhile: behind as many weights as fill their buffer, or half of
+        them, so that the array has work until then and the rest arrives in time.
+        """
+        tiles = self._tiles[op.name][group]
+        origin, ring = source.origin()
+        width, planes = target.width, source.map.planes
+        if self._config.plane_skip and source.map.kind == "z" and source.home != MEMORY:
+            planes += SKIP_PLANES
+        for start in range(0, len(tiles), TILES):
+            taps, words = zip(*tiles[start:start + TILES], strict=True)
+            first_tiles = len(words)
+            if loaded and start == 0:
+                first_tiles = max(self._config.weight_fifo_words // self._config.tile_words,
+                                  first_tiles // 2)
+            for low, high in ((0, first_tiles), (first_tiles, len(words))):
+                if low < len(words):
+                    self._to.stream(Destination.WEIGHT, self._once(
+                        lambda w=words[low:high]: np.concatenate(w), op.name, "tiles", group,
+                        start + low))
+                if start == low == 0:
+                    for view in loaded:
+                        self._to.move(view, UnitKind.LOAD, *view.rows)
+            self._to.emit(UnitKind.ARRAY, reads=source.intervals(),
+                      writes=[(PSUM, psum, psum + rows * width)], source=source.buffer.address,
+                      row_stride=source.map.row_words, ring=ring,
+                      position_stride=source.map.position_words, planes=planes,
+                      signed=int(source.map.kind != "level"), stride=stride,
+                      height=source.map.height - origin, width=source.map.width,
+                      first_row=first - origin // stride, out_rows=rows, out_width=width,
+                      tiles=len(taps), psum=psum, accumulate=int(start > 0), taps=taps)
+
+    def _conv(self, op, step):
+        low, high = step.low, step.high
+        out = self._maps[next(iter(op.outputs))]
+        image = op.source == "image"
+        stride, fold = (1, 1) if image else (op.stride, self._folds[op.name])
+        source = self._to.view(op.source, "in", *reads(op, low, high, self._maps)[op.source], fold)
+        views, stored = self._epilogue_views(op, low, high)
+        for group in self._groups(out, step):
+            psum = self._to.partial_sums((high - low) * out.width)
+            tile_views, tile_loaded, tile_stored = self._tile_views(op, low, high, group)
+            self._array(op, source, out, group, psum=psum, first=low, rows=high - low,
+                        stride=stride, loaded=tile_loaded)
+            self._neuron(op, views | tile_views, psum, group)
+            self._to.finish(tile_stored)
+        if step.group in (None, out.groups - 1):
+            self._to.finish(stored)
+
+    def _depthwise(self, op, step):
+        """A strip, or one half of a channel group of it."""
+        out, low, high = self._maps[op.epilogue.z], step.low, step.high
+        count = (high - low) * out.width
+        views, stored = self._epilogue_views(op, low, high)
+        for group in self._groups(out, step):
+            if step.half != FIRE:
+                self._summed = self._to.partial_sums(count, depthwise=True)
+                self._depthwise_sums(op, low, high, group)
+            if step.half != SUM:
+                self._neuron(op, views, self._summed, group)
+        if step.half != SUM and step.group in (None, out.groups - 1):
+            self._to.finish(stored)
+
+    def _depthwise_sums(self, op, low, high, group):
+        out, psum = self._maps[op.epilogue.z], self._summed
+        source = self._to.view(op.source, "in", *reads(op, low, high, self._maps)[op.source])
+        origin, ring = source.origin()
+        self._to.stream(Destination.DEPTHWISE, self._once(lambda: pack_depthwise(
+            self._spread(op.weight, source.map, group)), op.name, "taps", group))
+        self._to.emit(UnitKind.DEPTHWISE, reads=source.intervals(),
+                  writes=[(PSUM, psum, psum + (high - low) * out.width)],
+                  mode=DepthwiseMode.LEVEL, kernel=op.weight.shape[-1],
+                  source=source.buffer.address + group * source.map.planes,
+                  row_stride=source.map.row_words, ring=ring,
+                  position_stride=source.map.position_words, height=out.height - origin,
+                  width=out.width, first_row=low - origin, out_rows=high - low, psum=psum)
+
+    def _rep_conv(self, op, step):
+        low, high = step.low, step.high
+        out = self._maps[op.epilogue.z]
+        source = self._to.view(op.source, "in", *reads(op, low, high, self._maps)[op.source])
+        first, last = source.rows
+        views, stored = self._epilogue_views(op, low, high)
+        inner, count = (last - first) * out.width, (high - low) * out.width
+        for group in range(out.groups):
+            psum = self._to.partial_sums(inner + count)
+            self._array(op, source, out, group, psum=psum, first=first, rows=last - first)
+            self._to.stream(Destination.DEPTHWISE, self._once(lambda g=group: pack_depthwise(
+                self._spread(op.depthwise, out, g)), op.name, "taps", group))
+            self._to.emit(UnitKind.DEPTHWISE, reads=[(PSUM, psum, psum + inner)],
+                      writes=[(PSUM, psum + inner, psum + inner + count)],
+                      mode=DepthwiseMode.PARTIAL, kernel=3, source=psum, source_row=first,
+                      height=out.height, width=out.width, first_row=low, out_rows=high - low,
+                      psum=psum + inner)
+            self._neuron(op, views, psum + inner, group)
+        self._to.finish(stored)
+
+    def _attention(self, op, step):
+        low, high = step.low, step.high
+        out = self._maps[op.level]
+        words, slot = head_slot(out.channels // op.heads, self._config.rows)
+        query, key, value = (self._to.view(name, "in", low, high)
+                             for name in (op.query, op.key, op.value))
+        target = self._to.view(op.level, "out", low, high)
+        tokens = out.height * out.width
+        for group in range(out.groups):
+            head = group // words * words
+            self._to.emit(UnitKind.ATTENTION,
+                      reads=[interval for v in (query, key, value) for interval in v.intervals()],
+                      writes=target.intervals(),
+                      outputs=[Output(op.level, group, 0, tokens, out.planes)],
+                      query=query.position(0, head), key=key.position(0, head),
+                      value=value.position(0, group), output=target.position(0, group),
+                      position_stride=out.position_words, tokens=tokens, words=words,
+                      slot_log2=slot.bit_length() - 1)
+        self._to.finish([target])
+
+    def _pool(self, op, step):
+        low, high = step.low, step.high
+        source_map = self._maps[op.source]
+        source = self._to.view(op.source, "in", 0, source_map.height)
+        target = self._to.view(op.level, "out", low, high)
+        count = source_map.height * source_map.width
+        frac = self._network.params.u_frac
+        # 8 S >= N (2k - 1) 2**F (docs/model.md 5.8), as a threshold on S.
+        points = [-(-count * (2 * k - 1) * (1 << frac) // 8) for k in range(1, 5)]
+        never = 1 << (self._config.acc_bits - 1)
+        for group in range(source_map.groups):
+            thresholds = np.tile(np.array(points, np.int64), (source_map.channels, 1))
+            self._to.stream(Destination.CONST, pack_fire(
+                self._spread(thresholds, target.map, group, never),
+                np.zeros(self._config.rows, bool), self._config.acc_bits))
+            self._to.emit(UnitKind.NEURON, reads=source.intervals(), writes=target.intervals(),
+                      outputs=[Output(op.level, group, 0, 1, target.map.planes)],
+                      source=NeuronSource.MEMBRANE_SUM, function=NeuronFunction.FIRE,
+                      count=count, membrane_in=source.position(0, group),
+                      membrane_stride=source_map.position_words,
+                      plane_out=target.position(0, group),
+                      plane_stride=target.map.position_words)
+        self._to.finish([target])

@@ -1,0 +1,69 @@
+"""Weights of a network as tiles of the array."""
+
+import numpy as np
+
+from gen.compile.fold import fold_patches, fold_weight
+from hw.descriptor import pack, TileHeader
+from model.graph import Conv, RepConv
+from sim.reference.array import pack_tile
+
+
+__all__ = ["make_tiles"]
+
+
+def make_tiles(network, layout, config):
+    """Weight tiles of the array for every operator that has them.
+
+    Parameters
+    ----------
+    network : model.integer.IntegerNetwork
+    layout : gen.compile.maps.NetworkMaps
+    config : CoreConfig
+
+    Returns
+    -------
+    dict
+        {operator: [tiles of every output group]}; a tile is ((dy, dx), memory words).
+    """
+    maps, folds, tiles = layout.maps, layout.folds, {}
+    for op in network.ops:
+        if isinstance(op, RepConv):
+            source, target = (maps[name] for name in (op.source, op.epilogue.z))
+            weight, padding = op.pointwise[:, :, None, None], (0, 0)
+        elif isinstance(op, Conv):
+            fold = folds[op.name]
+            target = maps[next(iter(op.outputs))]
+            if op.source == "image":
+                source, padding = maps["image"], (0, 0)
+                weight = fold_patches(op.weight, fold, stride=op.stride)
+            else:
+                source = maps[op.source].folded(fold)
+                weight, across = fold_weight(op.weight, fold, stride=op.stride,
+                                             padding=op.padding)
+                padding = op.padding, across
+        else:
+            continue
+        tiles[op.name] = [_tiles(weight, source, target, group, padding, config)
+                          for group in range(target.groups)]
+    return tiles
+
+
+def _tiles(weight, source, target, group, padding, config):
+    """Tiles of one output group: ((dy, dx), memory words) each."""
+    _, _, height, width = weight.shape
+    outputs = target.lanes[group * config.rows:(group + 1) * config.rows]
+    tiles = []
+    for ky in range(height):
+        for kx in range(width):
+            for g in range(source.groups):
+                inputs = source.lanes[g * config.rows:(g + 1) * config.rows]
+                tile = np.where((outputs[:, None] >= 0) & (inputs >= 0),
+                                weight[outputs[:, None], inputs, ky, kx], 0)
+                if tile.any():
+                    tiles.append((g * source.planes, ky - padding[0], kx - padding[1], tile))
+    if not tiles:  # the partial sums must still be written
+        tiles.append((0, 0, 0, np.zeros((config.rows, config.rows), np.int64)))
+    blank = [0] * (config.tile_header_words - 1)
+    return [((dy, dx), np.append(
+        np.array([pack(TileHeader, offset=offset, dy=dy, dx=dx), *blank], np.uint64),
+        pack_tile(tile, config))) for offset, dy, dx, tile in tiles]

@@ -1,0 +1,150 @@
+"""Cycles of the accelerator: between events of the sequencer, and of every kind of descriptor.
+
+The one owner of these figures: the cost model adds them up, the compiler's search weighs strips
+by them. tests/rtl/test_cycles.py compares them with the RTL, kind by kind.
+"""
+
+from hw.config import BURST_WORDS, LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS
+from hw.descriptor import (
+    DepthwiseMode,
+    Destination,
+    NeuronFunction,
+    NeuronSource,
+    planes_of,
+    UnitKind,
+)
+
+
+__all__ = ["AFTER_OTHER", "AFTER_OWN", "BEGIN", "BURST_CYCLES", "DISPATCH", "END", "FETCH_AHEAD",
+           "FETCH_WORDS", "LEVEL_CYCLES", "PARTIAL_CYCLES", "SET_CYCLES", "SPIKES", "TO_START",
+           "attention_cycles", "depthwise_cycles", "inside", "is_stream", "load_cycles",
+           "move_cycles", "neuron_cycles", "set_words", "tile_cycles", "work_cycles"]
+
+
+# Cycles between events of the sequencer (hw/sequencer.py), measured in RTL.
+DISPATCH = 6      # from one descriptor to the next
+TO_START = 4      # from dispatch, of the last word, to the earliest start
+AFTER_OWN = 4     # from a unit's done to its next start
+AFTER_OTHER = 3   # from another unit's done to a start that waited for it
+BEGIN = 26        # from start of the core to the first dispatch, memory latency left out
+END = 14          # from the last done to idle
+
+BURST_CYCLES = 5
+"""Cycles from one burst of a move unit to the next: 4 in the unit, and one in the arbiter."""
+
+FETCH_WORDS, FETCH_AHEAD = 12, 20
+"""Burst of the descriptor fetch, and words it may have ahead when it asks for one."""
+
+SPIKES = 0.05
+"""Assumed share of set bits in the planes of q and k; what attention costs depends on it."""
+
+
+LEVEL_CYCLES, PARTIAL_CYCLES = 3, 4
+"""Cycles of the depthwise unit for a position of a pass, by mode."""
+
+SET_CYCLES = 17
+"""Cycles from one set of the table loader to the next."""
+
+
+def neuron_cycles(f, config):
+    """Cycles of a NEURON descriptor with fields ``f`` once its constants are there."""
+    if f["source"] is NeuronSource.MEMBRANE_SUM:
+        return MEMBRANE_BITS * f["count"] + 42
+    if f["function"] is NeuronFunction.FIRE:
+        words = LEVEL_PLANES
+    elif f.get("write_planes"):
+        words = f["planes"]
+    else:
+        words = MEMBRANE_BITS * f.get("write_membrane", 0) + LEVEL_PLANES * f.get("write_levels", 0)
+    reads = MEMBRANE_BITS if f.get("add") else 0
+    groups = config.rows // config.neuron_lanes
+    return f["count"] * max(groups, words, reads) + (44 if reads else 25)
+
+
+def inside(first, count, stride, shift, size, ring=0):
+    """How many k in first..first+count-1 have 0 <= k*stride + shift < size.
+
+    With a ``ring``, rows below 0 count as well.
+    """
+    low = first if ring else max(first, -(shift // stride))
+    high = min(first + count, -((shift - size) // stride))
+    return max(0, high - low)
+
+
+def tile_cycles(f, tiles):
+    """Lookup cycles of every tile of an ARRAY descriptor; the most, where planes are left out."""
+    every = f["out_rows"] * f["out_width"]
+    planes, _ = planes_of(f)
+    cycles = []
+    for index, (dy, dx) in enumerate(tiles):
+        read = (inside(f["first_row"], f["out_rows"], f["stride"], dy, f["height"],
+                       f.get("ring", 0))
+                * inside(0, f["out_width"], f["stride"], dx, f["width"]))
+        if index == 0 and not f.get("accumulate"):
+            cycles.append(read * planes + 2 * (every - read))
+        else:
+            cycles.append(max(read, 1) * planes + (read < every))
+    return cycles
+
+
+def set_words(config):
+    """Memory words of a set of the table loader."""
+    return config.load_rows * config.rows * 4 // MEMORY_BITS
+
+
+def load_cycles(config):
+    """Least cycles to load the tables of a tile whose first set is at hand."""
+    return config.rows // config.load_rows * SET_CYCLES
+
+
+def depthwise_cycles(f, config):
+    """(stream words, cycles besides taking them), see :class:`hw.depthwise.unit.DepthwiseUnit`."""
+    level = f["mode"] is DepthwiseMode.LEVEL
+    kernel = f["kernel"]
+    words = kernel * config.rows // 2
+    per_position = LEVEL_CYCLES if level else PARTIAL_CYCLES
+    load = config.depthwise_lanes // 2
+    per_pass = max(18, load + 6) if level else max(17, load + 9)
+    positions = 0
+    for ky in range(kernel):
+        valid = inside(f["first_row"], f["out_rows"], 1, ky - kernel // 2, f["height"],
+                       f.get("ring", 0))
+        positions += valid * f["width"]
+    return words, 2 * (positions * per_position + kernel * per_pass) + 33 + level - words
+
+
+def attention_cycles(f, config):
+    """Cycles of an ATTENTION descriptor where :data:`SPIKES` of the bits are set."""
+    words = LEVEL_PLANES * f["words"]
+    events = words * config.rows * SPIKES
+    key = max(3 + words, events, (events + 10) / 2)
+    query = max(words, events + 2)
+    return round(f["tokens"] * (key + query) + 23)
+
+
+def is_stream(f):
+    """Whether a LOAD fills a stream buffer; others go to the pool."""
+    return f.get("destination", Destination.POOL) is not Destination.POOL
+
+
+def move_cycles(f):
+    """Cycles of a move to or from the pool on a memory that never makes it wait."""
+    bursts = f["count"] * -(-f["length"] // BURST_WORDS)
+    return max(f["count"] * max(f["length"], f["pool_words"]), BURST_CYCLES * bursts)
+
+
+def work_cycles(descriptor, config):
+    """Cycles that the descriptor's unit needs if it never waits."""
+    f, kind = descriptor.fields, descriptor.unit
+    if kind is UnitKind.LOAD:
+        return f["length"] * f["count"] if is_stream(f) else move_cycles(f)
+    if kind is UnitKind.STORE:
+        return move_cycles(f)
+    if kind is UnitKind.ARRAY:
+        tiles = descriptor.taps
+        return len(tiles) * (load_cycles(config) + 1) + sum(tile_cycles(f, tiles)) + 15
+    if kind is UnitKind.DEPTHWISE:
+        return sum(depthwise_cycles(f, config))
+    if kind is UnitKind.ATTENTION:
+        return attention_cycles(f, config)
+    return neuron_cycles(f, config)

@@ -1,0 +1,81 @@
+"""A program for the accelerator: descriptors, what they write, and the map of the memory."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hw.config import CoreConfig, RECORD_WORDS
+from hw.descriptor import DESCRIPTOR_WORDS, Header, LAYOUTS, pack, UnitKind, WAIT_BITS
+
+
+__all__ = ["Descriptor", "Output", "Program"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a unit writes for one descriptor: positions of one channel group of a tensor.
+
+    ``words`` words per position, of ``tensor`` (name) and ``group``, from position ``first``.
+    """
+
+    tensor: str
+    group: int
+    first: int
+    count: int
+    words: int
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """One instruction: its unit, fields, waits (absolute counts) and where it comes from.
+
+    ``taps`` are the (dy, dx) of an ARRAY descriptor's tiles.
+    """
+
+    unit: UnitKind
+    fields: dict
+    waits: tuple
+    layer: str
+    outputs: tuple = ()
+    taps: tuple = ()
+
+    def pack(self):
+        """Memory words, little endian."""
+        header = pack(Header, kind=self.unit, waits=[w % (1 << WAIT_BITS) for w in self.waits])
+        value = header | pack(LAYOUTS[self.unit], **self.fields) << 64
+        return [value >> (64 * k) & (1 << 64) - 1 for k in range(DESCRIPTOR_WORDS)]
+
+
+@dataclass
+class Program:
+    """A compiled network.
+
+    ``payload`` is written to memory address 0; regions are in memory words. ``maps`` tells how
+    every tensor is laid out, ``homes`` where it lives: ("pool", address), ("rolling", address of
+    its ring of rows in the pool) or ("memory", address); membranes that nobody reads have none.
+    ``strips`` counts the strips of every layer, ``groups`` names the layers of every fused group;
+    ``stem`` are the arguments of
+    :func:`gen.compile.layout.im2col` for the image.
+    """
+
+    config: CoreConfig
+    descriptors: list
+    payload: np.ndarray
+    program: int
+    spill: int
+    image: int
+    image_words: int
+    result: int
+    result_words: int
+    log: int
+    memory_words: int
+    maps: dict
+    homes: dict
+    stem: dict
+    logits: dict
+    strips: dict = field(default_factory=dict)
+    groups: list = field(default_factory=list)
+
+    @property
+    def log_words(self):
+        return RECORD_WORDS * len(self.descriptors)
