@@ -1,0 +1,75 @@
+# amaranth: UnusedElaboratable=no
+import random
+
+import pytest
+
+from hw.attention.fetch import AttentionFetch
+from hw.config import LEVEL_PLANES
+from sim.drive.ports import simulate, take_stream
+
+
+def addresses_of(job):
+    """The order of the docstring, token by token."""
+    def words(base, token):
+        return [base + token * job["position_stride"] + w * LEVEL_PLANES + plane
+                for plane in reversed(range(LEVEL_PLANES)) for w in range(job["words"])]
+
+    found = []
+    for token in range(job["tokens"]):
+        found += [job["value"] + token * job["position_stride"] + plane
+                  for plane in range(LEVEL_PLANES)]
+        found += words(job["key"], token)
+    for token in range(job["tokens"]):
+        found += words(job["query"], token)
+    return [address % (1 << 16) for address in found]
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.6])
+def test_order(stall):
+    """One address per cycle, the first one two cycles after ``start``; nothing behind the last."""
+    rng = random.Random(0)
+    dut = AttentionFetch()
+
+    async def testbench(ctx):
+        for tokens, words in ((1, 1), (1, 4), (5, 1), (2, 3), (9, 2), (1, 8), (300, 1)):
+            job = {"tokens": tokens, "words": words,
+                   **{name: rng.choice([0, 0xFFFE, rng.randrange(1 << 16)])
+                      for name in ("query", "key", "value")},
+                   "position_stride": rng.choice([0, 0xFFF, rng.randrange(1 << 12)])}
+            expected = addresses_of(job)
+            for name, value in job.items():
+                ctx.set(getattr(dut.job, name), value)
+            ctx.set(dut.start, 1)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            take, found = take_stream(dut.addresses, len(expected), rng=rng, stall=stall)
+            if not stall:
+                await ctx.tick()
+                assert ctx.get(dut.addresses.valid)
+            await take(ctx)
+            assert found == expected
+            for _ in range(6):
+                ctx.set(dut.addresses.ready, rng.randrange(2))
+                assert not ctx.get(dut.addresses.valid)
+                await ctx.tick()
+
+    simulate(dut, testbench, cycles=20_000)
+
+
+def test_one_address_per_cycle():
+    dut = AttentionFetch()
+
+    async def testbench(ctx):
+        for name, value in (("tokens", 7), ("words", 4), ("position_stride", 12)):
+            ctx.set(getattr(dut.job, name), value)
+        ctx.set(dut.addresses.ready, 1)
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        await ctx.tick()
+        for _ in range(7 * (3 + 2 * 4 * 3)):
+            assert ctx.get(dut.addresses.valid)
+            await ctx.tick()
+        assert not ctx.get(dut.addresses.valid)
+
+    simulate(dut, testbench)
