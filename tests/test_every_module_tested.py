@@ -1,0 +1,148 @@
+"""Every module of hw and gen has a test: a file of its own, or one that :data:`HELD_BY` names.
+
+The test of ``hw/array/reader.py`` is ``tests/hw/array/test_reader.py``, or
+``tests/rtl/test_reader.py``.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+import re
+
+import pytest
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+HELD_BY = {
+    # Blocks of a unit that the test of the unit compares with the reference, bit by bit.
+    "hw/array/reader.py": "tests/hw/array/test_unit.py",
+    "hw/attention/events.py": "tests/hw/attention/test_unit.py",
+    "hw/core.py": "tests/rtl/test_nano.py",
+    "hw/depthwise/accumulate.py": "tests/hw/depthwise/test_unit.py",
+    "hw/depthwise/level.py": "tests/hw/depthwise/test_unit.py",
+    "hw/depthwise/partial.py": "tests/hw/depthwise/test_unit.py",
+    "hw/neuron/buffer.py": "tests/hw/neuron/test_unit.py",
+    "hw/neuron/write.py": "tests/hw/neuron/test_unit.py",
+    "hw/sdram/calibration.py": "tests/hw/sdram/test_memory.py",
+
+    # Interfaces and numbers: what they say, their users are tested against.
+    "hw/port.py": "tests/hw/memory/test_pool.py",
+    "hw/register.py": "tests/hw/link/test_register_file.py",
+    "hw/sdram_config.py": "tests/hw/sdram/test_datasheet.py",
+
+    # Steps of the compiler: random networks run on the ISS like the integer model.
+    "gen/compile/emit.py": "tests/gen/compile/test_waits.py",
+    "gen/compile/fold.py": "tests/gen/compile/test_compiler.py",
+    "gen/compile/group.py": "tests/gen/compile/test_compiler.py",
+    "gen/compile/hazard.py": "tests/gen/compile/test_waits.py",
+    "gen/compile/heights.py": "tests/gen/compile/test_compiler.py",
+    "gen/compile/layout.py": "tests/gen/compile/test_compiler.py",
+    "gen/compile/lifetime.py": "tests/gen/compile/test_compiler.py",
+    "gen/compile/maps.py": "tests/gen/compile/test_compiler.py",
+    "gen/compile/operators.py": "tests/gen/compile/test_compiler.py",
+    "gen/compile/pool.py": "tests/gen/compile/test_compiler.py",
+    "gen/compile/residency.py": "tests/gen/compile/test_compiler.py",
+    "gen/compile/rings.py": "tests/gen/compile/test_compiler.py",
+    "gen/compile/tiles.py": "tests/gen/compile/test_compiler.py",
+    "gen/compile/view.py": "tests/gen/compile/test_compiler.py",
+    "gen/isa/cycles.py": "tests/rtl/test_cost_model.py",
+    "gen/isa/limits.py": "tests/gen/compile/test_compiler.py",
+    "gen/isa/program.py": "tests/gen/compile/test_waits.py",
+    "gen/machine/iss.py": "tests/gen/compile/test_compiler.py",
+    "gen/machine/processes.py": "tests/gen/machine/test_cost.py",
+
+    # Checks, and what builds and runs a network.
+    "gen/build.py": "tests/gen/test_commands.py",
+    "gen/check/compare.py": "tests/rtl/test_simulate.py",
+    "gen/check/record.py": "tests/gen/test_commands.py",
+    "gen/check/trace.py": "tests/gen/compile/test_excerpt.py",
+    "gen/config/resources.py": "tests/gen/config/test_derive.py",
+    "gen/config/shell.py": "tests/rtl/test_run.py",
+    "gen/config/spec.py": "tests/faults/test_15_config.py",
+    "gen/device/port.py": "tests/faults/test_13_serial_ports.py",
+    "gen/device/session.py": "tests/faults/test_01_restarted_board.py",
+    "gen/device/transport.py": "tests/gen/device/test_device.py",
+    "gen/flow/layers.py": "tests/gen/test_commands.py",
+    "gen/host.py": "tests/gen/test_doctor.py",
+    "gen/opened.py": "tests/rtl/test_run.py",
+    "gen/report.py": "tests/gen/flow/test_page.py",
+    "gen/traffic.py": "tests/faults/test_21_cheap_first.py",
+}
+"""Modules without a test of their own, and the test that holds each."""
+
+STEPS = 2
+"""How far a module may be inside of one that its test imports: a part, or a part of a part."""
+
+
+@cache
+def imports(path):
+    """Dotted names that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def modules_of(package):
+    """Paths of a package's modules, from the root; those that hold code."""
+    return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py")
+                  if path.name not in ("__init__.py", "__main__.py"))
+
+
+def dotted(path):
+    return path.removesuffix(".py").replace("/", ".")
+
+
+MODULES = modules_of("hw") + modules_of("gen")
+
+PARTS = {dotted(path): imports(ROOT / path) for path in MODULES + modules_of("sim")}
+
+
+@cache
+def reached(test):
+    """Modules that a test has to do with: those that it, or a helper in tests/, imports or names
+    as commands; their parts, and parts of parts."""
+    files, names, left = set(), set(), [test]
+    while left:
+        files.add(path := left.pop())
+        names |= imports(path) | set(re.findall(r"\bgen(?:\.\w+)+", path.read_text()))
+        helpers = {ROOT / f"{name.replace('.', '/')}.py" for name in imports(path)
+                   if name.startswith("tests.")}
+        left += [helper for helper in helpers - files if helper.is_file()]
+    found = names & PARTS.keys()
+    for _ in range(STEPS):
+        found = found | {part for name in found for part in PARTS[name] & PARTS.keys()}
+    return found
+
+
+def own_tests(module):
+    """The test files that carry a module's name and have to do with it."""
+    path = Path(module)
+    places = (ROOT / "tests" / path.parent, ROOT / "tests" / "rtl")
+    return [test for place in places if (test := place / f"test_{path.stem}.py").is_file()
+            and dotted(module) in reached(test)]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_has_a_test(module):
+    path = Path(module)
+    if own_tests(module):
+        return
+    assert module in HELD_BY, (
+        f"{module} has no test: write tests/{path.parent}/test_{path.stem}.py, or name in HELD_BY "
+        "the test that holds it")
+    test = ROOT / HELD_BY[module]
+    assert test.is_file(), f"{HELD_BY[module]}, which is to hold {module}, does not exist"
+    assert dotted(module) in reached(test), (
+        f"{HELD_BY[module]} neither imports {dotted(module)} nor what contains it")
+
+
+@pytest.mark.parametrize("module", HELD_BY)
+def test_row_is_needed(module):
+    assert module in MODULES, f"{module} is gone: take its row out of HELD_BY"
+    assert not own_tests(module), (
+        f"{module} has a test of its own: take its row out of HELD_BY")
