@@ -24,7 +24,7 @@ __all__ = ["AFTER_OTHER", "AFTER_OWN", "BEGIN", "BURST_CYCLES", "DISPATCH", "END
 # Cycles between events of the sequencer (hw/sequencer.py), measured in RTL.
 DISPATCH = 6      # from one descriptor to the next
 TO_START = 4      # from dispatch, of the last word, to the earliest start
-AFTER_OWN = 4     # from a unit's done to its next start
+AFTER_OWN = 11    # from a unit's done to its next start: its record is written meanwhile
 AFTER_OTHER = 3   # from another unit's done to a start that waited for it
 BEGIN = 26        # from start of the core to the first dispatch, memory latency left out
 END = 14          # from the last done to idle
@@ -49,16 +49,16 @@ SET_CYCLES = 17
 def neuron_cycles(f, config):
     """Cycles of a NEURON descriptor with fields ``f`` once its constants are there."""
     if f["source"] is NeuronSource.MEMBRANE_SUM:
-        return MEMBRANE_BITS * f["count"] + 42
+        return MEMBRANE_BITS * f["count"] + 39
     if f["function"] is NeuronFunction.FIRE:
         words = LEVEL_PLANES
     elif f.get("write_planes"):
         words = f["planes"]
     else:
         words = MEMBRANE_BITS * f.get("write_membrane", 0) + LEVEL_PLANES * f.get("write_levels", 0)
-    reads = MEMBRANE_BITS if f.get("add") else 0
+    reads = MEMBRANE_BITS + 4 if f.get("add") else 0
     groups = config.rows // config.neuron_lanes
-    return f["count"] * max(groups, words, reads) + (44 if reads else 25)
+    return f["count"] * max(groups, words, reads) + (41 if reads else 25)
 
 
 def inside(first, count, stride, shift, size, ring=0):
