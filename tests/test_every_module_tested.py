@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 HELD_BY = {
     # Blocks of a unit that the test of the unit compares with the reference, bit by bit.
-    "hw/array/reader.py": "tests/hw/array/test_unit.py",
     "hw/attention/events.py": "tests/hw/attention/test_unit.py",
     "hw/core.py": "tests/rtl/test_nano.py",
     "hw/depthwise/accumulate.py": "tests/hw/depthwise/test_unit.py",

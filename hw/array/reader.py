@@ -45,7 +45,8 @@ class ArrayReader(wiring.Component):
     the position before. Up to :attr:`DEPTH`
     planes are read ahead of ``o``; a plane is on ``o`` 4 cycles after its pool request. The next
     tile's start is computed while this tile is read (:class:`hw.array.tile_start.TileStart`), and
-    its reading follows this one's at once.
+    its first plane follows the first one of this tile's last position after 5 cycles at the
+    earliest, 7 with ``plane_skip``: at once, where positions have so many planes.
 
     Parameters
     ----------
