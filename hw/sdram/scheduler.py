@@ -1,11 +1,15 @@
 """Commands of an SDRAM: initialisation, rows, bursts of one memory word, refresh."""
 
+from typing import NamedTuple
+
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
 from hw.port import MemoryCommand, SdramPins
+from hw.sdram.banks import count_banks
+from hw.sdram.segments import cut_bursts, place_layout, two_segments
 from hw.sdram_config import BEATS, DATA_BITS
 
 
@@ -24,6 +28,41 @@ INIT_REFRESHES = 8
 
 TURNAROUND = 1
 """Idle cycles of the data pins between a datum read and one written."""
+
+
+class _Slots(NamedTuple):
+    """Who has the next command slot: a word, or what is for rows and refresh."""
+    hold: Signal        # register: no words
+    held_up: Signal     # the same, to be set a cycle ahead
+    opening: Signal     # to be set: the row of the current segment is open now
+    row_slot: Signal    # no word can take the slot
+    row_waits: Signal   # to be set: a row needs it
+    go: Signal          # a word takes it
+    go_read: Signal
+    go_write: Signal
+
+
+class _Refreshes(NamedTuple):
+    """Refreshes that are due."""
+    due: Signal
+    refreshed: Signal   # to be set: one is done
+    renew: Signal       # to be set: as at the start
+    idle: Signal        # there is nothing else to do
+    wanted: Signal
+
+
+class _Rows:
+    """The row that is looked up, those that are open, and the time to the next command."""
+
+    def __init__(self, config):
+        banks = 1 << config.bank_bits
+        self.target = Signal(place_layout(config))
+        self.for_current = Signal()     # else for the following segment
+        self.open_rows = Array(Signal(config.row_bits, name=f"row_{bank}")
+                               for bank in range(banks))
+        self.is_open = Signal(banks)
+        self.wait = Signal(range(max(config.trfc, config.trp, config.trcd, config.trrd,
+                                     config.tmrd)))
 
 
 class SdramScheduler(wiring.Component):
@@ -94,27 +133,49 @@ class SdramScheduler(wiring.Component):
                      for name in ("cke", "ras", "cas", "we", "bank", "address", "dqm", "dq_o",
                                   "dq_oe")]
 
-        # Segments: the words of a burst that lie in one row.
-        place = data.StructLayout({
-            "column": config.word_column_bits, "bank": config.bank_bits, "row": config.row_bits,
-            "extra": int(config.optional_column)})
-        segment = data.StructLayout({"at": place, "write": 1, "count": 8})
-        current, following = Signal(segment), Signal(segment)
-        current_valid, following_valid = Signal(), Signal()
-        current_open, following_open = Signal(), Signal()
-        current_last, following_last = Signal(), Signal()
-        pending = self._cut(m, following, following_valid, following_open)
-        m.d.sync += following_last.eq(following.count == 1)
-        with m.If(~current_valid & following_valid & following_open):
+        current, following = two_segments(config)
+        pending = cut_bursts(m, config, self.commands, following)
+        m.d.sync += following.last.eq(following.left == 1)
+        with m.If(~current.valid & following.valid & following.open):
             m.d.sync += [
-                current.eq(following), current_valid.eq(1), current_open.eq(1),
-                current_last.eq(following_last), following_valid.eq(0),
+                current.words.eq(following.words), current.valid.eq(1), current.open.eq(1),
+                current.last.eq(following.last), following.valid.eq(0),
             ]
 
-        # Column commands: one word each, 4 cycles apart.
+        rows = _Rows(config)
+        slots = self._words(m, current, following)
+        banks = count_banks(m, config, go=slots.go, current=current, target=rows.target)
+        refreshes = self._due(m, pending | following.valid | current.valid)
+
+        # Rows, refresh and initialisation: one command after the other.
+        powering = Signal(range(config.power_up), init=config.power_up - 1)
+        powered = Signal()      # of a register: powering is 0
+        m.d.sync += powered.eq(powering == 1)
+        m.d.sync += [
+            pins.ras.eq(0), pins.cas.eq(slots.go), pins.we.eq(slots.go_write),
+            pins.bank.eq(current.at.bank), pins.dqm.eq((~self.initialised).replicate(2)),
+            pins.address.eq(Cat(C(0, 2), current.at.column, current.at.extra)),
+        ]
+        with m.If(rows.wait != 0):
+            m.d.sync += rows.wait.eq(rows.wait - 1)
+        with m.FSM():
+            with m.State("POWER_UP"):
+                m.d.sync += powering.eq(powering - 1)
+                with m.If(powered):
+                    m.d.sync += [pins.cke.eq(1), powering.eq(config.power_up - 1)]
+                    with m.If(pins.cke):
+                        m.next = "CLOSE_ALL"
+            self._pick(m, current, following, slots, refreshes, rows)
+            self._open(m, current, following, slots, rows, banks)
+            self._refresh(m, current, following, slots, refreshes, rows, banks)
+
+        return m
+
+    def _words(self, m, current, following):
+        """Column commands: one word each, 4 cycles apart."""
         hold = Signal(init=1)
         read_gap = Signal(range(BEATS))
-        turn = BEATS + config.cas_latency + TURNAROUND
+        turn = BEATS + self._config.cas_latency + TURNAROUND
         write_gap = Signal(range(turn))
         read_clear, write_clear = Signal(), Signal()    # registered: the gap is 0, no row next
         room, fetched = Signal(), Signal()
@@ -122,8 +183,8 @@ class SdramScheduler(wiring.Component):
         # Of a register, or ``go`` would start three tables earlier. It is high for a cycle too long
         # after the last word of a segment, when the gap keeps the next one back.
         ready, held_up, opening = Signal(), Signal(), Signal()
-        m.d.sync += ready.eq(~hold & ~held_up & Mux(current_valid, current_open | opening,
-                                                    following_valid & following_open))
+        m.d.sync += ready.eq(~hold & ~held_up & Mux(current.valid, current.open | opening,
+                                                    following.valid & following.open))
         # Row commands have the slots that no word can take, whether or not one is there: that takes
         # fewer tables to know. A row that waits has every other slot that words leave unused.
         row_slot, row_waits = Signal(), Signal()
@@ -143,47 +204,24 @@ class SdramScheduler(wiring.Component):
         with m.If(go):
             m.d.sync += [
                 current.at.column.eq(current.at.column + 1),
-                current.count.eq(current.count - 1), current_last.eq(current.count == 2),
+                current.left.eq(current.left - 1), current.last.eq(current.left == 2),
             ]
-            with m.If(current_last):
-                m.d.sync += current_valid.eq(0)
+            with m.If(current.last):
+                m.d.sync += current.valid.eq(0)
         self._data(m, go_read, go_write, room, fetched)
+        return _Slots(hold, held_up, opening, row_slot, row_waits, go, go_read, go_write)
 
-        # A bank may be closed when its counter is 0, which a register tells. Commands are counted a
-        # cycle after they were given. That is early enough to close one bank, never that of words
-        # that come at the same time; ``went`` makes up for it where all are closed.
-        held = [Signal(range(max(config.tras, config.trc, BEATS + config.twr) + 1),
-                       name=f"held_{bank}") for bank in range(1 << config.bank_bits)]
-        row_held = max(config.tras, config.trc - config.trp)
-        activate, activated = Signal(), Signal()
-        target = Signal(place)
-        went, went_write, went_bank = Signal(), Signal(), Signal(config.bank_bits)
-        m.d.sync += [activated.eq(activate), went.eq(go), went_write.eq(current.write),
-                     went_bank.eq(current.at.bank)]
-        closable = Signal(len(held), init=(1 << len(held)) - 1)
-        for bank, counter in enumerate(held):
-            m.d.sync += closable[bank].eq(counter <= 1)
-            with m.If(went & (went_bank == bank)):
-                m.d.sync += closable[bank].eq(0)
-                # What is left of earlier waits: of a row, opened at least tRCD ago, and of a write,
-                # at least a burst ago.
-                left = max(row_held - config.trcd, config.twr - 1)
-                m.d.sync += counter.eq(Mux(went_write, max(BEATS - 1 + config.twr, left),
-                                           max(BEATS, left)) - 2)
-            with m.Elif(activated & (target.bank == bank)):
-                m.d.sync += [counter.eq(max(row_held - 2, 0)), closable[bank].eq(0)]
-            with m.Elif(counter != 0):
-                m.d.sync += counter.eq(counter - 1)
-
-        # Refreshes due, and the time between them.
-        interval = Signal(range(config.refresh), init=config.refresh - 1)
+    def _due(self, m, busy):
+        """Refreshes due, and the time between them."""
+        refresh = self._config.refresh
+        interval = Signal(range(refresh), init=refresh - 1)
         due = Signal(4, init=INIT_REFRESHES)
         tick, refreshed, renew = Signal(), Signal(), Signal()
         idle, wanted = Signal(), Signal()
         m.d.comb += tick.eq(interval == 0)
         m.d.sync += [
-            interval.eq(Mux(tick, config.refresh - 1, interval - 1)),
-            idle.eq(~(pending | following_valid | current_valid)),
+            interval.eq(Mux(tick, refresh - 1, interval - 1)),
+            idle.eq(~busy),
             wanted.eq(Mux(idle, due != 0, due >= REFRESH_POSTPONED)),
         ]
         with m.If(renew):
@@ -192,161 +230,105 @@ class SdramScheduler(wiring.Component):
             m.d.sync += due.eq(due + 1)
         with m.Elif(refreshed & ~(self.initialised & tick)):
             m.d.sync += due.eq(due - 1)
+        return _Refreshes(due, refreshed, renew, idle, wanted)
 
-        # Rows, refresh and initialisation: one command after the other.
-        open_rows = Array(Signal(config.row_bits, name=f"row_{bank}") for bank in range(len(held)))
-        is_open = Signal(len(held))
+    def _command(self, m, wait, *, ras, cas=0, we=0, then):
+        """Give a command; the next one ``then`` cycles later."""
+        pins = self._early
+        m.d.sync += [pins.ras.eq(ras), pins.cas.eq(cas), pins.we.eq(we), wait.eq(then - 1)]
+
+    def _pick(self, m, current, following, slots, refreshes, rows):
+        """What comes next: nothing, refreshes, or the row of a segment; is that open?"""
+        target, for_current = rows.target, rows.for_current
         match, opened = Signal(), Signal()
-        for_current = Signal()
-        wait = Signal(range(max(config.trfc, config.trp, config.trcd, config.trrd, config.tmrd)))
-        powering = Signal(range(config.power_up), init=config.power_up - 1)
-        powered = Signal()      # of a register: powering is 0
-        m.d.sync += powered.eq(powering == 1)
-        m.d.sync += [
-            pins.ras.eq(0), pins.cas.eq(go), pins.we.eq(go_write), pins.bank.eq(current.at.bank),
-            pins.dqm.eq((~self.initialised).replicate(2)),
-            pins.address.eq(Cat(C(0, 2), current.at.column, current.at.extra)),
-        ]
-        with m.If(wait != 0):
-            m.d.sync += wait.eq(wait - 1)
+        with m.State("PICK"):
+            m.d.sync += [
+                for_current.eq(current.valid & ~current.open),
+                target.eq(Mux(current.valid & ~current.open, current.at, following.at)),
+            ]
+            m.d.comb += slots.held_up.eq(self.restart & refreshes.idle | refreshes.wanted)
+            m.d.sync += slots.hold.eq(slots.held_up)
+            with m.If(self.restart & refreshes.idle):
+                m.d.sync += self.initialised.eq(0)
+                m.next = "QUIET"
+            with m.Elif(refreshes.wanted):
+                m.next = "CLOSE_ALL"
+            with m.Elif((current.valid & ~current.open) | (following.valid & ~following.open)):
+                m.next = "LOOK"
+        with m.State("LOOK"):
+            m.d.sync += [
+                opened.eq(rows.is_open.bit_select(target.bank, 1)),
+                match.eq(rows.open_rows[target.bank] == target.row),
+            ]
+            m.next = "DECIDE"
+        with m.State("DECIDE"):
+            with m.If(~opened):
+                m.next = "OPEN"
+            with m.Elif(match):
+                m.next = "OPENED"
+            with m.Elif(~for_current & current.valid & (current.at.bank == target.bank)):
+                m.next = "PICK"
+            with m.Else():
+                m.next = "CLOSE"
 
-        def command(*, ras, cas=0, we=0, then):
-            m.d.sync += [pins.ras.eq(ras), pins.cas.eq(cas), pins.we.eq(we), wait.eq(then - 1)]
-
-        with m.FSM():
-            with m.State("POWER_UP"):
-                m.d.sync += powering.eq(powering - 1)
-                with m.If(powered):
-                    m.d.sync += [pins.cke.eq(1), powering.eq(config.power_up - 1)]
-                    with m.If(pins.cke):
-                        m.next = "CLOSE_ALL"
-
-            with m.State("PICK"):
+    def _open(self, m, current, following, slots, rows, banks):
+        """Close the bank of the row, where another one is open; open the row."""
+        config, pins, target, wait = self._config, self._early, rows.target, rows.wait
+        with m.State("CLOSE"):
+            m.d.comb += slots.row_waits.eq(1)
+            with m.If(slots.row_slot & banks.closable.bit_select(target.bank, 1)):
+                self._command(m, wait, ras=1, we=1, then=config.trp)
+                m.d.sync += pins.bank.eq(target.bank)
+                m.d.sync += pins.address.eq(0)
+                m.next = "OPEN"
+        with m.State("OPEN"):
+            m.d.comb += slots.row_waits.eq(1)
+            with m.If(slots.row_slot & (wait == 0)):
+                self._command(m, wait, ras=1, then=max(config.trcd, config.trrd))
+                m.d.comb += banks.activate.eq(1)
                 m.d.sync += [
-                    for_current.eq(current_valid & ~current_open),
-                    target.eq(Mux(current_valid & ~current_open, current.at, following.at)),
+                    pins.bank.eq(target.bank), pins.address.eq(target.row),
+                    rows.is_open.bit_select(target.bank, 1).eq(1),
+                    rows.open_rows[target.bank].eq(target.row),
                 ]
-                m.d.comb += held_up.eq(self.restart & idle | wanted)
-                m.d.sync += hold.eq(held_up)
-                with m.If(self.restart & idle):
-                    m.d.sync += self.initialised.eq(0)
-                    m.next = "QUIET"
-                with m.Elif(wanted):
-                    m.next = "CLOSE_ALL"
-                with m.Elif((current_valid & ~current_open) | (following_valid & ~following_open)):
-                    m.next = "LOOK"
-            with m.State("LOOK"):
-                m.d.sync += [
-                    opened.eq(is_open.bit_select(target.bank, 1)),
-                    match.eq(open_rows[target.bank] == target.row),
-                ]
-                m.next = "DECIDE"
-            with m.State("DECIDE"):
-                with m.If(~opened):
-                    m.next = "OPEN"
-                with m.Elif(match):
-                    m.next = "OPENED"
-                with m.Elif(~for_current & current_valid & (current.at.bank == target.bank)):
-                    m.next = "PICK"
+                m.next = "OPENED"
+        with m.State("OPENED"):
+            with m.If(wait == 0):
+                with m.If(rows.for_current):
+                    m.d.comb += slots.opening.eq(1)
+                    m.d.sync += current.open.eq(1)
                 with m.Else():
-                    m.next = "CLOSE"
-            with m.State("CLOSE"):
-                m.d.comb += row_waits.eq(1)
-                with m.If(row_slot & closable.bit_select(target.bank, 1)):
-                    command(ras=1, we=1, then=config.trp)
-                    m.d.sync += pins.bank.eq(target.bank)
-                    m.d.sync += pins.address.eq(0)
-                    m.next = "OPEN"
-            with m.State("OPEN"):
-                m.d.comb += row_waits.eq(1)
-                with m.If(row_slot & (wait == 0)):
-                    command(ras=1, then=max(config.trcd, config.trrd))
-                    m.d.comb += activate.eq(1)
-                    m.d.sync += [
-                        pins.bank.eq(target.bank), pins.address.eq(target.row),
-                        is_open.bit_select(target.bank, 1).eq(1),
-                        open_rows[target.bank].eq(target.row),
-                    ]
-                    m.next = "OPENED"
-            with m.State("OPENED"):
-                with m.If(wait == 0):
-                    with m.If(for_current):
-                        m.d.comb += opening.eq(1)
-                        m.d.sync += current_open.eq(1)
-                    with m.Else():
-                        m.d.sync += following_open.eq(1)
-                    m.next = "PICK"
+                    m.d.sync += following.open.eq(1)
+                m.next = "PICK"
 
-            with m.State("QUIET"):
-                with m.If(~self.restart):
-                    m.d.comb += renew.eq(1)
-                    m.next = "CLOSE_ALL"
-            with m.State("CLOSE_ALL"):
-                with m.If(closable.all() & ~went):
-                    command(ras=1, we=1, then=config.trp)
-                    m.d.sync += [
-                        pins.address.eq(1 << 10), is_open.eq(0), current_open.eq(0),
-                        following_open.eq(0),
-                    ]
-                    m.next = "REFRESH"
-            with m.State("REFRESH"):
-                with m.If(wait == 0):
-                    with m.If(due != 0):
-                        command(ras=1, cas=1, then=config.trfc)
-                        m.d.comb += refreshed.eq(1)
-                    with m.Elif(~self.initialised):
-                        command(ras=1, cas=1, we=1, then=config.tmrd)
-                        m.d.sync += pins.bank.eq(0)
-                        m.d.sync += pins.address.eq(2 | config.cas_latency << 4)
-                        m.d.sync += self.initialised.eq(1)
-                    with m.Else():
-                        m.d.sync += hold.eq(0)
-                        m.next = "PICK"
-
-        return m
-
-    def _cut(self, m, following, following_valid, following_open):
-        """Cut bursts into segments; returns whether one is on its way."""
-        config = self._config
-        bits = config.words_bits + config.optional_column
-        address = Signal(bits)
-        left = Signal(8)
-        write = Signal()
-        room = Signal(range(config.row_words + 1))
-        fits = Signal()
-        pending = Signal()
-        column = address[:config.word_column_bits]
-        with m.FSM(name="cut"):
-            with m.State("TAKE"):
-                m.d.comb += self.commands.ready.eq(1)
-                m.d.comb += pending.eq(self.commands.valid)
+    def _refresh(self, m, current, following, slots, refreshes, rows, banks):
+        """Quiet for a restart; close all banks, refresh, and initialise if that is not done."""
+        config, pins, wait = self._config, self._early, rows.wait
+        with m.State("QUIET"):
+            with m.If(~self.restart):
+                m.d.comb += refreshes.renew.eq(1)
+                m.next = "CLOSE_ALL"
+        with m.State("CLOSE_ALL"):
+            with m.If(banks.closable.all() & ~banks.went):
+                self._command(m, wait, ras=1, we=1, then=config.trp)
                 m.d.sync += [
-                    address.eq(self.commands.p.address), left.eq(self.commands.p.length),
-                    write.eq(self.commands.p.write),
+                    pins.address.eq(1 << 10), rows.is_open.eq(0), current.open.eq(0),
+                    following.open.eq(0),
                 ]
-                with m.If(self.commands.valid):
-                    m.next = "CUT"
-            with m.State("CUT"):
-                m.d.comb += pending.eq(1)
-                m.d.sync += room.eq(config.row_words - column)
-                m.d.sync += fits.eq(left <= config.row_words - column)
-                m.next = "PASS"
-            with m.State("PASS"):
-                m.d.comb += pending.eq(1)
-                with m.If(~following_valid):
-                    m.d.sync += [
-                        following.at.as_value().eq(address), following.write.eq(write),
-                        following.count.eq(Mux(fits, left, room)),
-                        following_valid.eq(1), following_open.eq(0),
-                        address.eq(Cat(C(0, config.word_column_bits),
-                                       (address[config.word_column_bits:] + 1)
-                                       [:bits - config.word_column_bits])),
-                        left.eq(left - room),
-                    ]
-                    m.next = "TAKE"
-                    with m.If(~fits):
-                        m.next = "CUT"
-        return pending
+                m.next = "REFRESH"
+        with m.State("REFRESH"):
+            with m.If(wait == 0):
+                with m.If(refreshes.due != 0):
+                    self._command(m, wait, ras=1, cas=1, then=config.trfc)
+                    m.d.comb += refreshes.refreshed.eq(1)
+                with m.Elif(~self.initialised):
+                    self._command(m, wait, ras=1, cas=1, we=1, then=config.tmrd)
+                    m.d.sync += pins.bank.eq(0)
+                    m.d.sync += pins.address.eq(2 | config.cas_latency << 4)
+                    m.d.sync += self.initialised.eq(1)
+                with m.Else():
+                    m.d.sync += slots.hold.eq(0)
+                    m.next = "PICK"
 
     def _data(self, m, go_read, go_write, room, fetched):
         """Data pins; whether there is room for a word read and one to be written."""
