@@ -21,7 +21,9 @@ HELD_BY = {
     "hw/depthwise/accumulate.py": "tests/hw/depthwise/test_unit.py",
     "hw/depthwise/level.py": "tests/hw/depthwise/test_unit.py",
     "hw/depthwise/partial.py": "tests/hw/depthwise/test_unit.py",
+    "hw/sdram/banks.py": "tests/hw/sdram/test_scheduler.py",
     "hw/sdram/calibration.py": "tests/hw/sdram/test_memory.py",
+    "hw/sdram/segments.py": "tests/hw/sdram/test_scheduler.py",
 
     # Interfaces and numbers: what they say, their users are tested against.
     "hw/port.py": "tests/hw/memory/test_pool.py",
