@@ -28,6 +28,7 @@ from boards.spec import BoardSpec
 from gen.check.simulate import reported
 from gen.compile.package import ProgramImage
 from gen.config.derive import derive
+from gen.config.plans import Plans
 from gen.config.resources import check_fits
 from gen.config.spec import chosen_clock, chosen_sdram_clock
 from gen.flow.report import STAGES
@@ -185,7 +186,7 @@ def configure(network: IntegerNetwork, *, board: str = "ulx3s", name: str = "net
         if "sdram_mhz" in chosen:
             chosen_sdram_clock(found, chosen)
     with track(f"configuration for {found.name}", keep=True) as task:
-        config, program = derive(found, network, chosen)
+        config, program = derive(found, network, chosen, plans=Plans(zoo.cache_folder() / "plans"))
         task.note = f"{config.core.rows}x{config.core.rows} lanes"
     log.debug("%s", config.describe())
     return Design(name, found, network, config, program)

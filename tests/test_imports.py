@@ -18,7 +18,8 @@ CONTRACT = {f"hw.{name}" for name in ("config", "descriptor", "register", "port"
 
 HW_ROOMS = ("array", "depthwise", "attention", "neuron", "memory", "sdram", "link")
 
-BASE = {"model.error", "model.files", "model.command", "model.progress", "model.yaml_file"}
+BASE = {f"model.{name}" for name in ("code", "command", "error", "files", "progress",
+                                      "yaml_file")}
 """Of model, what place and route may import: nothing of spikes."""
 
 FOLDERS = {

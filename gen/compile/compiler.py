@@ -23,7 +23,7 @@ from hw.descriptor import DESCRIPTOR_WORDS, Destination, Header, pack, UnitKind
 from model.error import DoesNotFit, InputError
 
 
-__all__ = ["FOLD", "compile_network", "least_memory"]
+__all__ = ["FOLD", "compile_network", "compile_plan", "least_memory"]
 
 
 log = logging.getLogger(__name__)
@@ -70,12 +70,24 @@ def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
         raise InputError(f"Strip rows must be 1..{STRIP_ROWS}, not {strip_rows!r}")
     if not isinstance(fold, int) or not 1 <= fold <= FOLD:
         raise InputError(f"Fold must be 1..{FOLD}, not {fold!r}")
-    memo = StripMemo() if memo is None else memo
+    options = {"memory_words": memory_words, "word_cycles": word_cycles, "strip_rows": strip_rows,
+               "fold": fold, "apart": apart}
+    return _compile(network, config, options, StripMemo() if memo is None else memo, None)
+
+
+def compile_plan(network, config, plan):
+    """The program that had this :attr:`gen.isa.program.Program.plan`, without a search."""
+    return _compile(network, config, plan["options"], StripMemo(), plan["residency"])
+
+
+def _compile(network, config, options, memo, known):
+    """Compile with the options of :func:`compile_network`; ``known`` is a residency's plan."""
+    fold, strip_rows = options["fold"], options["strip_rows"]
     layout, tiles = _prepare(network, config, fold, memo)
     residency = Residency(
         network.ops, layout.maps, {name: sum(map(len, groups)) for name, groups in tiles.items()},
-        config, word_cycles=word_cycles, strip_rows=strip_rows, apart=apart,
-        memo=memo.of(config, strip_rows=strip_rows, fold=fold))
+        config, word_cycles=options["word_cycles"], strip_rows=strip_rows, apart=options["apart"],
+        memo=memo.of(config, strip_rows=strip_rows, fold=fold), plan=known)
     emitter = Emitter(layout.maps, residency, config)
     operators = Operators(network, layout, tiles, config, emitter)
     strips = {}
@@ -87,7 +99,8 @@ def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
             name = network.ops[step.op].name
             strips[name] = strips.get(name, 0) + step.begins
             operators.strip(step)
-    return _link(network, layout, emitter, memory_words=memory_words, strips=strips)
+    return _link(network, layout, emitter, memory_words=options["memory_words"], strips=strips,
+                 plan={"options": options, "residency": residency.plan})
 
 
 def least_memory(network, config, *, fold=FOLD, memo=None):
@@ -112,7 +125,7 @@ def _prepare(network, config, fold, memo):
     return layout, known["tiles"]
 
 
-def _link(network, layout, emitter, *, memory_words, strips):
+def _link(network, layout, emitter, *, memory_words, strips, plan):
     """The program: the map of the memory, and every descriptor's words in it."""
     maps, residency, descriptors = layout.maps, emitter.residency, emitter.descriptors
     image, result = maps["image"], maps["logits_acc"]
@@ -158,4 +171,5 @@ def _link(network, layout, emitter, *, memory_words, strips):
         homes=homes, stem=layout.stem,
         logits={"scale": raw.scale, "offset": raw.offset}, strips=strips,
         groups=[[op.name for op in network.ops[group.start:group.end]]
-                for group in residency.groups])
+                for group in residency.groups],
+        plan=plan)

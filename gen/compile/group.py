@@ -52,6 +52,12 @@ class GroupSearch:
             self._plans[key] = limit, group
         return group
 
+    def made(self, start, end, heights, extra, apart, inside, spilled, cost=0):
+        """The group with these heights, that spills ``extra`` beside what is spilled already."""
+        order = self._order(range(start, end), heights, apart)
+        rings = self._rings.plan(tuple(order.tallest), inside, spilled | extra).rows(order)
+        return Group(start, end, heights, order.steps, extra, rings, cost, apart)
+
     def _best_group(self, start, end, free, inside, spilled, limit, apart):
         """Cheapest strip heights and spills found that fit.
 
@@ -86,9 +92,7 @@ class GroupSearch:
             cost = cost_of(heights, extra)
             if cost >= best.cost:
                 return None
-            order = self._order(numbers, heights, apart)
-            rings = self._rings.plan(tuple(order.tallest), inside, spilled | extra).rows(order)
-            return Group(start, end, heights, order.steps, extra, rings, cost, apart)
+            return self.made(start, end, heights, extra, apart, inside, spilled, cost)
 
         def words(group):
             found = self._rings.words(start, end, group.rings, inside, spilled | group.spilled)

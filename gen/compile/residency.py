@@ -34,11 +34,14 @@ class Residency:
         Address of every spilled tensor, in memory words from the start of the spill area.
     memory_words : int
         Size of the spill area.
+    plan : dict
+        What the search decided, as plain data; given as ``plan`` it saves the search.
     dead : set
         Membranes that nobody reads: they are fired, but not written.
     """
 
-    def __init__(self, ops, maps, tiles, config, *, word_cycles, strip_rows, apart, memo):
+    def __init__(self, ops, maps, tiles, config, *, word_cycles, strip_rows, apart, memo,
+                 plan=None):
         self._ops, self._maps, self._config = ops, maps, config
         self._life = Lifetimes(ops, maps)
         self.dead = self._life.dead
@@ -47,7 +50,11 @@ class Residency:
         self._rings = Rings(self._life)
         self._groups = GroupSearch(self._life, self._heights, self._rings,
                                    word_cycles=word_cycles, memo=memo)
-        spilled, self.groups, self.pool = self._search()
+        spilled, self.groups, self.pool = (
+            self._search() if plan is None else self._replay(plan))
+        self.plan = {"spilled": sorted(spilled), "groups": [
+            {"start": group.start, "end": group.end, "heights": sorted(group.heights.items()),
+             "spilled": sorted(group.spilled), "apart": group.apart} for group in self.groups]}
         self.memory, self.memory_words = {}, 0
         for name in sorted(spilled.union(*(group.spilled for group in self.groups))):
             if name not in OUTSIDE:
@@ -57,6 +64,19 @@ class Residency:
     def partial_sums(self, op, rows):
         """Partial sums of one channel group of a strip."""
         return self._heights.partial_sums(op, rows)
+
+    def _replay(self, plan):
+        """What :meth:`_search` returned when it led to this :attr:`plan`."""
+        groups, pool, free = [], {}, FreeList(self._config.pool_words)
+        spilled = frozenset(plan["spilled"])
+        inside = self._life.inside((*(group["start"] for group in plan["groups"]), len(self._ops)))
+        for chosen in plan["groups"]:
+            start, end = chosen["start"], chosen["end"]
+            groups.append(self._groups.made(
+                start, end, dict(chosen["heights"]), frozenset(chosen["spilled"]), chosen["apart"],
+                inside & self._life.names(range(start, end)), spilled))
+            self._settle(groups[-1], free, inside, spilled, pool)
+        return spilled, groups, pool
 
     def _search(self):
         """Merge runs of groups, and move the cuts between neighbours, as long as that helps."""

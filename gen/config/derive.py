@@ -206,12 +206,21 @@ def _megabytes(words):
     return f"{8 * words / MEGABYTE:.1f} MB"
 
 
-def derive(board, network, overrides=None):
+def derive(board, network, overrides=None, *, plans=None):
     """Choose a configuration and compile for it.
 
     On chip where program, weights and spilled tensors fit the block RAMs, else from the board's
     SDRAM. Either way the array is the largest whose logic fits the board's placement limit and
     whose memories fit its block RAMs. Widths come from the network.
+
+    Parameters
+    ----------
+    board : boards.BoardSpec
+    network : model.integer.IntegerNetwork
+    overrides : dict or None
+        As docs/configuration.md lists them.
+    plans : gen.config.plans.Plans or None
+        Where to look for what an earlier search decided, and to keep what this one does.
 
     Returns
     -------
@@ -227,14 +236,20 @@ def derive(board, network, overrides=None):
     overrides = overrides or {}
     if "sdram_mhz" in overrides and board.sdram is not None:
         chosen_sdram_clock(board, overrides)
+    path = plans and plans.path(board, network, overrides)
+    if plans and (found := plans.read(path, network)) is not None:
+        return found
     try:
-        return _derive(board, network, overrides)
+        found = _derive(board, network, overrides)
     except DoesNotFit as error:
         nearest = _nearest(board, network, overrides)
         if nearest is None:
             raise
         raise DoesNotFit(error.resource, needed=error.needed, available=error.available,
                          hint="; ".join(filter(None, (error.hint, nearest)))) from error
+    if plans:
+        plans.write(path, *found)
+    return found
 
 
 def _derive(board, network, overrides):

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boards.spec import BoardSpec
-from gen.flow.code import code_digest
 from gen.flow.step import run_step, StepResult
 from gen.flow.toolchain import OnProgress, run_tool, Toolchain
+from model.code import code_digest
 from model.error import InputError, ToolFailed
 
 

@@ -14,11 +14,11 @@ import time
 
 from boards.spec import BoardSpec
 from gen.flow.clocks import clock_margin, read_clocks
-from gen.flow.code import code_digest
 from gen.flow.floorplan import extract_layout
 from gen.flow.step import run_step, StepResult
 from gen.flow.toolchain import OnProgress, run_tool, Toolchain
 from gen.pnr import ecp5
+from model.code import code_digest
 from model.error import DoesNotFit, TimingMissed, ToolFailed
 from model.files import write_atomic
 

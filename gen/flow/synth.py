@@ -8,10 +8,10 @@ import re
 import time
 
 from boards.spec import BoardSpec
-from gen.flow.code import code_digest
 from gen.flow.step import run_step, StepResult
 from gen.flow.toolchain import OnProgress, run_tool, Toolchain
 from gen.pnr import ecp5, passes
+from model.code import code_digest
 from model.error import DoesNotFit
 
 

@@ -53,8 +53,9 @@ class Program:
     ``payload`` is written to memory address 0; regions are in memory words. ``maps`` tells how
     every tensor is laid out, ``homes`` where it lives: ("pool", address), ("rolling", address of
     its ring of rows in the pool) or ("memory", address); membranes that nobody reads have none.
-    ``strips`` counts the strips of every layer, ``groups`` names the layers of every fused group;
-    ``stem`` are the arguments of
+    ``strips`` counts the strips of every layer, ``groups`` names the layers of every fused group,
+    ``plan`` tells the compiler's options and what its search decided
+    (:func:`gen.compile.compiler.compile_plan`); ``stem`` are the arguments of
     :func:`gen.compile.layout.im2col` for the image.
     """
 
@@ -75,6 +76,7 @@ class Program:
     logits: dict
     strips: dict = field(default_factory=dict)
     groups: list = field(default_factory=list)
+    plan: dict = field(default_factory=dict)
 
     @property
     def log_words(self):

@@ -1,4 +1,4 @@
-"""What code a step of the build uses: part of its digest, so that no stale result is reused."""
+"""What code a result depends on: part of its digest, so that no stale result is reused."""
 
 import ast
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from model.files import digest_bytes
 __all__ = ["PACKAGES", "ROOT", "code_digest", "source_digest"]
 
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 """Where the packages of this project lie."""
 
 PACKAGES = ("boards", "gen", "hw", "model", "sim")

@@ -1,6 +1,6 @@
 import pytest
 
-from gen.flow.code import code_digest, source_digest
+from model.code import code_digest, source_digest
 
 
 @pytest.fixture
