@@ -1,6 +1,7 @@
 """SDRAM chip model that checks every command against the data sheet."""
 
 from enum import IntEnum
+from typing import NamedTuple
 
 from amaranth import *
 from amaranth.lib import wiring
@@ -64,6 +65,45 @@ def broken_rules(violations):
     return [rule.name for rule in SdramRule if violations >> rule & 1]
 
 
+class _Rules:
+    """The rules in a module, and the times that they look at."""
+
+    def __init__(self, m):
+        self._m = m
+        self.broken = {rule: Signal(name=f"broken_{rule.name.lower()}") for rule in SdramRule}
+
+    def check(self, rule, condition):
+        """``rule`` is broken in each cycle in which ``condition`` holds."""
+        with self._m.If(condition):
+            self._m.d.comb += self.broken[rule].eq(1)
+
+    def age(self, name, most, event, init=None):
+        """Cycles since ``event``, no more than ``most``; that at the start."""
+        counter = Signal(range(most + 1), name=f"since_{name}",
+                         init=most if init is None else init)
+        self._m.d.sync += counter.eq(Mux(event, 1, counter + (counter != most)))
+        return counter
+
+
+class _Command(NamedTuple):
+    """What the pins say."""
+    seen: dict          # by name
+    any: Value
+    access: Value       # read or write
+    every: Value        # all banks
+    bank: Value
+
+
+class _Burst:
+    """Data on their way."""
+
+    def __init__(self, config):
+        self.left = Signal(range(BEATS + 1), name="burst")  # beats to come, ours or the chip's
+        self.bank = Signal(config.bank_bits, name="burst_bank")
+        self.writing = Signal()
+        self.beat = Signal(range(BEATS))
+
+
 class SdramChip(wiring.Component):
     """One 16-bit SDRAM: samples its pins at each edge of its clock domain, and drives data.
 
@@ -112,26 +152,31 @@ class SdramChip(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, pins = self._config, self.pins
-        banks = 1 << config.bank_bits
-        broken = {rule: Signal(name=f"broken_{rule.name.lower()}") for rule in SdramRule}
+        rules = _Rules(m)
         m.d.sync += self.violations.eq(
-            Mux(self.clear, 0, self.violations) | Cat(broken.values()))
+            Mux(self.clear, 0, self.violations) | Cat(rules.broken.values()))
 
-        def check(rule, condition):
-            with m.If(condition):
-                m.d.comb += broken[rule].eq(1)
-
-        def age(name, most, event, init=None):
-            """Cycles since ``event``, no more than ``most``; that at the start."""
-            counter = Signal(range(most + 1), name=f"since_{name}",
-                             init=most if init is None else init)
-            m.d.sync += counter.eq(Mux(event, 1, counter + (counter != most)))
-            return counter
-
-        # Decode. CKE must have been high at the edge before, too.
         cke_before = Signal()
-        m.d.sync += cke_before.eq(pins.cke)
+        m.d.sync += cke_before.eq(self.pins.cke)
+        command = self._decode(m, rules)
+        burst = _Burst(self._config)
+        done = self._initialisation(m, rules, command, cke_before)
+        rows = self._banks(m, rules, command, burst)
+        self._times(m, rules, command)
+        self._refreshes(m, rules, command.seen["refresh"], done)
+        self._accesses(m, rules, command, burst, rows)
+        self._output(m, rules, command)
+
+        seen = command.seen
+        m.d.sync += [
+            self.reads.eq(self.reads + seen["read"]), self.writes.eq(self.writes + seen["write"]),
+            self.refreshes.eq(self.refreshes + seen["refresh"]),
+        ]
+        return m
+
+    def _decode(self, m, rules):
+        """The command on the pins."""
+        pins = self.pins
         code = Signal(3)
         m.d.comb += code.eq(Cat(pins.we, pins.cas, pins.ras))
         names = {0b001: "stop", 0b010: "read", 0b011: "write", 0b100: "activate",
@@ -139,121 +184,141 @@ class SdramChip(wiring.Component):
         seen = {name: Signal(name=f"is_{name}") for name in names.values()}
         for value, name in names.items():
             m.d.comb += seen[name].eq(code == value)
-        command = code != 0
         access = seen["read"] | seen["write"]
-        every = pins.address[10]
-        bank = pins.bank[:config.bank_bits]
-        check(SdramRule.UNKNOWN, seen["stop"] | (access & pins.address[10]))
+        rules.check(SdramRule.UNKNOWN, seen["stop"] | (access & pins.address[10]))
+        return _Command(seen, code != 0, access, every=pins.address[10],
+                        bank=pins.bank[:self._config.bank_bits])
 
-        # Power up and initialisation.
+    def _initialisation(self, m, rules, command, cke_before):
+        """Power up and initialisation; returns whether that is done.
+
+        CKE must have been high at the edge before a command, too.
+        """
+        config, pins = self._config, self.pins
+        seen, every = command.seen, command.every
         started = Signal(range(config.power_up + 1))
         m.d.sync += started.eq(started + (started != config.power_up))
         precharged, moded = Signal(), Signal()
         refreshed = Signal(range(self._init_refreshes + 1))
         done = Signal()
         m.d.comb += done.eq(precharged & moded & (refreshed == self._init_refreshes))
-        check(SdramRule.POWER_UP, command & ((started != config.power_up) | ~cke_before))
-        check(SdramRule.POWER_UP, ~precharged & ~pins.dqm.all())
-        check(SdramRule.POWER_UP, cke_before & ~pins.cke)
-        check(SdramRule.INIT_ORDER, command & ~precharged & ~(seen["precharge"] & every))
-        check(SdramRule.INIT_ORDER, ~done & (seen["activate"] | access))
+        rules.check(SdramRule.POWER_UP, command.any & ((started != config.power_up) | ~cke_before))
+        rules.check(SdramRule.POWER_UP, ~precharged & ~pins.dqm.all())
+        rules.check(SdramRule.POWER_UP, cke_before & ~pins.cke)
+        rules.check(SdramRule.INIT_ORDER, command.any & ~precharged & ~(seen["precharge"] & every))
+        rules.check(SdramRule.INIT_ORDER, ~done & (seen["activate"] | command.access))
         with m.If(seen["precharge"] & every):
             m.d.sync += precharged.eq(1)
         with m.If(precharged & seen["mode"]):
             m.d.sync += moded.eq(1)
         with m.If(precharged & seen["refresh"] & (refreshed != self._init_refreshes)):
             m.d.sync += refreshed.eq(refreshed + 1)
+        return done
 
-        # Banks: state, and times since the last command to each.
+    def _banks(self, m, rules, command, burst):
+        """State of the banks, and times since the last command to each; returns their rows."""
+        config, pins = self._config, self.pins
+        seen, access = command.seen, command.access
+        banks = 1 << config.bank_bits
         is_open = Signal(banks)
         rows = Array(Signal(config.row_bits, name=f"row_{b}") for b in range(banks))
-        burst = Signal(range(BEATS + 1))                # beats still to come, ours or the chip's
-        burst_bank = Signal(config.bank_bits)
-        writing = Signal()
-        beat = Signal(range(BEATS))
         for b in range(banks):
-            here = bank == b
+            here = command.bank == b
             activates = seen["activate"] & here
-            precharges = seen["precharge"] & (every | here)
-            writes = ((writing & (beat != 0) & (burst_bank == b))
+            precharges = seen["precharge"] & (command.every | here)
+            writes = ((burst.writing & (burst.beat != 0) & (burst.bank == b))
                       | (seen["write"] & here))
-            since_activate = age(f"activate_{b}", max(config.trcd, config.tras, config.trc),
-                                 activates)
-            since_precharge = age(f"precharge_{b}", config.trp, precharges)
-            since_write = age(f"write_{b}", config.twr, writes)
-            open_for = age(f"open_{b}", config.cycles(MOST_OPEN_NS), activates, init=0)
+            since_activate = rules.age(
+                f"activate_{b}", max(config.trcd, config.tras, config.trc), activates)
+            since_precharge = rules.age(f"precharge_{b}", config.trp, precharges)
+            since_write = rules.age(f"write_{b}", config.twr, writes)
+            open_for = rules.age(f"open_{b}", config.cycles(MOST_OPEN_NS), activates, init=0)
             now_open = is_open[b]
-            check(SdramRule.TRCD, access & here & (since_activate < config.trcd))
-            check(SdramRule.TRP, (activates | seen["refresh"] | seen["mode"])
-                  & (since_precharge < config.trp))
-            check(SdramRule.TRAS, precharges & now_open & (since_activate < config.tras))
-            check(SdramRule.TRAS_MAX, now_open & (open_for == config.cycles(MOST_OPEN_NS)))
-            check(SdramRule.TRC, (activates | seen["refresh"]) & (since_activate < config.trc))
-            check(SdramRule.TWR, precharges & now_open & (since_write < config.twr))
-            check(SdramRule.BANK_STATE, activates & now_open)
-            check(SdramRule.BANK_STATE, access & here & ~now_open)
-            check(SdramRule.BANK_STATE, (seen["refresh"] | seen["mode"]) & now_open)
-            check(SdramRule.CUT_SHORT, precharges & (burst > 1) & (burst_bank == b))
+            rules.check(SdramRule.TRCD, access & here & (since_activate < config.trcd))
+            rules.check(SdramRule.TRP, (activates | seen["refresh"] | seen["mode"])
+                        & (since_precharge < config.trp))
+            rules.check(SdramRule.TRAS, precharges & now_open & (since_activate < config.tras))
+            rules.check(SdramRule.TRAS_MAX, now_open & (open_for == config.cycles(MOST_OPEN_NS)))
+            rules.check(SdramRule.TRC, (activates | seen["refresh"])
+                        & (since_activate < config.trc))
+            rules.check(SdramRule.TWR, precharges & now_open & (since_write < config.twr))
+            rules.check(SdramRule.BANK_STATE, activates & now_open)
+            rules.check(SdramRule.BANK_STATE, access & here & ~now_open)
+            rules.check(SdramRule.BANK_STATE, (seen["refresh"] | seen["mode"]) & now_open)
+            rules.check(SdramRule.CUT_SHORT, precharges & (burst.left > 1) & (burst.bank == b))
             with m.If(activates):
                 m.d.sync += [is_open[b].eq(1), rows[b].eq(pins.address)]
             with m.Elif(precharges):
                 m.d.sync += is_open[b].eq(0)
-        check(SdramRule.TRRD, seen["activate"]
-              & (age("activate", config.trrd, seen["activate"]) < config.trrd))
-        check(SdramRule.TRFC, command
-              & (age("refresh", config.trfc, seen["refresh"]) < config.trfc))
-        check(SdramRule.TMRD, command & (age("mode", config.tmrd, seen["mode"]) < config.tmrd))
+        return rows
+
+    def _times(self, m, rules, command):
+        """Times since the last command of a kind, whatever its bank; the mode."""
+        config, pins, seen = self._config, self.pins, command.seen
+        since_activate = rules.age("activate", config.trrd, seen["activate"])
+        rules.check(SdramRule.TRRD, seen["activate"] & (since_activate < config.trrd))
+        since_refresh = rules.age("refresh", config.trfc, seen["refresh"])
+        rules.check(SdramRule.TRFC, command.any & (since_refresh < config.trfc))
+        since_mode = rules.age("mode", config.tmrd, seen["mode"])
+        rules.check(SdramRule.TMRD, command.any & (since_mode < config.tmrd))
         mode = Signal(13)
         with m.If(seen["mode"]):
             m.d.sync += mode.eq(pins.address)
-        check(SdramRule.MODE, seen["mode"] & ((pins.address != 2 | config.cas_latency << 4)
-                                              | (pins.bank != 0)))
+        rules.check(SdramRule.MODE, seen["mode"] & (
+            (pins.address != 2 | config.cas_latency << 4) | (pins.bank != 0)))
 
-        # Refreshes owed, from the end of the initialisation.
+    def _refreshes(self, m, rules, refresh, done):
+        """Refreshes owed, from the end of the initialisation."""
+        config = self._config
         interval = Signal(range(config.refresh))
         owed = Signal(range(MOST_POSTPONED + 2))
         tick = Signal()
         m.d.comb += tick.eq(done & (interval == config.refresh - 1))
         with m.If(done):
             m.d.sync += interval.eq(Mux(tick, 0, interval + 1))
-        with m.If(tick & ~seen["refresh"] & (owed <= MOST_POSTPONED)):
+        with m.If(tick & ~refresh & (owed <= MOST_POSTPONED)):
             m.d.sync += owed.eq(owed + 1)
-        with m.If(~tick & seen["refresh"] & (owed != 0)):
+        with m.If(~tick & refresh & (owed != 0)):
             m.d.sync += owed.eq(owed - 1)
-        check(SdramRule.REFRESH, owed > MOST_POSTPONED)
+        rules.check(SdramRule.REFRESH, owed > MOST_POSTPONED)
 
-        # Accesses.
+    def _accesses(self, m, rules, command, burst, rows):
+        """Words between the storage and the data pins."""
+        config, pins = self._config, self.pins
+        access, bank, write = command.access, command.bank, command.seen["write"]
         m.submodules.storage = storage = self._storage
         extra = pins.address[config.column_bits:config.column_bits + config.optional_column]
         place = Cat(pins.address[2:config.column_bits], bank, rows[bank], extra)
         write_place = Signal.like(place)
         written = Signal(MEMORY_BITS - DATA_BITS)
-        check(SdramRule.UNALIGNED, access & (pins.address[:2] != 0))
-        check(SdramRule.CUT_SHORT, access & (burst > 1))
-        m.d.sync += burst.eq(burst - (burst != 0))
+        rules.check(SdramRule.UNALIGNED, access & (pins.address[:2] != 0))
+        rules.check(SdramRule.CUT_SHORT, access & (burst.left > 1))
+        m.d.sync += burst.left.eq(burst.left - (burst.left != 0))
         with m.If(access):
             m.d.sync += [
-                burst.eq(BEATS), burst_bank.eq(bank), writing.eq(seen["write"]), beat.eq(1),
-                write_place.eq(place),
+                burst.left.eq(BEATS), burst.bank.eq(bank),
+                burst.writing.eq(write), burst.beat.eq(1), write_place.eq(place),
             ]
-        with m.Elif(writing & (beat != 0)):
-            m.d.sync += beat.eq(beat + 1)
-        datum = seen["write"] | (writing & (beat != 0) & ~access)
+        with m.Elif(burst.writing & (burst.beat != 0)):
+            m.d.sync += burst.beat.eq(burst.beat + 1)
+        datum = write | (burst.writing & (burst.beat != 0) & ~access)
         m.d.sync += written.eq(Mux(datum, Cat(written[DATA_BITS:], pins.dq_o), written))
         m.d.comb += [
             storage.r_address.eq(place),
             storage.w_address.eq(write_place),
             storage.w_data.eq(Cat(written, pins.dq_o)),
-            storage.w_en.eq(writing & (beat == BEATS - 1) & ~access),
+            storage.w_en.eq(burst.writing & (burst.beat == BEATS - 1) & ~access),
         ]
-        check(SdramRule.UNDRIVEN, datum & ~pins.dq_oe)
-        check(SdramRule.MASKED, datum & pins.dqm.any())
+        rules.check(SdramRule.UNDRIVEN, datum & ~pins.dq_oe)
+        rules.check(SdramRule.MASKED, datum & pins.dqm.any())
 
-        # The first datum leaves one cycle before the edge that reads it.
+    def _output(self, m, rules, command):
+        """Data read: the first datum leaves one cycle before the edge that reads it."""
+        config, pins, storage = self._config, self.pins, self._storage
         stages = config.cas_latency - 1
         words = [Signal(MEMORY_BITS, name=f"word_{k}") for k in range(stages)]
         valid = Signal(stages)
-        m.d.sync += [valid.eq(Cat(seen["read"], valid)), words[0].eq(storage.r_data)]
+        m.d.sync += [valid.eq(Cat(command.seen["read"], valid)), words[0].eq(storage.r_data)]
         for before, after in zip(words, words[1:], strict=False):
             m.d.sync += after.eq(before)
         output = Signal(MEMORY_BITS)
@@ -266,13 +331,7 @@ class SdramChip(wiring.Component):
             drove.eq(driving[0]), dqm_before.eq(pins.dqm),
         ]
         m.d.comb += pins.dq_i.eq(Mux(driving[0], output[:DATA_BITS], 0))
-        check(SdramRule.CONTENTION, pins.dq_oe & (driving[0] | drove))
+        rules.check(SdramRule.CONTENTION, pins.dq_oe & (driving[0] | drove))
         masked = Signal()
         m.d.sync += masked.eq(dqm_before.any())
-        check(SdramRule.MASKED, driving[0] & masked)
-
-        m.d.sync += [
-            self.reads.eq(self.reads + seen["read"]), self.writes.eq(self.writes + seen["write"]),
-            self.refreshes.eq(self.refreshes + seen["refresh"]),
-        ]
-        return m
+        rules.check(SdramRule.MASKED, driving[0] & masked)
