@@ -7,8 +7,10 @@ import numpy as np
 from gen.compile.compiler import compile_network
 from hw.config import CoreConfig
 from model.error import DoesNotFit
+from model.export import export
 from model.graph import IntegerParams
-from model.integer_random import random_network
+from model.integer_random import random_network, random_state
+from model.spec import MODELS
 
 
 HEADS = (5, 9, 45, 80)
@@ -46,3 +48,16 @@ def compile_case(seed, **kwargs):
             return found, compile_network(found.network, config)
         except DoesNotFit:
             config = replace(config, pool_bank_words=2 * config.pool_bank_words)
+
+
+def folding_network(rows, fold, *, size=32, **changes):
+    """A random network whose first maps have ``rows // fold`` channels, so that they fold.
+
+    ``changes`` are those of its :class:`model.spec.QsdtSpec`.
+    """
+    spec = replace(MODELS["qsdt_nano"], dims=(rows // fold, rows, rows, rows, rows),
+                   strides=(2, 2, 2, 1, 1), image_size=size,
+                   **{"conv_expansion": (fold, 1, 1), "sep_expansion": fold, **changes})
+    params = IntegerParams()
+    state = random_state(np.random.default_rng(0), spec, params)
+    return export(state, spec, params, input_shape=(1, size, size))

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from gen.compile.fold import choose_folds, fold_patches, fold_weight
+from gen.compile.layout import im2col
+from model.graph import Conv
+from model.integer_random import random_network
+from tests.gen.random_cases import folding_network
+
+
+def convolved(x, weight, *, stride, padding):
+    """Sums (O, H', W') of x (C, H, W), tap by tap; ``padding`` is (rows, columns)."""
+    _, _, height, width = weight.shape
+    padded = np.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    rows = (padded.shape[1] - height) // stride + 1
+    columns = (padded.shape[2] - width) // stride + 1
+    total = np.zeros((len(weight), rows, columns), np.int64)
+    for ky in range(height):
+        for kx in range(width):
+            window = padded[:, ky:ky + stride * rows:stride, kx:kx + stride * columns:stride]
+            total += np.einsum("oi,ihw->ohw", weight[:, :, ky, kx],
+                               window[:, :rows, :columns])
+    return total
+
+
+def folded(x, fold):
+    """Positions ``fold * x ..`` become one of ``fold * C`` channels, the first one's first."""
+    channels, height, width = x.shape
+    return x.reshape(channels, height, width // fold, fold).transpose(3, 0, 1, 2).reshape(
+        fold * channels, height, width // fold)
+
+
+@pytest.mark.parametrize("fold", [1, 2, 4, 8])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [
+    (1, 1, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3), (7, 1, 3), (5, 4, 2)])
+def test_folded_weights(fold, kernel, stride, padding):
+    """A folded convolution of a folded map is the folded result."""
+    rng = np.random.default_rng(kernel)
+    width = 4 * fold * stride
+    x = rng.integers(-8, 8, (3, 9, width))
+    weight = rng.integers(-8, 8, (5, 3, kernel, kernel))
+    wanted = folded(convolved(x, weight, stride=stride, padding=(padding, padding)), fold)
+    across, before = fold_weight(weight, fold, stride=stride, padding=padding)
+    # Zeros as far to the right as taps reach.
+    source = np.pad(folded(x, fold), ((0, 0), (padding,) * 2, (before, across.shape[3])))
+    found = convolved(source, across, stride=stride, padding=(0, 0))
+    np.testing.assert_array_equal(found[:, :, :wanted.shape[2]], wanted)
+    assert across.any(axis=(0, 1, 2)).all()         # no column of taps in vain
+
+
+@pytest.mark.parametrize("fold", [1, 2, 4])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 1), (4, 4, 0), (7, 2, 3)])
+def test_patches(fold, kernel, stride, padding):
+    """The convolution of an image as a product with the patches that neighbouring outputs use."""
+    rng = np.random.default_rng(kernel)
+    image = rng.integers(-128, 128, (3, 11, 8 * stride * fold + kernel - stride - 2 * padding))
+    weight = rng.integers(-8, 8, (5, 3, kernel, kernel))
+    wanted = folded(convolved(image, weight, stride=stride, padding=(padding, padding)), fold)
+    patches = im2col(image, kernel=kernel, stride=stride, padding=padding, fold=fold)
+    product = fold_patches(weight, fold, stride=stride)
+    assert product.shape[2:] == (1, 1)
+    np.testing.assert_array_equal(np.einsum("oi,ihw->ohw", product[:, :, 0, 0], patches), wanted)
+
+
+@pytest.mark.parametrize("most", [1, 2, 64])
+@pytest.mark.parametrize("rows", [16, 32, 64])
+def test_chosen_folds(most, rows):
+    """Both sides of a convolution are folded alike, other operators' maps are not; words hold a
+    folded position or a whole part of one."""
+    largest = 1
+    networks = [folding_network(rows, 4), folding_network(rows, 4, size=24),
+                folding_network(rows, 2), folding_network(rows, 2, sep_expansion=1),
+                *(random_network(seed, max_size=20).network for seed in range(6))]
+    for network in networks:
+        tensors = network.tensors()
+        folds = choose_folds(network.ops, tensors, rows, most)
+        assert folds.keys() == {op.name for op in network.ops if isinstance(op, Conv)}
+        needed = {}                     # tensor whose channels fill no word: its folds
+        for op in network.ops:
+            fold = folds.get(op.name, 1)
+            largest = max(largest, fold)
+            assert 1 <= fold <= most
+            for name in {*op.inputs, *op.outputs} - {"image"}:
+                _, channels, _, width = tensors[name]
+                assert width % fold == 0
+                if channels % rows:
+                    needed.setdefault(name, set()).add(fold)
+                    assert fold == 1 or fold * channels <= rows
+        assert all(len(found) == 1 for found in needed.values())
+    assert largest == min(most, 4)
