@@ -55,7 +55,6 @@ HELD_BY = {
     "gen/device/port.py": "tests/faults/test_13_serial_ports.py",
     "gen/device/session.py": "tests/faults/test_01_restarted_board.py",
     "gen/device/transport.py": "tests/gen/device/test_device.py",
-    "gen/flow/layers.py": "tests/gen/test_commands.py",
     "gen/host.py": "tests/gen/test_doctor.py",
     "gen/opened.py": "tests/rtl/test_run.py",
     "gen/report.py": "tests/gen/flow/test_page.py",
