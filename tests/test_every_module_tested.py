@@ -18,9 +18,6 @@ HELD_BY = {
     # Blocks of a unit that the test of the unit compares with the reference, bit by bit.
     "hw/attention/events.py": "tests/hw/attention/test_unit.py",
     "hw/core.py": "tests/rtl/test_nano.py",
-    "hw/depthwise/accumulate.py": "tests/hw/depthwise/test_unit.py",
-    "hw/depthwise/level.py": "tests/hw/depthwise/test_unit.py",
-    "hw/depthwise/partial.py": "tests/hw/depthwise/test_unit.py",
     "hw/sdram/banks.py": "tests/hw/sdram/test_scheduler.py",
     "hw/sdram/calibration.py": "tests/hw/sdram/test_memory.py",
     "hw/sdram/segments.py": "tests/hw/sdram/test_scheduler.py",

@@ -28,7 +28,8 @@ class LevelTaps(wiring.Component):
 
     The positions of all rows form one sequence, so that a row costs no filling: taps that fall
     beyond the ends of their row are masked. A single delay line of 3 * 7 words serves the three
-    planes. Three cycles per position and 9 to fill the line, if words come and sums are taken.
+    planes. Three cycles per position, 9 to fill the line and one where its last word has come, if
+    words come and sums are taken.
 
     Parameters
     ----------
