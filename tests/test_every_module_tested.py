@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 HELD_BY = {
     # Blocks of a unit that the test of the unit compares with the reference, bit by bit.
-    "hw/attention/events.py": "tests/hw/attention/test_unit.py",
     "hw/core.py": "tests/rtl/test_nano.py",
     "hw/sdram/banks.py": "tests/hw/sdram/test_scheduler.py",
     "hw/sdram/calibration.py": "tests/hw/sdram/test_memory.py",
