@@ -29,9 +29,7 @@ HELD_BY = {
     # Steps of the compiler: random networks run on the ISS like the integer model.
     "gen/compile/emit.py": "tests/gen/compile/test_waits.py",
     "gen/compile/group.py": "tests/gen/compile/test_compiler.py",
-    "gen/compile/hazard.py": "tests/gen/compile/test_waits.py",
     "gen/compile/heights.py": "tests/gen/compile/test_compiler.py",
-    "gen/compile/lifetime.py": "tests/gen/compile/test_compiler.py",
     "gen/compile/maps.py": "tests/gen/compile/test_compiler.py",
     "gen/compile/operators.py": "tests/gen/compile/test_compiler.py",
     "gen/compile/residency.py": "tests/gen/compile/test_compiler.py",
