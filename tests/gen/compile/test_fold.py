@@ -1,3 +1,5 @@
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -62,16 +64,21 @@ def test_patches(fold, kernel, stride, padding):
     np.testing.assert_array_equal(np.einsum("oi,ihw->ohw", product[:, :, 0, 0], patches), wanted)
 
 
+@cache
+def networks(rows):
+    """Some that fold, and random ones."""
+    return [folding_network(rows, 4), folding_network(rows, 4, size=24), folding_network(rows, 2),
+            folding_network(rows, 2, sep_expansion=1),
+            *(random_network(seed, max_size=20).network for seed in range(4))]
+
+
 @pytest.mark.parametrize("most", [1, 2, 64])
 @pytest.mark.parametrize("rows", [16, 32, 64])
 def test_chosen_folds(most, rows):
     """Both sides of a convolution are folded alike, other operators' maps are not; words hold a
     folded position or a whole part of one."""
     largest = 1
-    networks = [folding_network(rows, 4), folding_network(rows, 4, size=24),
-                folding_network(rows, 2), folding_network(rows, 2, sep_expansion=1),
-                *(random_network(seed, max_size=20).network for seed in range(6))]
-    for network in networks:
+    for network in networks(rows):
         tensors = network.tensors()
         folds = choose_folds(network.ops, tensors, rows, most)
         assert folds.keys() == {op.name for op in network.ops if isinstance(op, Conv)}

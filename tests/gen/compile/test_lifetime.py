@@ -7,13 +7,10 @@ from model.graph import Conv, Integrate
 from tests.gen.random_cases import folding_network, random_case
 
 
-def networks():
-    return [*(random_case(seed)[0].network for seed in range(3)), folding_network(16, 2)]
-
-
 @pytest.fixture(scope="module", params=range(4))
 def life(request):
-    network = networks()[request.param]
+    random = request.param < 3
+    network = random_case(request.param)[0].network if random else folding_network(16, 2)
     _, config = random_case(0)
     return Lifetimes(network.ops, make_maps(network, config, 1).maps)
 

@@ -86,7 +86,7 @@ def test_items(stalls, rows, plane_skip):
 
     async def testbench(ctx):
         nonlocal reads, taken
-        for _ in range(12 if sink_stall < 0.9 else 4):
+        for _ in range(8 if sink_stall < 0.9 else 4):
             fields, headers = random_job(rng, plane_skip=plane_skip)
             for name, value in fields.items():
                 ctx.set(getattr(dut.descriptor, name), value)

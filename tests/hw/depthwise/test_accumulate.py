@@ -63,7 +63,7 @@ def test_results(give_rate, stall, acc_bits, extreme):
             ctx.set(dut.window[tap], [int(value) % (1 << PARTIAL_BITS) for value in window[tap]])
 
     async def testbench(ctx):
-        for _ in range(6):
+        for _ in range(4):
             rows, width, sums, results = random_pass(rng, lanes, extreme)
             address, group = int(rng.choice([1022, rng.integers(1024)])), int(rng.integers(2))
             initialise = int(rng.integers(4))
