@@ -10,6 +10,7 @@ target and n alone: `--target T --only N` runs it again, and `--keep DIR` saves 
 
 import argparse
 from collections import Counter
+import math
 import os
 from pathlib import Path
 import random
@@ -127,13 +128,16 @@ def main():
             if outcome not in (0, ACCEPTED):
                 print(f"{name}: the valid input is not accepted: {outcome} {text.strip()[-300:]}")
                 return 1
+        share = sum(1 / target.every for target in targets.values())
         numbers = ([arguments.only] if arguments.only is not None
-                   else range(-(-arguments.count // len(names))))
+                   else range(math.ceil(arguments.count / share)))
         done = 0
         for number in numbers:
             for name, target in targets.items():
                 if arguments.seconds and time.monotonic() - started > arguments.seconds:
                     break
+                if arguments.only is None and number % target.every:
+                    continue
                 rng = random.Random(f"{arguments.seed} {name} {number}")
                 path = target.make(rng)
                 outcome, text, seconds, peak = _run(target, path)

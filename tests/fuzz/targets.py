@@ -5,7 +5,8 @@ behind the parser would begin, and :class:`Changed` where the format promises a 
 digest or a CRC) and another one was accepted.
 """
 
-from contextlib import contextmanager
+from contextlib import contextmanager, ExitStack
+from functools import cache
 import gzip
 import io
 import json
@@ -26,7 +27,6 @@ from gen.config import derive as derive_module
 from gen.pnr import estimate
 from model import convert, data, evaluate, train, trainer, zoo
 from model.data import Dataset, Split
-from model.integer import IntegerNetwork
 from model.recipe import Recipe
 from tests.fuzz import mutate
 
@@ -43,22 +43,31 @@ def stop(*args, **options):
     raise Accepted
 
 
+@cache
+def places_of(function):
+    """(module, name) of every name in any module that stands for a function; found once, in the
+    parent, because that takes longer than most inputs."""
+    return [(module, name) for module in list(sys.modules.values())
+            for name, value in list(getattr(module, "__dict__", {}).items()) if value is function]
+
+
 @contextmanager
-def stopping(*functions):
-    """Every name in any module that stands for one of ``functions`` raises :class:`Accepted`."""
-    with contextlib_stack() as stack:
-        for module in list(sys.modules.values()):
-            names = getattr(module, "__dict__", {})
-            for name, value in list(names.items()):
-                if any(value is function for function in functions):
-                    stack.enter_context(mock.patch.object(module, name, stop))
+def stopping(function=derive_module.derive, instead=stop):
+    """Every name that stands for ``function`` calls ``instead``, which ends the command."""
+    with ExitStack() as stack:
+        for module, name in places_of(function):
+            stack.enter_context(mock.patch.object(module, name, instead))
         yield
 
 
-def contextlib_stack():
-    from contextlib import ExitStack
+def nano():
+    """The shipped network, read and converted once: what is fuzzed is read beside it."""
+    return mock.patch.multiple(zoo, read=mock.Mock(return_value=READ),
+                               network=mock.Mock(return_value=NANO))
 
-    return ExitStack()
+
+READ = zoo.read("qsdt_nano")
+NANO = zoo.network(READ, params=READ.params)
 
 
 class Target:
@@ -66,11 +75,14 @@ class Target:
 
     suffix = ""
     mutation = staticmethod(mutate.of_bytes)
+    every = 1
+    """One input in so many numbers: less often where each takes long."""
 
     def __init__(self, folder: Path):
         self.folder = folder / type(self).__name__
         self.folder.mkdir()
         self.inputs = self.seeds()
+        places_of(derive_module.derive)
         self.path = self.folder / f"input{self.suffix}"
 
     def seeds(self) -> list[bytes]:
@@ -115,7 +127,7 @@ class Config(Target):
         return [yaml.safe_dump(config).encode() for config in configs]
 
     def run(self, path):
-        with stopping(derive_module.derive):
+        with stopping(), nano():
             return build.cli(["--board", "ulx3s", "--model", "qsdt_nano", "--config", str(path),
                               "--until", "config", "--out", str(self.folder / "out")])
 
@@ -132,7 +144,7 @@ class Spec(Target):
                 for path in sorted(folder.glob(pattern)) if b"family" in path.read_bytes()]
 
     def run(self, path):
-        with stopping(derive_module.derive):
+        with stopping():
             return build.cli(["--board", "ulx3s", "--model", str(path), "--until", "config",
                               "--out", str(self.folder / "out")])
 
@@ -143,10 +155,11 @@ class Qsd(Target):
     suffix = ".qsd"
 
     def seeds(self):
+        self.wanted = zoo.read("qsdt_nano")
         return [(Path(zoo.__file__).parent / "weights" / "qsdt_nano.qsd").read_bytes()]
 
     def run(self, path):
-        wanted = zoo.read("qsdt_nano")
+        wanted = self.wanted
 
         def check(*args, **options):
             found = zoo.read(None, path)
@@ -156,19 +169,9 @@ class Qsd(Target):
                 raise Changed("another network")
             raise Accepted
 
-        with stopping_with(check, derive_module.derive):
+        with stopping(instead=check):
             return build.cli(["--board", "ulx3s", "--weights", str(path), "--until", "config",
                               "--out", str(self.folder / "out")])
-
-
-@contextmanager
-def stopping_with(check, function):
-    with contextlib_stack() as stack:
-        for module in list(sys.modules.values()):
-            for name, value in list(getattr(module, "__dict__", {}).items()):
-                if value is function:
-                    stack.enter_context(mock.patch.object(module, name, check))
-        yield
 
 
 class Checkpoint(Target):
@@ -222,7 +225,7 @@ class Archive(Target):
         return contents
 
     def run(self, path):
-        with stopping(derive_module.derive):
+        with stopping(), nano():
             return run_command.cli(["--board", "virtual", "--model", "qsdt_nano", "--images",
                                     str(path)])
 
@@ -256,13 +259,15 @@ class Picture(Target):
         return self.write(self.inputs[0])
 
     def run(self, path):
-        with stopping(derive_module.derive):
+        with stopping(), nano():
             return run_command.cli(["--board", "virtual", "--model", "qsdt_nano", "--images",
                                     str(path)])
 
 
 class Idx(Target):
     """Labels of Fashion-MNIST: gzip, known by their SHA-256."""
+
+    every = 20
 
     FILES = ("t10k-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "train-labels-idx1-ubyte",
              "train-images-idx3-ubyte")
@@ -274,6 +279,7 @@ class Idx(Target):
             (self.folder / found.name).symlink_to(found)
         found = next(self.source.glob(f"{self.FILES[0]}*"))
         content = found.read_bytes()
+        self.labels = data.DATASETS["fashion_mnist"](self.source).test.labels
         return [content if found.suffix == ".gz" else gzip.compress(content)]
 
     def write(self, content):
@@ -282,15 +288,14 @@ class Idx(Target):
         return path
 
     def run(self, path):
-        def check(network, image_q, **options):
+        read = data.DATASETS["fashion_mnist"]
+
+        def reading(folder):
+            if not np.array_equal(read(folder).test.labels, self.labels):
+                raise Changed("other labels")
             raise Accepted
 
-        with mock.patch.object(IntegerNetwork, "run_batched", check):
-            if not hasattr(self, "labels"):
-                self.labels = data.DATASETS["fashion_mnist"](self.source).test.labels
-            found = data.DATASETS["fashion_mnist"](path.parent).test.labels
-            if not np.array_equal(found, self.labels):
-                raise Changed("other labels")
+        with mock.patch.dict(data.DATASETS, fashion_mnist=reading), nano():
             return evaluate.cli(["--model", "qsdt_nano", "--form", "integer", "--data",
                                   "fashion_mnist", "--data-dir", str(path.parent)])
 
