@@ -22,16 +22,14 @@ def opened(board: BoardSpec, config: Any, device: str | None, cache: Path) -> It
         with Device(device, baud=baud) as found:
             yield found
         return
-    from gen.config.memory import make_twin
-    from gen.config.shell import make_shell
+    from gen.config.memory import twin_memory
     from sim.rtl.virtual_board import VirtualBoard, VirtualBoardError
 
     with as_input_error():
-        memory = make_twin(board, config)
-    # Four clock cycles a bit: the link is the slowest thing to simulate.
-    shell = make_shell(board, config, divisor=4, memory=memory)
+        memory = twin_memory(board, config)
     try:
-        with (reported(), VirtualBoard(shell, cache=cache) as virtual,
+        # Without a UART, whose bits would be nine tenths of what is simulated.
+        with (reported(), VirtualBoard(config.core, memory=memory, cache=cache) as virtual,
               Device(virtual.url, timeout=virtual.link_timeout) as found):
             yield found
     except VirtualBoardError as error:

@@ -1,7 +1,7 @@
 """Board shell: UART link, registers, core and memory."""
 
 from amaranth import *
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
@@ -17,6 +17,14 @@ from hw.register import config_digest, CONTROL_BITS, Counter, MemoryFault
 __all__ = ["Link", "Shell"]
 
 
+def _line(divisor):
+    """Members of the line to the host."""
+    if divisor is None:
+        return {"received": In(stream.Signature(8, always_ready=True)),
+                "sent": Out(stream.Signature(8))}
+    return {"rx": In(1, init=1), "tx": Out(1, init=1)}
+
+
 class Link(wiring.Component):
     """Everything between the UART pins and the core: line, frames, commands, registers.
 
@@ -24,8 +32,9 @@ class Link(wiring.Component):
 
     Parameters
     ----------
-    divisor : int
-        Clock cycles in a bit of the UART, at least 4.
+    divisor : int or None
+        Clock cycles in a bit of the UART, at least 4. None leaves the UART out: the line is
+        streams of bytes, for a simulation that has no time for bits.
     config_digest, memory_words : int
         See :class:`hw.link.register_file.RegisterFile`.
 
@@ -33,6 +42,8 @@ class Link(wiring.Component):
     -------
     rx, tx : ``In(1)``, ``Out(1)``
         UART pins.
+    received, sent : ``In(stream.Signature(8, always_ready=True))``, ``Out(stream.Signature(8))``
+        In place of them without a UART.
     busy : ``Out(1)``
         Low while nothing happens unless ``rx`` falls.
     memory : ``Out(Memory())``
@@ -42,15 +53,13 @@ class Link(wiring.Component):
     """
 
     def __init__(self, *, divisor, config_digest, memory_words):
-        self._receiver = UartReceiver(divisor=divisor)
-        self._transmitter = UartTransmitter(divisor=divisor)
+        self._divisor = divisor
         self._registers = RegisterFile(config_digest=config_digest, memory_words=memory_words)
         members = dict(self._registers.signature.members)
         for name in ("bus", "link_error"):
             del members[name]
         super().__init__({
-            "rx": In(1, init=1),
-            "tx": Out(1, init=1),
+            **_line(divisor),
             "busy": Out(1),
             "memory": Out(Memory()),
             **members,
@@ -60,13 +69,20 @@ class Link(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.uart_receiver = receiver = self._receiver
-        m.submodules.uart_transmitter = transmitter = self._transmitter
+        if self._divisor is None:
+            received, sent, line_busy = (wiring.flipped(self.received), wiring.flipped(self.sent),
+                                         self.received.valid)
+        else:
+            m.submodules.uart_receiver = receiver = UartReceiver(divisor=self._divisor)
+            m.submodules.uart_transmitter = transmitter = UartTransmitter(divisor=self._divisor)
+            received, sent = receiver.o, transmitter.i
+            line_busy = receiver.busy | transmitter.busy
+            m.d.comb += [receiver.rx.eq(self.rx), self.tx.eq(transmitter.tx)]
         m.submodules.frame_receiver = frames_in = FrameReceiver()
         m.submodules.frame_transmitter = frames_out = FrameTransmitter()
         m.submodules.commands = commands = CommandProcessor()
         m.submodules.registers = registers = self._registers
-        wiring.connect(m, receiver.o, frames_in.i)
+        wiring.connect(m, received, frames_in.i)
         # Registers on all sides of the commands: these blocks are far apart on the chip, the frames
         # at the pins, the commands at the core.
         memory = commands.memory
@@ -81,14 +97,11 @@ class Link(wiring.Component):
             wiring.connect(m, source, sink)
         wiring.connect(m, memory.commands, wiring.flipped(self.memory.commands))
         wiring.connect(m, wiring.flipped(self.memory.r_data), memory.r_data)
-        wiring.connect(m, frames_out.o, transmitter.i)
+        wiring.connect(m, frames_out.o, sent)
         wiring.connect(m, commands.registers, registers.bus)
         m.d.comb += [
-            receiver.rx.eq(self.rx),
-            self.tx.eq(transmitter.tx),
             registers.link_error.eq(frames_in.error),
-            self.busy.eq(receiver.busy | frames_in.busy | commands.busy | frames_out.busy
-                         | transmitter.busy),
+            self.busy.eq(frames_in.busy | commands.busy | frames_out.busy | line_busy),
         ]
         for name, member in self._forwarded.items():
             inner, outer = Value.cast(getattr(registers, name)), Value.cast(getattr(self, name))
@@ -108,8 +121,8 @@ class Shell(wiring.Component):
         The memory backend: an attribute ``words`` and a port ``memory: In(Memory())``; perhaps
         ``status: Out(MemoryStatus)`` (else it is always ready) and ``pins``, which become a port
         of the shell.
-    divisor : int
-        Clock cycles in a bit of the UART, at least 4.
+    divisor : int or None
+        As for :class:`Link`, whose members of the line are the shell's, too.
     core : component, optional
         Instead of ``hw.core.Core(config)``; same ports.
 
@@ -137,8 +150,7 @@ class Shell(wiring.Component):
         self._link = Link(divisor=divisor, config_digest=config_digest(config),
                           memory_words=memory.words)
         super().__init__({
-            "rx": In(1, init=1),
-            "tx": Out(1, init=1),
+            **_line(divisor),
             "leds": Out(8),
             "busy": Out(1),
             **{name: member for name, member in memory.signature.members.items()
@@ -170,13 +182,16 @@ class Shell(wiring.Component):
                 memory_busy.eq(~memory.status.ready & ~memory_fault),
             ]
         m.d.comb += [
-            link.rx.eq(self.rx),
-            self.tx.eq(link.tx),
             core.start.eq(link.start),
             link.core_busy.eq(core.busy),
             link.counters.eq(core.counters),
             self.busy.eq(link.busy | link.start | core.busy | memory_busy),
         ]
+        if self._divisor is None:
+            wiring.connect(m, wiring.flipped(self.received), link.received)
+            wiring.connect(m, link.sent, wiring.flipped(self.sent))
+        else:
+            m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx)]
         if "pins" in self.signature.members:
             wiring.connect(m, memory.pins, wiring.flipped(self.pins))
         for register in CONTROL_BITS:

@@ -5,7 +5,7 @@ from functools import partial
 from hw.sdram_config import SdramConfig
 
 
-__all__ = ["make_memory", "make_twin", "rtl_memory", "sdram_config"]
+__all__ = ["make_memory", "twin_memory", "rtl_memory", "sdram_config"]
 
 
 def sdram_config(board, clock_hz):
@@ -25,29 +25,35 @@ def sdram_config(board, clock_hz):
         optional_column=any(part.columns > spec.columns for part in spec.parts))
 
 
+def on_chip_memory(config):
+    """Makes the memory of block RAMs of an ``AcceleratorConfig``."""
+    from hw.memory.onchip_memory import OnChipMemory
+
+    return partial(OnChipMemory, words=config.memory_words)
+
+
 def make_memory(board, config):
     """The memory backend of an ``AcceleratorConfig``, for the board's top."""
     if config.memory == "onchip":
-        from hw.memory.onchip_memory import OnChipMemory
-
-        return OnChipMemory(words=config.memory_words)
+        return on_chip_memory(config)()
     from hw.sdram.memory import SdramMemory
 
     return SdramMemory(sdram_config(board, config.sdram_clock_hz),
                        phases=board.sdram_phases(config.sdram_clock_hz))
 
 
-def make_twin(board, config):
-    """The same for a simulation in Verilator: an SDRAM as a twin with its pace.
+def twin_memory(board, config):
+    """Makes (functools.partial) the same for a simulation in Verilator: an SDRAM as a twin with
+    its pace.
 
     A design with it needs :data:`sim.twin.storage.STORAGE_VERILOG` among its sources.
     """
     if config.memory == "onchip":
-        return make_memory(board, config)
+        return on_chip_memory(config)
     from sim.twin.sdram import SdramTwin
 
-    return SdramTwin(sdram_config(board, config.sdram_clock_hz), sync_hz=config.clock_hz,
-                     verilog=True)
+    return partial(SdramTwin, sdram_config(board, config.sdram_clock_hz),
+                   sync_hz=config.clock_hz, verilog=True)
 
 
 def rtl_memory(board, config, *, twin=None, chip=False):
@@ -78,7 +84,4 @@ def rtl_memory(board, config, *, twin=None, chip=False):
         return f"{where}, controller and chip", {
             "memory": partial(SdramSystem, sdram, verilog=True),
             "clocks_hz": (config.clock_hz, config.sdram_clock_hz)}
-    from sim.twin.sdram import SdramTwin
-
-    return f"{where}, its twin", {
-        "memory": partial(SdramTwin, sdram, sync_hz=config.clock_hz, verilog=True)}
+    return f"{where}, its twin", {"memory": twin_memory(board, config)}

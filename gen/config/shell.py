@@ -7,16 +7,14 @@ from model.error import as_input_error
 __all__ = ["make_shell"]
 
 
-def make_shell(board, config, *, divisor=None, memory=None):
+def make_shell(board, config, *, memory=None):
     """The top that is synthesised: shell, core and memory.
 
-    ``divisor`` (clock cycles in a bit of the link) is that of the board's link speed unless given,
-    ``memory`` that of the configuration (:mod:`gen.config.memory`).
+    ``memory`` is that of the configuration unless given (:mod:`gen.config.memory`).
     """
     from hw.shell import Shell
 
-    if divisor is None:
-        _, divisor = board.link(config.clock_hz)
+    _, divisor = board.link(config.clock_hz)
     if memory is None:
         with as_input_error():
             memory = make_memory(board, config)

@@ -1,7 +1,8 @@
-// The virtual board: hw.shell.Shell in Verilator, its UART pins on a TCP socket of this machine.
+// The virtual board: hw.shell.Shell in Verilator, its line on a TCP socket of this machine.
 //
-// Usage: Vtop DIVISOR. Prints "PORT n", then serves one connection after the other. Sleeps while
-// the design has nothing to do. Ends when stdin is closed, and prints "CYCLES n".
+// Usage: Vtop CYCLES: of a bit of the UART or, compiled with BYTES, from one byte to the next.
+// Prints "PORT n", then serves one connection after the other. Sleeps while the design has nothing
+// to do. Ends when stdin is closed, and prints "CYCLES n".
 
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -87,12 +88,28 @@ int main(int argc, char **argv) {
     fflush(stdout);
 
     Vtop *top = new Vtop;
+#ifdef BYTES
+    const bool received_bits = false;
+    int sending_bits = 0;    // cycles until the next byte
+#else
     top->rx = 1;
-    top->rst = 1;
     unsigned sending = 0, sending_bits = 0, sending_left = 0;    // frame bits still to drive
     unsigned received = 0, received_bits = 0, received_left = 0; // 0 bits: waits for a start bit
+#endif
     int quiet = 0, until_poll = kPollCycles;
     for (;;) {
+#ifdef BYTES
+        top->received_valid = 0;
+        if (sending_bits) {
+            sending_bits--;
+        } else if (!to_board.empty()) {
+            top->received = to_board.front();
+            top->received_valid = 1;
+            sending_bits = divisor - 1;
+            to_board.pop_front();
+        }
+        if (top->sent_valid) to_host.push_back(top->sent);
+#else
         if (sending_bits == 0 && !to_board.empty()) {
             sending = 1u << 9 | to_board.front() << 1;
             sending_bits = 10;
@@ -108,12 +125,14 @@ int main(int argc, char **argv) {
             }
         }
 
+#endif
         top->clk = 0;
         top->eval();
         top->clk = 1;
         top->eval();
-        if (++cycles == 4) top->rst = 0;
+        ++cycles;
 
+#ifndef BYTES
         if (received_bits == 0) {
             if (!top->tx) {
                 received_bits = 9;
@@ -124,6 +143,7 @@ int main(int argc, char **argv) {
             if (--received_bits == 0) to_host.push_back(received);
             else received = received >> 1 | (top->tx ? 0x80 : 0);
         }
+#endif
 
         // The design may take some cycles to see a byte that just ended.
         bool active = top->busy || sending_bits || received_bits || !to_board.empty();

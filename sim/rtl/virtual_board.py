@@ -1,20 +1,82 @@
-"""The virtual board: the shell's RTL in Verilator, its UART behind a TCP socket."""
+"""The virtual board: the shell's RTL in Verilator, its line behind a TCP socket."""
 
+from functools import partial
 from pathlib import Path
 import subprocess
 
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.shell import Shell
 from sim.rtl.verilator import build_simulator
 from sim.twin.storage import STORAGE_VERILOG
 
 
-__all__ = ["VirtualBoardError", "VirtualBoard"]
+__all__ = ["VirtualBoardError", "VirtualBoard", "VirtualTop"]
 
 
 HARNESS = Path(__file__).with_name("virtual_board.cpp")
 
 
+BYTE_CYCLES = 4
+"""Cycles from one byte to the next on a line without a UART: the frames' receiver hands on eight
+bytes in ten cycles, and commands take some more."""
+
+
 class VirtualBoardError(Exception):
     """The simulator did not start."""
+
+
+class VirtualTop(wiring.Component):
+    """The shell with its line in registers, for a C++ harness.
+
+    As in :class:`sim.rtl.top.RtlTop` nothing combinational hangs on an input, and there is no
+    reset but the initial state.
+
+    Parameters
+    ----------
+    config, divisor, core
+        As for :class:`hw.shell.Shell`.
+    memory : functools.partial
+        Makes the memory.
+
+    Members
+    -------
+    rx, tx : ``In(1)``, ``Out(1)``
+        The line of a shell with a UART; of one without, ``received`` and ``sent`` are its bytes,
+        each with a ``…_valid``.
+    busy : ``Out(1)``
+        Of the shell.
+    """
+
+    def __init__(self, config, *, memory, divisor=None, core=None):
+        self._shell = Shell(config, memory=memory(), divisor=divisor, core=core)
+        line = {"rx": In(1, init=1), "tx": Out(1, init=1)}
+        if divisor is None:
+            line = {"received": In(8), "received_valid": In(1), "sent": Out(8),
+                    "sent_valid": Out(1)}
+        super().__init__({"clk": In(1), **line, "busy": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.sync = domain = ClockDomain(reset_less=True)
+        m.submodules.shell = shell = self._shell
+        m.d.comb += [domain.clk.eq(self.clk), self.busy.eq(shell.busy)]
+        if shell.divisor is None:
+            m.d.sync += [
+                shell.received.payload.eq(self.received),
+                shell.received.valid.eq(self.received_valid),
+            ]
+            m.d.comb += [
+                self.sent.eq(shell.sent.payload),
+                self.sent_valid.eq(shell.sent.valid),
+                shell.sent.ready.eq(1),
+            ]
+        else:
+            m.d.sync += shell.rx.eq(self.rx)
+            m.d.comb += self.tx.eq(shell.tx)
+        return m
 
 
 class VirtualBoard:
@@ -27,8 +89,9 @@ class VirtualBoard:
 
     Parameters
     ----------
-    shell : :class:`hw.shell.Shell`
-        With a small ``divisor``: a byte takes ``10 * divisor`` simulated cycles. 4 is best.
+    config, memory, divisor, core
+        As for :class:`VirtualTop`. Without a UART (``divisor`` None) a byte takes
+        :data:`BYTE_CYCLES` simulated cycles, else ``10 * divisor``.
     cache : path
         Folder of compiled simulators.
 
@@ -43,8 +106,11 @@ class VirtualBoard:
     link_timeout = 60.0
     """Seconds that the host should wait for an answer: simulated time passes slowly."""
 
-    def __init__(self, shell, *, cache):
-        self._shell = shell
+    def __init__(self, config, *, memory, cache, divisor=None, core=None):
+        self._top = partial(VirtualTop, config, memory=memory, divisor=divisor)
+        if core is not None:    # one of the caller's, which the cache cannot know
+            self._top = self._top(core=core)
+        self._divisor = divisor
         self._cache = Path(cache)
         self._process = None
         self.url = None
@@ -55,9 +121,10 @@ class VirtualBoard:
     def start(self):
         if self._process is not None:
             raise RuntimeError("Virtual board must not be started twice")
-        binary = build_simulator(self._shell, HARNESS, self._cache,
-                                 sources=[STORAGE_VERILOG])
-        self._process = subprocess.Popen([binary, str(self._shell.divisor)], text=True,
+        binary = build_simulator(
+            self._top, HARNESS, self._cache, sources=[STORAGE_VERILOG],
+            options=["-CFLAGS", "-DBYTES"] if self._divisor is None else [])
+        self._process = subprocess.Popen([binary, str(self._divisor or BYTE_CYCLES)], text=True,
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         line = self._process.stdout.readline().split()
         if len(line) != 2 or line[0] != "PORT":

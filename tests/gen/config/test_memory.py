@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 import pytest
 
 from boards import find_board
-from gen.config.memory import make_memory, make_twin, sdram_config
+from gen.config.memory import make_memory, sdram_config, twin_memory
 from gen.config.spec import AcceleratorConfig
 from hw.config import CoreConfig
 from hw.memory.onchip_memory import OnChipMemory
@@ -27,8 +27,8 @@ SDRAM = AcceleratorConfig(board=BOARD.name, clock_hz=80_000_000, core=CoreConfig
 
 def test_backends():
     assert isinstance(make_memory(BOARD, ON_CHIP), OnChipMemory)
-    assert isinstance(make_twin(BOARD, ON_CHIP), OnChipMemory)
-    memory, twin = make_memory(BOARD, SDRAM), make_twin(BOARD, SDRAM)
+    assert isinstance(twin_memory(BOARD, ON_CHIP)(), OnChipMemory)
+    memory, twin = make_memory(BOARD, SDRAM), twin_memory(BOARD, SDRAM)()
     assert isinstance(memory, SdramMemory) and isinstance(twin, SdramTwin)
     assert memory.words == twin.words == BOARD.sdram.size_bytes // 8
     assert memory.phases == BOARD.sdram_phases(130_000_000) == 40

@@ -1,5 +1,5 @@
-# amaranth: UnusedElaboratable=no
 """The host's code against the shell's RTL, with a core that copies."""
+from functools import partial
 import os
 import random
 import socket
@@ -14,7 +14,6 @@ from gen.device.transport import Transport
 from hw.config import CoreConfig
 from hw.register import config_digest, Register
 from hw.sdram_config import SdramConfig
-from hw.shell import Shell
 from sim.rtl.stub_core import StubCore
 from sim.rtl.verilator import SimulatorMissing
 from sim.rtl.virtual_board import VirtualBoard
@@ -27,14 +26,15 @@ pytestmark = pytest.mark.rtl
 CONFIG = CoreConfig(rows=16)
 
 
-def shell():
-    return Shell(CONFIG, memory=MemoryTwin(words=4096, stall=0.2, seed=1), divisor=4,
-                 core=StubCore())
+def virtual_board(cache, divisor=4, **options):
+    memory = partial(MemoryTwin, words=4096, stall=0.2, seed=1)
+    return VirtualBoard(CONFIG, cache=cache, divisor=divisor, core=StubCore(),
+                        **{"memory": memory} | options)
 
 
-@pytest.fixture(scope="module")
-def board(tmp_path_factory):
-    with VirtualBoard(shell(), cache=tmp_path_factory.mktemp("cache")) as board:
+@pytest.fixture(scope="module", params=[4, None], ids=["uart", "bytes"])
+def board(tmp_path_factory, request):
+    with virtual_board(tmp_path_factory.mktemp("cache"), request.param) as board:
         yield board
 
 
@@ -68,10 +68,9 @@ def test_sdram_twin(tmp_path):
     """32 MB in the simulator's own array; the ends of the memory are different places."""
     sdram = SdramConfig(clock_hz=125_000_000, trcd_ns=21, trp_ns=21, tras_ns=45, trc_ns=66,
                         trfc_ns=70, twr_ns=15, trrd_ns=15)
-    memory = SdramTwin(sdram, sync_hz=80_000_000, verilog=True)
-    shell = Shell(CONFIG, memory=memory, divisor=4, core=StubCore())
+    memory = partial(SdramTwin, sdram, sync_hz=80_000_000, verilog=True)
     words = random_words(300, 2)
-    with (VirtualBoard(shell, cache=tmp_path) as board,
+    with (virtual_board(tmp_path, memory=memory) as board,
           Device(board.url, timeout=board.link_timeout) as device):
         assert device.info().memory_words == 1 << 22
         for first in (0, (1 << 22) - 300, 1 << 21):
@@ -123,7 +122,7 @@ class NoisyTransport(Transport):
         return self._noisy(super().read(timeout))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_noise(board, seed):
     """On a noisy line: right data, or an error; and the memory around is untouched."""
     with Device(board.url, timeout=board.link_timeout) as device:
@@ -147,10 +146,10 @@ def test_noise(board, seed):
 
 def test_board_gone(tmp_path_factory, board):
     """The process ends under the host: an error that names the port."""
-    with VirtualBoard(shell(), cache=board._cache) as other:
+    with virtual_board(board._cache, board._divisor) as other:
         device = Device(other.url, timeout=5)
         other.stop()
-        assert other.cycles > 1000
+        assert other.cycles > 100
         with pytest.raises(LinkError, match="^Lost socket://127.0.0.1:"):
             device.read(0, 1)
         device.close()
@@ -159,7 +158,7 @@ def test_board_gone(tmp_path_factory, board):
 def test_tool_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SimulatorMissing, match=r"^g\+\+ is missing; install it with: "):
-        VirtualBoard(shell(), cache=tmp_path).start()
+        virtual_board(tmp_path).start()
     assert os.listdir(tmp_path) == []
 
 
