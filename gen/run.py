@@ -34,8 +34,9 @@ def _parser():
     parser = ArgumentParser(
         prog=called("gen.run"),
         description="Classify images on a board and compare every result with the integer model.",
-        epilog="The virtual board is the same RTL, but for the UART, in Verilator behind a local socket; "
-               "its first start compiles for a minute or two (g++, make and perl are needed).")
+        epilog="The virtual board is the same RTL, but for the UART, in Verilator behind a "
+               "local socket; its first start compiles for a minute or two (g++, make and perl "
+               "are needed).")
     parser.add_argument("--board", required=True, metavar="NAME",
                         help="virtual, or ulx3s-12f, ulx3s-25f, ulx3s-45f, ulx3s-85f (ulx3s)")
     add_network_options(parser)

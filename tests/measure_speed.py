@@ -183,8 +183,8 @@ def table(record):
     yield "# Speed of everyday commands"
     yield ""
     yield "CPU seconds (user and system, children included) on one core of the machine below; the"
-    yield "figures of a row come from one run, each from a process of its own. The virtual board's row"
-    yield "is wall time. The program of both has the same SHA-256 where it says equal."
+    yield "figures of a row come from one run, each from a process of its own. The virtual"
+    yield "board's row is wall time. The program of both has the same SHA-256 where it says equal."
     yield (f"`python tests/measure_speed.py --before {record['before'] or 'COMMIT'}` at "
            f"{record['commit']}, {record['machine']}.")
     yield ""
