@@ -377,6 +377,8 @@ def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
             session = Session(found, design.image)
             with track("load", len(design.image.payload), "words") as task:
                 session.load(task.reach)
+            with track("check", len(design.image.payload), "words") as task:
+                session.check(task.reach)
             return RunResult(*classify(session, images, timeout=timeout))
     except LinkError as error:
         raise InputError(str(error)) from None

@@ -51,6 +51,28 @@ class Session:
         """Write program, weights and constants."""
         self._device.write(0, self._image.payload, progress=progress)
 
+    def check(self, progress=None):
+        """Read program, weights and constants back, and compare.
+
+        A link without an error says nothing of the memory behind it: one wrong bit of a weight
+        gives other results, one of a descriptor may stop the core.
+
+        Raises
+        ------
+        LinkError
+            Naming the first word that is not what was written.
+        """
+        wanted = self._image.payload
+        found = self._device.read(0, len(wanted), progress=progress)
+        wrong = np.flatnonzero(found != wanted)
+        if len(wrong):
+            word = int(wrong[0])
+            raise LinkError(
+                f"The board's memory does not hold what was written: {len(wrong)} of "
+                f"{len(wanted)} words differ, the first at {word} ({int(found[word]):#018x}, "
+                f"not {int(wanted[word]):#018x}); load again, with a slower memory clock if it "
+                "stays (sdram_mhz)")
+
     def run(self, images, *, timeout, progress=None):
         """Run at most :attr:`batch` images int8 (N, C, H, W).
 

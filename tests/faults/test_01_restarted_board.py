@@ -46,8 +46,10 @@ class Board:
         self._request()
         self.memory[address:address + len(data)] = data
 
-    def read(self, address, count):
+    def read(self, address, count, progress=None):
         self._request()
+        if progress:
+            progress(count)
         return self.memory[address:address + count].copy()
 
     def start(self, *, program, log, image, image_stride, result, result_stride, count):
