@@ -97,6 +97,26 @@ def test_receiver_drops_damaged():
     assert errors >= damaged + 1
 
 
+def test_receiver_drops_a_block_cut_short():
+    """The last COBS block promises one byte more than there are: the CRC of the bytes matches."""
+    rng = random.Random(6)
+    payloads = [rng.randbytes(24) for _ in range(8)]
+    line = b""
+    for number, payload in enumerate(payloads):
+        frame = bytearray(encode_frame(payload))
+        if number % 2 == 0:
+            code = 0
+            while code + frame[code] < len(frame) - 1:
+                code += frame[code]
+            assert code + frame[code] == len(frame) - 1
+            frame[code] += 1
+            assert decode_frame(bytes(frame[:-1])) is None
+        line += bytes(frame)
+    frames, errors = receive_frames(line, 4, rng=rng, gap=9)
+    assert frames == [words_of(payload) for payload in payloads[1::2]]
+    assert errors == 4
+
+
 def test_receiver_overrun():
     """Frames that find both halves full are dropped, those stored survive."""
     dut = FrameReceiver()
