@@ -1,4 +1,4 @@
-"""Queue that takes what a pipeline without a stop gives it."""
+"""Queue behind a pipeline that cannot be stopped."""
 
 from amaranth import *
 from amaranth.lib import wiring
