@@ -28,6 +28,7 @@ from boards.spec import BoardSpec
 from gen.check.simulate import reported
 from gen.compile.package import ProgramImage
 from gen.config.derive import derive
+from gen.config.memory import rtl_memory
 from gen.config.plans import Plans
 from gen.config.resources import check_fits
 from gen.config.spec import chosen_clock, chosen_sdram_clock
@@ -205,8 +206,10 @@ def verify(design: Design, images: NDArray[np.int8], *,
 
     for form in forms:
         known("form", form, FORMS)
+    with as_input_error("memory"):
+        _, memory = rtl_memory(design.board, design.config)
     with track("verify", len(images), "images") as task, reported():
-        return compare(design.network, design.program, images, forms=forms,
+        return compare(design.network, design.program, images, forms=forms, **memory,
                        timing=design.config.timing, progress=task.update)
 
 

@@ -57,3 +57,14 @@ def test_errors(tmp_path):
         api.configure(None, board="none")
     with pytest.raises(InputError, match="Core clock of ulx3s-85f must be one of"):
         api.configure(None, board="ulx3s", overrides={"clock_mhz": 85})
+
+
+def test_verify_simulates_the_memory_of_the_design(monkeypatch):
+    """A design in SDRAM is compared behind that SDRAM, as ``qsdt verify`` does."""
+    seen = {}
+    monkeypatch.setattr("gen.check.compare.verify", lambda *args, **options: seen.update(options))
+    network = api.load("qsdt_nano")
+    design = api.configure(network, overrides={"memory": "sdram"})
+    api.verify(design, api.samples("qsdt_nano")[0][:1], forms=("integer", "rtl"))
+    assert seen["memory"].func.__name__ == "SdramTwin"
+    assert seen["memory"].keywords["sync_hz"] == design.config.clock_hz
