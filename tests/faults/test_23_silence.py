@@ -18,7 +18,7 @@ def test_a_long_search_is_not_silent_in_a_log_file(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(progress, "LOG_INTERVAL_S", 0.1)
     monkeypatch.chdir(tmp_path)
 
-    def slow(*arguments):
+    def slow(*arguments, **options):
         time.sleep(0.6)
         raise KeyboardInterrupt
 
