@@ -161,6 +161,16 @@ def test_random_networks_are_reproducible_and_differ():
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_digest_knows_the_shape_of_the_image():
+    """The same graph and constants for a taller image are another network."""
+    found = random_network(4).network
+    channels, height, width = found.input_shape
+    taller = IntegerNetwork(found.spec, found.params, found.ops, (channels, height + 16, width))
+    assert taller.digest() != found.digest()
+    same = IntegerNetwork(found.spec, found.params, found.ops, found.input_shape)
+    assert same.digest() == found.digest()
+
+
 @pytest.mark.parametrize("head_size", [5, 9, 45, 80])
 def test_random_networks_have_the_head_size_asked_for(head_size):
     spec = random_network(0, head_size=head_size).spec
