@@ -261,7 +261,7 @@ def lines(found: dict[str, Any]) -> Iterable[str]:
     yield f"  {data['name']}: {data['folder'] if data['found'] else 'missing; ' + data['get']}"
     yield f"  networks that come with the project: {', '.join(folders['shipped'])}"
     cache, build = folders["cache"], folders["build"]
-    yield (f"  own networks: {cache['path']}, {cache['bytes'] / 1e6:.1f} MB"
+    yield (f"  own networks, kept plans: {cache['path']}, {cache['bytes'] / 1e6:.1f} MB"
            + (f" ({', '.join(cache['networks'])})" if cache["networks"] else ""))
     yield f"  results and simulators: {build['path']}, {build['bytes'] / 1e6:.1f} MB"
 

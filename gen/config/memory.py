@@ -25,7 +25,7 @@ def sdram_config(board, clock_hz):
         optional_column=any(part.columns > spec.columns for part in spec.parts))
 
 
-def on_chip_memory(config):
+def _on_chip_memory(config):
     """Makes the memory of block RAMs of an ``AcceleratorConfig``."""
     from hw.memory.onchip_memory import OnChipMemory
 
@@ -35,7 +35,7 @@ def on_chip_memory(config):
 def make_memory(board, config):
     """The memory backend of an ``AcceleratorConfig``, for the board's top."""
     if config.memory == "onchip":
-        return on_chip_memory(config)()
+        return _on_chip_memory(config)()
     from hw.sdram.memory import SdramMemory
 
     return SdramMemory(sdram_config(board, config.sdram_clock_hz),
@@ -49,7 +49,7 @@ def twin_memory(board, config):
     A design with it needs :data:`sim.twin.storage.STORAGE_VERILOG` among its sources.
     """
     if config.memory == "onchip":
-        return on_chip_memory(config)
+        return _on_chip_memory(config)
     from sim.twin.sdram import SdramTwin
 
     return partial(SdramTwin, sdram_config(board, config.sdram_clock_hz),

@@ -41,12 +41,12 @@ class Plans:
         self._folder = Path(folder)
 
     def path(self, board, network, overrides):
-        """Where the plan of a search lies."""
+        """Where the plan of a search lies: arguments as for :func:`gen.config.derive.derive`."""
         described = {field.name: repr(value) for field in fields(board)
                      if not callable(value := getattr(board, field.name))}
         return self._folder / (digest_of({
             "network": network.digest(), "board": described, "overrides": overrides,
-            "code": code_digest("gen.config.derive", "boards")}) + ".json")
+            "code": code_digest("gen.config.derive", "gen.config.plans", "boards")}) + ".json")
 
     def read(self, path, network):
         """(AcceleratorConfig, Program) by the plan, or None."""

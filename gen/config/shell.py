@@ -1,4 +1,4 @@
-"""The top that is synthesised, or simulated as a virtual board."""
+"""The top that is synthesised."""
 
 from gen.config.memory import make_memory
 from model.error import as_input_error
@@ -7,15 +7,11 @@ from model.error import as_input_error
 __all__ = ["make_shell"]
 
 
-def make_shell(board, config, *, memory=None):
-    """The top that is synthesised: shell, core and memory.
-
-    ``memory`` is that of the configuration unless given (:mod:`gen.config.memory`).
-    """
+def make_shell(board, config):
+    """The top that is synthesised: shell, core and memory, at the board's link speed."""
     from hw.shell import Shell
 
     _, divisor = board.link(config.clock_hz)
-    if memory is None:
-        with as_input_error():
-            memory = make_memory(board, config)
+    with as_input_error():
+        memory = make_memory(board, config)
     return Shell(config.core, memory=memory, divisor=divisor)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from gen.device.port import LinkError
-from tests.faults.test_01_restarted_board import case, session_of  # noqa: F401
+from tests.faults.known_board import session_of
 
 
-def test_memory_as_written(case):  # noqa: F811
+def test_memory_as_written(case):
     board, session = session_of(case)
     done = []
     session.check(done.append)
@@ -19,7 +19,7 @@ def test_memory_as_written(case):  # noqa: F811
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_flipped_bit_is_named(case, seed):  # noqa: F811
+def test_a_flipped_bit_is_named(case, seed):
     """In a weight, a constant or a descriptor."""
     board, session = session_of(case)
     rng = np.random.default_rng(seed)
@@ -29,7 +29,7 @@ def test_a_flipped_bit_is_named(case, seed):  # noqa: F811
         session.check()
 
 
-def test_both_ends(case):  # noqa: F811
+def test_both_ends(case):
     board, session = session_of(case)
     last = len(case[1].payload) - 1
     for word in (0, last):
@@ -38,7 +38,7 @@ def test_both_ends(case):  # noqa: F811
         session.check()
 
 
-def test_lost_memory(case):  # noqa: F811
+def test_lost_memory(case):
     board, session = session_of(case)
     board.memory[:] = 0
     with pytest.raises(LinkError, match="words differ"):
