@@ -9,7 +9,6 @@ afterwards. Writes docs/results/speed.json and speed.md. Takes minutes; nothing 
 import argparse
 from dataclasses import replace
 import hashlib
-from importlib import import_module
 import json
 import os
 from pathlib import Path
@@ -19,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from record_digests import found, integer_network
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,24 +49,10 @@ def cpu_seconds():
                map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
 
 
-def found(*places):
-    """The first of ``module:attribute`` that exists: names before and after a move."""
-    for place in places:
-        module, _, name = place.partition(":")
-        try:
-            return getattr(import_module(module), name)
-        except ModuleNotFoundError:
-            continue
-    raise SystemExit(f"error: none of {', '.join(places)} exists")
-
-
 def network_of(name, size):
     """An integer network by name; ``small`` has weights of seed 0."""
-    from model import zoo
-
     if name != "small":
-        read = zoo.read(name, None, None)
-        return zoo.network(read, params=read.params) if read.params else zoo.network(read)
+        return integer_network(name)
     from model.export import export
     from model.spec import MODELS
     from model.synthetic import synthetic_state

@@ -31,6 +31,14 @@ def found(*places):
     raise SystemExit(f"error: none of {', '.join(places)} exists")
 
 
+def integer_network(name):
+    """A network by name, with the widths that its file recommends."""
+    from model import zoo
+
+    read = zoo.read(name, None, None)
+    return zoo.network(read, params=read.params) if read.params else zoo.network(read)
+
+
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
@@ -39,7 +47,6 @@ def digests():
     """{what: SHA-256}, in a fixed order."""
     from boards import find_board
     from hw.core import Core
-    from model import zoo
 
     derive = found("gen.config.derive:derive", "gen.configure:derive")
     to_verilog = found("sim.rtl.verilog:to_verilog", "sim.verilog:to_verilog")
@@ -52,8 +59,7 @@ def digests():
         result[f"network {path.name}"] = sha256(path.read_bytes())
     board = find_board("ulx3s")
     for name in NETWORKS:
-        read = zoo.read(name, None, None)
-        network = zoo.network(read, params=read.params) if read.params else zoo.network(read)
+        network = integer_network(name)
         result[f"integer network {name}"] = network.digest()
         config, program = derive(board, network, {})
         result[f"program {name}"] = sha256(program.payload.tobytes())

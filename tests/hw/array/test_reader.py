@@ -7,7 +7,8 @@ from hw.array.reader import ArrayReader
 from hw.config import CoreConfig, PLANES_MIN
 from hw.descriptor import RING_UNIT
 from hw.port import POOL_LATENCY
-from sim.drive.ports import feed_stream, serve_read, simulate, take_stream
+from sim.drive.ports import serve_read, simulate, take_stream
+from tests.hw.array.tile_headers import feed_headers
 
 
 def random_job(rng, *, plane_skip):
@@ -110,14 +111,6 @@ def test_items(stalls, rows, plane_skip):
             assert ctx.get(dut.events) == events
             assert not ctx.get(dut.o.valid)
 
-    async def feed(ctx):
-        while True:
-            while not waiting:
-                await ctx.tick()
-            header = waiting.pop(0)
-            header = {**header, "dy": header["dy"] % 256, "dx": header["dx"] % 256}
-            await feed_stream(dut.headers, [header], rng=rng, stall=header_stall)(ctx)
-
     async def count(ctx):
         nonlocal taken
         while True:
@@ -132,7 +125,8 @@ def test_items(stalls, rows, plane_skip):
                 ctx.set(dut.repeats.count, repeats(address))
 
     simulate(dut, testbench, cycles=50_000, background=[
-        feed, count, serve_read(dut.pool, read, latency=POOL_LATENCY, rng=rng, stall=pool_stall),
+        feed_headers(dut.headers, waiting, rng=rng, stall=header_stall), count,
+        serve_read(dut.pool, read, latency=POOL_LATENCY, rng=rng, stall=pool_stall),
         *([serve_repeats] if plane_skip else [])])
 
 

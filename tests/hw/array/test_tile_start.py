@@ -4,7 +4,8 @@ import random
 import pytest
 
 from hw.array.tile_start import TileStart
-from sim.drive.ports import feed_stream, simulate, take_stream
+from sim.drive.ports import simulate, take_stream
+from tests.hw.array.tile_headers import feed_headers
 
 
 def random_case(rng, extreme):
@@ -53,16 +54,8 @@ def test_starts(stall, extreme):
             assert ctx.get(dut.row_step) == fields["stride"] * fields["row_stride"] % (1 << 16)
             assert ctx.get(dut.position_step) == fields["stride"] * fields["position_stride"]
 
-    async def feed(ctx):
-        while True:
-            while not waiting:
-                await ctx.tick()
-            header = waiting.pop(0)
-            # Fields of two's complement.
-            header = {**header, "dy": header["dy"] % 256, "dx": header["dx"] % 256}
-            await feed_stream(dut.headers, [header], rng=rng, stall=stall)(ctx)
-
-    simulate(dut, testbench, background=[feed])
+    simulate(dut, testbench, background=[
+        feed_headers(dut.headers, waiting, rng=rng, stall=stall)])
 
 
 def test_cycles():
