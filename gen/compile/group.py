@@ -37,16 +37,17 @@ class GroupSearch:
         self._life, self._ops, self._maps = life, life.ops, life.maps
         self._heights, self._rings, self._word_cycles = heights, rings, word_cycles
         self._orders_known, self._plans = memo, {}
+        self._rough, self._least, self._alike = {}, {}, {}
         self.smallest = inf
 
     def best(self, start, end, free, inside, spilled, limit):
         """Cheap heights and spills that fit, or None if there are none below ``limit``."""
-        names = {name for op in self._ops[start:end] for name in (*op.inputs, *op.outputs)}
-        key = start, end, free.gaps, frozenset(names & spilled), frozenset(names & inside)
+        names = self._life.names(range(start, end))
+        key = start, end, free.gaps, names & spilled, names & inside
         known, group = self._plans.get(key, (-1, None))
         if group is None and known < limit:
             for apart in self._heights.orders(range(start, end)):
-                group = self._best_group(start, end, free, inside & names, spilled, limit, apart)
+                group = self._best_group(start, end, free, names & inside, spilled, limit, apart)
                 if group is not None:
                     break
             self._plans[key] = limit, group
@@ -68,24 +69,23 @@ class GroupSearch:
         first. It is improved by changing heights of two operators at a time.
         """
         numbers = range(start, end)
+        held = self._life.names(numbers) & spilled
         loaded = {name for op in self._ops[start:end] for name in op.inputs
                   if name in spilled and self._life.maker.get(name, -1) < start}
         stored = {name for op in self._ops[start:end] for name in op.outputs if name in spilled}
         outside = sum(self._maps[name].memory_words for name in (*loaded, *stored))
 
-        def rough(heights):
-            return self._heights.busy(heights, apart) + sum(
-                self._heights.heights[number][rows] for number, rows in heights.items())
-
         def cost_of(heights, extra):
-            if apart and not self._heights.has_room_apart(heights):
-                return inf
             moved = outside + 2 * sum(self._maps[name].memory_words for name in extra)
-            return self._word_cycles * moved + rough(heights)
+            return self._word_cycles * moved + self._rough_cost(heights, apart)
 
         def fits(heights, extra):
             """Whether it may; most do not, and cost more time than any others."""
-            least = self._rings.least_words(tuple(numbers), heights, inside, spilled | extra)
+            key = *heights.items(), inside, held, extra
+            least = self._least.get(key)
+            if least is None:
+                least = self._least[key] = self._rings.least_words(
+                    tuple(numbers), heights, inside, spilled | extra)
             return least <= free.left
 
         def plan(heights, extra):
@@ -100,8 +100,7 @@ class GroupSearch:
             return found
 
         best, tried = Group(start, end, {}, [], frozenset(), {}, limit, apart), []
-        alike = filter(self._heights.has_room_apart, self._heights.alike(numbers)) if apart else ()
-        for heights in sorted(alike, key=rough):
+        for heights in self._sorted_alike(numbers) if apart else ():
             if cost_of(heights, frozenset()) >= best.cost:
                 break
             if not fits(heights, frozenset()):
@@ -141,6 +140,26 @@ class GroupSearch:
                 if group is not None and _fits(free, words(group)):
                     best, better = group, True
         return best if best.steps else None
+
+    def _rough_cost(self, heights, apart):
+        """Cycles of these heights without the tensors that are moved; infinite without room for
+        a depthwise convolution apart."""
+        key = apart, *heights.items()
+        cost = self._rough.get(key)
+        if cost is None:
+            cost = inf
+            if not apart or self._heights.has_room_apart(heights):
+                cost = self._heights.busy(heights, apart) + sum(
+                    self._heights.heights[number][rows] for number, rows in heights.items())
+            self._rough[key] = cost
+        return cost
+
+    def _sorted_alike(self, numbers):
+        """Heights to begin with where a depthwise convolution runs apart, the cheapest first."""
+        if numbers not in self._alike:
+            self._alike[numbers] = sorted(self._heights.alike(numbers),
+                                          key=lambda heights: self._rough_cost(heights, True))
+        return self._alike[numbers]
 
     def _order(self, numbers, heights, apart):
         """The :class:`Order` of strips for these heights."""

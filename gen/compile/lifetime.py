@@ -28,6 +28,7 @@ class Lifetimes:
 
     def __init__(self, ops, maps):
         self.ops, self.maps = ops, maps
+        self._names = {}
         self.users = {name: [k for k, op in enumerate(ops) if name in op.inputs] for name in maps}
         self.dead = {op.epilogue.u_out for op in ops
                      if isinstance(getattr(op, "epilogue", None), Integrate)
@@ -39,8 +40,12 @@ class Lifetimes:
 
     def names(self, numbers):
         """Tensors that these operators read or make."""
-        return {name for number in numbers
-                for name in (*self.ops[number].inputs, *self.ops[number].outputs)}
+        found = self._names.get(numbers)
+        if found is None:
+            found = self._names[numbers] = frozenset(
+                name for number in numbers
+                for name in (*self.ops[number].inputs, *self.ops[number].outputs))
+        return found
 
     def inside(self, cuts):
         """Tensors made and used in one group only."""

@@ -157,7 +157,7 @@ class Rings:
     def plan(self, numbers, inside, spilled):
         """The :class:`RingPlan` of operators, in the order in which they begin."""
         names = self._life.names(numbers)
-        key = numbers, frozenset(inside & names), frozenset(spilled & names)
+        key = numbers, names & inside, names & spilled
         if key not in self._plans:
             self._plans[key] = self._make_plan(numbers, inside, spilled)
         return self._plans[key]
@@ -165,19 +165,23 @@ class Rings:
     def least_words(self, numbers, heights, inside, spilled):
         """Pool words that strips of these heights take whatever their order: every row that is
         read or written at a time."""
-        def rows_of(number, name, role):
-            strip = self._shortest(number, heights[number])
-            if role == "out" or name not in self._windows[number]:
-                return strip
-            return min(self._maps[name].height,
-                       (strip - 1) * self._windows[number][name] + 1)
-
         plan = self.plan(numbers, inside, spilled)
-        return plan.resident + sum(
-            ring.words * (self._shortest(ring.number, heights[ring.number])
-                          if ring.number is not None else
-                          ring.rows(max(rows_of(*use) for use in ring.uses)))
-            for ring in plan.rings)
+        strips = {number: self._shortest(number, rows) for number, rows in heights.items()}
+        total = plan.resident
+        for ring in plan.rings:
+            if ring.number is not None:
+                rows = strips[ring.number]
+            else:
+                rows = 0
+                for number, name, role in ring.uses:
+                    strip, windows = strips[number], self._windows[number]
+                    if role == "in" and name in windows:
+                        strip = min(self._maps[name].height, (strip - 1) * windows[name] + 1)
+                    if strip > rows:
+                        rows = strip
+                rows = ring.rows(rows)
+            total += ring.words * rows
+        return total
 
     def words(self, start, end, rings, inside, spilled):
         """{name or (tensor, role): words} to allocate for a group."""
