@@ -1,6 +1,6 @@
 """Order of the strips of fused operators, and how many rows of a tensor are alive meanwhile."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,7 @@ SUM, FIRE = "sum", "fire"
 """Halves of a strip of a depthwise convolution that runs beside others."""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """Output rows ``low..high`` of operator number ``op`` of the network.
 
     With ``group`` only of this channel group, and with ``half`` (:data:`SUM` or :data:`FIRE`) only
@@ -117,25 +116,38 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
     wants = wanted(ops, numbers, maps)
     total = {number: maps[next(iter(ops[number].outputs))].height for number in numbers}
     first = first_strips(ops, numbers, heights, limits or heights, maps)
-    made = dict.fromkeys(numbers, 0)
+    made, ends, needs = {}, {}, {}
+
+    def advance(number, high):
+        """Rows below ``high`` are made: where the next strip ends, and what that needs."""
+        made[number], needs[number] = high, None
+        if high < total[number]:
+            ends[number] = end = min(total[number], high + heights[number] if high
+                                     else first[number])
+            needs[number] = wants[number](high, end)
 
     def runs(number):
-        return made[number] < total[number] and all(
-            made[maker] >= row for maker, row in wants[number](made[number], end(number)))
-
-    def end(number):
-        low = made[number]
-        return min(total[number], low + heights[number] if low else first[number])
+        if needs[number] is None:
+            return False
+        for maker, row in needs[number]:
+            if made[maker] < row:
+                return False
+        return True
 
     def last(numbers):
-        return next(filter(runs, reversed(numbers)), None)
+        for number in reversed(numbers):
+            if runs(number):
+                return number
+        return None
 
+    for number in numbers:
+        advance(number, 0)
     numbers, steps = list(numbers), []
     beside = next((n for n in numbers if apart and isinstance(ops[n], Depthwise)), None)
     if beside is None:
         while (number := last(numbers)) is not None:
-            steps.append(Step(number, made[number], end(number)))
-            made[number] = steps[-1].high
+            steps.append(Step(number, made[number], ends[number]))
+            advance(number, ends[number])
         return steps
 
     def groups(number):
@@ -152,8 +164,8 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
     begun = []    # what is left of a strip of an operator behind
 
     def whole(number):
-        steps.append(Step(number, made[number], end(number)))
-        made[number] = steps[-1].high
+        steps.append(Step(number, made[number], ends[number]))
+        advance(number, ends[number])
 
     def part():
         """One channel group of the last operator behind that can go on."""
@@ -161,11 +173,11 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
             number = last(behind)
             if number is None:
                 return False
-            begun.extend(Step(number, made[number], end(number), group)
+            begun.extend(Step(number, made[number], ends[number], group)
                          for group in range(groups(number)))
         steps.append(begun.pop(0))
         if not begun:
-            made[steps[-1].op] = steps[-1].high
+            advance(steps[-1].op, steps[-1].high)
         return True
 
     while True:
@@ -177,7 +189,7 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
                 return steps
             whole(number)
             continue
-        low, high = made[beside], end(beside)
+        low, high = made[beside], ends[beside]
         for group in range(groups(beside)):
             steps.append(Step(beside, low, high, group, SUM))
             while (reader := last(readers)) is not None:
@@ -187,7 +199,7 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
                 due -= parts(beside)
             due = min(due, 0)
             if group == groups(beside) - 1:
-                made[beside] = high          # not yet fired, but nobody reads it in between
+                advance(beside, high)        # not yet fired, but nobody reads it in between
                 while not runs(beside) and (maker := last(before)) is not None:
                     whole(maker)
             steps.append(Step(beside, low, high, group, FIRE))
