@@ -127,18 +127,11 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
             needs[number] = wants[number](high, end)
 
     def runs(number):
-        if needs[number] is None:
-            return False
-        for maker, row in needs[number]:
-            if made[maker] < row:
-                return False
-        return True
+        wanted_rows = needs[number]
+        return wanted_rows is not None and all(made[maker] >= row for maker, row in wanted_rows)
 
     def last(numbers):
-        for number in reversed(numbers):
-            if runs(number):
-                return number
-        return None
+        return next(filter(runs, reversed(numbers)), None)
 
     for number in numbers:
         advance(number, 0)
@@ -150,17 +143,13 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
             advance(number, ends[number])
         return steps
 
-    def groups(number):
-        return maps[next(iter(ops[number].outputs))].groups
-
-    def parts(number):
-        """About how many steps there are of an operator, by channel groups."""
-        return -(-total[number] // heights[number]) * groups(number)
-
+    groups = {number: maps[next(iter(ops[number].outputs))].groups for number in numbers}
+    # About how many steps there are of an operator, by channel groups.
+    parts = {number: -(-total[number] // heights[number]) * groups[number] for number in numbers}
     before = numbers[:numbers.index(beside)]
     readers = [n for n in numbers if any(maker == beside for maker, _ in wants[n](0, 1))]
     behind = [n for n in numbers[numbers.index(beside) + 1:] if n not in readers]
-    share, due = sum(map(parts, behind)), 0
+    share, due = sum(parts[n] for n in behind), 0
     begun = []    # what is left of a strip of an operator behind
 
     def whole(number):
@@ -174,7 +163,7 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
             if number is None:
                 return False
             begun.extend(Step(number, made[number], ends[number], group)
-                         for group in range(groups(number)))
+                         for group in range(groups[number]))
         steps.append(begun.pop(0))
         if not begun:
             advance(steps[-1].op, steps[-1].high)
@@ -190,15 +179,15 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
             whole(number)
             continue
         low, high = made[beside], ends[beside]
-        for group in range(groups(beside)):
+        for group in range(groups[beside]):
             steps.append(Step(beside, low, high, group, SUM))
             while (reader := last(readers)) is not None:
                 whole(reader)
             due += share
             while due > 0 and part():
-                due -= parts(beside)
+                due -= parts[beside]
             due = min(due, 0)
-            if group == groups(beside) - 1:
+            if group == groups[beside] - 1:
                 advance(beside, high)        # not yet fired, but nobody reads it in between
                 while not runs(beside) and (maker := last(before)) is not None:
                     whole(maker)
