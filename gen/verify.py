@@ -174,7 +174,7 @@ def _run(arguments):
                             every=arguments.checkpoint_cycles, progress=task.update)
         results[part] = {"images": len(cases), "lines": result.lines, "figures": result.figures,
                          "differ": len(result.differences)}
-        _show(part, part_program, result, forms)
+        _show(part, part_program, result)
     differ = sum(result.pop("differ") for result in results.values())
     record = {
         "equal": differ == 0, "forms": forms, "model": name, "network_digest": network.digest(),
@@ -198,7 +198,7 @@ def _run(arguments):
     next_step(follows, "--board", arguments.board, *network_words(arguments))
 
 
-def _show(part, program, result, forms):
+def _show(part, program, result):
     if part:
         layers = dict.fromkeys(d.layer for d in program.descriptors)
         print(f"{part}: {len(program.descriptors)} descriptors of {', '.join(layers)}")
@@ -207,7 +207,7 @@ def _show(part, program, result, forms):
     if "cycles" in figures:
         print(f"rtl: {min(figures['cycles'])}..{max(figures['cycles'])} cycles and "
               f"{round(np.mean(figures['spike_events']))} spike events each (rtl-sim)")
-    if "integer" in forms:
+    if figures.get("stats"):
         print("reached: " + ", ".join(f"{k} {v}" for k, v in figures["stats"].items()))
 
 
