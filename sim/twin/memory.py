@@ -51,7 +51,7 @@ class MemoryTwin(wiring.Component):
         See :class:`hw.port.Memory`.
     """
 
-    def __init__(self, *, words, latency=20, stall=0.0, seed=0, words_per_cycle=1.0,
+    def __init__(self, *, words, latency=20, stall=0.0, seed=1, words_per_cycle=1.0,
                  refresh_interval=0, refresh_cycles=0, init=(), verilog=False):
         if not isinstance(words, int) or not 1 <= words <= 1 << 24:
             raise ValueError(f"Words must be an integer in 1..2**24, not {words!r}")
