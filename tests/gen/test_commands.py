@@ -89,9 +89,10 @@ def test_cycles_behind_another_memory(workplace, monkeypatch):
     assert report("slow.yaml")["cycles"]["tag"] == "cost-model"
 
 
-def test_qsdt_t_until_config(workplace, capsys):
+def test_qsdt_t_until_config(workplace, cache_home, monkeypatch, capsys):
     """The 15 M-weight network: a prediction in seconds, and no word of it without saying that
     its weights are synthetic."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_home))
     assert build.cli(["--board", "ulx3s", "--model", "qsdt_t", "--until", "config"]) == 0
     out, err = capsys.readouterr()
     assert out.count(NOTICE) == 1 and NOTICE in err

@@ -46,8 +46,8 @@ def test_nano_on_ulx3s(network):
         "image", "logits_acc"}
 
 
-def test_qsdt_t_on_ulx3s(tiny):
-    config, program = derive(BOARD, tiny)
+def test_qsdt_t_on_ulx3s(tiny, plans):
+    config, program = derive(BOARD, tiny, plans=plans)
     assert (config.memory, config.core.rows, config.core.pool_words) == ("sdram", 64, 32768)
     assert config.memory_words * 8 == BOARD.sdram.size_bytes == 32 << 20
     assert program.memory_words <= config.memory_words

@@ -145,7 +145,7 @@ def test_streaming_uses_the_bus(length):
     """Linear reads by bursts as the load unit asks for them: refreshes and rows included."""
     dut = SdramSystem(replace(CONFIG, column_bits=9))
     rng = random.Random(0)
-    words = 2048
+    words = 1024
     bursts = [(write, start, length) for write in (1, 0) for start in range(0, words, length)]
     benches, clock, outcome = traffic(dut, bursts, rng=rng, stall=0.0)
     run(dut, *benches, background=[clock])
