@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 FOLD = 64
 """Most positions in a pool word: those of one channel on the widest array."""
 
+GROUP_DESCRIPTORS = 4
+"""Fewest descriptors for a group of output channels that the array computes: weights, ARRAY,
+constants, NEURON."""
+
 
 def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
                     strip_rows=STRIP_ROWS, fold=FOLD, apart=True, memo=None):
@@ -106,13 +110,16 @@ def _compile(network, config, options, memo, known):
 def least_memory(network, config, *, fold=FOLD, memo=None):
     """Words of memory that any program of the network takes on this core, at the least.
 
-    Weights of the array and the image's patches: what a search can know before it looks for
-    strips. ``memo`` as in :func:`compile_network`; raises :exc:`DoesNotFit` for widths.
+    Weights of the array, the image's patches, and what runs each group of output channels, as
+    a single strip: what a search can know before it looks for strips. ``memo`` as in
+    :func:`compile_network`; raises :exc:`DoesNotFit` for widths.
     """
     layout, tiles = _prepare(network, config, fold, StripMemo() if memo is None else memo)
     distinct = {words.tobytes(): len(words) for groups in tiles.values()
                 for group in groups for _, words in group}
-    return sum(distinct.values()) + layout.maps["image"].memory_words
+    descriptors = GROUP_DESCRIPTORS * sum(map(len, tiles.values()))
+    return (sum(distinct.values()) + layout.maps["image"].memory_words
+            + (DESCRIPTOR_WORDS + RECORD_WORDS) * descriptors)
 
 
 def _prepare(network, config, fold, memo):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gen.check.compare import verify
-from gen.compile.compiler import compile_network
+from gen.compile.compiler import compile_network, least_memory
 from gen.machine.cost import predict
 from hw.config import CoreConfig
 from hw.descriptor import UnitKind
@@ -29,6 +29,7 @@ def test_iss_equals_integer_model_on_random_networks(half):
         found, program = compile_case(seed)
         result = verify(found.network, program, found.images(2, seed), forms=("integer", "iss"))
         assert not result.differences, (seed, result.lines)
+        assert least_memory(found.network, program.config) <= program.memory_words, seed
         for key, count in result.figures["stats"].items():
             reached[key] = reached.get(key, 0) + count
         spilled = sum(home == "memory" for home, _ in program.homes.values()) - 2

@@ -76,6 +76,14 @@ def test_small_board_takes_sdram(network):
     assert config.memory == "sdram" and config.core.rows == 16
 
 
+def test_what_cannot_fit_is_not_compiled(network, caplog):
+    """Descriptors alone are too many for the block RAMs that the weights leave."""
+    with caplog.at_level("INFO"):
+        derive(find_board("ulx3s-45f"), network)
+    tried = [text for text in caplog.messages if text.startswith("trying")]
+    assert len(tried) == 1 and "SDRAM" in tried[0]
+
+
 def test_too_small_board(network):
     board = replace(find_board("ulx3s-12f"), sdram=None)
     with pytest.raises(DoesNotFit, match="block RAMs") as error:
