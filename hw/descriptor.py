@@ -6,6 +6,8 @@ format. A descriptor is three memory words, least significant first. Word 0 is t
 docs/architecture.md.
 """
 
+from functools import cache
+
 from amaranth.hdl import Shape, signed
 from amaranth.lib import data, enum
 
@@ -217,15 +219,13 @@ def pack(layout, **fields):
     ValueError
         For an unknown field or a value that its field cannot hold.
     """
-    known = dict(layout.as_shape())
+    known = _places(layout)
     value = 0
     for name, field_value in fields.items():
         if name not in known:
             raise ValueError(f"{layout.__name__} has no field {name!r}")
-        field = layout.as_shape()[name]
-        width = Shape.cast(field.shape).width
+        offset, width, element = known[name]
         if isinstance(field_value, (list, tuple)):
-            element = Shape.cast(field.shape.elem_shape).width
             bits = 0
             for index, item in enumerate(field_value):
                 if not 0 <= item < 1 << element:
@@ -237,8 +237,18 @@ def pack(layout, **fields):
             if not -(1 << (width - 1)) <= bits < 1 << width:
                 raise ValueError(f"{layout.__name__}.{name} must fit in {width} bits, not {bits}")
             bits &= (1 << width) - 1
-        value |= bits << field.offset
+        value |= bits << offset
     return value
+
+
+@cache
+def _places(layout):
+    """{field: (offset, width, width of an element)} of a layout, worked out once: programs have
+    thousands of descriptors. Elements are of arrays, else 0."""
+    return {name: (field.offset, Shape.cast(field.shape).width,
+                   Shape.cast(field.shape.elem_shape).width
+                   if isinstance(field.shape, data.ArrayLayout) else 0)
+            for name, field in layout.as_shape()}
 
 
 def unpack(layout, value):

@@ -3,7 +3,8 @@
 CPU seconds (user and system, children included) of configurations, of the second command that
 finds the first one's plan, of compiling the simulator, and of a warm run on the virtual board;
 with ``--before`` also of an earlier commit, in the same run, from a worktree that is removed
-afterwards. Writes docs/results/speed.json and speed.md. Takes minutes; nothing else should run.
+afterwards. Writes docs/results/speed.json and speed.md; with ``--only`` the other rows stay as they
+were. Takes minutes; nothing else should run.
 """
 
 import argparse
@@ -172,16 +173,17 @@ def table(record):
     yield "CPU seconds (user and system, children included) on one core of the machine below; the"
     yield "figures of a row come from one run, each from a process of its own. The virtual"
     yield "board's row is wall time. The program of both has the same SHA-256 where it says equal."
-    yield (f"`python tests/measure_speed.py --before {record['before'] or 'COMMIT'}` at "
-           f"{record['commit']}, {record['machine']}.")
+    yield (f"`python tests/measure_speed.py --before {record['before'] or 'COMMIT'}` on "
+           f"{record['machine']}.")
     yield ""
-    yield "| what | before | now | wanted | program |"
-    yield "|---|---|---|---|---|"
+    yield "| what | before | now | wanted | program | commit |"
+    yield "|---|---|---|---|---|---|"
     for name, row in record["rows"].items():
         before, now = (row["figures"].get(which) for which in ("before", "now"))
         payloads = [figures.get("payload") for figures in (before or {}, now or {})]
         equal = "" if None in payloads else "equal" if payloads[0] == payloads[1] else "another"
-        yield f"| {name} | {shown(before)} | {shown(now)} | {row['wanted']} | {equal} |"
+        yield (f"| {name} | {shown(before)} | {shown(now)} | {row['wanted']} | {equal} | "
+               f"{row['commit']} |")
 
 
 def git(*arguments):
@@ -209,8 +211,11 @@ def main():
         what, *rest = arguments.measure
         print(json.dumps({"configure": configure, "simulator": compile_simulator}[what](*rest)))
         return
-    record = {"commit": git("rev-parse", "--short", "HEAD"), "before": arguments.before,
-              "machine": machine(), "rows": {}}
+    commit = git("rev-parse", "--short", "HEAD")
+    record = {"before": arguments.before, "machine": machine(), "rows": {}}
+    if arguments.only and RECORD.is_file():
+        kept = json.loads(RECORD.read_text())
+        record |= {"rows": kept["rows"], "before": arguments.before or kept["before"]}
     with tempfile.TemporaryDirectory() as folder:
         roots = {"now": ROOT}
         if arguments.before:
@@ -218,16 +223,15 @@ def main():
             git("worktree", "add", "--detach", str(roots["before"]), arguments.before)
         try:
             for name, wanted, figures in rows(roots, arguments.only):
-                record["rows"][name] = {"wanted": wanted, "figures": figures}
+                record["rows"][name] = {"wanted": wanted, "commit": commit, "figures": figures}
                 print(f"{name}: " + ", ".join(f"{which} {shown(found)}"
                                               for which, found in figures.items()), flush=True)
         finally:
             if arguments.before:
                 git("worktree", "remove", "--force", str(roots["before"]))
-    if not arguments.only:
-        RECORD.write_text(json.dumps(record, indent=1) + "\n")
-        RECORD.with_suffix(".md").write_text("\n".join(table(record)) + "\n")
-        print(RECORD.with_suffix(".md").relative_to(ROOT))
+    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    RECORD.with_suffix(".md").write_text("\n".join(table(record)) + "\n")
+    print(RECORD.with_suffix(".md").relative_to(ROOT))
 
 
 if __name__ == "__main__":
