@@ -35,7 +35,7 @@ class Hazards:
         def need(last):
             for other in range(self._units):
                 if other != unit and last.shape[1]:
-                    waits[other] = max(waits[other], int(np.maximum.reduce(last[other])))
+                    waits[other] = max(waits[other], int(last[other].max()))
 
         for name, start, end in reads:
             need(self._written[name][:, start:end])
