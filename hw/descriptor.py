@@ -224,7 +224,7 @@ def pack(layout, **fields):
     for name, field_value in fields.items():
         if name not in known:
             raise ValueError(f"{layout.__name__} has no field {name!r}")
-        offset, width, element = known[name]
+        offset, width, element, _ = known[name]
         if isinstance(field_value, (list, tuple)):
             bits = 0
             for index, item in enumerate(field_value):
@@ -243,25 +243,25 @@ def pack(layout, **fields):
 
 @cache
 def _places(layout):
-    """{field: (offset, width, width of an element)} of a layout, worked out once: programs have
-    thousands of descriptors. Elements are of arrays, else 0."""
-    return {name: (field.offset, Shape.cast(field.shape).width,
-                   Shape.cast(field.shape.elem_shape).width
-                   if isinstance(field.shape, data.ArrayLayout) else 0)
-            for name, field in layout.as_shape()}
+    """{field: (offset, width, width of an element, signed)} of a layout, worked out once: programs
+    have thousands of descriptors. Elements are of arrays, else None."""
+    places = {}
+    for name, field in layout.as_shape():
+        shape = Shape.cast(field.shape)
+        element = (Shape.cast(field.shape.elem_shape).width
+                   if isinstance(field.shape, data.ArrayLayout) else None)
+        places[name] = field.offset, shape.width, element, shape.signed
+    return places
 
 
 def unpack(layout, value):
     """Fields of ``value`` as a dict of integers (arrays as lists of them)."""
     fields = {}
-    for name, field in layout.as_shape():
-        width = Shape.cast(field.shape).width
-        bits = value >> field.offset & ((1 << width) - 1)
-        if isinstance(field.shape, data.ArrayLayout):
-            element = Shape.cast(field.shape.elem_shape).width
-            bits = [bits >> (index * element) & ((1 << element) - 1)
-                    for index in range(field.shape.length)]
-        elif Shape.cast(field.shape).signed:
+    for name, (offset, width, element, is_signed) in _places(layout).items():
+        bits = value >> offset & ((1 << width) - 1)
+        if element is not None:
+            bits = [bits >> start & ((1 << element) - 1) for start in range(0, width, element)]
+        elif is_signed:
             bits -= bits >> (width - 1) << width
         fields[name] = bits
     return fields

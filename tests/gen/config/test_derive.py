@@ -110,7 +110,7 @@ def test_nearest_configuration_is_named(network, overrides, resource, nearest):
     assert error.value.needed > error.value.available > 0
 
 
-def test_weights_beyond_the_sdram(tiny):
+def test_weights_beyond_the_sdram(tiny, network):
     sdram = BOARD.sdram
     small = replace(BOARD, sdram=replace(sdram, rows=1024))  # 4 MB, one part has 8
     with pytest.raises(DoesNotFit, match=r"3\.3 MB too much: weights alone; boards with "
@@ -119,10 +119,11 @@ def test_weights_beyond_the_sdram(tiny):
     assert error.value.available == 4 << 20 >> 3
     assert error.value.needed == weight_words(tiny) == 15_015_072 // 16
     # Weights fit, the rest does not; no part is large enough.
-    parts = sdram.parts[:1]
-    small = replace(BOARD, sdram=replace(sdram, parts=parts, rows=2048))
-    with pytest.raises(DoesNotFit, match="weights and constants .* MB, program .*; no memory of"):
-        derive(small, tiny)
+    small = replace(BOARD, sdram=replace(sdram, parts=sdram.parts[:1], rows=40))
+    with pytest.raises(DoesNotFit, match="weights and constants .* MB, program .*; no memory of"
+                       ) as error:
+        derive(small, network, {"memory": "sdram"})
+    assert error.value.needed > error.value.available == 40 * 512 > weight_words(network)
 
 
 def test_sdram_clock_can_be_chosen(network):
