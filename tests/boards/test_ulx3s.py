@@ -1,6 +1,8 @@
 # amaranth: UnusedElaboratable=no
 
 import dataclasses
+from fractions import Fraction
+from pathlib import Path
 import re
 
 from amaranth import Module, Signal
@@ -9,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 import pytest
 
 from boards import ALIASES, BOARDS, find_board, UnknownBoard
-from boards.pll import Ecp5Pll, PllDividers, VCO_HZ
+from boards.pll import Ecp5Pll, PllDividers
 from boards.ulx3s import CLOCK_HZ, Ulx3sTop
 
 
@@ -85,22 +87,54 @@ def test_link_divides_exactly(board):
         board.check_core_clock(81_000_000)
 
 
-@pytest.mark.parametrize("mhz", (50, 60, 75, 80, 90, 100, 125))
-def test_pll_dividers(mhz):
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_every_clock_of_a_board_is_within_the_pll(board):
+    """Phase detector of at least 10 MHz (data sheet); checked in exact fractions."""
+    for clock_hz in {*board.core_clocks_hz, *(board.sdram.clocks_hz if board.sdram else ())}:
+        d = PllDividers.find(board.clock_hz, clock_hz)
+        detector = Fraction(board.clock_hz, d.reference)
+        vco = detector * d.feedback
+        assert 10_000_000 <= detector <= 400_000_000
+        assert 400_000_000 <= vco <= 800_000_000
+        assert vco / d.divider == clock_hz
+        assert d.vco_margin == pytest.approx(float(min(vco / 400_000_000 - 1,
+                                                       1 - vco / 800_000_000)))
+
+
+def test_table_of_clocks():
+    """docs/tutorials/own-board.md lists every clock of the board."""
+    text = (Path(__file__).parents[2] / "docs" / "tutorials" / "own-board.md").read_text()
+    board = find_board("ulx3s")
+    uses = {"core": board.core_clocks_hz, "SDRAM": board.sdram.clocks_hz}
+    expected = []
+    for hz in sorted({hz for clocks in uses.values() for hz in clocks}):
+        d = PllDividers.find(board.clock_hz, hz)
+        of = ", ".join(name for name, clocks in uses.items() if hz in clocks)
+        expected.append(f"| {hz / 1e6:g} | {of} | {d.detector_hz / 1e6:g} | {d.vco_hz / 1e6:g} "
+                        f"| {100 * d.vco_margin:.1f} % |")
+    assert re.findall(r"(?m)^\| \d.*%.*$", text) == expected
+
+
+@pytest.mark.parametrize("mhz, setting", [(80, (1, 32, 10)), (90, (1, 18, 5)), (130, (1, 26, 5)),
+                                          (125, (1, 25, 5)), (50, (1, 24, 12))])
+def test_pll_setting(mhz, setting):
+    """The detector at 25 MHz, then the oscillator nearest to 600 MHz; 800 rather than 400."""
     d = PllDividers.find(CLOCK_HZ, mhz * 1_000_000)
-    assert CLOCK_HZ * d.feedback == mhz * 1_000_000 * d.reference
-    assert VCO_HZ[0] <= mhz * 1_000_000 * d.divider <= VCO_HZ[1]
-    assert CLOCK_HZ / d.reference >= 3_125_000
+    assert (d.reference, d.feedback, d.divider) == setting
 
 
-def test_pll_of_the_default_clock_is_that_of_ecppll():
-    found = PllDividers.find(CLOCK_HZ, 80_000_000)
-    assert found == PllDividers(reference=5, feedback=16, divider=7)
+def test_detector_of_another_oscillator():
+    """12 MHz cannot be divided at all: 2 would be 6 MHz at the detector."""
+    assert {d.reference for d in PllDividers.every(12_000_000)} == {1}
+    assert {d.reference for d in PllDividers.every(100_000_000)} == set(range(1, 11))
 
 
-def test_pll_impossible():
-    with pytest.raises(ValueError, match="PLL output must be reachable from 25000000 Hz"):
-        Ecp5Pll(input_hz=CLOCK_HZ, output_hz=80_000_001)
+@pytest.mark.parametrize("output_hz, near", [
+    (80_000_001, "80 MHz, 81.25 MHz"), (500_000_000, "400 MHz$"), (1_000_000, "3.125 MHz$")])
+def test_pll_impossible(output_hz, near):
+    with pytest.raises(ValueError, match="PLL of an oscillator of 25 MHz cannot make "
+                       f"{output_hz / 1e6:.9g} MHz; the nearest that it can: {near}"):
+        Ecp5Pll(input_hz=CLOCK_HZ, output_hz=output_hz)
 
 
 def test_top_pins():
