@@ -17,7 +17,8 @@ from gen.pnr.ecp5 import FLIP_FLOP, INSIDE_PORTS, LCS, LUT, parse_bel, ROWS, SLO
 from gen.pnr.graph import net_of
 
 
-__all__ = ["FIXED", "GROUP", "SINGLE", "Layout", "is_legal", "read_layout"]
+__all__ = ["FIXED", "GROUP", "SINGLE", "Layout", "control_sets", "is_legal",
+           "read_layout"]
 
 
 FIXED, SINGLE, GROUP = range(3)
@@ -77,12 +78,9 @@ def read_layout(cells: Sequence[Mapping], driver: Mapping, sinks: Mapping) -> La
     for number, cell in enumerate(cells):
         uses_m[number] = net_of(cell, "M") is not None
         if cell["type"] == "TRELLIS_FF":
-            options = cell["parameters"].get
-            control[number] = controls.setdefault(
-                (net_of(cell, "CE"), options("CEMUX"), options("GSR")), len(controls))
-            shared[number] = clocks.setdefault(
-                (net_of(cell, "CLK"), net_of(cell, "LSR"), options("SRMODE"), options("CLKMUX"),
-                 options("LSRMUX")), len(clocks))
+            of_slice, of_tile = control_sets(cell)
+            control[number] = controls.setdefault(of_slice, len(controls))
+            shared[number] = clocks.setdefault(of_tile, len(clocks))
 
     group = _groups(cells, driver, sinks, slot, occupant)
     held = {group[number] for number in fixed}
@@ -104,6 +102,14 @@ def read_layout(cells: Sequence[Mapping], driver: Mapping, sinks: Mapping) -> La
         steps.append(8 if whole or len({lc // 2 for lc in lcs}) > 1 else min(len(lcs), 2))
     return Layout(x, y, slot, unit, control, shared, uses_m, occupant, exists, np.array(kinds),
                    np.array(steps), np.array(first), np.array(members))
+
+
+def control_sets(cell: Mapping) -> tuple[tuple, tuple]:
+    """What all flip-flops of a slice, and of a tile, have in common with this one."""
+    options = cell["parameters"].get
+    return ((net_of(cell, "CE"), options("CEMUX"), options("GSR")),
+            (net_of(cell, "CLK"), net_of(cell, "LSR"), options("SRMODE"), options("CLKMUX"),
+             options("LSRMUX")))
 
 
 def _groups(cells, driver, sinks, slot, occupant):

@@ -11,7 +11,7 @@ import numpy as np
 from gen.pnr.congestion import SHARED_BY_ALL
 from gen.pnr.ecp5 import FLIP_FLOP, LCS, LUT, ROWS, slot_bel, SLOTS
 from gen.pnr.graph import net_of
-from gen.pnr.legal import is_legal
+from gen.pnr.legal import control_sets
 from gen.pnr.slack import NEVER, slacks
 
 
@@ -29,6 +29,12 @@ its input must have."""
 REPLICA_SPAN, REPLICA_LOADS = 40, 8
 """Half the perimeter, in tiles, around the loads of one, unless it has only so few."""
 
+SHARED_PORTS = frozenset({"CE", "CLK", "LSR", "WCK", "WRE"})
+"""Inputs that the cells of a slice, or of a tile, take from one wire."""
+
+BLOCKS = ("IOLOGIC", "SIOLOGIC", "MULT", "ALU")
+"""First letters of cells that share the wires of such inputs with cells elsewhere: they stay."""
+
 
 def replicate(module: dict, design: "Design") -> int:
     """Add replicas to a placed netlist, in place. Returns their number.
@@ -40,35 +46,72 @@ def replicate(module: dict, design: "Design") -> int:
     names = list(module["cells"])
     new_net = 1 + max(net for of_name in module["netnames"].values() for net in of_name["bits"]
                       if not isinstance(net, str))
+    # Flip-flops by their slots, replicas among them; tiles where a replica holds a net.
+    placed = {int(slot): cells[cell] for cell, slot in enumerate(layout.slot)
+              if cells[cell]["type"] == "TRELLIS_FF" and slot >= 0}
+    held: set[tuple[int, int]] = set()
     replicas = 0
-    for net, source, value in _candidates(design):
-        loads = [load for load in design.sinks[net] if load[0] != source]
-        if len(loads) > SHARED_BY_ALL:
+    # All candidates first: what a flip-flop reads may come from a replica later.
+    for net, source in list(_candidates(design)):
+        loads = [group for group in _together(design.sinks[net], layout)
+                 if not any(cell == source or _in_block(cells[cell], port)
+                            for cell, port in group)
+                 and not (group[0][1] in SHARED_PORTS and (net, _tile(layout, group)) in held)]
+        if not loads or sum(map(len, loads)) > SHARED_BY_ALL:
             continue
-        places = np.array([(layout.x[cell], layout.y[cell]) for cell, _ in loads])
-        parts = _split(places)
+        places = np.array([(layout.x[group[0][0]], layout.y[group[0][0]]) for group in loads])
+        parts = _split(places, [len(group) for group in loads])
         # The old one keeps those that are nearest to it.
         here = np.array([layout.x[source], layout.y[source]])
         parts.sort(key=lambda part: abs(np.median(places[part], axis=0) - here).sum())
         for part in parts[1:]:
-            slot = _free_slot(layout, source, np.median(places[part], axis=0))
+            replica = _replica(cells[source], new_net)
+            slot = _free_slot(layout, replica, placed, np.median(places[part], axis=0))
             if slot is None:
                 continue
+            replica["attributes"]["NEXTPNR_BEL"] = slot_bel(slot)
+            placed[slot] = replica
+            held |= {(bit, slot // (SLOTS * LCS)) for port in SHARED_PORTS
+                     for bit in replica["connections"].get(port, ())}
             name = f"{names[source]}$copy{replicas}"
-            module["cells"][name] = _replica(cells[source], slot, value, new_net)
+            module["cells"][name] = replica
             module["netnames"][f"{name}$q"] = {"hide_name": 0, "bits": [new_net], "attributes": {}}
-            layout.occupant[slot] = source      # As good as the replica for those that follow.
             for index in part:
-                cell, port = loads[index]
-                connection = cells[cell]["connections"][port]
-                connection[connection.index(net)] = new_net
+                for cell, port in loads[index]:
+                    connection = cells[cell]["connections"][port]
+                    connection[connection.index(net)] = new_net
             replicas += 1
             new_net += 1
     return replicas
 
 
+def _data(cell):
+    """Net that a flip-flop reads."""
+    return net_of(cell, "DI") or net_of(cell, "M")
+
+
+def _in_block(cell, port):
+    """Whether an input shares its wire with cells that are elsewhere."""
+    return cell["type"].startswith(BLOCKS) and port.startswith(("CE", "CLK", "LSR", "RST"))
+
+
+def _tile(layout, group):
+    """Tile of a group of loads that share a wire."""
+    return int(layout.slot[group[0][0]]) // (SLOTS * LCS)
+
+
+def _together(loads, layout):
+    """Loads in groups that must stay on one net: those of a tile on wires that it shares."""
+    groups: dict = {}
+    for cell, port in loads:
+        shared = port in SHARED_PORTS and layout.slot[cell] >= 0
+        groups.setdefault(_tile(layout, [(cell, port)]) if shared else (cell, port),
+                          []).append((cell, port))
+    return list(groups.values())
+
+
 def _candidates(design):
-    """``(net, flip-flop, net that it reads)`` of those that are too slow and may be replicated."""
+    """``(net, flip-flop)`` of those that are too slow and may be replicated."""
     cells, paths = design.cells, design.paths
     after, before = np.full(len(cells), NEVER), np.full(len(cells), NEVER)
     timed, nets = set(), list(design.driver)
@@ -80,68 +123,74 @@ def _candidates(design):
         np.minimum.at(after, paths.driver[paths.end_from], ends / ns)
         np.minimum.at(before, paths.end_cell, ends / ns)
 
-    def data(cell):
-        return net_of(cells[cell], "DI") or net_of(cells[cell], "M")
-
     for net, (source, _) in design.driver.items():
         if (cells[source]["type"] != "TRELLIS_FF" or after[source] > REPLICATE_BELOW
                 or before[source] < after[source] + REPLICATE_GAIN):
             continue
-        value = data(source)
+        value = _data(cells[source])
         if value is None:
             continue
         # Two flip-flops may read an input that nothing times, or one behind it, differently.
         reads = design.driver[value][0]
         if (value, source) in timed and (cells[reads]["type"] != "TRELLIS_FF"
-                                         or (data(reads), reads) in timed):
-            yield net, source, value
+                                         or (_data(cells[reads]), reads) in timed):
+            yield net, source
 
 
-def _replica(cell, slot, value, output):
-    """A flip-flop like another, in a slot of its own; it reads through M."""
+def _replica(cell, output):
+    """A flip-flop like another, not placed yet; it reads through M."""
     replica = deepcopy(cell)
     replica["parameters"]["SD"] = "0 "
     replica["port_directions"].pop("DI", None)
     replica["connections"].pop("DI", None)
     replica["port_directions"]["M"] = "input"
-    replica["connections"] |= {"M": [value], "Q": [output]}
-    replica["attributes"]["NEXTPNR_BEL"] = slot_bel(slot)
+    replica["connections"] |= {"M": [_data(cell)], "Q": [output]}
     return replica
 
 
-def _split(places):
-    """Indices of places, in parts that are small or lie together."""
+def _split(places, counts):
+    """Indices of places, each of so many loads, in parts that are small or lie together."""
+    counts = np.asarray(counts)
     parts, wanted = [], [np.arange(len(places))]
     while wanted:
         part = wanted.pop()
         spans = np.ptp(places[part], axis=0)
-        if spans.sum() <= REPLICA_SPAN or len(part) < 2 * REPLICA_LOADS:
+        if (len(part) == 1 or spans.sum() <= REPLICA_SPAN
+                or counts[part].sum() < 2 * REPLICA_LOADS):
             parts.append(part)
             continue
         ordered = part[np.argsort(places[part, np.argmax(spans)], kind="stable")]
-        wanted += [ordered[:len(part) // 2], ordered[len(part) // 2:]]
+        half = len(part) // 2
+        wanted += [ordered[:half], ordered[half:]]
     return parts
 
 
-def _free_slot(layout, cell, place):
-    """Slot near ``place`` for a replica of a flip-flop; None if there is none."""
+def _free_slot(layout, replica, placed, place):
+    """Slot near ``place`` for a replica; None if there is none."""
     column, row = (int(value) for value in place)
     around = sorted((abs(right) + abs(up), right, up) for right in range(-12, 13)
-                     for up in range(-12, 13))
+                    for up in range(-12, 13))
     for _, right, up in around:
         if not 0 <= row + up < ROWS or column + right < 0:
             continue
         tile = (column + right) * ROWS + row + up
         for lc in range(tile * LCS, (tile + 1) * LCS):
-            slot = lc * SLOTS + FLIP_FLOP
-            if lc >= layout.exists.size or not layout.exists[lc] or layout.occupant[slot] >= 0:
-                continue
-            layout.occupant[slot] = cell
-            # Its input is M, whatever that of the cell is.
-            lut = layout.occupant[lc * SLOTS + LUT]
-            legal = (is_legal(layout.occupant, layout.control, layout.shared, layout.uses_m, tile)
-                     and not (lut >= 0 and layout.uses_m[lut]))
-            layout.occupant[slot] = -1
-            if legal:
-                return slot
+            if lc < layout.exists.size and layout.exists[lc] and _fits(layout, replica, placed, lc):
+                return lc * SLOTS + FLIP_FLOP
     return None
+
+
+def _fits(layout, replica, placed, lc):
+    """Whether a replica may lie in a logic cell, by what its neighbours are connected to now."""
+    lut = layout.occupant[lc * SLOTS + LUT]
+    if lc * SLOTS + FLIP_FLOP in placed or (lut >= 0 and layout.uses_m[lut]):
+        return False
+    of_slice, of_tile = control_sets(replica)
+    first = lc // LCS * LCS
+    for other in range(first, first + LCS):
+        neighbour = placed.get(other * SLOTS + FLIP_FLOP)
+        if neighbour is not None:
+            slice_set, tile_set = control_sets(neighbour)
+            if tile_set != of_tile or (other // 2 == lc // 2 and slice_set != of_slice):
+                return False
+    return True
