@@ -3,8 +3,11 @@
 from collections.abc import Iterable, Mapping
 import re
 
+from gen.pnr.ecp5 import CROSSING_NS
 
-__all__ = ["clock_margin", "derived_clocks", "port_clocks", "read_clocks"]
+
+__all__ = ["clock_margin", "derived_clocks", "long_crossings", "port_clocks",
+           "read_clocks", "read_crossings"]
 
 
 _MHZ = {"HZ": 1e-6, "KHZ": 1e-3, "MHZ": 1.0, "GHZ": 1e3}
@@ -24,6 +27,35 @@ def clock_margin(clocks: Mapping[str, Mapping[str, float]]) -> float:
     """Smallest ratio of achieved to required frequency; 0 without a clock."""
     return min((clock["achieved"] / clock["constraint"] for clock in clocks.values()),
                default=0.0)
+
+
+def read_crossings(report: Mapping) -> list[dict]:
+    """The longest path of every pair of clocks in nextpnr's report.
+
+    Returns
+    -------
+    list of dict
+        ``from``, ``to`` (clocks), ``ns`` (clock to output and setup included), ``start``,
+        ``end`` (cells); the longest first. Pins have no clock and are not among them.
+    """
+    found = []
+    for path in report.get("critical_paths", ()):
+        clocks = [re.sub(r"^(pos|neg)edge (\$glbnet\$)?", "", path[side])
+                  for side in ("from", "to")]
+        if clocks[0] == clocks[1] or "<async>" in clocks or not path["path"]:
+            continue
+        found.append({"from": clocks[0], "to": clocks[1],
+                      "ns": round(sum(step["delay"] for step in path["path"]), 2),
+                      "start": path["path"][0]["from"]["cell"],
+                      "end": path["path"][-1]["to"]["cell"]})
+    return sorted(found, key=lambda crossing: -crossing["ns"])
+
+
+def long_crossings(crossings: Iterable[Mapping]) -> str:
+    """Those above the limit, in words; empty if there are none."""
+    return ", ".join(f"{crossing['from']} to {crossing['to']} takes {crossing['ns']:g} of at most "
+                     f"{CROSSING_NS:g} ns (from {crossing['start']} to {crossing['end']})"
+                     for crossing in crossings if crossing["ns"] > CROSSING_NS)
 
 
 def derived_clocks(log_text: str) -> dict[str, float]:

@@ -11,7 +11,8 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gen.flow.report import check_report, META, STAGES, TITLES
+from gen.flow.report import check_report, LATER, META, STAGES, TITLES
+from gen.pnr.ecp5 import CROSSING_NS
 from model.error import InputError
 from model.files import write_atomic
 
@@ -259,7 +260,7 @@ def render_page(report: Mapping, layout: Mapping | None = None) -> str:
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = _number
     figures: dict[str, Any] = {key: value for key, value in report.items()
-                               if key not in META and not key.startswith("seconds.")}
+                               if key not in META | LATER and not key.startswith("seconds.")}
     blocks = _blocks(layout) if layout else {}
     colours = {name: PALETTE[k % len(PALETTE)] for k, name in enumerate(blocks)}
     colours["other"] = "#a8a8a8"
@@ -277,7 +278,7 @@ def render_page(report: Mapping, layout: Mapping | None = None) -> str:
         floorplan=_floorplan(layout, blocks) if layout else [],
         paths=_paths(layout) if layout else [],
         tags={tag: text for tag, text in TAG_TEXT.items() if tag in tags},
-        next_command=_next_command(report))
+        next_command=_next_command(report), crossing_ns=CROSSING_NS)
 
 
 def _number(value: float) -> str:

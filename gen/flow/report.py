@@ -10,6 +10,7 @@ from typing import Any, TYPE_CHECKING
 from boards.spec import BoardSpec
 from gen.flow.step import StepResult
 from gen.flow.toolchain import Toolchain
+from gen.pnr.ecp5 import CROSSING_NS
 from model.files import write_atomic
 
 
@@ -48,6 +49,9 @@ META: dict[str, Any] = {
     "resources": list, "layers": list, "peak_mb": dict,
 }
 """Keys that are not measured values, with their types. All are always present."""
+
+LATER: dict[str, Any] = {"crossings": list}
+"""Such keys that reports of earlier versions do not have."""
 
 TITLES = {"comb": "LUTs (TRELLIS_COMB)", "ff": "flip-flops", "ebr": "block RAMs (DP16KD)",
           "dsp": "multipliers (MULT18X18D)"}
@@ -110,6 +114,7 @@ def make_report(*, board: BoardSpec, model: str, until: str, command: str, core_
     if routed:
         report["fmax_mhz"] = measured(routed.fmax_mhz(core_clock_hz), "routed")
         report["clocks"] = [{"name": name, **clock} for name, clock in routed.clocks.items()]
+        report["crossings"] = routed.crossings
         for name, used in routed.used.items():
             report[name] = measured(used, "routed")
             available = getattr(board, name)
@@ -149,7 +154,7 @@ def check_report(report: Mapping) -> None:
             if key not in report:
                 raise ValueError(f"Report key {key!r} is missing after stage {stage!r}")
     for key, value in report.items():
-        if key not in META:
+        if key not in META | LATER:
             _check_measured(value, key)
     for index, layer in enumerate(report["layers"]):
         if not isinstance(layer.get("name"), str):
@@ -230,12 +235,18 @@ def render(report: Mapping) -> str:
     lines += ["## Figures", "", "Each with how it was obtained.", ""]
     lines += _table(["figure", "value", "how"], [
         [key, _number(value["value"]), value["tag"]]
-        for key, value in report.items() if key not in META and not key.startswith("seconds.")])
+        for key, value in report.items()
+        if key not in META | LATER and not key.startswith("seconds.")])
     if report["clocks"]:
         lines += ["## Clocks", ""]
         lines += _table(["clock", "reached, MHz", "required, MHz"], [
             [clock["name"], _number(clock["achieved"]), _number(clock["constraint"])]
             for clock in report["clocks"]])
+    if report.get("crossings"):
+        lines += [f"Longest paths between clocks, of at most {CROSSING_NS:g} ns:", ""]
+        lines += _table(["from", "to", "ns"], [
+            [crossing["from"], crossing["to"], _number(crossing["ns"])]
+            for crossing in report["crossings"]])
     if report["resources"]:
         lines += ["## Resources", ""]
         lines += _table(["resource", "used", "available", "share"], [

@@ -13,7 +13,7 @@ import threading
 import time
 
 from boards.spec import BoardSpec
-from gen.flow.clocks import clock_margin, read_clocks
+from gen.flow.clocks import clock_margin, long_crossings, read_clocks, read_crossings
 from gen.flow.floorplan import extract_layout
 from gen.flow.step import run_step, StepResult
 from gen.flow.toolchain import OnProgress, run_tool, Toolchain
@@ -47,6 +47,8 @@ class RouteResult:
         Where everything lies (:mod:`gen.flow.floorplan`).
     clocks : dict
         ``{clock: {"achieved": MHz, "constraint": MHz}}``, every clock of the design.
+    crossings : list of dict
+        The longest path of every pair of clocks (:func:`gen.flow.clocks.read_crossings`).
     used : dict
         ``comb``, ``ff``, ``ebr``, ``dsp`` as packed by nextpnr.
     utilization : dict
@@ -68,6 +70,7 @@ class RouteResult:
     log: Path
     layout: Path
     clocks: dict[str, dict[str, float]]
+    crossings: list[dict]
     used: dict[str, int]
     utilization: dict[str, dict[str, int]]
     seeds: list[dict]
@@ -127,6 +130,7 @@ def _route_seed(board: BoardSpec, folder: Path, toolchain: Toolchain, seed: int,
                                 ecp5.GRIDS[board.device_option])
         (place / f"{name}.layout.json").write_text(json.dumps(layout, separators=(",", ":")))
         return {"seconds": round(time.monotonic() - started, 3),
+                "crossings": read_crossings(json.loads(run.report.read_text())),
                 "cpu_seconds": round(sum(usage.cpu_seconds for usage in run.usages), 3),
                 "peak_mb": max(usage.peak_mb for usage in run.usages),
                 "clocks": run.clocks()} | data
@@ -207,10 +211,10 @@ def route(board: BoardSpec, folder: Path, toolchain: Toolchain, *, congested: bo
           force: bool = False) -> RouteResult:
     """Place and route with every seed and keep the fastest.
 
-    Raises :class:`TimingMissed` when no seed meets every clock's constraint; what was routed
-    stays in the folder and is reused with more seeds. A seed that fails otherwise is
-    reported as a warning while another one succeeds. ``layout.json`` is that of the best seed
-    (:mod:`gen.flow.floorplan`).
+    Raises :class:`TimingMissed` when no seed meets every clock's constraint, or a path between
+    two clocks takes more than ``gen.pnr.ecp5.CROSSING_NS``; what was routed stays in the folder
+    and is reused with more seeds. A seed that fails otherwise is reported as a warning while
+    another one succeeds. ``layout.json`` is that of the best seed (:mod:`gen.flow.floorplan`).
 
     Parameters
     ----------
@@ -276,24 +280,31 @@ def route(board: BoardSpec, folder: Path, toolchain: Toolchain, *, congested: bo
         tried = f"best of {count} seeds, seed {result.seed}" if count > 1 else f"seed {result.seed}"
         raise TimingMissed(f"Too slow: clock {slow} ({tried}); try more seeds or a lower clock",
                            log=result.log)
+    if too_long := long_crossings(result.crossings):
+        raise TimingMissed(f"Between clocks: {too_long}, seed {result.seed}; try more seeds",
+                           log=result.log)
     return result
 
 
 def _best(folder: Path, steps: Sequence[StepResult]) -> RouteResult:
-    """The step whose slowest clock has the largest margin, with figures of all of them."""
+    """The step whose slowest clock has the largest margin, of those whose paths between clocks
+    are short enough if there are any; with figures of all of them."""
     def margin(step: StepResult) -> float:
         return clock_margin(step.data["clocks"])
 
-    chosen = max(steps, key=margin)
+    chosen = max(steps, key=lambda step: (not long_crossings(step.data["crossings"]),
+                                          margin(step)))
     name = chosen.name
     report = json.loads(chosen.outputs[f"{name}.json"].read_text())
     utilization = report["utilization"]
     seeds = [{"seed": _seed(step), "margin": round(margin(step), 4),
-              "clocks": step.data["clocks"], "seconds": step.seconds, "reused": step.reused}
+              "clocks": step.data["clocks"], "crossings": step.data["crossings"],
+              "seconds": step.seconds, "reused": step.reused}
              | {key: step.data[key] for key in ("parts", "placement", "effort")
                 if key in step.data} for step in steps]
     return RouteResult(
-        seed=_seed(chosen), clocks=read_clocks(report), utilization=utilization,
+        seed=_seed(chosen), clocks=read_clocks(report), crossings=read_crossings(report),
+        utilization=utilization,
         used={short: utilization.get(kind, {}).get("used", 0)
               for kind, short in ecp5.RESOURCES.items()},
         config=chosen.outputs[f"{name}.config"], report=chosen.outputs[f"{name}.json"],

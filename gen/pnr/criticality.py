@@ -5,19 +5,22 @@ Marquardt, Betz and Rose, FPGA 2000) and the more such paths share it (Kong, ICC
 weight leads to a LUT as away from it, so that whole paths move.
 """
 
+from collections.abc import Iterator, Mapping
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gen.pnr.anneal import Pulls
-from gen.pnr.slack import pull_flow, slacks
+from gen.pnr.ecp5 import CROSSING_NS
+from gen.pnr.slack import NEVER, pull_flow, slacks
 
 
 if TYPE_CHECKING:
     from gen.pnr.place import Design
 
 
-__all__ = ["critical_pulls", "update_weights"]
+__all__ = ["critical_pulls", "timed_pairs", "update_weights"]
 
 
 WEIGHT, MARGIN = 60.0, 0.9
@@ -35,15 +38,18 @@ LEAST = 0.1
 
 
 def update_weights(design: "Design", exponent: float) -> dict[str, float]:
-    """Update the weights of all connections. Returns the longest path of each clock, ns.
+    """Update the weights of all connections. Returns the longest path of each clock, ns, and of
+    each pair of clocks that has one.
 
     A path that takes the part p of its period weighs p to the power of ``exponent``.
     """
     paths, weights = design.paths, design.weights
     now = np.zeros_like(weights[0]), np.zeros_like(weights[1])
     slowest = {}
-    for domain, (name, ns) in design.periods.items():
-        of_arcs, of_ends = slacks(design.layout, paths, domain, ns * MARGIN)
+    for launch, capture, name, ns in timed_pairs(design.periods):
+        of_arcs, of_ends = slacks(design.layout, paths, launch, capture, ns * MARGIN)
+        if launch != capture and of_ends.min(initial=NEVER) == NEVER:
+            continue
         critical = [WEIGHT / ns * np.clip(1 - slack / (ns * MARGIN), 0, 1.5) ** exponent
                     for slack in (of_arcs, of_ends)]
         flow = pull_flow(paths, of_arcs, critical[1])
@@ -55,6 +61,15 @@ def update_weights(design: "Design", exponent: float) -> dict[str, float]:
         weight *= INERTIA
         weight += (1 - INERTIA) * np.where(wire < 0, 0, new)
     return slowest
+
+
+def timed_pairs(periods: Mapping) -> Iterator[tuple[int, int, str, float]]:
+    """``(launching clock, capturing clock, name, ns)`` that paths are held to: the period of each
+    clock, and the limit between two of them. ``periods`` are a :class:`Design`'s."""
+    for domain, (name, ns) in periods.items():
+        yield domain, domain, name, ns
+    for (launch, (name, _)), (capture, (other, _)) in permutations(periods.items(), 2):
+        yield launch, capture, f"{name} to {other}", CROSSING_NS
 
 
 def critical_pulls(design: "Design") -> Pulls:

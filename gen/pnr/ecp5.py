@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import re
 
 
-__all__ = ["BLOCK_RAM_SITES", "CARRY_NS", "CLOCK_PORTS", "CLOCK_TO_Q_NS", "FLIP_FLOP", "GRIDS",
-           "INSIDE_PORTS", "LCS", "LUT", "LUT_INPUTS", "LUT_NS", "OUTPUT_REGISTER_NS",
-           "RAM_WRITE", "RESOURCES", "ROWS", "SETUP_NS", "SLOTS", "UNTIMED", "comb_cells",
-           "comb_delay", "launch_delay", "parse_bel", "slot_bel"]
+__all__ = ["BLOCK_RAM_SITES", "CARRY_NS", "CLOCK_PORTS", "CLOCK_TO_Q_NS", "CROSSING_NS",
+           "FLIP_FLOP", "GRIDS", "INSIDE_PORTS", "LCS", "LUT", "LUT_INPUTS", "LUT_NS",
+           "OUTPUT_REGISTER_NS", "RAM_WRITE", "RESOURCES", "ROWS", "SETUP_NS", "SLOTS", "UNTIMED",
+           "comb_cells", "comb_delay", "launch_delay", "parse_bel", "slot_bel"]
 
 
 # Cells and ports.
@@ -66,6 +66,16 @@ CARRY_NS = 0.07
 
 SETUP_NS = {"CE": 0.2, "LSR": 0.4}
 """Of inputs of flip-flops and the like; 0.1 of others."""
+
+
+CROSSING_NS = 6.0
+"""Longest path from a flip-flop of one clock to one of another, ns.
+
+Such paths end in synchronisers. The bits of a Gray-coded pointer must not arrive further apart
+than a period of the clock that sends them, or two of them seem to change at once; the fastest
+clock that a board offers has 7.4 ns (135 MHz). A path of 6 ns at most keeps the skew between any
+two of them below that.
+"""
 
 
 def launch_delay(kind: str, parameters: Mapping[str, str], port: str) -> float:

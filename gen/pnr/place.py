@@ -21,7 +21,7 @@ import numpy as np
 
 from gen.pnr.anneal import anneal
 from gen.pnr.congestion import bounding_boxes, congestion_sums, Nets, read_nets
-from gen.pnr.criticality import critical_pulls, update_weights
+from gen.pnr.criticality import critical_pulls, timed_pairs, update_weights
 from gen.pnr.ecp5 import slot_bel
 from gen.pnr.graph import drivers_and_sinks, main_module
 from gen.pnr.legal import FIXED, Layout, read_layout
@@ -62,7 +62,8 @@ class Placement:
     wire_before, wire : int
         Wire length: sum over nets of half the perimeter of their boxes, tiles.
     slowest_before, slowest : dict
-        Longest path of each clock, ns, by the delays of :mod:`gen.pnr.slack`.
+        Longest path of each clock and between each two, ns, by the delays of
+        :mod:`gen.pnr.slack`.
     replicas : int
         Flip-flops added.
     """
@@ -144,7 +145,8 @@ def place_detailed(placed: dict, clocks: Mapping[str, float], *, seed: int = 1,
                                  * min(1, part / SHARPENED))
         first = first or (wire, slowest)
         # The slowest path of all, in periods.
-        longest = max((slowest[name] / ns for name, ns in design.periods.values()), default=0.0)
+        longest = max((slowest[name] / ns for _, _, name, ns in timed_pairs(design.periods)
+                       if name in slowest), default=0.0)
         if part >= 1 - CHOSEN_FROM and (best is None or longest < best[0]):
             best = longest, wire, slowest, design.layout.slot.copy()
         if number == rounds:

@@ -116,7 +116,7 @@ def _candidates(design):
     after, before = np.full(len(cells), NEVER), np.full(len(cells), NEVER)
     timed, nets = set(), list(design.driver)
     for domain, (_, ns) in design.periods.items():
-        arcs, ends = slacks(design.layout, paths, domain, ns)
+        arcs, ends = slacks(design.layout, paths, domain, domain, ns)
         timed.update((nets[paths.end_from[end]], paths.end_cell[end])
                      for end in np.flatnonzero(ends < NEVER / 10))
         np.minimum.at(after, paths.driver[paths.arc_from], arcs / ns)

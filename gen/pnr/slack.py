@@ -131,14 +131,14 @@ def _columns(rows, kinds):
 
 
 @njit(cache=True)
-def slacks(layout, paths, clock, period):
-    """Slack of every arc and every end, ns, between flip-flops of one clock; ``NEVER``: none
-    there. ``layout`` has the cells' ``x`` and ``y``."""
+def slacks(layout, paths, launch, capture, period):
+    """Slack of every arc and every end, ns, from flip-flops of clock ``launch`` to those of
+    ``capture``; ``NEVER``: none there. ``layout`` has the cells' ``x`` and ``y``."""
     x, y = layout.x, layout.y
     arrival = np.full(paths.launch.size, -NEVER)
     required = np.full(paths.launch.size, NEVER)
     for node in range(arrival.size):
-        if paths.launch_clock[node] == clock:
+        if paths.launch_clock[node] == launch:
             arrival[node] = paths.launch[node]
     arcs, ends = np.full(paths.arc_from.size, NEVER), np.full(paths.end_from.size, NEVER)
     for arc in range(arcs.size):
@@ -149,7 +149,7 @@ def slacks(layout, paths, clock, period):
             arrival[paths.arc_to[arc]] = max(arrival[paths.arc_to[arc]], time)
     for end in range(ends.size):
         node = paths.end_from[end]
-        if paths.end_clock[end] == clock and arrival[node] > -NEVER:
+        if paths.end_clock[end] == capture and arrival[node] > -NEVER:
             latest = (period - paths.end_setup[end] - _delay(
                 x, y, paths.driver[node], paths.end_cell[end], paths.end_wire[end]))
             ends[end] = latest - arrival[node]

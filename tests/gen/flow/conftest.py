@@ -12,12 +12,12 @@ def fake(tmp_path, monkeypatch):
     """``fake(seeds, cells=, yosys=)``: a toolchain of scripts; runs are listed in runs.txt."""
     monkeypatch.setenv("RUNS", str(tmp_path / "runs.txt"))
 
-    def make(seeds=None, *, cells=CELLS, yosys="", pack=PACK, version="1"):
+    def make(seeds=None, *, crossings=None, cells=CELLS, yosys="", pack=PACK, version="1"):
         stat = json.dumps({"design": {"num_cells_by_type": cells}})
         bodies = {
             "yosys": f"echo yosys >> $RUNS\n{yosys}\necho '{stat}' > synth.stat.json\n"
                      f"echo '{json.dumps(EMPTY)}' > top.json",
-            "nextpnr-ecp5": nextpnr_script(seeds or {1: (90, 0)}),
+            "nextpnr-ecp5": nextpnr_script(seeds or {1: (90, 0)}, crossings),
             "ecppack": f"echo ecppack >> $RUNS\n{pack}",
         }
         tools = [Tool(name=name, origin="native", version=version,

@@ -1,6 +1,15 @@
 import pytest
 
-from gen.flow.clocks import clock_margin, derived_clocks, port_clocks, read_clocks
+from boards import BOARDS
+from gen.flow.clocks import (
+    clock_margin,
+    derived_clocks,
+    long_crossings,
+    port_clocks,
+    read_clocks,
+    read_crossings,
+)
+from gen.pnr.ecp5 import CROSSING_NS
 
 
 def test_report():
@@ -11,6 +20,37 @@ def test_report():
                       "other": {"achieved": 20, "constraint": 25}}
     assert clock_margin(clocks) == 0.8
     assert clock_margin({}) == 0
+
+
+def path(start, end, *delays):
+    return {"from": start, "to": end, "path": [
+        {"delay": delay, "from": {"cell": f"a{k}"}, "to": {"cell": f"b{k}"}}
+        for k, delay in enumerate(delays)]}
+
+
+def test_crossings():
+    """Pairs of two clocks, the longest first; neither pins nor a clock with itself."""
+    report = {"critical_paths": [
+        path("posedge clk", "posedge clk", 9.0), path("<async>", "posedge clk", 12.0),
+        path("posedge clk", "<async>", 14.0),
+        path("posedge $glbnet$clk", "posedge sdram_clk", 0.5, 1.0, 0.25),
+        path("posedge sdram_clk", "negedge clk", 0.5, 5.501, 0.0)]}
+    found = read_crossings(report)
+    assert found == [
+        {"from": "sdram_clk", "to": "clk", "ns": 6.0, "start": "a0", "end": "b2"},
+        {"from": "clk", "to": "sdram_clk", "ns": 1.75, "start": "a0", "end": "b2"}]
+    assert long_crossings(found) == ""
+    report["critical_paths"][-1]["path"][1]["delay"] = 5.52
+    assert long_crossings(read_crossings(report)) == (
+        "sdram_clk to clk takes 6.02 of at most 6 ns (from a0 to b2)")
+    assert read_crossings({}) == []
+
+
+def test_limit_is_below_a_period_of_every_clock():
+    """The skew of a Gray-coded pointer stays below a period of the clock that sends it."""
+    for board in BOARDS.values():
+        fastest = max(*board.core_clocks_hz, *(board.sdram.clocks_hz if board.sdram else ()))
+        assert 1e9 / fastest > CROSSING_NS
 
 
 def test_derived():

@@ -25,6 +25,7 @@ def make(until="bitstream", **changes):
     routed = RouteResult(
         seed=2, config=None, report=None, log=None, layout=None,
         clocks={"clk": {"achieved": 84.2, "constraint": 80.0}},
+        crossings=[{"from": "clk", "to": "sdram", "ns": 3.2, "start": "a", "end": "b"}],
         used={"comb": 41000, "ff": 30000, "ebr": 150, "dsp": 16}, utilization={},
         seeds=[{"seed": 1, "margin": 0.98, "seconds": 900.0},
                {"seed": 2, "margin": 1.0525, "seconds": 1000.0,

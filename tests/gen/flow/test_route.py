@@ -69,6 +69,19 @@ def test_timing_missed(fake, folder):
     assert runs(folder) == ["seed 1", "seed 2", "seed 3"]
 
 
+def test_paths_between_clocks(fake, folder):
+    """A seed with a longer one than allowed is left for a slower one without; alone it fails."""
+    tools = fake({1: (95, 0), 2: (85, 0)}, crossings={1: 7.5, 2: 2.5})
+    with pytest.raises(TimingMissed, match=r"Between clocks: clk to sdram takes 7.5 of at most 6 "
+                                           r"ns \(from one to other\), seed 1; try more seeds"):
+        route(BOARD, folder, tools, seeds=[1])
+    routed = route(BOARD, folder, tools, seeds=[1, 2])
+    assert routed.seed == 2
+    assert routed.crossings == [{"from": "clk", "to": "sdram", "ns": 2.5, "start": "one",
+                                 "end": "other"}]
+    assert [seed["crossings"][0]["ns"] for seed in routed.seeds] == [7.5, 2.5]
+
+
 def test_failing_seed(fake, folder, caplog):
     tools = fake({1: (0, 3), 2: (90, 0)})
     assert route(BOARD, folder, tools, seeds=[1, 2]).seed == 2

@@ -1,6 +1,7 @@
 import pytest
 
-from gen.pnr.criticality import critical_pulls, update_weights
+from gen.pnr.criticality import critical_pulls, timed_pairs, update_weights
+from gen.pnr.ecp5 import CROSSING_NS
 from gen.pnr.place import read_design
 from tests.gen.pnr.placed_netlist import FakePlacement
 
@@ -38,3 +39,24 @@ def test_pulls_from_both_ends():
     pulls = critical_pulls(design)
     assert pulls.first.tolist() == [0, 1, 2] and pulls.other.tolist() == [1, 0]
     assert pulls.weight[0] == pulls.weight[1] == pytest.approx(design.weights[1].max())
+
+
+def test_paths_between_clocks_weigh():
+    """A path from a flip-flop of one clock to one of another is held to the limit."""
+    place = FakePlacement()
+    place.flip_flop("start", "X2/Y2/SLICEA.FF0", "x", "q", port="M")
+    place.flip_flop("end", "X62/Y2/SLICEA.FF0", "q", "e", port="M")
+    place.flip_flop("last", "X63/Y2/SLICEA.FF0", "e", "l", port="M")
+    for name in ("end", "last"):
+        place.cells[name]["connections"]["CLK"] = [place.net("other")]
+    design = read_design(place.netlist()["modules"]["top"], {"clk": 80.0, "other": 130.0})
+    assert [(name, ns) for *_, name, ns in timed_pairs(design.periods)] == [
+        ("clk", 12.5), ("other", pytest.approx(7.69, abs=0.01)), ("clk to other", CROSSING_NS),
+        ("other to clk", CROSSING_NS)]
+    slowest = update_weights(design, 1.0)
+    path = 0.52 + 0.65 + 0.0008 + 8 * 0.1 + 52 * 0.062 + 0.1
+    assert slowest["clk to other"] == pytest.approx(path, abs=0.01)
+    assert slowest["other"] < 2 and "other to clk" not in slowest
+    pulls = critical_pulls(design)
+    assert pulls.other[pulls.first[0]:pulls.first[1]].tolist() == [1]
+    assert pulls.weight[0] > 3 * pulls.weight[-1]
