@@ -85,7 +85,8 @@ class PipelineQueue(wiring.Component):
         level = Signal(range(depth + 1))
         if self._spare:
             # Room is four cycles behind the reservations that it allows.
-            reserved, removed = Signal(), Signal()
+            reserved = Signal()
+            removed = Signal()
             m.d.sync += [
                 reserved.eq(self.reserve),
                 removed.eq(self.r_en),

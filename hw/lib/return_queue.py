@@ -60,9 +60,12 @@ class ReturnQueue(wiring.Component):
             return value ^ (value >> 1)
 
         # Pointers have a bit more than addresses: full and empty differ.
-        written, read_at = Signal(bits + 1), Signal(bits + 1)
-        written_gray, read_gray = Signal(bits + 1), Signal(bits + 1)
-        written_next, read_next = Signal(bits + 1), Signal(bits + 1)
+        written = Signal(bits + 1)
+        read_at = Signal(bits + 1)
+        written_gray = Signal(bits + 1)
+        read_gray = Signal(bits + 1)
+        written_next = Signal(bits + 1)
+        read_next = Signal(bits + 1)
         m.d.comb += [
             write.addr.eq(written[:-1]),
             write.data.eq(self.w_data),
@@ -75,12 +78,14 @@ class ReturnQueue(wiring.Component):
         m.d[self._w_domain] += [written.eq(written_next), written_gray.eq(gray(written_next))]
         m.d[self._r_domain] += [read_at.eq(read_next), read_gray.eq(gray(read_next))]
 
-        arrived, taken = Signal(bits + 1), Signal(bits + 1)
+        arrived = Signal(bits + 1)
+        taken = Signal(bits + 1)
         m.submodules.written = FFSynchronizer(written_gray, arrived, o_domain=self._r_domain)
         m.submodules.taken = FFSynchronizer(read_gray, taken, o_domain=self._w_domain)
         # A word is read in the cycle in which its arrival shows, and here in the next one.
         m.d[self._r_domain] += self.o.valid.eq(arrived != gray(read_next))
-        taken_binary, level_from = Signal(bits + 1), Signal(bits + 1)
+        taken_binary = Signal(bits + 1)
+        level_from = Signal(bits + 1)
         m.d.comb += [taken_binary[k].eq(taken[k:].xor()) for k in range(bits + 1)]
         m.d[self._w_domain] += level_from.eq(taken_binary)
         m.d.comb += self.w_level.eq((written - level_from)[:bits + 1])

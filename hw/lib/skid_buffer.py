@@ -41,7 +41,8 @@ class SkidBuffer(wiring.Component):
         m = Module()
 
         # The first place is the output; the second one holds what comes while that is refused.
-        second, second_valid = Signal(self._shape, reset_less=True), Signal()
+        second = Signal(self._shape, reset_less=True)
+        second_valid = Signal()
         come = Signal()
         m.d.comb += [self.i.ready.eq(~second_valid), come.eq(self.i.valid & self.i.ready)]
         with m.If(self.o.ready | ~self.o.valid):

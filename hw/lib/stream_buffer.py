@@ -53,9 +53,10 @@ class StreamBuffer(wiring.Component):
         m = Module()
 
         m.submodules.memory = memory = Memory(shape=self._width, depth=self._depth, init=[])
-        write, read = memory.write_port(), memory.read_port()
-        level = Signal.like(self.level)
-        waiting = Signal()                 # level != 0
+        write = memory.write_port()
+        read = memory.read_port()
+        count = Signal.like(self.level)
+        waiting = Signal()                 # count != 0
         fetched = Signal()                 # a word is on its way to the output register
         step = Signal()                    # ... which is free
         m.d.comb += [
@@ -67,8 +68,8 @@ class StreamBuffer(wiring.Component):
         m.d.sync += [
             write.addr.eq(write.addr + self.w_en),
             read.addr.eq(read.addr + read.en),
-            level.eq(level + self.w_en - read.en), self.level.eq(level),
-            waiting.eq(self.w_en | (level > 1) | (waiting & ~read.en)),
+            count.eq(count + self.w_en - read.en), self.level.eq(count),
+            waiting.eq(self.w_en | (count > 1) | (waiting & ~read.en)),
             fetched.eq(read.en | (fetched & ~step)),
         ]
         with m.If(step):
