@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+import gzip
 import json
 import logging
 from pathlib import Path
@@ -125,7 +126,9 @@ def _route_seed(board: BoardSpec, folder: Path, toolchain: Toolchain, seed: int,
         else:
             run("--json", "top.json", *PLACER, *products)
             data = {}
-        layout = extract_layout(json.loads((place / "routed.json").read_text()),
+        routed = (place / "routed.json").read_bytes()
+        (place / f"{name}.routed.json.gz").write_bytes(gzip.compress(routed, 4, mtime=0))
+        layout = extract_layout(json.loads(routed),
                                 json.loads(run.report.read_text()),
                                 ecp5.GRIDS[board.device_option])
         (place / f"{name}.layout.json").write_text(json.dumps(layout, separators=(",", ":")))
@@ -140,7 +143,8 @@ def _route_seed(board: BoardSpec, folder: Path, toolchain: Toolchain, seed: int,
         depends={"tool": toolchain.nextpnr.identity, "congested": congested,
                  "seed": seed, "arguments": [*device, *PLACER, *products],
                  "code": code_digest(__name__)},
-        outputs=[f"{name}.config", f"{name}.json", f"{name}.layout.json", f"{name}.log"],
+        outputs=[f"{name}.config", f"{name}.json", f"{name}.layout.json",
+                 f"{name}.routed.json.gz", f"{name}.log"],
         work=work, force=force)
 
 

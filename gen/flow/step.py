@@ -101,7 +101,8 @@ def run_step(name: str, folder: Path, *, inputs: Mapping[str, Path], depends: ob
 def _run_step(name: str, folder: Path, inputs: Mapping[str, Path], depends: object,
               outputs: list[str], work: Callable[[Path], dict], force: bool) -> StepResult:
     stamp_path = folder / f"{name}.stamp.json"
-    digest = digest_of([name, depends, {key: digest_file(path) for key, path in inputs.items()}])
+    taken = {key: digest_file(path) for key, path in inputs.items()}
+    digest = digest_of([name, depends, taken])
 
     stamp = _load_stamp(stamp_path)
     paths = {output: folder / output for output in outputs}
@@ -138,7 +139,7 @@ def _run_step(name: str, folder: Path, inputs: Mapping[str, Path], depends: obje
         for output in made:
             os.replace(workplace / output, paths[output])
         failed_log.unlink(missing_ok=True)
-        stamp = {"digest": digest, "outputs": written, "data": data}
+        stamp = {"digest": digest, "inputs": taken, "outputs": written, "data": data}
         write_atomic(stamp_path, json.dumps(stamp, indent=1) + "\n")
     finally:
         shutil.rmtree(workplace, ignore_errors=True)
