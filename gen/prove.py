@@ -1,0 +1,164 @@
+"""Prove that a bitstream is the design: ``python -m gen.prove build/ulx3s-85f-qsdt_nano``."""
+
+from pathlib import Path
+import sys
+import tempfile
+import time
+
+from gen.api import configure, load, samples
+from gen.check.simulate import reported
+from gen.config.memory import twin_memory
+from gen.config.spec import read_overrides
+from gen.proof.build import open_build
+from gen.proof.gate import difference, run_on
+from gen.proof.lvs import compare
+from gen.proof.record import Rung, write_proof
+from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
+from model.error import InputError, known, VerificationFailed
+from model.progress import Progress
+from sim.gate.board import GateBoard
+from sim.gate.netlist import read_routed
+from sim.rtl.verilator import require_tools, SIMULATORS
+from sim.rtl.virtual_board import VirtualBoard
+
+
+__all__ = ["RUNGS", "cli"]
+
+
+RUNGS = {
+    "lvs": "layout versus schematic: every cell and net of the routed design against the netlist",
+    "gate": "gate level: the routed design runs one image; results, counters and the log with "
+            "its times equal those of the RTL",
+    "unknown": "the same with random values wherever nothing defines one, with several seeds",
+}
+"""The ladder: what each rung shows."""
+
+
+def _parser():
+    parser = ArgumentParser(
+        prog=called("gen.prove"),
+        description="Show that the bitstream of a build is the design that was verified: "
+                    + "; ".join(f"{name}, {text}" for name, text in RUNGS.items())
+                    + ". Writes proof.json and proof.md into the build folder.")
+    parser.add_argument("build", type=Path, metavar="DIR", help="a folder of qsdt build")
+    parser.add_argument("--only", default=",".join(RUNGS), metavar="R,…",
+                        help=f"some rungs of {', '.join(RUNGS)} (default: all)")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N",
+                        help="seeds of the rung unknown (default: %(default)s)")
+    parser.add_argument("--config", metavar="C.yaml", help="the overrides the board was built with")
+    parser.add_argument("--cache", default=SIMULATORS, type=Path, metavar="DIR",
+                        help="compiled simulators (default: %(default)s)")
+    add_verbosity(parser)
+    return parser
+
+
+def _design(build, overrides):
+    """The design that the build was made of: its program must be the one in the folder."""
+    report = build.report
+    design = configure(load(report["model"]), board=report["board"], name=report["model"],
+                       overrides=overrides)
+    if design.image.payload_digest != build.image.payload_digest:
+        raise InputError(f"{build.folder}: this code compiles another program for "
+                         f"{report['model']} than the build has; was it built with --config, or "
+                         f"by another commit? Build again: {report['command']}")
+    return design
+
+
+class _Ladder:
+    """The rungs of one build."""
+
+    def __init__(self, build, design, cache, seeds):
+        self._build, self._design, self._cache, self._seeds = build, design, cache, seeds
+        self._routed = read_routed(build.routed)
+        self._values = samples(build.report["model"])[0][0]
+        self._rtl = self._iss = None
+
+    def lvs(self, say):
+        """Whether no statement differs, and the figure."""
+        result = compare(read_routed(self._build.netlist), self._routed)
+        parts = ", ".join(f"{count:,} {kind}s" for kind, count in result.compared.items())
+        say(parts)
+        return not result.differences, f"{len(result.differences)} differences in {parts}"
+
+    def gate(self, say):
+        found = self._run(None, say)
+        return found is None, found or self._said()
+
+    def unknown(self, say):
+        for seed in range(1, self._seeds + 1):
+            found = self._run(seed, say)
+            if found is not None:
+                return False, f"seed {seed}: {found}"
+        return True, f"{self._seeds} seeds: {self._said()}"
+
+    def _said(self):
+        return (f"{self._rtl.counters['CYCLES']:,} cycles, {len(self._rtl.records) // 2} "
+                "completion records, all counters and logits equal")
+
+    def _run(self, seed, say):
+        """The first difference of a run at gate level, None without one."""
+        design, build = self._design, self._build
+        if self._rtl is None:
+            from gen.check.trace import iss_trace
+
+            say("instruction-set simulator")
+            self._iss = iss_trace(design.program, self._values).signatures()
+            say("RTL")
+            memory = twin_memory(design.board, design.config)
+            with reported():
+                self._rtl = run_on(VirtualBoard(design.config.core, memory=memory,
+                                                cache=self._cache),
+                                   build.image, self._values, load=True)
+        say("routed design" if seed is None else f"routed design, seed {seed}")
+        _, divisor = design.board.link(design.config.clock_hz)
+        with tempfile.TemporaryDirectory() as folder, reported():
+            board = GateBoard(self._routed, folder=Path(folder), divisor=divisor,
+                              cache=self._cache, words=build.image.payload.tolist(), seed=seed)
+            try:
+                found = run_on(board, build.image, self._values, load=False)
+            except VerificationFailed as error:
+                return str(error)
+        return difference(design.program, self._iss, self._rtl, found)
+
+
+def _run(arguments):
+    names = [known("rung", name.strip(), RUNGS) for name in arguments.only.split(",")]
+    if arguments.seeds < 1:
+        raise InputError(f"--seeds must be at least 1, not {arguments.seeds}")
+    overrides = read_overrides(arguments.config)
+    build = open_build(arguments.build)
+    if set(names) & {"gate", "unknown"}:
+        require("serial", what="the link to the simulated board")
+        with reported():
+            require_tools()
+        if build.report["config"]["memory"] != "onchip":
+            raise InputError("the rungs gate and unknown run designs whose memory is on chip; "
+                             "ask for --only lvs")
+    ladder = _Ladder(build, _design(build, overrides), arguments.cache, arguments.seeds)
+    progress, rungs = Progress(len(names)), []
+    for name, text in RUNGS.items():
+        if name not in names:
+            rungs.append(Rung(name, None, "", text))
+            continue
+        started = time.monotonic()
+        with progress.step(name):
+            passed, figure = getattr(ladder, name)(progress.update)
+            progress.note("holds" if passed else "FAILS")
+        rungs.append(Rung(name, passed, figure, text, round(time.monotonic() - started, 1)))
+    path = write_proof(build.folder, build, rungs, " ".join(["python -m gen.prove",
+                                                             *sys.argv[1:]]))
+    for rung in rungs:
+        print(f"{rung.name}: {rung.verdict}{f', {rung.figure}' if rung.figure else ''}")
+    print(path)
+    if any(rung.passed is False for rung in rungs):
+        raise VerificationFailed("the bitstream is not the design: see above")
+    next_step("gen.run", "--board", build.report["board"], "--model", build.report["model"],
+              "--program", "--port", "/dev/ttyUSB0")
+
+
+def cli(argv=None):
+    return main(_run, _parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

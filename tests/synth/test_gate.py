@@ -1,0 +1,114 @@
+"""A small design through the real tools: the routed one is the netlist, and works as a board.
+
+The shell with a core that copies, and a memory of block RAMs, some of 4 bits and some of 18.
+"""
+
+from copy import deepcopy
+import random
+
+import numpy as np
+import pytest
+
+from boards import find_board
+from gen.device.device import Device
+from gen.flow.route import route
+from gen.flow.rtl import write_rtl
+from gen.flow.synth import synthesize
+from gen.flow.toolchain import find_toolchain
+from gen.proof.lvs import compare
+from hw.config import CoreConfig
+from hw.memory.onchip_memory import OnChipMemory
+from hw.shell import Shell
+from sim.gate.board import GateBoard
+from sim.gate.netlist import read_routed
+from sim.rtl.stub_core import StubCore
+
+
+pytestmark = pytest.mark.synth
+
+DIVISOR = 8
+WORDS = 4096 + 1024
+FAULTS = 60
+
+
+@pytest.fixture(scope="module")
+def routed(tmp_path_factory):
+    """(netlist, routed design), as modules."""
+    board, folder = find_board("ulx3s-12f"), tmp_path_factory.mktemp("build")
+    shell = Shell(CoreConfig(rows=16), memory=OnChipMemory(words=WORDS), divisor=DIVISOR,
+                  core=StubCore())
+    write_rtl(board, shell, folder, core_clock_hz=80_000_000)
+    tools = find_toolchain("auto")
+    synthesize(board, folder, tools)
+    route(board, folder, tools)
+    return read_routed(folder / "top.json"), read_routed(folder / "route-1.routed.json.gz")
+
+
+def test_layout_is_the_schematic(routed):
+    result = compare(*routed)
+    assert not result.differences, result.differences[:3]
+    assert result.compared["flip-flop"] > 1000 and result.compared["LUT"] > 1000
+    assert {"LUT-RAM", "multiplexer", "cell"} <= set(result.compared)
+
+
+@pytest.mark.parametrize("seed", [None, 1])
+def test_routed_design_as_a_board(routed, request, tmp_path, seed):
+    """Words that lie in its block RAMs are read, others written; the core copies, plus one."""
+    rng = np.random.default_rng(0)
+    words = rng.integers(0, 1 << 64, WORDS, dtype=np.uint64)
+    board = GateBoard(routed[1], folder=tmp_path, divisor=DIVISOR, words=words.tolist(),
+                      cache=request.config.cache.mkdir("rtl"), seed=seed)
+    with board, Device(board.url, timeout=board.link_timeout) as device:
+        for address in (0, 1, 4093, 4096, WORDS - 3):
+            np.testing.assert_array_equal(device.read(address, 3), words[address:address + 3])
+        fresh = rng.integers(0, 1 << 64, 40, dtype=np.uint64)
+        device.write(4080, fresh)
+        device.start(image=4080, image_stride=20, result=100, result_stride=20, count=2)
+        device.wait(timeout=60)
+        np.testing.assert_array_equal(device.read(100, 40), fresh + np.uint64(1))
+        assert device.counters()["IMAGES"] == 2
+
+
+def planted(module, rng):
+    """The module with one fault, and what it is."""
+    changed = deepcopy(module)
+    cells = changed["cells"]
+    kind = rng.choice(["contents", "swap", "enable", "open", "start"])
+    if kind in ("contents", "open", "swap"):
+        luts = [name for name, cell in cells.items() if cell["type"] == "TRELLIS_COMB"
+                and sum(bool(cell["connections"].get(pin)) for pin in "ABCD") > 1
+                and cell["parameters"].get("MODE", "LOGIC").strip() == "LOGIC"]
+        cell = cells[rng.choice(luts)]
+        used = [pin for pin in "ABCD" if cell["connections"].get(pin)]
+        # A bit that the open inputs, which are 1, do not hide.
+        fixed = sum(1 << "ABCD".index(pin) for pin in "ABCD" if pin not in used)
+        bit = rng.choice([index for index in range(16) if index & fixed == fixed])
+        if kind == "contents":
+            contents = int(cell["parameters"]["INITVAL"], 2) ^ 1 << bit
+            cell["parameters"]["INITVAL"] = f"{contents:016b}"
+        elif kind == "open":
+            cell["connections"][rng.choice(used)] = []
+        else:
+            other = cells[rng.choice(luts)]
+            cell["connections"][used[0]], other["connections"]["A"] = (
+                other["connections"]["A"], cell["connections"][used[0]])
+    else:
+        registers = [name for name, cell in cells.items() if cell["type"] == "TRELLIS_FF"
+                     and cell["connections"].get("CE")]
+        cell = cells[rng.choice(registers)]
+        if kind == "enable":
+            cell["parameters"]["CEMUX"] = {"CE": "INV"}.get(cell["parameters"]["CEMUX"], "CE")
+        else:
+            cell["parameters"]["REGSET"] = {"RESET": "SET"}.get(cell["parameters"]["REGSET"],
+                                                                "RESET")
+    return changed, kind
+
+
+def test_planted_faults_are_found(routed):
+    """Every one that changes the design at all."""
+    rng, missed = random.Random(0), []
+    for number in range(FAULTS):
+        changed, kind = planted(routed[1], rng)
+        if changed != routed[1] and not compare(routed[0], changed).differences:
+            missed.append((number, kind))
+    assert not missed
