@@ -15,7 +15,7 @@ from model.error import VerificationFailed
 __all__ = ["BoardRun", "difference", "run_on"]
 
 
-SAMPLES = 64
+SAMPLES = 12
 """Words of the program that are read back from a memory that was not written over the link."""
 
 RUN_TIMEOUT = 3600.0
