@@ -9,8 +9,9 @@ import zlib
 
 
 __all__ = ["MAGIC", "VERSION", "FRAME_WORDS", "REGISTER_BITS", "COUNTER_BASE", "Opcode", "REPLY",
-           "REFUSED", "Register", "CONTROL_BITS", "State", "MEMORY_STATUS_BITS", "MemoryFault",
-           "UNITS", "Counter", "CoreError", "config_digest"]
+           "REFUSED", "Refusal", "Register", "CONTROL_BITS", "STATE_BITS", "Restart",
+           "MEMORY_STATUS_BITS", "MemoryFault", "MEMORY_TEST_BITS", "MemoryTest", "UNITS",
+           "Counter", "CoreError", "config_digest"]
 
 
 MAGIC = 0x54445351
@@ -30,27 +31,59 @@ COUNTER_BASE = 32
 
 
 class Opcode(IntEnum):
-    """What a frame asks for. Bit 0 is "write", bit 1 "registers instead of memory"."""
+    """What a frame asks for. Bit 0 is "carries words", bit 1 "registers instead of memory".
+
+    ``CRC_MEMORY`` carries one word, the number of memory words (24 bits, at least 1) from
+    ``address`` on, and is answered with one: the CRC-32 of these words, little endian, as
+    ``zlib.crc32`` has it. 0x28..0x2F are kept free for a flash.
+    """
     READ_MEMORY = 0x20
     WRITE_MEMORY = 0x21
     READ_REGISTER = 0x22
     WRITE_REGISTER = 0x23
+    CRC_MEMORY = 0x25
 
 
 REPLY = 0x80
 """Set in the opcode of an answer."""
 
 REFUSED = 0x40
-"""Set in the opcode of an answer to a frame that makes no sense; it carries no data."""
+"""Set in the opcode of an answer to a frame that is not carried out. It carries no data; its
+``length`` is a :class:`Refusal`."""
+
+
+class Refusal(IntEnum):
+    """Why a frame was refused.
+
+    ``MALFORMED``: an unknown opcode or a wrong length. ``BUSY``: START while the core runs.
+    ``NOT_READY``: START, or a test of the memory, while the memory cannot be used.
+    """
+    MALFORMED = 0
+    BUSY = 1
+    NOT_READY = 2
 
 
 class Register(IntEnum):
     """Register numbers; 32 bits each, one register a link word (upper half 0).
 
-    ``START`` begins a run when a value different from the last one is written (8 bits, 0 after
-    reset) and the core is idle, so that a repeated frame never starts twice.
-    ``MEMORY_WORDS`` is what every board has that the bitstream is for.
+    ``CONFIG`` is :func:`config_digest` of the core; ``IDENTITY`` a digest of the whole design and
+    its clocks. ``MEMORY_WORDS`` is what every board has that the bitstream is for.
     ``LINK_ERRORS`` counts, modulo 2**16, frames that were dropped.
+
+    ``SESSION``, 24 bits, is the host's to write and 0 after a restart; every answer carries it, and
+    with it the last value written to ``START`` (:class:`hw.link.command.FrameHeader`). ``START``
+    begins a run when a value different from the last one is written (8 bits, 0 after a restart),
+    so that a repeated frame never starts twice; while the core runs it is refused.
+
+    ``WATCHDOG``, 16 bits: units of 2**16 cycles that a run may take for one image before the board
+    restarts itself, 0 for no limit. Writing a :class:`Restart` to ``RESTART`` restarts the board
+    some milliseconds after the answer. Writing a :class:`MemoryTest` to ``MEMORY_TEST`` begins it;
+    read, it has :data:`MEMORY_TEST_BITS`. ``MEMORY_TEST_ERRORS`` counts words that differed and
+    stays at its greatest; ``MEMORY_TEST_ADDRESS`` is that of the first of them,
+    ``MEMORY_TEST_PINS`` the data pins that were ever wrong. ``MEMORY_MAP``: write a clock phase,
+    read whether each read delay passed there (bit n for delay n).
+
+    24..31 and 96..127 are kept free for rings of images and results, and for further outputs.
     """
     MAGIC = 0
     VERSION = 1
@@ -59,6 +92,7 @@ class Register(IntEnum):
     STATE = 4
     LINK_ERRORS = 5
     MEMORY_STATUS = 6
+    SESSION = 7
     START = 8
     COUNT = 9
     PROGRAM = 10
@@ -67,6 +101,14 @@ class Register(IntEnum):
     IMAGE_STRIDE = 13
     RESULT = 14
     RESULT_STRIDE = 15
+    WATCHDOG = 16
+    RESTART = 17
+    MEMORY_TEST = 18
+    MEMORY_TEST_ERRORS = 19
+    MEMORY_TEST_ADDRESS = 20
+    MEMORY_TEST_PINS = 21
+    MEMORY_MAP = 22
+    IDENTITY = 23
 
 
 CONTROL_BITS = {
@@ -81,9 +123,46 @@ CONTROL_BITS = {
 """Width of every register that goes to a core port of the same name, in lower case."""
 
 
-class State(IntEnum):
-    """Bits of ``Register.STATE``."""
-    BUSY = 0
+STATE_BITS = {"busy": 1, "lock_lost": 1, "cause": 3, "restarts": 8}
+"""Fields of ``Register.STATE``, the lowest first.
+
+``busy``: the core runs. ``lock_lost``: a PLL lost its lock since the board was configured.
+``cause``: of the last restart, a :class:`Restart`; ``restarts``: their count since configuration,
+modulo 2**8.
+"""
+
+
+class Restart(IntEnum):
+    """Why a board began anew; every flip-flop is then as after configuration but those of
+    :data:`STATE_BITS` and the memory's calibration. Block RAMs keep their content.
+
+    ``HOST``, ``BUTTON`` and ``LOCK`` calibrate the memory again, which loses what it holds;
+    ``ABORT`` and ``WATCHDOG`` end a run and keep it. The host may ask for ``HOST`` and ``ABORT``.
+    """
+    CONFIGURATION = 0
+    HOST = 1
+    ABORT = 2
+    BUTTON = 3
+    WATCHDOG = 4
+    LOCK = 5
+
+
+MEMORY_TEST_BITS = {"running": 1, "test": 3, "ended": 1}
+"""Fields of ``Register.MEMORY_TEST``, the lowest first: ``test`` is the :class:`MemoryTest` that
+runs or was run last, ``ended`` that it came to its end."""
+
+
+class MemoryTest(IntEnum):
+    """Tests of the whole memory by the board itself; each overwrites it.
+
+    ``MARCH``: March C-, 0 and 1 in every bit, upwards and downwards. ``RANDOM``: words that depend
+    on their address, written and read in a scattered order. ``SWITCHING``: every data pin changes
+    with every transfer.
+    """
+    NONE = 0
+    MARCH = 1
+    RANDOM = 2
+    SWITCHING = 3
 
 
 MEMORY_STATUS_BITS = {"ready": 1, "fault": 2, "delay": 2, "phase": 7, "window": 8,

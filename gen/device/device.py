@@ -27,7 +27,6 @@ from hw.register import (
     REFUSED,
     Register,
     REPLY,
-    State,
     VERSION,
 )
 
@@ -329,7 +328,7 @@ class Device:
     # Running
 
     def is_busy(self):
-        return bool(self.read_registers(Register.STATE)[0] >> State.BUSY & 1)
+        return bool(self.read_registers(Register.STATE)[0] & 1)
 
     def start(self, **control):
         """Set control registers (names of ``CONTROL_BITS`` in lower case) and start the core.

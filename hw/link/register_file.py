@@ -13,7 +13,6 @@ from hw.register import (
     MAGIC,
     Register,
     REGISTER_BITS,
-    State,
     VERSION,
 )
 
@@ -103,7 +102,7 @@ class RegisterFile(wiring.Component):
         values[Register.VERSION] = C(VERSION, 32)
         values[Register.CONFIG] = C(self._config_digest, 32)
         values[Register.MEMORY_WORDS] = C(self._memory_words, 32)
-        values[Register.STATE] = self.core_busy << State.BUSY
+        values[Register.STATE] = self.core_busy
         values[Register.LINK_ERRORS] = self.link_errors
         values[Register.MEMORY_STATUS] = self.memory_status.as_value()
         values[Register.START] = run

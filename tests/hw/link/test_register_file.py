@@ -12,7 +12,6 @@ from hw.register import (
     MAGIC,
     Register,
     REGISTER_BITS,
-    State,
     VERSION,
 )
 from sim.drive.ports import simulate
@@ -43,7 +42,7 @@ class Model:
             return self.counters[address - COUNTER_BASE]
         return {**self.control, Register.MAGIC: MAGIC, Register.VERSION: VERSION,
                 Register.CONFIG: DIGEST, Register.MEMORY_WORDS: WORDS, Register.START: self.run,
-                Register.STATE: self.busy << State.BUSY,
+                Register.STATE: self.busy,
                 Register.MEMORY_STATUS: self.status}.get(address, 0)
 
 
@@ -58,7 +57,7 @@ def test_random_accesses():
     async def testbench(ctx):
         nonlocal starts
         address, steady, seen = 0, 0, []
-        for _ in range(2500):
+        for _ in range(3000):
             if rng.random() < 0.1:
                 model.busy = rng.randrange(2)
                 model.status = rng.getrandbits(30)
