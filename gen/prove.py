@@ -9,10 +9,13 @@ from gen.api import configure, load, samples
 from gen.check.simulate import reported
 from gen.config.memory import twin_memory
 from gen.config.spec import read_overrides
+from gen.flow.bitstream import unpack
+from gen.proof.bitstream import compare_config
 from gen.proof.build import open_build
 from gen.proof.gate import difference, run_on
 from gen.proof.lvs import compare
 from gen.proof.record import Rung, write_proof
+from gen.proof.trellis import parse_config, read_config
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import InputError, known, VerificationFailed
 from model.progress import Progress
@@ -27,6 +30,8 @@ __all__ = ["RUNGS", "cli"]
 
 RUNGS = {
     "lvs": "layout versus schematic: every cell and net of the routed design against the netlist",
+    "bitstream": "every bit and block RAM word that is read back from top.bit against what nextpnr "
+                 "wrote",
     "gate": "gate level: the routed design runs one image; results, counters and the log with "
             "its times equal those of the RTL",
     "unknown": "the same with random values wherever nothing defines one, with several seeds",
@@ -79,6 +84,17 @@ class _Ladder:
         parts = ", ".join(f"{count:,} {kind}s" for kind, count in result.compared.items())
         say(parts)
         return not result.differences, f"{len(result.differences)} differences in {parts}"
+
+    def bitstream(self, say):
+        """The same of every bit of the bitstream."""
+        read = parse_config(unpack(self._build.bit))
+        result = compare_config(read_config(self._build.config), read)
+        parts = ", ".join(f"{count:,} {kind}" for kind, count in result.compared.items())
+        say(parts)
+        said = "; ".join(f"{why}: {count:,}" for why, count in result.explained.most_common())
+        return (not result.differences,
+                f"{len(result.differences)} differences in {parts}"
+                + (f" (written differently, bits equal: {said})" if said else ""))
 
     def gate(self, say):
         found = self._run(None, say)
@@ -133,7 +149,7 @@ def _run(arguments):
             require_tools()
         if build.report["config"]["memory"] != "onchip":
             raise InputError("the rungs gate and unknown run designs whose memory is on chip; "
-                             "ask for --only lvs")
+                             "ask for --only lvs,bitstream")
     ladder = _Ladder(build, _design(build, overrides), arguments.cache, arguments.seeds)
     progress, rungs = Progress(len(names)), []
     for name, text in RUNGS.items():

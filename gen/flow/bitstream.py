@@ -1,11 +1,13 @@
 """Make a bitstream, and read what it says about itself."""
 
 from pathlib import Path
+import shutil
+import tempfile
 from typing import TYPE_CHECKING
 
 from boards.spec import BoardSpec
 from gen.flow.step import run_step, StepResult
-from gen.flow.toolchain import OnProgress, run_tool, Toolchain
+from gen.flow.toolchain import find_unpacker, OnProgress, run_tool, Toolchain
 from model.code import code_digest
 from model.error import InputError, ToolFailed
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from gen.flow.route import RouteResult
 
 
-__all__ = ["bitstream_idcode", "pack"]
+__all__ = ["bitstream_idcode", "pack", "unpack"]
 
 
 PREAMBLE = bytes.fromhex("ffffbdb3")
@@ -56,3 +58,14 @@ def pack(board: BoardSpec, folder: Path, toolchain: Toolchain, routed: "RouteRes
                     depends={"tool": toolchain.ecppack.identity, "arguments": arguments,
                              "code": code_digest(__name__)},
                     outputs=["top.bit", "pack.log"], work=work, force=force)
+
+
+def unpack(path: Path) -> str:
+    """What ecpunpack reads in a bitstream: the text of a configuration."""
+    tool = find_unpacker()
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        shutil.copyfile(path, place / "top.bit")
+        run_tool([*tool.command, "--input", "top.bit", "--textcfg", "read.config"], folder=place,
+                 name="ecpunpack", log_path=place / "unpack.log")
+        return (place / "read.config").read_text()

