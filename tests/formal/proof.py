@@ -17,7 +17,7 @@ from amaranth.hdl import Fragment
 import pytest
 
 
-__all__ = ["Opened", "check", "prove"]
+__all__ = ["Opened", "check", "induct", "prove", "refuted"]
 
 
 REACHED_WITHIN = 20
@@ -53,9 +53,15 @@ def prove(module, inputs, folder, *, depth):
     """Pass if no assertion of ``module`` can ever fail, by induction over ``depth`` cycles, and if
     every ``Cover`` in it can be reached (else assumptions that exclude each other would prove
     anything)."""
+    induct(module, inputs, folder, depth=depth)
+    _run(folder, "cover", REACHED_WITHIN)
+
+
+def induct(module, inputs, folder, *, depth):
+    """The first half of :func:`prove`: for a module too large to reach what is covered, beside a
+    small one that reaches it."""
     _write(module, inputs, folder)
     _run(folder, "prove", depth)
-    _run(folder, "cover", REACHED_WITHIN)
 
 
 def check(module, inputs, folder, *, depth):
@@ -66,6 +72,14 @@ def check(module, inputs, folder, *, depth):
     _run(folder, "cover", REACHED_WITHIN)
 
 
+def refuted(module, inputs, folder, *, depth):
+    """Pass if an assertion of ``module`` fails within ``depth`` cycles after the start."""
+    _write(module, inputs, folder)
+    done = _sby(folder, "bmc", depth)
+    if "DONE (FAIL" not in done.stdout:
+        pytest.fail("No counterexample\n" + done.stdout[-2000:] + done.stderr[-2000:])
+
+
 def _write(module, inputs, folder):
     module.domains.sync = domain = ClockDomain(reset_less=True)
     # The clock is an input, too: undriven it would stand still, and everything would hold.
@@ -74,6 +88,14 @@ def _write(module, inputs, folder):
 
 
 def _run(folder, mode, depth):
+    done = _sby(folder, mode, depth)
+    if done.returncode:
+        lines = [line for line in done.stdout.splitlines()
+                 if re.search(r"failed|Status|ERROR|UNKNOWN|unproven|Unreached|temporal", line)]
+        pytest.fail("\n".join(lines or [done.stdout[-2000:] + done.stderr[-2000:]]))
+
+
+def _sby(folder, mode, depth):
     (folder / f"{mode}.sby").write_text(f"""[options]
 mode {mode}
 depth {depth}
@@ -88,13 +110,9 @@ prep -top top
 [files]
 design.il
 """)
-    done = subprocess.run(["yowasp-sby", "-f", f"{mode}.sby"], cwd=folder, capture_output=True,
+    return subprocess.run(["yowasp-sby", "-f", f"{mode}.sby"], cwd=folder, capture_output=True,
                           text=True, check=False, timeout=300,
                           env=_environment(folder / "tools"))
-    if done.returncode:
-        lines = [line for line in done.stdout.splitlines()
-                 if re.search(r"failed|Status|ERROR|UNKNOWN|unproven|Unreached|temporal", line)]
-        pytest.fail("\n".join(lines or [done.stdout[-2000:] + done.stderr[-2000:]]))
 
 
 def _environment(folder):

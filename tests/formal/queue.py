@@ -49,7 +49,7 @@ class Watch:
         with m.If(watching & take):
             m.d.sync += ahead.eq(ahead - 1)
             with m.If(ahead == 0):
-                m.d.comb += [Assert(taken == value), Cover(value.all())]
+                m.d.comb += [Assert(taken == value), Cover(value != 0)]
                 m.d.sync += watching.eq(0)
         with m.If(pick & give & ~watching):
             m.d.sync += [watching.eq(1), ahead.eq(inside - take), value.eq(given)]
