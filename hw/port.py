@@ -5,12 +5,12 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
-from hw.register import MEMORY_STATUS_BITS
+from hw.register import MEMORY_STATUS_BITS, MEMORY_TEST_BITS
 
 
 __all__ = ["POOL_LATENCY", "PSUM_LATENCY", "PSUM_ROW_DATA", "PSUM_HALF_DATA", "PSUM_ADD_LATENCY",
            "PoolRead", "PoolWrite", "PsumRead", "PsumRow", "PsumHalf", "MemoryCommand", "Memory",
-           "MemoryStatus", "SdramPins", "Unit", "Stall"]
+           "MemoryStatus", "MemoryTests", "SdramPins", "Unit", "Stall"]
 
 
 POOL_LATENCY = 4
@@ -138,6 +138,23 @@ class Memory(wiring.Signature):
 
 MemoryStatus = data.StructLayout(MEMORY_STATUS_BITS)
 """State of a memory backend, see :data:`hw.register.MEMORY_STATUS_BITS`."""
+
+
+class MemoryTests(wiring.Signature):
+    """Tests of a whole memory and the map of its settings, from the registers to a backend.
+
+    ``start`` is high for one cycle with ``test``, a :class:`hw.register.MemoryTest`. ``status``,
+    ``errors``, ``address`` and ``pins`` are the registers ``MEMORY_TEST…``. ``map`` belongs to a
+    ``phase`` that has been there for 16 cycles.
+    """
+
+    def __init__(self):
+        super().__init__({
+            "start": Out(1), "test": Out(3),
+            "status": In(data.StructLayout(MEMORY_TEST_BITS)),
+            "errors": In(32), "address": In(24), "pins": In(16),
+            "phase": Out(7), "map": In(32),
+        })
 
 
 class SdramPins(wiring.Signature):

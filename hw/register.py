@@ -17,7 +17,7 @@ __all__ = ["MAGIC", "VERSION", "FRAME_WORDS", "REGISTER_BITS", "COUNTER_BASE", "
 MAGIC = 0x54445351
 """First register: ``QSDT`` in ASCII, lowest byte first."""
 
-VERSION = 2
+VERSION = 3
 """Version of this register map and of the frames; the host refuses any other."""
 
 FRAME_WORDS = 64
@@ -55,8 +55,9 @@ REFUSED = 0x40
 class Refusal(IntEnum):
     """Why a frame was refused.
 
-    ``MALFORMED``: an unknown opcode or a wrong length. ``BUSY``: START while the core runs.
-    ``NOT_READY``: START, or a test of the memory, while the memory cannot be used.
+    ``MALFORMED``: an unknown opcode or a wrong length. ``BUSY``: START, or a test of the memory,
+    while the core runs. ``NOT_READY``: these, or an access to the memory, while that cannot be
+    used.
     """
     MALFORMED = 0
     BUSY = 1

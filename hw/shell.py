@@ -8,10 +8,11 @@ from hw.config import MEMORY_BITS
 from hw.lib.skid_buffer import SkidBuffer
 from hw.link.command import CommandProcessor
 from hw.link.frame import FrameReceiver, FrameTransmitter, FrameWord
-from hw.link.register_file import RegisterFile
+from hw.link.register_file import BoardState, RegisterFile
 from hw.link.uart import UartReceiver, UartTransmitter
+from hw.link.watchdog import Watchdog
 from hw.port import Memory
-from hw.register import config_digest, CONTROL_BITS, Counter, MemoryFault
+from hw.register import config_digest, CONTROL_BITS, Counter, MemoryFault, Restart
 
 
 __all__ = ["Link", "Shell"]
@@ -49,14 +50,15 @@ class Link(wiring.Component):
     memory : ``Out(Memory())``
         The host's accesses.
     registers
-        All members of :class:`hw.link.register_file.RegisterFile` but ``bus`` and ``link_error``.
+        All members of :class:`hw.link.register_file.RegisterFile` but ``bus``, ``link_error``,
+        ``session`` and ``run``.
     """
 
     def __init__(self, *, divisor, config_digest, memory_words):
         self._divisor = divisor
         self._registers = RegisterFile(config_digest=config_digest, memory_words=memory_words)
         members = dict(self._registers.signature.members)
-        for name in ("bus", "link_error"):
+        for name in ("bus", "link_error", "session", "run"):
             del members[name]
         super().__init__({
             **_line(divisor),
@@ -100,10 +102,17 @@ class Link(wiring.Component):
         wiring.connect(m, frames_out.o, sent)
         wiring.connect(m, commands.registers, registers.bus)
         m.d.comb += [
+            commands.session.eq(registers.session),
+            commands.run.eq(registers.run),
+            commands.memory_ready.eq(self.memory_status.ready),
             registers.link_error.eq(frames_in.error),
             self.busy.eq(frames_in.busy | commands.busy | frames_out.busy | line_busy),
         ]
         for name, member in self._forwarded.items():
+            if member.is_signature:
+                wiring.connect(m, getattr(registers, name),
+                               wiring.flipped(getattr(self, name)))
+                continue
             inner, outer = Value.cast(getattr(registers, name)), Value.cast(getattr(self, name))
             m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
 
@@ -119,8 +128,8 @@ class Shell(wiring.Component):
         Of the core.
     memory : component
         The memory backend: an attribute ``words`` and a port ``memory: In(Memory())``; perhaps
-        ``status: Out(MemoryStatus)`` (else it is always ready) and ``pins``, which become a port
-        of the shell.
+        ``status: Out(MemoryStatus)`` (else it is always ready), ``tests: In(MemoryTests())``, and
+        ``pins``, which become a port of the shell.
     divisor : int or None
         As for :class:`Link`, whose members of the line are the shell's, too.
     core : component, optional
@@ -136,6 +145,13 @@ class Shell(wiring.Component):
         4..6 low bits of the count of images, 7 always lit.
     busy : ``Out(1)``
         Low while nothing happens unless ``rx`` falls; lets a simulation sleep.
+    restart : ``Out(Restart)``
+        What the host or the watchdog wants the board to be restarted for; stays until that
+        happens.
+    state : ``In(BoardState)``
+        See :data:`hw.register.STATE_BITS`.
+    identity : ``In(32)``
+        ``Register.IDENTITY``.
     """
 
     def __init__(self, config, *, memory, divisor, core=None):
@@ -153,6 +169,9 @@ class Shell(wiring.Component):
             **_line(divisor),
             "leds": Out(8),
             "busy": Out(1),
+            "restart": Out(Restart),
+            "state": In(BoardState),
+            "identity": In(32),
             **{name: member for name, member in memory.signature.members.items()
                if name == "pins"},
         })
@@ -181,6 +200,20 @@ class Shell(wiring.Component):
                 memory_fault.eq(memory.status.fault != MemoryFault.NONE),
                 memory_busy.eq(~memory.status.ready & ~memory_fault),
             ]
+        if "tests" in memory.signature.members:
+            wiring.connect(m, link.tests, memory.tests)
+        m.submodules.watchdog = watchdog = Watchdog()
+        m.d.comb += [
+            watchdog.limit.eq(link.watchdog),
+            watchdog.core_busy.eq(core.busy),
+            watchdog.image.eq(core.counters[Counter.IMAGES]),
+            link.state.eq(self.state),
+            link.identity.eq(self.identity),
+        ]
+        with m.If(self.restart == Restart.CONFIGURATION):
+            m.d.sync += self.restart.eq(link.restart)
+            with m.If(watchdog.expired):
+                m.d.sync += self.restart.eq(Restart.WATCHDOG)
         m.d.comb += [
             core.start.eq(link.start),
             link.core_busy.eq(core.busy),

@@ -2,7 +2,9 @@
 
 Every frame carries a CRC-32 and a sequence number both ways; a frame that is lost or damaged is
 sent again, a bounded number of times. Everything the device does is idempotent, so a repetition
-is harmless. What comes back is either right or a :exc:`LinkError`.
+is harmless. Every answer also carries a number that the host gave the device when it opened it,
+and that of the last run: a device that restarted has neither. What comes back is either right or
+a :exc:`LinkError`.
 """
 
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ import time
 
 import numpy as np
 
-from gen.device.frame import decode_frame, encode_frame, HEADER
+from gen.device.frame import ANSWER, decode_frame, encode_frame, HEADER
 from gen.device.port import LinkError
 from gen.device.transport import Transport
 from hw.register import (
@@ -24,6 +26,7 @@ from hw.register import (
     MEMORY_STATUS_BITS,
     MemoryFault,
     Opcode,
+    Refusal,
     REFUSED,
     Register,
     REPLY,
@@ -60,6 +63,15 @@ class MemoryFailed(LinkError):
             text = "is still being tested: its clock does not run"
         super().__init__(f"The device's SDRAM {text}")
         self.status = status
+
+
+def _refused(request, reason):
+    if reason == Refusal.BUSY:
+        return "Device is still busy with an earlier run"
+    if reason == Refusal.NOT_READY:
+        return "The device's memory cannot be used now"
+    return (f"Device refused {Opcode(request.opcode).name} of {request.length} words at "
+            f"{request.address}")
 
 
 def decode_memory_status(value):
@@ -128,6 +140,8 @@ class Device:
         # Not the numbers of an earlier session, whose answers may still be on their way.
         self._sequence = int.from_bytes(os.urandom(2), "little")
         self._order = 0
+        self._session = None                    # of every answer, once the device has one
+        self._run = None
         self._received = bytearray()
         self.answered = 0
         """Answers received so far."""
@@ -137,6 +151,8 @@ class Device:
         """Frames sent again so far."""
         try:
             self._transport.write(b"\0")        # ends a frame that someone left open
+            self._check_version()
+            self._begin_session()
             self._info = self._identify()
         except BaseException:
             self._transport.close()
@@ -186,7 +202,7 @@ class Device:
             if payload is None:
                 self.damaged += 1
                 continue
-            yield *HEADER.unpack_from(payload), payload[HEADER.size:]
+            yield *ANSWER.unpack_from(payload), payload[ANSWER.size:]
 
     def _exchange(self, requests, window):
         """Send ``requests``, at most ``window`` of them unanswered; yields ``(request, data)``.
@@ -210,15 +226,14 @@ class Device:
                 deadline = time.monotonic() + self._timeout
             if not pending:
                 return
-            for opcode, length, sequence, address, data in \
+            for opcode, length, sequence, origin, data in \
                     self._frames(max(0.0, deadline - time.monotonic())):
                 request = pending.get(sequence)
-                if (request is None or opcode & ~REFUSED != request.opcode | REPLY
-                        or address != request.address):
+                if request is None or opcode & ~REFUSED != request.opcode | REPLY:
                     continue                    # answer to a frame that was sent twice
+                self._check_origin(origin)
                 if opcode & REFUSED:
-                    raise LinkError(f"Device refused {Opcode(request.opcode).name} of "
-                                    f"{request.length} words at {request.address}")
+                    raise LinkError(_refused(request, length))
                 reads = not request.opcode & 1
                 if length != request.length or len(data) != (8 * length if reads else 0):
                     raise LinkError(f"Device answered {Opcode(request.opcode).name} with a frame "
@@ -234,6 +249,16 @@ class Device:
                 for request in list(pending.values()):
                     self._send(request)
                 deadline = time.monotonic() + self._timeout
+
+    def _check_origin(self, origin):
+        """Refuse an answer that a device gave without the session and run of this program."""
+        session, run = origin & 0xffffff, origin >> 24
+        name = getattr(self._transport, "port", "The device")
+        if self._session is not None and session != self._session:
+            raise LinkError(f"{name} has restarted, or another program has opened it: what it "
+                            "holds is void; open it again")
+        if self._run is not None and run != self._run:
+            raise LinkError(f"{name} tells of run {run}, not {self._run}: another program uses it")
 
     # Memory
 
@@ -300,14 +325,23 @@ class Device:
         for _ in self._exchange([request], 1):
             pass
 
-    def _identify(self):
-        magic, version, digest, words = self.read_registers(Register.MAGIC, 4)
+    def _check_version(self):
+        magic, version = self.read_registers(Register.MAGIC, 2)
         if magic != MAGIC:
             raise LinkError(f"{getattr(self._transport, 'port', 'The device')} answers, but is no "
                             f"accelerator (identification {magic:#010x})")
         if version != VERSION:
             raise LinkError(f"Device has link version {version}, this program needs {VERSION}: "
                             f"build and load a matching bitstream")
+
+    def _begin_session(self):
+        session = 1 + int.from_bytes(os.urandom(4), "little") % ((1 << 24) - 1)
+        self.write_register(Register.SESSION, session)
+        self._session = session
+        self._run, = self.read_registers(Register.START)
+
+    def _identify(self):
+        digest, words = self.read_registers(Register.CONFIG, 2)
         deadline = time.monotonic() + self._timeout
         while True:
             status = decode_memory_status(*self.read_registers(Register.MEMORY_STATUS))
@@ -318,7 +352,7 @@ class Device:
                 raise MemoryFailed(status, words)
         if status["size_bits"]:
             words = 1 << status["size_bits"]
-        return DeviceInfo(version=version, config_digest=digest, memory_words=words,
+        return DeviceInfo(version=VERSION, config_digest=digest, memory_words=words,
                           memory=status)
 
     def info(self):
@@ -347,8 +381,11 @@ class Device:
             raise LinkError("Device is still busy with an earlier run")
         for name, value in control.items():
             self.write_register(Register[name.upper()], value)
-        run, = self.read_registers(Register.START)
-        self.write_register(Register.START, run % 255 + 1)
+        run = self._run % 255 + 1
+        # The answer carries the new run already.
+        self._run = None
+        self.write_register(Register.START, run)
+        self._run = run
 
     def wait(self, *, timeout, progress=None, interval=0.0):
         """Wait until the core is idle.

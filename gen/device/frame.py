@@ -7,11 +7,15 @@ import struct
 import zlib
 
 
-__all__ = ["HEADER", "cobs_decode", "cobs_encode", "decode_frame", "encode_frame"]
+__all__ = ["ANSWER", "HEADER", "cobs_decode", "cobs_encode", "decode_frame", "encode_frame"]
 
 
 HEADER = struct.Struct("<BBHI")
-"""Opcode, sequence number, length and address: ``hw.link.command.FrameHeader``."""
+"""Opcode, length, sequence number and address: ``hw.link.command.FrameHeader``."""
+
+ANSWER = struct.Struct("<BBHI")
+"""Opcode, length, sequence number, and session with run in its upper 8 bits:
+``hw.link.command.AnswerHeader``."""
 
 
 def cobs_encode(data):

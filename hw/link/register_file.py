@@ -5,19 +5,26 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.link.command import RegisterBus
-from hw.port import MemoryStatus
+from hw.port import MemoryStatus, MemoryTests
 from hw.register import (
     CONTROL_BITS,
     Counter,
     COUNTER_BASE,
     MAGIC,
+    Refusal,
     Register,
     REGISTER_BITS,
+    Restart,
+    STATE_BITS,
     VERSION,
 )
 
 
-__all__ = ["RegisterFile"]
+__all__ = ["BoardState", "RegisterFile"]
+
+
+BoardState = data.StructLayout({name: bits for name, bits in STATE_BITS.items() if name != "busy"})
+"""What the board knows of its restarts: :data:`hw.register.STATE_BITS` without ``busy``."""
 
 
 class RegisterFile(wiring.Component):
@@ -26,6 +33,10 @@ class RegisterFile(wiring.Component):
     Writes take effect in the next cycle. Reads take 2 cycles, through two registered levels of
     8-to-1 and 16-to-1 multiplexers: these, 0.8 LUT for every counter bit, are most of the cost
     (1,067 COMB and 420 FF).
+
+    START is refused while the core runs (BUSY), and while the memory is not ready or tests itself
+    (NOT_READY), unless it repeats the last value; MEMORY_TEST likewise, unless it repeats the one
+    that is running. RESTART takes HOST and ABORT; other values do nothing.
 
     Parameters
     ----------
@@ -38,8 +49,14 @@ class RegisterFile(wiring.Component):
     -------
     bus : ``In(RegisterBus())``
         Accesses.
+    session : ``Out(24)``, run : ``Out(8)``
+        ``Register.SESSION`` and ``Register.START``.
     start : ``Out(1)``
         High for one cycle to start the core.
+    restart : ``Out(Restart)``
+        For one cycle what the host asks for, else 0.
+    watchdog : ``Out(16)``
+        ``Register.WATCHDOG``.
     core_busy : ``In(1)``
         The core runs.
     link_error : ``In(1)``
@@ -48,8 +65,14 @@ class RegisterFile(wiring.Component):
         Count of dropped frames, modulo 2**16.
     counters : ``In(ArrayLayout(32, len(Counter)))``
         Counters of the core.
+    state : ``In(...)``
+        Fields of ``Register.STATE`` above ``busy``: :data:`hw.register.STATE_BITS`.
+    identity : ``In(32)``
+        ``Register.IDENTITY``.
     memory_status : ``In(MemoryStatus)``
         Of the memory backend.
+    tests : ``Out(MemoryTests())``
+        To the memory backend.
     count, program, log, image, image_stride, result, result_stride : ``Out(...)``
         Control registers, widths in :data:`hw.register.CONTROL_BITS`.
     """
@@ -62,11 +85,18 @@ class RegisterFile(wiring.Component):
         self._memory_words = memory_words
         super().__init__({
             "bus": In(RegisterBus()),
+            "session": Out(24),
+            "run": Out(8),
             "start": Out(1),
+            "restart": Out(Restart),
+            "watchdog": Out(16),
             "core_busy": In(1),
             "link_error": In(1),
             "link_errors": Out(16),
+            "state": In(BoardState),
+            "identity": In(32),
             "memory_status": In(MemoryStatus),
+            "tests": Out(MemoryTests()),
             "counters": In(data.ArrayLayout(32, len(Counter))),
             **{register.name.lower(): Out(bits) for register, bits in CONTROL_BITS.items()},
         })
@@ -82,32 +112,56 @@ class RegisterFile(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        run = Signal(8)
-        m.d.sync += self.start.eq(0)
+        m.d.sync += [self.start.eq(0), self.restart.eq(0), self.tests.start.eq(0),
+                     self.bus.refusal.eq(0)]
         dropped = Signal(2)                # the counter lies far from the receiver
         m.d.sync += [dropped.eq(Cat(self.link_error, dropped)),
                      self.link_errors.eq(self.link_errors + dropped[1])]
+        testing = self.tests.status.running
+        refusal = Signal(Refusal)
+        m.d.comb += refusal.eq(Mux(self.core_busy, Refusal.BUSY, Mux(
+            ~self.memory_status.ready | testing, Refusal.NOT_READY, 0)))
+        written = self.bus.write_data
+        simple = {Register.SESSION: self.session, Register.WATCHDOG: self.watchdog,
+                  Register.MEMORY_MAP: self.tests.phase,
+                  **{register: getattr(self, register.name.lower()) for register in CONTROL_BITS}}
         with m.If(self.bus.write):
             with m.Switch(self.bus.address):
-                for register in CONTROL_BITS:
+                for register, value in simple.items():
                     with m.Case(register):
-                        m.d.sync += getattr(self, register.name.lower()).eq(self.bus.write_data)
+                        m.d.sync += value.eq(written)
                 with m.Case(Register.START):
-                    with m.If(~self.core_busy & (self.bus.write_data[:8] != run)):
-                        m.d.sync += run.eq(self.bus.write_data)
-                        m.d.sync += self.start.eq(1)
+                    with m.If(written[:8] != self.run):
+                        m.d.sync += self.bus.refusal.eq(refusal)
+                        with m.If(refusal == 0):
+                            m.d.sync += [self.run.eq(written), self.start.eq(1)]
+                with m.Case(Register.RESTART):
+                    for cause in (Restart.HOST, Restart.ABORT):
+                        with m.If(written == cause):
+                            m.d.sync += self.restart.eq(cause)
+                with m.Case(Register.MEMORY_TEST):
+                    with m.If(~testing | (written[:3] != self.tests.test)):
+                        m.d.sync += self.bus.refusal.eq(refusal)
+                        with m.If(refusal == 0):
+                            m.d.sync += [self.tests.test.eq(written), self.tests.start.eq(1)]
 
         values = [C(0, 32)] * (1 << REGISTER_BITS)
         values[Register.MAGIC] = C(MAGIC, 32)
         values[Register.VERSION] = C(VERSION, 32)
         values[Register.CONFIG] = C(self._config_digest, 32)
         values[Register.MEMORY_WORDS] = C(self._memory_words, 32)
-        values[Register.STATE] = self.core_busy
+        values[Register.STATE] = Cat(self.core_busy, self.state)
         values[Register.LINK_ERRORS] = self.link_errors
         values[Register.MEMORY_STATUS] = self.memory_status.as_value()
-        values[Register.START] = run
-        for register in CONTROL_BITS:
-            values[register] = getattr(self, register.name.lower())
+        values[Register.START] = self.run
+        values[Register.MEMORY_TEST] = self.tests.status.as_value()
+        values[Register.MEMORY_TEST_ERRORS] = self.tests.errors
+        values[Register.MEMORY_TEST_ADDRESS] = self.tests.address
+        values[Register.MEMORY_TEST_PINS] = self.tests.pins
+        values[Register.IDENTITY] = self.identity
+        for register, value in simple.items():
+            values[register] = value
+        values[Register.MEMORY_MAP] = self.tests.map
         for counter in Counter:
             values[COUNTER_BASE + counter] = self.counters[counter]
 

@@ -1,19 +1,32 @@
 """cocotb bench for hw.link.command with registers and a stalling memory; run by tests/rtl."""
 
 import random
+import struct
+import zlib
 
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
-from hw.register import CONTROL_BITS, MAGIC, Opcode, REFUSED, Register, REPLY, VERSION
+from hw.register import (
+    CONTROL_BITS,
+    MAGIC,
+    Opcode,
+    Refusal,
+    REFUSED,
+    Register,
+    REPLY,
+    VERSION,
+)
 from sim.drive.cocotb_streams import StreamSink, StreamSource
 
 
 WORDS = 256
 
+SESSION = 0x123456
 
-def header(opcode, length, sequence, address):
+
+def header(opcode, length, sequence, address=SESSION):
     return opcode | length << 8 | sequence << 16 | address << 32
 
 
@@ -39,9 +52,11 @@ async def answers(dut, stall):
     def add(opcode, length, address, data=(), answer=(), flags=REPLY):
         sequence = len(requests)
         requests.append([header(opcode, length, sequence, address), *data])
-        expected.append([header(opcode | flags, 0 if flags & REFUSED else length, sequence,
-                                address), *answer])
+        refused = flags & REFUSED
+        expected.append([header(opcode | flags, Refusal.MALFORMED if refused else length,
+                                sequence), *answer])
 
+    add(Opcode.WRITE_REGISTER, 1, Register.SESSION, [SESSION])
     for number in range(30):
         length = rng.choice([1, 3, 64])
         address = rng.randrange(WORDS - length)
@@ -53,6 +68,9 @@ async def answers(dut, stall):
             add(Opcode.WRITE_MEMORY, length, address, data)
         else:
             add(Opcode.READ_MEMORY, length, address, answer=model[address:address + length])
+    for address, count in ((0, WORDS), (5, 1), (17, 31)):
+        crc = zlib.crc32(struct.pack(f"<{count}Q", *model[address:address + count]))
+        add(Opcode.CRC_MEMORY, 1, address, [count], [crc])
     for register, bits in CONTROL_BITS.items():
         add(Opcode.WRITE_REGISTER, 1, register, [(1 << bits) - register])
     add(Opcode.READ_REGISTER, len(CONTROL_BITS), Register.COUNT,

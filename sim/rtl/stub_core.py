@@ -31,6 +31,7 @@ class StubCore(wiring.Component):
                 m.d.comb += counters[counter].eq(0x1000 + counter)
         m.d.comb += counters[Counter.ERRORS].eq(0)
         source, target, word = Signal(24), Signal(24), Signal(24)
+        left = Signal(8)                    # words of the host's burst
         value = Signal(64)
         with m.If(self.busy):
             m.d.sync += counters[Counter.CYCLES].eq(counters[Counter.CYCLES] + 1)
@@ -45,6 +46,7 @@ class StubCore(wiring.Component):
                                  source.eq(self.image), target.eq(self.result)]
                     m.next = "READ"
                 with m.Else():
+                    m.d.sync += left.eq(host.commands.p.length)
                     m.d.comb += memory.commands.valid.eq(host.commands.valid)
                     m.d.comb += host.commands.ready.eq(memory.commands.ready)
                     with m.If(host.commands.valid & memory.commands.ready):
@@ -56,13 +58,17 @@ class StubCore(wiring.Component):
                              host.r_data.payload.eq(memory.r_data.payload),
                              memory.r_data.ready.eq(host.r_data.ready)]
                 with m.If(host.r_data.valid & host.r_data.ready):
-                    m.next = "IDLE"
+                    m.d.sync += left.eq(left - 1)
+                    with m.If(left == 1):
+                        m.next = "IDLE"
             with m.State("HOST_WRITE"):
                 m.d.comb += [memory.w_data.valid.eq(host.w_data.valid),
                              memory.w_data.payload.eq(host.w_data.payload),
                              host.w_data.ready.eq(memory.w_data.ready)]
                 with m.If(host.w_data.valid & host.w_data.ready):
-                    m.next = "IDLE"
+                    m.d.sync += left.eq(left - 1)
+                    with m.If(left == 1):
+                        m.next = "IDLE"
             with m.State("READ"):
                 m.d.comb += [memory.commands.valid.eq(1), memory.commands.p.length.eq(1),
                              memory.commands.p.address.eq(source + word)]

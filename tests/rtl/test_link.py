@@ -77,6 +77,8 @@ class CommandDevice(wiring.Component):
         m.submodules.memory = memory = MemoryTwin(words=command_bench.WORDS, stall=0.3)
         wiring.connect(m, commands.memory, memory.memory)
         wiring.connect(m, commands.registers, registers.bus)
+        m.d.comb += [commands.session.eq(registers.session), commands.run.eq(registers.run),
+                     commands.memory_ready.eq(1)]
         wiring.connect(m, wiring.flipped(self.i), commands.i)
         wiring.connect(m, commands.o, wiring.flipped(self.o))
         return m

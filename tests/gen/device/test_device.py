@@ -19,6 +19,7 @@ from hw.register import (
     MEMORY_STATUS_BITS,
     MemoryFault,
     Opcode,
+    Refusal,
     REFUSED,
     Register,
     REPLY,
@@ -37,6 +38,7 @@ class Model:
                            Register.MEMORY_STATUS: 1}
         self.registers |= {COUNTER_BASE + counter: 100 + counter for counter in Counter}
         self.starts = 0
+        self.refusal = None             # of everything but registers that are read
         self._line = bytearray()
 
     def feed(self, data):
@@ -48,8 +50,10 @@ class Model:
     def _execute(self, payload):
         opcode, length, sequence, address = struct.unpack_from("<BBHI", payload)
         data = np.frombuffer(payload[8:], dtype="<u8")
-        answer = b""
-        if opcode == Opcode.WRITE_MEMORY and len(data) == length:
+        answer, refusal = b"", None
+        if self.refusal is not None and opcode != Opcode.READ_REGISTER:
+            refusal = self.refusal
+        elif opcode == Opcode.WRITE_MEMORY and len(data) == length:
             self.memory[address:address + length] = data
         elif opcode == Opcode.WRITE_REGISTER and len(data) == length == 1:
             if address == Register.START and self.registers[address] != data[0]:
@@ -65,10 +69,16 @@ class Model:
                 self.registers[address] = max(0, self.registers[address] - 1)
             answer = struct.pack(f"<{length}Q", *values)
         else:
-            return encode_frame(struct.pack("<BBHI", opcode | REPLY | REFUSED, 0, sequence,
-                                            address))
-        return encode_frame(struct.pack("<BBHI", opcode | REPLY, length, sequence, address)
+            refusal = Refusal.MALFORMED
+        if refusal is not None:
+            opcode, length = opcode | REFUSED, refusal
+        origin = self.registers[Register.SESSION] | self.registers[Register.START] << 24
+        return encode_frame(struct.pack("<BBHI", opcode | REPLY, length, sequence, origin)
                             + answer)
+
+    def restart(self):
+        """As a board does: memory keeps its content."""
+        self.registers[Register.SESSION] = self.registers[Register.START] = 0
 
 
 class Noise:
@@ -224,7 +234,7 @@ def test_only_damaged_answers():
 
 @pytest.mark.parametrize("register, message", [
     (Register.MAGIC, r"^model answers, but is no accelerator \(identification 0x00000007\)$"),
-    (Register.VERSION, r"^Device has link version 7, this program needs 2: build and load a "
+    (Register.VERSION, r"^Device has link version 7, this program needs 3: build and load a "
                        r"matching bitstream$"),
 ])
 def test_other_device(register, message):
@@ -269,12 +279,41 @@ def memory_status(**fields):
     return value
 
 
-def test_refused():
-    device = Device(ModelTransport())
-    device._transport.model._execute = lambda payload: encode_frame(
-        bytes([payload[0] | REPLY | REFUSED, 0]) + payload[2:8])
-    with pytest.raises(LinkError, match="^Device refused READ_MEMORY of 3 words at 9$"):
+@pytest.mark.parametrize("refusal, message", [
+    (Refusal.MALFORMED, "^Device refused READ_MEMORY of 3 words at 9$"),
+    (Refusal.BUSY, "^Device is still busy with an earlier run$"),
+    (Refusal.NOT_READY, "^The device's memory cannot be used now$")])
+def test_refused(refusal, message):
+    model = Model()
+    device = Device(ModelTransport(model))
+    model.refusal = refusal
+    with pytest.raises(LinkError, match=message):
         device.read(9, 3)
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+def test_other_session(restarts):
+    """A device that restarted, or that another program opened, gives an error: never its words."""
+    model = Model()
+    device = Device(ModelTransport(model))
+    assert device.read(9, 3).tolist() == [9, 10, 11]
+    if restarts:
+        model.restart()
+    else:
+        Device(ModelTransport(model))
+    with pytest.raises(LinkError, match="^model has restarted, or another program has opened it"):
+        device.read(9, 3)
+
+
+def test_other_run():
+    """A run that this program did not start is an error."""
+    model = Model()
+    device = Device(ModelTransport(model))
+    device.start(count=1)
+    assert device.read_registers(Register.START) != [0]
+    model.registers[Register.START] += 1
+    with pytest.raises(LinkError, match="^model tells of run 2, not 1: another program uses it$"):
+        device.wait(timeout=1)
 
 
 @pytest.mark.parametrize("call, message", [
@@ -348,7 +387,7 @@ def test_pseudo_terminal_and_unplugged():
     os.close(slave)
     device._timeout = 0.05
     model.feed = lambda data: b""
-    with pytest.raises(LinkError, match=r"^/dev/\S+ stopped answering after 6 answers, 6 tries; "
+    with pytest.raises(LinkError, match=r"^/dev/\S+ stopped answering after 9 answers, 6 tries; "
                                         r"is it still plugged in\?$"):
         device.read(0, 1)
     device.close()

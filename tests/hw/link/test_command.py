@@ -1,7 +1,9 @@
 # amaranth: UnusedElaboratable=no
 import random
+import struct
+import zlib
 
-from amaranth import Module
+from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 import pytest
@@ -17,6 +19,7 @@ from hw.register import (
     COUNTER_BASE,
     MAGIC,
     Opcode,
+    Refusal,
     REFUSED,
     Register,
     REPLY,
@@ -28,8 +31,9 @@ from sim.twin.memory import MemoryTwin
 
 
 class Device(wiring.Component):
-    """Command processor with registers and a stalling memory."""
+    """Command processor with registers and a stalling memory; START leaves its core as it is."""
     def __init__(self, stall):
+        self.ready = Signal(init=1)
         self.registers = RegisterFile(config_digest=0xdeadbeef, memory_words=256)
         self.memory = MemoryTwin(words=256, latency=9, stall=stall, seed=5, init=range(1000, 1256))
         super().__init__({"i": In(stream.Signature(FrameWord)),
@@ -44,12 +48,22 @@ class Device(wiring.Component):
         wiring.connect(m, commands.registers, self.registers.bus)
         wiring.connect(m, wiring.flipped(self.i), commands.i)
         wiring.connect(m, commands.o, wiring.flipped(self.o))
-        m.d.comb += self.busy.eq(commands.busy)
+        m.d.comb += [
+            self.busy.eq(commands.busy),
+            commands.session.eq(self.registers.session),
+            commands.run.eq(self.registers.run),
+            commands.memory_ready.eq(self.ready),
+            self.registers.memory_status.ready.eq(self.ready),
+        ]
         return m
 
 
 def header(opcode, length, sequence, address):
     return opcode | length << 8 | sequence << 16 | address << 32
+
+
+def answer(opcode, length, sequence, session=0, run=0):
+    return header(opcode | REPLY, length, sequence, session | run << 24)
 
 
 def exchange(frames, *, stall, rng, setup=None, answers=None):
@@ -86,14 +100,20 @@ def test_memory(stall):
     for sequence in range(40):
         length = rng.choice([1, 2, 5, 64] if sequence else [64])
         address = rng.randrange(257 - length)
-        if rng.random() < 0.5:
+        if rng.random() < 0.3:
+            count = rng.choice([1, 15, 16, 17, 31, 32, 33, 100])
+            address = rng.randrange(257 - count)
+            frames.append([header(Opcode.CRC_MEMORY, 1, sequence, address), count])
+            crc = zlib.crc32(struct.pack(f"<{count}Q", *model[address:address + count]))
+            expected.append([answer(Opcode.CRC_MEMORY, 1, sequence), crc])
+        elif rng.random() < 0.5:
             data = [rng.getrandbits(64) for _ in range(length)]
             model[address:address + length] = data
             frames.append([header(Opcode.WRITE_MEMORY, length, sequence, address), *data])
-            expected.append([header(Opcode.WRITE_MEMORY | REPLY, length, sequence, address)])
+            expected.append([answer(Opcode.WRITE_MEMORY, length, sequence)])
         else:
             frames.append([header(Opcode.READ_MEMORY, length, sequence, address)])
-            expected.append([header(Opcode.READ_MEMORY | REPLY, length, sequence, address),
+            expected.append([answer(Opcode.READ_MEMORY, length, sequence),
                              *model[address:address + length]])
     assert exchange(frames, stall=stall, rng=rng) == expected
 
@@ -104,7 +124,7 @@ def test_registers(stall):
     values = {register: rng.getrandbits(bits) for register, bits in CONTROL_BITS.items()}
     frames = [[header(Opcode.WRITE_REGISTER, 1, number, register), value]
               for number, (register, value) in enumerate(values.items())]
-    frames += [[header(Opcode.READ_REGISTER, 16, 100, 0)],
+    frames += [[header(Opcode.READ_REGISTER, 32, 100, 0)],
                [header(Opcode.READ_REGISTER, len(Counter), 101, COUNTER_BASE)]]
 
     def setup(ctx, dut):
@@ -115,40 +135,74 @@ def test_registers(stall):
     *_, status, counters = exchange(frames, stall=stall, rng=rng, setup=setup)
 
     expected = {Register.MAGIC: MAGIC, Register.VERSION: VERSION, Register.CONFIG: 0xdeadbeef,
-                Register.MEMORY_WORDS: 256, Register.STATE: 1, **values}
-    assert status[1:] == [expected.get(number, 0) for number in range(16)]
+                Register.MEMORY_WORDS: 256, Register.STATE: 1, Register.MEMORY_STATUS: 1,
+                **values}
+    assert status[1:] == [expected.get(number, 0) for number in range(32)]
     assert counters[1:] == [0x8000_0000 + counter for counter in Counter]
 
 
-def test_start_once_per_value():
-    """A repeated frame does not start again, and a busy core is not started."""
-    dut = RegisterFile(config_digest=0, memory_words=1)
-    starts = []
+def test_session_and_run():
+    """Every answer carries what SESSION and START are then, its own write included."""
+    def write(register, *values, sequence):
+        return [header(Opcode.WRITE_REGISTER, len(values), sequence, register), *values]
 
-    async def drive(ctx):
-        for value, busy in ((1, 0), (1, 0), (2, 1), (1, 0), (2, 0), (2, 0)):
-            ctx.set(dut.core_busy, busy)
-            ctx.set(dut.bus.address, Register.START)
-            ctx.set(dut.bus.write_data, value)
-            ctx.set(dut.bus.write, 1)
-            await ctx.tick()
-            ctx.set(dut.bus.write, 0)
-            starts.append(ctx.get(dut.start))
-            await ctx.tick()
-            assert not ctx.get(dut.start)
-        ctx.set(dut.link_error, 1)
-        await ctx.tick().repeat(3)
-        ctx.set(dut.link_error, 0)
-        await ctx.tick().repeat(5)
-        assert ctx.get(dut.link_errors) == 3
+    frames = [write(Register.SESSION, 0xabcdef, sequence=1), write(Register.START, 7, sequence=2),
+              write(Register.START, 7, sequence=3), [header(Opcode.READ_MEMORY, 1, 4, 5)],
+              write(Register.SESSION, 0, sequence=5), [header(0, 1, 6, 0)],
+              write(Register.START, 0, 3, sequence=7)]
+    session = 0xabcdef
+    found = exchange(frames, stall=0.2, rng=random.Random(3))
+    assert found == [
+        [answer(Opcode.WRITE_REGISTER, 1, 1, session)],
+        [answer(Opcode.WRITE_REGISTER, 1, 2, session, 7)],
+        [answer(Opcode.WRITE_REGISTER, 1, 3, session, 7)],
+        [answer(Opcode.READ_MEMORY, 1, 4, session, 7), 1005],
+        [answer(Opcode.WRITE_REGISTER, 1, 5, 0, 7)],
+        [answer(REFUSED, Refusal.MALFORMED, 6, 0, 7)],
+        [answer(Opcode.WRITE_REGISTER, 2, 7, 0, 0)],
+    ]
 
-    simulate(dut, drive)
-    assert starts == [1, 0, 0, 0, 1, 0]
+
+@pytest.mark.parametrize("busy, ready, reason", [
+    (1, 1, Refusal.BUSY), (1, 0, Refusal.BUSY), (0, 0, Refusal.NOT_READY)])
+def test_refused_by_register(busy, ready, reason):
+    """A new run is not begun; what comes before it in its frame is written, the rest is not."""
+    def setup(ctx, dut):
+        ctx.set(dut.registers.core_busy, busy)
+        ctx.set(dut.ready, ready)
+
+    frames = [[header(Opcode.WRITE_REGISTER, 1, 1, Register.START), 0],     # the last value
+              [header(Opcode.WRITE_REGISTER, 4, 2, Register.SESSION), 9, 5, 7, 7],
+              [header(Opcode.READ_REGISTER, 4, 3, Register.SESSION)]]
+    assert exchange(frames, stall=0.3, rng=random.Random(4), setup=setup) == [
+        [answer(Opcode.WRITE_REGISTER, 1, 1)],
+        [answer(Opcode.WRITE_REGISTER | REFUSED, reason, 2, 9)],
+        [answer(Opcode.READ_REGISTER, 4, 3, 9), 9, 0, 0, 0],
+    ]
+
+
+def test_memory_not_ready():
+    """Nothing waits for a memory that cannot be used; registers still answer."""
+    accesses = [[header(Opcode.READ_MEMORY, 1, 1, 0)],
+                [header(Opcode.WRITE_MEMORY, 2, 2, 0), 1, 2],
+                [header(Opcode.CRC_MEMORY, 1, 3, 0), 4]]
+    found = exchange([*accesses, [header(Opcode.READ_REGISTER, 1, 4, 0)]], stall=0.3,
+                     rng=random.Random(5), setup=lambda ctx, dut: ctx.set(dut.ready, 0))
+    assert found == [[answer(frame[0] & 0xff | REFUSED, Refusal.NOT_READY, index + 1)]
+                     for index, frame in enumerate(accesses)] + [
+                         [answer(Opcode.READ_REGISTER, 1, 4), MAGIC]]
 
 
 @pytest.mark.parametrize("frame, written", [
     ([header(0x24, 1, 3, 0)], 0),                               # unknown opcode
     ([header(0, 1, 3, 0), 1, 2], 0),
+    ([header(0x26, 1, 3, 0)], 0),
+    ([header(0x27, 1, 3, 0), 1], 0),
+    ([header(Opcode.CRC_MEMORY, 1, 3, 0)], 0),
+    ([header(Opcode.CRC_MEMORY, 1, 3, 0), 0], 0),               # of no words
+    ([header(Opcode.CRC_MEMORY, 1, 3, 0), 1 << 24], 0),
+    ([header(Opcode.CRC_MEMORY, 2, 3, 0), 1, 1], 0),
+    ([header(Opcode.CRC_MEMORY, 1, 3, 0), 1, 1], 0),
     ([header(Opcode.READ_MEMORY, 0, 3, 0)], 0),
     ([header(Opcode.READ_MEMORY, 65, 3, 0)], 0),
     ([header(Opcode.READ_MEMORY, 1, 3, 0), 1], 0),
@@ -160,7 +214,7 @@ def test_start_once_per_value():
 def test_refuses(frame, written):
     rng = random.Random(9)
     refused, after = exchange([frame, [header(Opcode.READ_MEMORY, 5, 4, 0)]], stall=0.3, rng=rng)
-    assert refused == [header(frame[0] & 0xff | REPLY | REFUSED, 0, 3, 0)]
+    assert refused == [answer(frame[0] & 0xff | REFUSED, Refusal.MALFORMED, 3)]
     assert after[1:] == [7] * written + list(range(1000 + written, 1005))
 
 

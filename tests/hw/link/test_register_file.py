@@ -1,6 +1,8 @@
 # amaranth: UnusedElaboratable=no
+from collections import Counter as Counts
 import random
 
+from amaranth import Value
 import pytest
 
 from hw.link.command import REGISTER_LATENCY
@@ -10,8 +12,11 @@ from hw.register import (
     Counter,
     COUNTER_BASE,
     MAGIC,
+    MemoryTest,
+    Refusal,
     Register,
     REGISTER_BITS,
+    Restart,
     VERSION,
 )
 from sim.drive.ports import simulate
@@ -20,72 +25,107 @@ from sim.drive.ports import simulate
 DIGEST, WORDS = 0xDEAD_BEEF, 0xFFFF_FFFF
 
 
+WRITABLE = {**CONTROL_BITS, Register.SESSION: 24, Register.WATCHDOG: 16}
+
+
 class Model:
     """What the register map says: values of all registers, from the writes so far."""
 
     def __init__(self):
-        self.control = dict.fromkeys(CONTROL_BITS, 0)
+        self.writable = dict.fromkeys(WRITABLE, 0)
         self.run = 0                    # the last value that started a run
-        self.busy, self.status, self.counters = 0, 0, [0] * len(Counter)
+        self.phase, self.test = 0, 0
+        self.inputs = {"core_busy": 0, "state": 0, "identity": 0, "memory_status": 0,
+                       "status": 0, "errors": 0, "address": 0, "pins": 0, "map": 0}
+        self.counters = [0] * len(Counter)
 
     def write(self, address, value):
-        """Returns whether it starts the core."""
-        if address in CONTROL_BITS:
-            self.control[address] = value % (1 << CONTROL_BITS[address])
-        if address == Register.START and not self.busy and value % 256 != self.run:
-            self.run = value % 256
-            return True
-        return False
+        """Returns what it does: start, start of a test, restart, refusal."""
+        inputs = self.inputs
+        testing = inputs["status"] & 1
+        refusal = (Refusal.BUSY if inputs["core_busy"] else
+                   Refusal.NOT_READY if testing or not inputs["memory_status"] & 1 else 0)
+        if address in WRITABLE:
+            self.writable[address] = value % (1 << WRITABLE[address])
+        elif address == Register.MEMORY_MAP:
+            self.phase = value % 128
+        elif address == Register.RESTART and value in (Restart.HOST, Restart.ABORT):
+            return 0, 0, value, 0
+        elif address == Register.START and value % 256 != self.run:
+            if not refusal:
+                self.run = value % 256
+            return not refusal, 0, 0, refusal
+        elif address == Register.MEMORY_TEST and not (testing and value % 8 == self.test):
+            if not refusal:
+                self.test = value % 8
+            return 0, not refusal, 0, refusal
+        return 0, 0, 0, 0
 
     def read(self, address):
         if COUNTER_BASE <= address < COUNTER_BASE + len(Counter):
             return self.counters[address - COUNTER_BASE]
-        return {**self.control, Register.MAGIC: MAGIC, Register.VERSION: VERSION,
+        inputs = self.inputs
+        return {**self.writable, Register.MAGIC: MAGIC, Register.VERSION: VERSION,
                 Register.CONFIG: DIGEST, Register.MEMORY_WORDS: WORDS, Register.START: self.run,
-                Register.STATE: self.busy,
-                Register.MEMORY_STATUS: self.status}.get(address, 0)
+                Register.STATE: inputs["core_busy"] | inputs["state"] << 1,
+                Register.IDENTITY: inputs["identity"],
+                Register.MEMORY_STATUS: inputs["memory_status"],
+                Register.MEMORY_TEST: inputs["status"],
+                Register.MEMORY_TEST_ERRORS: inputs["errors"],
+                Register.MEMORY_TEST_ADDRESS: inputs["address"],
+                Register.MEMORY_TEST_PINS: inputs["pins"],
+                Register.MEMORY_MAP: inputs["map"]}.get(address, 0)
 
 
 def test_random_accesses():
     """Random writes to any address; a steady address gives what the register map said
-    ``REGISTER_LATENCY`` cycles ago; values and ``start`` reach the core in the next cycle."""
+    ``REGISTER_LATENCY`` cycles ago; values, pulses and refusals come in the next cycle."""
     rng = random.Random(0)
     dut = RegisterFile(config_digest=DIGEST, memory_words=WORDS)
     model = Model()
-    starts = 0
+    seen_effects = Counts()
+    inputs = {name: Value.cast(getattr(dut if hasattr(dut, name) else dut.tests, name))
+              for name in model.inputs}
 
     async def testbench(ctx):
-        nonlocal starts
         address, steady, seen = 0, 0, []
-        for _ in range(3000):
+        for _ in range(5000):
             if rng.random() < 0.1:
-                model.busy = rng.randrange(2)
-                model.status = rng.getrandbits(30)
+                for name, signal in inputs.items():
+                    value = rng.getrandbits(len(signal))
+                    if name in ("core_busy", "status") and rng.random() < 0.5:
+                        value = 0
+                    model.inputs[name] = value
+                    ctx.set(signal, value)
                 counter = rng.randrange(len(Counter))
                 model.counters[counter] = rng.choice([0xFFFF_FFFF, rng.getrandbits(32)])
-                ctx.set(dut.core_busy, model.busy)
-                ctx.set(dut.memory_status.as_value(), model.status)
                 ctx.set(dut.counters[counter], model.counters[counter])
             if rng.random() < 0.5:
                 address, steady = rng.choice([*Register, rng.randrange(1 << REGISTER_BITS)]), 0
             write = rng.random() < 0.4
-            value = rng.choice([0xFFFF_FFFF, rng.getrandbits(32), rng.randrange(3)])
+            value = rng.choice([0xFFFF_FFFF, rng.getrandbits(32), rng.randrange(3),
+                                rng.choice([*MemoryTest])])
             ctx.set(dut.bus.address, address)
             ctx.set(dut.bus.write, write)
             ctx.set(dut.bus.write_data, value)
             seen.append(model.read(address))
             steady += 1
-            start = write and model.write(address, value)
-            starts += start
+            effects = model.write(address, value) if write else (0, 0, 0, 0)
+            seen_effects[effects] += 1
             await ctx.tick()
-            assert ctx.get(dut.start) == start
-            for register, held in model.control.items():
+            assert (ctx.get(dut.start), ctx.get(dut.tests.start), ctx.get(dut.restart),
+                    ctx.get(dut.bus.refusal)) == effects
+            assert ctx.get(dut.tests.test) == model.test
+            assert ctx.get(dut.tests.phase) == model.phase
+            assert ctx.get(dut.run) == model.run
+            for register, held in model.writable.items():
                 assert ctx.get(getattr(dut, register.name.lower())) == held
             if steady >= REGISTER_LATENCY:
                 assert ctx.get(dut.bus.read_data) == seen[-REGISTER_LATENCY]
 
     simulate(dut, testbench)
-    assert starts > 20
+    # Everything a write can do was seen.
+    assert len(seen_effects) == 1 + 1 + 1 + 2 + 2 and min(seen_effects.values()) > 5
 
 
 def test_link_errors():
