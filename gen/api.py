@@ -215,8 +215,8 @@ def verify(design: Design, images: NDArray[np.int8], *,
 
 def build(design: Design, *, folder: Path | str | None = None, until: str = "bitstream",
           seeds: Iterable[int] = (1,), jobs: int = 1, nextpnr: Sequence[str] = (),
-          toolchain: str = "auto", skip_verify: bool = False, command: str = "gen.api.build"
-          ) -> tuple[dict, Path]:
+          toolchain: str = "auto", output_registers: bool = True, skip_verify: bool = False,
+          command: str = "gen.api.build") -> tuple[dict, Path]:
     """Make configuration, program, Verilog, bitstream and report; reuse what still holds.
 
     Parameters
@@ -229,6 +229,8 @@ def build(design: Design, *, folder: Path | str | None = None, until: str = "bit
         Routes that are tried, how many at once, and more options of nextpnr-ecp5.
     toolchain : str
         One of `gen.flow.toolchain.CHOICES`.
+    output_registers : bool
+        Use those of the block RAMs; without them, few designs are faster than 50 MHz.
     skip_verify : bool
         Go beyond the RTL without a passing verification; the report says so.
     command : str
@@ -258,7 +260,8 @@ def build(design: Design, *, folder: Path | str | None = None, until: str = "bit
         core, record = _verification(design, stages)
         if record is None and "synth" in stages and not skip_verify:
             raise NotVerified("No passing verification of this configuration is recorded")
-        results = _flow(design, folder, stages, tools, seeds, jobs, nextpnr)
+        results = _flow(design, folder, stages, tools, seeds, jobs, nextpnr,
+                        output_registers)
         return _report(design, folder, stages, command, core, record, tools, results)
 
 
@@ -277,7 +280,7 @@ def _verification(design: Design, stages: Sequence[str]) -> tuple[str | None, di
 
 
 def _flow(design: Design, folder: Path, stages: Sequence[str], tools: Any, seeds: Iterable[int],
-          jobs: int, nextpnr: Sequence[str]) -> dict[str, Any]:
+          jobs: int, nextpnr: Sequence[str], output_registers: bool) -> dict[str, Any]:
     """Results of the stages behind the configuration, as `gen.flow.report.make_report` takes
     them."""
     board, config = design.board, design.config
@@ -297,7 +300,8 @@ def _flow(design: Design, folder: Path, stages: Sequence[str], tools: Any, seeds
 
         log.info("%s", tools.describe())
         with progress.step("synthesis"):
-            results["synth"] = synthesize(board, folder, tools, on_progress=progress.update)
+            results["synth"] = synthesize(board, folder, tools, on_progress=progress.update,
+                                          output_registers=output_registers)
             progress.note("reused" if results["synth"].reused else "")
     if "route" in stages:
         from gen.flow.route import route

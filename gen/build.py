@@ -3,12 +3,13 @@
 from pathlib import Path
 import sys
 
+from boards import find_board
 from gen.api import build, configure, NotVerified
 from gen.config.spec import read_overrides
 from gen.flow.report import headline, layer_lines, STAGES
 from gen.inputs import add_network_options, load_network, network_words
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
-from model.error import VerificationFailed
+from model.error import as_input_error, VerificationFailed
 from model.files import check_folder
 
 
@@ -42,6 +43,10 @@ def _parser():
                         help='more options for nextpnr-ecp5, e.g. "--tmg-ripup"')
     parser.add_argument("--toolchain", choices=("auto", "native", "yowasp"), default="auto",
                         help="which yosys and nextpnr (default: %(default)s)")
+    parser.add_argument("--no-output-registers", action="store_true",
+                        help="leave the output registers of the block RAMs unused, to find out "
+                             "whether they are why a board fails; the core then runs at the "
+                             "board's slowest clock unless --config gives one")
     parser.add_argument("--skip-verify", action="store_true",
                         help="synthesise without a passing gen.verify of this configuration; "
                              "stamped on the report")
@@ -55,6 +60,9 @@ def _run(arguments):
     if arguments.out:
         check_folder(arguments.out)
     overrides = read_overrides(arguments.config)
+    if arguments.no_output_registers and "clock_mhz" not in overrides:
+        with as_input_error():
+            overrides["clock_mhz"] = min(find_board(arguments.board).core_clocks_hz) / 1e6
     name, network = load_network(arguments)
     design = configure(network, board=arguments.board, name=name, overrides=overrides)
     selected = ["--board", arguments.board, *network_words(arguments)]
@@ -63,6 +71,7 @@ def _run(arguments):
             design, folder=arguments.out, until=arguments.until, jobs=arguments.jobs,
             seeds=range(arguments.first_seed, arguments.first_seed + arguments.seeds),
             nextpnr=arguments.nextpnr.split(), toolchain=arguments.toolchain,
+            output_registers=not arguments.no_output_registers,
             skip_verify=arguments.skip_verify, command=arguments.command_line)
     except NotVerified as error:
         verify = " ".join(map(str, [called("gen.verify"), *selected, "--forms", "integer,iss,rtl"]))

@@ -65,8 +65,8 @@ def _modules_across_clocks(rtlil: str) -> list[str]:
 
 
 def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
-               options: Sequence[str] = (), on_progress: OnProgress | None = None,
-               force: bool = False) -> StepResult:
+               options: Sequence[str] = (), output_registers: bool = True,
+               on_progress: OnProgress | None = None, force: bool = False) -> StepResult:
     """Run yosys on ``top.il`` and improve its netlist (:mod:`gen.pnr.passes`).
 
     ``data["cells"]`` counts the cells of each type, ``data["absorbed_ff"]``,
@@ -79,6 +79,8 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
     ----------
     options : sequence of str
         More options of ``synth_ecp5``, e.g. ``-nowidelut``.
+    output_registers : bool
+        Use those of the block RAMs (:func:`gen.pnr.passes.absorb_output_registers`).
     """
     folder = Path(folder)
     synth = ["synth_ecp5", "-top", "top", *options]
@@ -102,7 +104,7 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
         stat = json.loads((place / "synth.stat.json").read_text())
         cells = stat["design"]["num_cells_by_type"]
         mapped = json.loads((place / "top.json").read_text())
-        fewer = passes.improve(mapped)
+        fewer = passes.improve(mapped, output_registers=output_registers)
         for kind, names in (("TRELLIS_FF", ("absorbed_ff", "constant_ff")),
                             ("LUT4", ("absorbed_lut",))):
             cells[kind] = cells.get(kind, 0) - sum(fewer[name] for name in names)
@@ -115,6 +117,7 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
     result = run_step(
         "synth", folder, inputs={"top.il": folder / "top.il"},
         depends={"tool": toolchain.yosys.identity, "script": script, "board": board.name,
+                 "output_registers": output_registers,
                  "code": code_digest(__name__)},
         outputs=["top.ys", "top.json", "synth.stat.json", "synth.log"], work=work, force=force)
     _check_cells(board, result.data["cells"])

@@ -20,10 +20,10 @@ _PLAIN = {"CLKMUX": "CLK", "LSRMUX": "LSR", "REGSET": "RESET"}
 """What a flip-flop must be for a block's register to do the same: rising edge, starts at zero."""
 
 
-def improve(netlist: dict) -> dict[str, int]:
+def improve(netlist: dict, *, output_registers: bool = True) -> dict[str, int]:
     """Apply all changes; returns what each of them took away: flip-flops, LUTs, inputs
-    that are constant."""
-    return {"absorbed_ff": absorb_output_registers(netlist),
+    that are constant. Without ``output_registers``, those of block RAMs stay flip-flops."""
+    return {"absorbed_ff": absorb_output_registers(netlist) if output_registers else 0,
             "constant_ff": fold_constant_registers(netlist),
             "absorbed_lut": absorb_operands(netlist),
             "constant_inputs": fold_constant_inputs(netlist)}

@@ -68,6 +68,16 @@ def test_build_until_config(workplace, capsys):
     assert (folder / "program.img").is_file() and (folder / "report.md").is_file()
 
 
+@pytest.mark.parametrize("overrides, hz", [({}, 50_000_000), ({"clock_mhz": 60}, 60_000_000)])
+def test_build_without_output_registers(workplace, overrides, hz):
+    """Slower, unless told otherwise."""
+    (workplace / "c.yaml").write_text(json.dumps(overrides))
+    assert build.cli(["--board", "ulx3s", "--model", "qsdt_nano", "--until", "config", "-q",
+                      "--config", "c.yaml", "--no-output-registers"]) == 0
+    config = workplace / "build" / "ulx3s-85f-qsdt_nano" / "config.json"
+    assert json.loads(config.read_text())["clock_hz"] == hz
+
+
 def test_cycles_behind_another_memory(workplace, monkeypatch):
     """What was simulated behind one memory is not what a core does behind a slower one."""
     monkeypatch.setattr(records, "core_digest", lambda core: "c" * 64)

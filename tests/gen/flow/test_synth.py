@@ -1,4 +1,6 @@
 # amaranth: UnusedElaboratable=no
+import json
+
 from amaranth import *
 from amaranth.back import rtlil
 from amaranth.lib import memory, wiring
@@ -113,3 +115,31 @@ def test_collision_mask_on_every_kind_of_memory(tmp_path):
     assert cells["TRELLIS_DPR16X4"] == 9
     # Of the three block RAMs only the transparent one is given a bypass (37; 84 without the mask).
     assert 36 <= cells["TRELLIS_FF"] < 60
+
+
+@pytest.mark.synth
+def test_output_registers(tmp_path):
+    """A registered read: in the block RAM, or in flip-flops; asked for again, made again."""
+    class Registered(wiring.Component):
+        read: In(9)
+        word: Out(18)
+
+        def elaborate(self, platform):
+            m = Module()
+            m.submodules.rom = rom = memory.Memory(
+                shape=18, depth=512, init=[pow(n + 3, 5, 1 << 18) for n in range(512)])
+            port = rom.read_port()
+            m.d.comb += port.addr.eq(self.read)
+            held = Signal(18, reset_less=True)
+            m.d.sync += held.eq(port.data)
+            m.d.comb += self.word.eq(held)
+            return m
+
+    (tmp_path / "top.il").write_text(rtlil.convert(Registered(), name="top", emit_src=False))
+    for wanted in (False, True):
+        result = synthesize(BOARD, tmp_path, find_toolchain(), output_registers=wanted)
+        assert not result.reused
+        assert result.data["absorbed_ff"] == (18 if wanted else 0)
+        block, = (cell for cell in json.loads((tmp_path / "top.json").read_text())
+                  ["modules"]["top"]["cells"].values() if cell["type"] == "DP16KD")
+        assert ("OUTREG" in block["parameters"].values()) == wanted

@@ -1,6 +1,6 @@
 import pytest
 
-from gen.pnr.passes import absorb_output_registers, fold_constant_registers
+from gen.pnr.passes import absorb_output_registers, fold_constant_registers, improve
 
 
 def block(*, width, outputs):
@@ -52,6 +52,14 @@ def test_both_halves_of_36_bits_go_together():
     ram = cells["ram"]
     assert ram["parameters"]["REGMODE_A"] == ram["parameters"]["REGMODE_B"] == "OUTREG"
     assert ram["connections"]["OCEA"] == ram["connections"]["OCEB"] == [7]
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_registers_stay_where_they_are_not_wanted(used):
+    cells = {"ram": block(width=18, outputs={"DOB0": 10}), "a": flip_flop(10, 20)}
+    assert improve(netlist(cells), output_registers=used)["absorbed_ff"] == used
+    assert ("a" in cells) == (not used)
+    assert cells["ram"]["parameters"]["REGMODE_B"] == ("OUTREG" if used else "NOREG")
 
 
 @pytest.mark.parametrize("second", [
