@@ -1,22 +1,18 @@
-"""Host side of the link: talk to a board, or to the virtual board, over a serial port.
+"""Host side of the link: memory, registers and runs of a board, or of the virtual board.
 
-Every frame carries a CRC-32 and a sequence number both ways; a frame that is lost or damaged is
-sent again, a bounded number of times. Everything the device does is idempotent, so a repetition
-is harmless. Every answer also carries a number that the host gave the device when it opened it,
-and that of the last run: a device that restarted has neither. What comes back is either right or
-a :exc:`LinkError`.
+What comes back is either right or a :exc:`LinkError`.
 """
 
 from dataclasses import dataclass
 import logging
 import os
 import time
+import zlib
 
 import numpy as np
 
-from gen.device.frame import ANSWER, decode_frame, encode_frame, HEADER
+from gen.device.link import decode_state, DeviceRestarted, Link, Request, SESSION_BITS
 from gen.device.port import LinkError
-from gen.device.transport import Transport
 from hw.register import (
     CONTROL_BITS,
     Counter,
@@ -26,21 +22,33 @@ from hw.register import (
     MEMORY_STATUS_BITS,
     MemoryFault,
     Opcode,
-    Refusal,
-    REFUSED,
     Register,
-    REPLY,
+    Restart,
     VERSION,
 )
 
 
-__all__ = ["Device", "DeviceInfo", "MemoryFailed", "decode_memory_status"]
+__all__ = ["CRC_WORDS", "Device", "DeviceInfo", "MemoryFailed", "RunAborted", "crc_of",
+           "decode_memory_status"]
 
 
 logger = logging.getLogger(__name__)
 
 _WRITE_WINDOW = 6
 _READ_WINDOW = 2                                # the device holds two requests
+
+CRC_WORDS = 1 << 14
+"""Words whose CRC the device computes at a time: two milliseconds on a board, and on the virtual
+board less than its time-out."""
+
+_RESTART_S = 0.01                               # from one look to the next
+
+_WATCHDOG_UNIT = 1 << 16                        # cycles
+_WATCHDOG_MAX = (1 << 16) - 1
+
+
+class RunAborted(LinkError):
+    """The core did not come to an end in time, and was stopped; memory keeps its content."""
 
 
 class MemoryFailed(LinkError):
@@ -65,15 +73,6 @@ class MemoryFailed(LinkError):
         self.status = status
 
 
-def _refused(request, reason):
-    if reason == Refusal.BUSY:
-        return "Device is still busy with an earlier run"
-    if reason == Refusal.NOT_READY:
-        return "The device's memory cannot be used now"
-    return (f"Device refused {Opcode(request.opcode).name} of {request.length} words at "
-            f"{request.address}")
-
-
 def decode_memory_status(value):
     """Fields of ``Register.MEMORY_STATUS`` by name."""
     status = {}
@@ -87,34 +86,28 @@ def decode_memory_status(value):
 class DeviceInfo:
     """What a device says about itself.
 
-    ``config_digest`` is :func:`hw.register.config_digest` of the core's configuration;
-    ``memory`` the status of its memory (:data:`hw.register.MEMORY_STATUS_BITS`).
+    ``config_digest`` is :func:`hw.register.config_digest` of the core's configuration,
+    ``identity`` a digest of the whole design; ``memory`` the status of its memory
+    (:data:`hw.register.MEMORY_STATUS_BITS`), ``state`` what :meth:`Device.state` said.
     """
     version: int
     config_digest: int
+    identity: int
     memory_words: int
     memory: dict
+    state: dict
 
 
-@dataclass(kw_only=True)
-class _Request:
-    opcode: int
-    length: int
-    address: int
-    data: bytes = b""
-    sequence: int = 0
-    tries: int = 0
-    order: int = 0                              # of the last transmission, counted over all
-
-    def encode(self):
-        return encode_frame(HEADER.pack(self.opcode, self.length, self.sequence, self.address)
-                            + self.data)
+def crc_of(words):
+    """CRC-32 of an array of uint64, as the device computes it of its memory."""
+    return zlib.crc32(np.ascontiguousarray(words, dtype="<u8"))
 
 
-class Device:
+class Device(Link):
     """A board with :class:`hw.shell.Shell` on it. Use as a context manager.
 
-    Opening checks that the device answers and speaks this version of the protocol.
+    Opening checks that the device answers and speaks this version of the protocol, and begins a
+    session: from then on a device that restarts, or that another program opens, is an error.
 
     Parameters
     ----------
@@ -130,135 +123,88 @@ class Device:
     """
 
     def __init__(self, port, *, baud=3_000_000, timeout=1.0, tries=6):
-        if timeout <= 0:
-            raise ValueError(f"Timeout must be positive, not {timeout!r}")
-        if tries < 1:
-            raise ValueError(f"Tries must be at least 1, not {tries!r}")
-        self._transport = Transport(port, baud=baud) if isinstance(port, str) else port
-        self._timeout = timeout
-        self._tries = tries
-        # Not the numbers of an earlier session, whose answers may still be on their way.
-        self._sequence = int.from_bytes(os.urandom(2), "little")
-        self._order = 0
-        self._session = None                    # of every answer, once the device has one
-        self._run = None
-        self._received = bytearray()
-        self.answered = 0
-        """Answers received so far."""
-        self.damaged = 0
-        """Damaged frames received so far."""
-        self.repeated = 0
-        """Frames sent again so far."""
+        super().__init__(port, baud=baud, timeout=timeout, tries=tries)
         try:
             self._transport.write(b"\0")        # ends a frame that someone left open
-            self._check_version()
-            self._begin_session()
-            self._info = self._identify()
+            self.reopen()
         except BaseException:
             self._transport.close()
             raise
 
-    def __enter__(self):
-        return self
+    # Opening
 
-    def __exit__(self, *exception):
-        self.close()
+    def reopen(self):
+        """Begin a new session, after a :exc:`DeviceRestarted`; returns :meth:`info`."""
+        self._session = self._run = None
+        magic, version = self.read_registers(Register.MAGIC, 2)
+        if magic != MAGIC:
+            raise LinkError(f"{self.name} answers, but is no accelerator "
+                            f"(identification {magic:#010x})")
+        if version != VERSION:
+            raise LinkError(f"Device has link version {version}, this program needs {VERSION}: "
+                            f"build and load a matching bitstream")
+        session = 1 + int.from_bytes(os.urandom(4), "little") % ((1 << SESSION_BITS) - 1)
+        self.write_register(Register.SESSION, session)
+        self._session, self._run = session, self._seen[1]
+        digest, words = self.read_registers(Register.CONFIG, 2)
+        identity, = self.read_registers(Register.IDENTITY)
+        memory = self._await_memory(words)
+        if memory["size_bits"]:
+            words = 1 << memory["size_bits"]
+        state = self.state()
+        if state["lock_lost"]:
+            logger.warning("%s: a PLL lost its lock since the board was configured; look at supply "
+                           "and cable", self.name)
+        self._info = DeviceInfo(version=version, config_digest=digest, identity=identity,
+                                memory_words=words, memory=memory, state=state)
+        return self._info
 
-    def close(self):
-        self._transport.close()
-
-    # Frames
-
-    def _send(self, request):
-        if request.tries >= self._tries:
-            raise self._failure()
-        if request.tries:
-            self.repeated += 1
-            logger.debug("sending frame %d again", request.sequence)
-        request.tries += 1
-        request.order = self._order
-        self._order += 1
-        self._transport.write((b"\0" if request.tries > 1 else b"") + request.encode())
-
-    def _failure(self):
-        name = getattr(self._transport, "port", "the device")
-        if self.damaged:
-            return LinkError(f"No intact answer from {name} after {self._tries} tries, "
-                             f"{self.damaged} damaged frames received; check cable and baud rate")
-        if self.answered:
-            return LinkError(f"{name} stopped answering after {self.answered} answers, "
-                             f"{self._tries} tries; is it still plugged in?")
-        return LinkError(f"No answer from {name} after {self._tries} tries; is this the right "
-                         f"port, and the board programmed?")
-
-    def _frames(self, timeout):
-        """Headers and data of intact frames that have arrived; waits for the first byte."""
-        self._received += self._transport.read(timeout)
-        *frames, self._received = self._received.split(b"\0")
-        for frame in frames:
-            if not frame:
-                continue
-            payload = decode_frame(frame)
-            if payload is None:
-                self.damaged += 1
-                continue
-            yield *ANSWER.unpack_from(payload), payload[ANSWER.size:]
-
-    def _exchange(self, requests, window):
-        """Send ``requests``, at most ``window`` of them unanswered; yields ``(request, data)``.
-
-        Answers come in the order of the transmissions, so one that overtakes another tells that
-        the other was lost; else a pause of ``timeout`` does.
-        """
-        requests = iter(requests)
-        pending = {}
-        exhausted = False
+    def _await_memory(self, words):
         deadline = time.monotonic() + self._timeout
         while True:
-            while not exhausted and len(pending) < window:
-                request = next(requests, None)
-                if request is None:
-                    exhausted = True
-                    break
-                request.sequence = self._sequence = (self._sequence + 1) % (1 << 16)
-                pending[request.sequence] = request
-                self._send(request)
-                deadline = time.monotonic() + self._timeout
-            if not pending:
-                return
-            for opcode, length, sequence, origin, data in \
-                    self._frames(max(0.0, deadline - time.monotonic())):
-                request = pending.get(sequence)
-                if request is None or opcode & ~REFUSED != request.opcode | REPLY:
-                    continue                    # answer to a frame that was sent twice
-                self._check_origin(origin)
-                if opcode & REFUSED:
-                    raise LinkError(_refused(request, length))
-                reads = not request.opcode & 1
-                if length != request.length or len(data) != (8 * length if reads else 0):
-                    raise LinkError(f"Device answered {Opcode(request.opcode).name} with a frame "
-                                    f"of wrong length")
-                del pending[sequence]
-                self.answered += 1
-                deadline = time.monotonic() + self._timeout
-                yield request, data
-                for other in list(pending.values()):
-                    if other.order < request.order:
-                        self._send(other)
-            if time.monotonic() >= deadline:
-                for request in list(pending.values()):
-                    self._send(request)
-                deadline = time.monotonic() + self._timeout
+            status = decode_memory_status(*self.read_registers(Register.MEMORY_STATUS))
+            if status["ready"]:
+                return status
+            # The test takes milliseconds after the device was configured.
+            if status["fault"] or time.monotonic() >= deadline:
+                raise MemoryFailed(status, words)
 
-    def _check_origin(self, origin):
-        """Refuse an answer that a device gave without the session and run of this program."""
-        session, run = origin & 0xffffff, origin >> 24
-        name = getattr(self._transport, "port", "The device")
-        if self._session is not None and session != self._session:
-            raise LinkError(f"{name} has restarted, or another program has opened it: what it "
-                            "holds is void; open it again")
-        if self._run is not None and run != self._run:
-            raise LinkError(f"{name} tells of run {run}, not {self._run}: another program uses it")
+    def info(self):
+        """What the device said about itself when it was opened."""
+        return self._info
+
+    def state(self):
+        """Fields of ``Register.STATE`` by name, :data:`hw.register.STATE_BITS`."""
+        return decode_state(*self.read_registers(Register.STATE))
+
+    def restart(self, cause=Restart.HOST):
+        """Restart the device, and open it again; returns its :meth:`state`.
+
+        With ``Restart.HOST`` the memory is calibrated again, and loses its content; with
+        ``Restart.ABORT`` it keeps it, and only a run is ended.
+        """
+        if cause not in (Restart.HOST, Restart.ABORT):
+            raise ValueError(f"Cause must be HOST or ABORT, not {cause!r}")
+        self._session = self._run = None
+        self.write_register(Register.RESTART, cause)
+        deadline = time.monotonic() + self._timeout * self._tries
+        while True:
+            time.sleep(_RESTART_S)
+            state = self.state()
+            if self._seen[0] == 0:
+                break
+            if time.monotonic() >= deadline:
+                raise LinkError(f"The device did not restart within "
+                                f"{self._timeout * self._tries:g} s: load its bitstream again")
+        if state["cause"] != cause:
+            raise DeviceRestarted(self.name, state["cause"])
+        try:
+            return self.reopen().state
+        except DeviceRestarted as error:
+            # The frame was repeated to a device that had restarted already.
+            if error.cause != cause:
+                raise
+            return self.reopen().state
 
     # Memory
 
@@ -282,11 +228,11 @@ class Device:
         def requests():
             for start in range(0, total, FRAME_WORDS):
                 chunk = data[8 * start:8 * (start + FRAME_WORDS)]
-                yield _Request(opcode=Opcode.WRITE_MEMORY, length=len(chunk) // 8,
+                yield Request(opcode=Opcode.WRITE_MEMORY, length=len(chunk) // 8,
                                address=address + start, data=bytes(chunk))
 
         done = 0
-        for request, _ in self._exchange(requests(), _WRITE_WINDOW):
+        for request, _ in self.exchange(requests(), _WRITE_WINDOW):
             done += request.length
             if progress:
                 progress(done, total)
@@ -295,11 +241,11 @@ class Device:
         """Read ``count`` words of memory as an array of uint64."""
         self._check_range(address, count)
         words = np.zeros(count, dtype=np.uint64)
-        requests = (_Request(opcode=Opcode.READ_MEMORY, length=min(FRAME_WORDS, count - start),
+        requests = (Request(opcode=Opcode.READ_MEMORY, length=min(FRAME_WORDS, count - start),
                              address=address + start)
                     for start in range(0, count, FRAME_WORDS))
         done = 0
-        for request, data in self._exchange(requests, _READ_WINDOW):
+        for request, data in self.exchange(requests, _READ_WINDOW):
             start = request.address - address
             words[start:start + request.length] = np.frombuffer(data, dtype="<u8")
             done += request.length
@@ -307,62 +253,52 @@ class Device:
                 progress(done, count)
         return words
 
+    def crc(self, address, count):
+        """CRC-32 of ``count`` words of memory, at least 1, computed by the device.
+
+        See :func:`crc_of`. The answer comes when the device has read them all: for many words
+        ask part by part, :data:`CRC_WORDS` at a time.
+        """
+        self._check_range(address, count)
+        if count < 1:
+            raise ValueError(f"Count of words must be at least 1, not {count}")
+        request = Request(opcode=Opcode.CRC_MEMORY, length=1, address=address,
+                          data=count.to_bytes(8, "little"))
+        (_, data), = self.exchange([request])
+        return int.from_bytes(data, "little")
+
     # Registers
 
     def read_registers(self, first, count=1):
         """Values of ``count`` registers from ``first`` as a list of integers."""
         values = []
-        requests = (_Request(opcode=Opcode.READ_REGISTER, length=min(FRAME_WORDS, count - start),
+        requests = (Request(opcode=Opcode.READ_REGISTER, length=min(FRAME_WORDS, count - start),
                              address=first + start)
                     for start in range(0, count, FRAME_WORDS))
-        for _, data in self._exchange(requests, 1):
+        for _, data in self.exchange(requests, 1):
             values += np.frombuffer(data, dtype="<u8").tolist()
         return values
 
     def write_register(self, register, value):
-        request = _Request(opcode=Opcode.WRITE_REGISTER, length=1, address=int(register),
+        request = Request(opcode=Opcode.WRITE_REGISTER, length=1, address=int(register),
                            data=int(value).to_bytes(8, "little"))
-        for _ in self._exchange([request], 1):
+        for _ in self.exchange([request], 1):
             pass
-
-    def _check_version(self):
-        magic, version = self.read_registers(Register.MAGIC, 2)
-        if magic != MAGIC:
-            raise LinkError(f"{getattr(self._transport, 'port', 'The device')} answers, but is no "
-                            f"accelerator (identification {magic:#010x})")
-        if version != VERSION:
-            raise LinkError(f"Device has link version {version}, this program needs {VERSION}: "
-                            f"build and load a matching bitstream")
-
-    def _begin_session(self):
-        session = 1 + int.from_bytes(os.urandom(4), "little") % ((1 << 24) - 1)
-        self.write_register(Register.SESSION, session)
-        self._session = session
-        self._run, = self.read_registers(Register.START)
-
-    def _identify(self):
-        digest, words = self.read_registers(Register.CONFIG, 2)
-        deadline = time.monotonic() + self._timeout
-        while True:
-            status = decode_memory_status(*self.read_registers(Register.MEMORY_STATUS))
-            if status["ready"]:
-                break
-            # The test takes milliseconds after the device was configured.
-            if status["fault"] or time.monotonic() >= deadline:
-                raise MemoryFailed(status, words)
-        if status["size_bits"]:
-            words = 1 << status["size_bits"]
-        return DeviceInfo(version=VERSION, config_digest=digest, memory_words=words,
-                          memory=status)
-
-    def info(self):
-        """What the device said about itself when it was opened."""
-        return self._info
 
     # Running
 
     def is_busy(self):
-        return bool(self.read_registers(Register.STATE)[0] & 1)
+        return bool(self.state()["busy"])
+
+    def set_watchdog(self, cycles):
+        """Let the device restart itself where one image takes more than ``cycles``; 0: never.
+
+        It does so within 2**17 cycles from then on, as it counts in units of 2**16.
+        """
+        if cycles < 0:
+            raise ValueError(f"Cycles must not be negative, not {cycles!r}")
+        units = -(-cycles // _WATCHDOG_UNIT) + 1 if cycles else 0
+        self.write_register(Register.WATCHDOG, min(units, _WATCHDOG_MAX))
 
     def start(self, **control):
         """Set control registers (names of ``CONTROL_BITS`` in lower case) and start the core.
@@ -381,11 +317,12 @@ class Device:
             raise LinkError("Device is still busy with an earlier run")
         for name, value in control.items():
             self.write_register(Register[name.upper()], value)
-        run = self._run % 255 + 1
-        # The answer carries the new run already.
-        self._run = None
-        self.write_register(Register.START, run)
-        self._run = run
+        last, self._run = self._run, self._run % 255 + 1
+        try:
+            self.write_register(Register.START, self._run)
+        except LinkError:
+            self._run = last                    # it may have been refused
+            raise
 
     def wait(self, *, timeout, progress=None, interval=0.0):
         """Wait until the core is idle.
@@ -395,12 +332,18 @@ class Device:
 
         Raises
         ------
-        LinkError
-            If the core is still busy after ``timeout`` seconds.
+        RunAborted
+            The core was still busy after ``timeout`` seconds. The device can be used again.
+        DeviceRestarted
+            Also if its watchdog ended the run.
         """
         deadline = time.monotonic() + timeout
         while True:
-            busy = self.is_busy()
+            state = self.state()
+            busy = state["busy"]
+            if state["lock_lost"] and not self._info.state["lock_lost"]:
+                raise LinkError("A PLL of the device lost its lock during the run: its results "
+                                "are void; look at supply and cable, and run again")
             if progress or time.monotonic() >= deadline:
                 images, = self.read_registers(COUNTER_BASE + Counter.IMAGES)
                 if progress:
@@ -408,8 +351,15 @@ class Device:
             if not busy:
                 return
             if time.monotonic() >= deadline:
-                raise LinkError(f"Device is still busy after {timeout:g} s, {images} images done")
+                self._abort(f"Device is still busy after {timeout:g} s, {images} images done")
             time.sleep(interval)
+
+    def _abort(self, reason):
+        try:
+            self.restart(Restart.ABORT)
+        except LinkError as error:
+            raise LinkError(f"{reason}, and cannot be stopped ({error})") from error
+        raise RunAborted(f"{reason}: the run was aborted")
 
     def counters(self):
         """Counters by name (of :class:`hw.register.Counter`)."""

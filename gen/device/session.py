@@ -1,18 +1,27 @@
 """A program on a device: images in, classes and counters out."""
 
+import logging
 import time
 
 import numpy as np
 
 from gen.compile.package import image_words, logits_of
+from gen.device.check import CheckFailed, Checks
+from gen.device.device import crc_of, CRC_WORDS
 from gen.device.port import LinkError
 from hw.config import RECORD_WORDS
-from hw.register import config_digest
+from hw.register import config_digest, Restart
 from model.error import WeightsMismatch
 from model.progress import track
 
 
 __all__ = ["Session", "classify"]
+
+
+logger = logging.getLogger(__name__)
+
+WATCHDOG_FACTOR = 4
+"""Times the predicted cycles of an image after which the device gives up."""
 
 
 class Session:
@@ -46,76 +55,166 @@ class Session:
         per_image = image.image_words + image.result_words
         self.batch = max(1, free // per_image)
         self._base = image.memory_words if free >= per_image else None
+        self._doubtful = False                  # a run failed: memory may hold anything
 
     def load(self, progress=None):
-        """Write program, weights and constants."""
+        """Write program, weights and constants; a run that is left over is ended first."""
+        if self._device.is_busy():
+            logger.warning("the device still runs what another program began: it is aborted")
+            self._device.restart(Restart.ABORT)
         self._device.write(0, self._image.payload, progress=progress)
+        self._doubtful = False
 
     def check(self, progress=None):
-        """Read program, weights and constants back, and compare.
+        """Have the device compute the CRC of program, weights and constants, and compare.
 
         A link without an error says nothing of the memory behind it: one wrong bit of a weight
         gives other results, one of a descriptor may stop the core.
 
         Raises
         ------
-        LinkError
+        CheckFailed
             Naming the first word that is not what was written.
         """
-        wanted = self._image.payload
-        found = self._device.read(0, len(wanted), progress=progress)
-        wrong = np.flatnonzero(found != wanted)
-        if len(wrong):
-            word = int(wrong[0])
-            raise LinkError(
-                f"The board's memory does not hold what was written: {len(wrong)} of "
-                f"{len(wanted)} words differ, the first at {word} ({int(found[word]):#018x}, "
-                f"not {int(wanted[word]):#018x}); load again, with a slower memory clock if it "
-                "stays (sdram_mhz)")
+        self._check_memory(0, self._image.payload, progress)
 
-    def run(self, images, *, timeout, progress=None):
-        """Run at most :attr:`batch` images int8 (N, C, H, W).
+    def _check_memory(self, address, wanted, progress=None):
+        for start in range(0, len(wanted), CRC_WORDS):
+            part = wanted[start:start + CRC_WORDS]
+            if self._device.crc(address + start, len(part)) != crc_of(part):
+                self._name_difference(address + start, part)
+            if progress:
+                progress(start + len(part))
+
+    def _name_difference(self, address, wanted):
+        found = self._device.read(address, len(wanted))
+        wrong = np.flatnonzero(found != wanted)
+        if len(wrong) == 0:
+            raise CheckFailed(
+                f"The board's memory is unreliable: words {address} to {address + len(wanted) - 1} "
+                "have another CRC than what was written, but read right; build with a lower "
+                "sdram_mhz")
+        word = int(wrong[0])
+        raise CheckFailed(
+            f"The board's memory does not hold what was written: {len(wrong)} of "
+            f"{len(wanted)} words differ, the first at {address + word} ({int(found[word]):#018x}, "
+            f"not {int(wanted[word]):#018x}); load again, with a slower memory clock if it "
+            "stays (sdram_mhz)")
+
+    def recover(self):
+        """Make a device whose run failed as it was after loading; returns whether it was loaded.
+
+        It keeps its memory unless it was calibrated again, so mostly nothing has to be written.
+        """
+        self._device.reopen()
+        if self._device.is_busy():
+            self._device.restart(Restart.ABORT)
+        try:
+            self.check()
+        except CheckFailed:
+            self.load()
+            self.check()
+            return True
+        self._doubtful = False
+        return False
+
+    def run(self, images, *, timeout, progress=None, checks=None):
+        """Run at most :attr:`batch` images int8 (N, C, H, W); one, if ``checks.each``.
+
+        After a run that failed, :meth:`recover` comes first.
 
         Returns
         -------
         (acc, logits, counters)
             Raw results int64 and scores float64 (N, classes); counters of the whole run.
+
+        Raises
+        ------
+        CheckFailed
+            By one of ``checks``, a :class:`gen.device.check.Checks`.
+        LinkError
+            The device restarted, was stopped after ``timeout`` seconds, or says that it did not
+            run to the end.
         """
+        checks = checks or Checks()
+        most = 1 if checks.each else self.batch
+        if not 1 <= len(images) <= most:
+            raise ValueError(f"Images must be 1..{most}, not {len(images)}")
+        if self._doubtful:
+            self.recover()
+        try:
+            return self._checked(images, timeout, progress, checks)
+        except LinkError:
+            self._doubtful = True
+            raise
+
+    def _checked(self, images, timeout, progress, checks):
         image, device = self._image, self._device
-        count = len(images)
-        if not 1 <= count <= self.batch:
-            raise ValueError(f"Images must be 1..{self.batch}, not {count}")
+        first = image.image if self._base is None else self._base
+        written = np.concatenate([image_words(image, values) for values in images])
+        device.write(first, written)
+        with checks.timed("crc"):
+            self._check_inputs(first, written, checks)
+        words, counters, signatures = self._once(len(images), timeout, progress, checks.each)
+        if checks.twice:
+            with checks.timed("twice"):
+                again, _, others = self._once(len(images), timeout, None, True)
+                checks.compare_twice(image, signatures, others)
+                if not np.array_equal(words, again):
+                    raise CheckFailed(
+                        f"Image {checks.images}: two runs gave other results although every "
+                        "instruction did the same: the memory is unreliable; build with a lower "
+                        "sdram_mhz")
+        if checks.signatures is not None:
+            with checks.timed("host"):
+                checks.compare_host(image, images[0], signatures)
+        with checks.timed("crc"):
+            self._check_inputs(first, written, checks)
+        checks.images += len(images)
+        outcome = [logits_of(image, part) for part in words.reshape(len(images), -1)]
+        acc, logits = (np.stack(part) for part in zip(*outcome, strict=True))
+        return acc, logits, counters
+
+    def _check_inputs(self, first, written, checks):
+        if checks.crc:
+            self.check()
+            self._check_memory(first, written)
+            checks.words += len(self._image.payload) + len(written)
+
+    def _once(self, count, timeout, progress, signatures):
+        """One run of ``count`` images that are in place: words of the results, counters, and if
+        asked for the signature of every descriptor, for the last image."""
+        image, device = self._image, self._device
         first, result = image.image, image.result
         if self._base is not None:
             first = self._base
             result = first + self.batch * image.image_words
-        for index, values in enumerate(images):
-            device.write(first + index * image.image_words, image_words(image, values))
-        # What the run must write is erased first: a device that restarts on the way leaves zeros,
-        # never an old result.
-        record = image.log + RECORD_WORDS * (image.descriptors - 1)
+        # What the run must write is erased first: a core that does nothing leaves zeros, never an
+        # old result.
+        records = image.descriptors if signatures else 1
+        log = image.log + RECORD_WORDS * (image.descriptors - records)
         device.write(result, np.zeros(count * image.result_words, np.uint64))
-        device.write(record, np.zeros(RECORD_WORDS, np.uint64))
+        device.write(log, np.zeros(RECORD_WORDS * records, np.uint64))
+        device.set_watchdog(WATCHDOG_FACTOR * image.predicted_cycles)
         device.start(program=image.program, log=image.log, image=first,
                      image_stride=image.image_words, result=result,
                      result_stride=image.result_words, count=count)
         device.wait(timeout=timeout, progress=progress)
         words = device.read(result, count * image.result_words)
-        outcome = [logits_of(image, part) for part in words.reshape(count, -1)]
-        acc, logits = (np.stack(part) for part in zip(*outcome, strict=True))
         counters = device.counters()
-        _check_run(counters, device.read(record, RECORD_WORDS), count, image.descriptors)
+        found = device.read(log, RECORD_WORDS * records)
+        _check_run(counters, found[-RECORD_WORDS:], count, image.descriptors)
         if counters["ERRORS"]:
             raise LinkError(f"The core reports memory collisions ({counters['ERRORS']:#x}): "
                             f"the results are void")
-        return acc, logits, counters
+        return words, counters, (found[::RECORD_WORDS] & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 def _check_run(counters, record, count, descriptors):
     """Raise :exc:`LinkError` unless the device tells of a whole run, to its last descriptor.
 
-    A device that restarted has counters of 0, and the last completion record of the program is as
-    the host has erased it.
+    The counters of one that did not start are old, or 0, and the last completion record of the
+    program is as the host has erased it.
     """
     end = int(record[1]) >> 32
     if (counters["IMAGES"] != count or counters["DESCRIPTORS"] != count * descriptors
@@ -123,23 +222,23 @@ def _check_run(counters, record, count, descriptors):
         raise LinkError(
             f"The device did not run the program to its end: {counters['IMAGES']} of {count} "
             f"images, {counters['DESCRIPTORS']} of {count * descriptors} descriptors, last record "
-            f"at cycle {end}. It may have restarted (power, USB): the results are void; load the "
-            "program again")
+            f"at cycle {end}. The results are void; load the program again")
 
 
-def classify(session, images, *, timeout):
+def classify(session, images, *, timeout, checks=None):
     """Run any number of images int8 (N, C, H, W), in batches that the device has room for.
 
-    ``timeout`` is in seconds an image. Returns acc and logits as :meth:`Session.run` does,
-    counters summed over all, and the seconds that it took.
+    ``timeout`` is in seconds an image, ``checks`` as for :meth:`Session.run`. Returns acc and
+    logits as :meth:`Session.run` does, counters summed over all, and the seconds that it took.
     """
     accs, scores, totals = [], [], {}
+    batch = 1 if checks and checks.each else session.batch
     started = time.monotonic()
     with track("run", len(images), "images") as task:
-        for start in range(0, len(images), session.batch):
-            part = images[start:start + session.batch]
+        for start in range(0, len(images), batch):
+            part = images[start:start + batch]
             acc, logits, counters = session.run(
-                part, timeout=timeout * len(part),
+                part, timeout=timeout * len(part), checks=checks,
                 progress=lambda n, start=start: task.reach(start + n))
             task.reach(start + len(part))
             accs.append(acc)

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gen.compile.package import image_words
-from gen.machine.iss import Iss
+from tests.faults.known_board import known_results
 from tests.gen.random_cases import compile_case
 
 
@@ -19,14 +18,8 @@ def data_folder(request):
 
 @pytest.fixture(scope="session")
 def case():
-    """(network, program, two images, {words of an image: words of its result})."""
+    """(network, program, two images, :func:`tests.faults.known_board.known_results` of them)."""
     found, program = compile_case(3)
     shape = found.network.input_shape
     images = np.random.default_rng(1).integers(-128, 128, (2, *shape), dtype=np.int8)
-    results = {}
-    for image in images:
-        core = Iss(program)
-        core.run(image)
-        results[image_words(program, image).tobytes()] = (
-            core.memory[program.result:program.result + program.result_words].copy())
-    return found.network, program, images, results
+    return found.network, program, images, known_results(program, images)

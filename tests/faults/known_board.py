@@ -1,78 +1,91 @@
-"""A device that knows the results of some images, and may restart: for rows 1 and 3."""
+"""A device that knows the results of some images, and may restart: for rows 1 and 3.
+
+It is the worst that can be: a wrong word of a weight, constant or image gives wrong results and
+signatures, and nothing else tells; a wrong word of the program hangs it.
+"""
 
 import numpy as np
 
-from gen.compile.package import ProgramImage
+from gen.compile.package import image_words, ProgramImage
+from gen.device.device import Device
 from gen.device.session import Session
-from hw.register import config_digest, Counter
+from gen.machine.iss import Iss
+from hw.config import RECORD_WORDS
+from hw.register import config_digest, Counter, Register
+from tests.gen.device.software_device import SoftwareDevice, SoftwareTransport
 
 
-class Board:
-    """A device that knows the results of some images; it restarts before its ``restart``-th
-    request, and loses its memory if ``lose``."""
+IMAGE_CYCLES = 4000
 
-    def __init__(self, program, results, restart=None, lose=True):
+
+class KnownCore:
+    """A core for a program: {words of an image: (words of its result, records)}."""
+
+    def __init__(self, program, results):
         self.program, self.results = program, results
-        self.restart, self.lose = restart, lose
-        self.requests = 0
-        self.memory = np.zeros(program.memory_words + 4096, np.uint64)
-        self._clear()
+        self.wrong_run = lambda run: False
+        """Whether this run, counted from 1, computes something else."""
+        self.hangs = False
 
-    def _clear(self):
-        self.values = dict.fromkeys((counter.name for counter in Counter), 0)
-
-    def _request(self):
-        self.requests += 1
-        if self.requests == self.restart:
-            self._clear()
-            if self.lose:
-                self.memory[:] = 0
-
-    def info(self):
-        class Info:
-            memory_words = len(self.memory)
-
-        Info.config_digest = config_digest(self.program.config)
-        return Info
-
-    def write(self, address, data, progress=None):
-        self._request()
-        self.memory[address:address + len(data)] = data
-
-    def read(self, address, count, progress=None):
-        self._request()
-        if progress:
-            progress(count)
-        return self.memory[address:address + count].copy()
-
-    def start(self, *, program, log, image, image_stride, result, result_stride, count):
-        self._request()
-        self._clear()
-        payload = self.program.payload
-        if not np.array_equal(self.memory[:len(payload)], payload):
-            return                                    # nothing that runs is left
+    def __call__(self, device):
+        program = self.program
+        device.counters = [0] * len(Counter)
+        (base, log, image, image_stride, result, result_stride, count) = (
+            device.registers[Register[name]] for name in (
+                "PROGRAM", "LOG", "IMAGE", "IMAGE_STRIDE", "RESULT", "RESULT_STRIDE", "COUNT"))
+        memory, right = device.memory, program.payload
+        if self.hangs or not np.array_equal(memory[base:len(right)], right[program.program:]):
+            while True:
+                yield IMAGE_CYCLES
+        # The last image's result stands first: a restart on the way leaves it there.
         for index in range(count):
-            source = image + index * image_stride
-            words = self.results[self.memory[source:source + self.program.image_words].tobytes()]
+            yield IMAGE_CYCLES // 2
+            source = memory[image + index * image_stride:][:program.image_words].tobytes()
+            words, records = self.results.get(source) or next(iter(self.results.values()))
+            wrong = (source not in self.results or self.wrong_run(device.starts)
+                     or not np.array_equal(memory[:len(right)], right))
             target = result + index * result_stride
-            self.memory[target:target + len(words)] = words
-        descriptors = len(self.program.descriptors)
-        self.values |= {"IMAGES": count, "DESCRIPTORS": count * descriptors,
-                        "CYCLES": count * 1000}
-        end = log + 2 * (descriptors - 1)
-        self.memory[end:end + 2] = 1, (count * 1000 - 5) << 32
-
-    def wait(self, *, timeout, progress=None):
-        self._request()
-
-    def counters(self):
-        self._request()
-        return dict(self.values)
+            memory[target:target + len(words)] = words ^ np.uint64(wrong)
+            memory[log:log + len(records)] = records ^ np.uint64(wrong)
+            yield IMAGE_CYCLES // 2
+            device.counters[Counter.IMAGES] += 1
+            device.counters[Counter.DESCRIPTORS] += len(program.descriptors)
+            device.counters[Counter.CYCLES] += IMAGE_CYCLES
 
 
-def session_of(case, **options):
-    network, program, _, results = case
-    board = Board(program, results, **options)
-    session = Session(board, ProgramImage.of(program, model="random", network=network))
+def known_results(program, images):
+    """{words of an image: (words of its result, completion records)} by the ISS."""
+    results = {}
+    for image in images:
+        core = Iss(program)
+        _, _, outcomes = core.run(image)
+        records = np.zeros(RECORD_WORDS * len(outcomes), np.uint64)
+        records[::2] = [outcome.write_hash | outcome.events << 32 for outcome in outcomes]
+        records[1::2] = [(number + 1) << 32 for number in range(len(outcomes))]
+        results[image_words(program, image).tobytes()] = (
+            core.memory[program.result:program.result + program.result_words].copy(), records)
+    return results
+
+
+def board_of(case):
+    """(device, core) in software, for a case of ``conftest``."""
+    _, program, _, results = case
+    core = KnownCore(program, results)
+    board = SoftwareDevice(program.memory_words + 4096, core, config_digest(program.config))
+    board.memory[:] = 0
+    return board, core
+
+
+def session_on(board, case):
+    """A loaded session on it."""
+    network, program, _, _ = case
+    device = Device(SoftwareTransport(board), timeout=0.01)
+    session = Session(device, ProgramImage.of(program, model="random", network=network,
+                                              predicted_cycles=IMAGE_CYCLES))
     session.load()
-    return board, session
+    return session
+
+
+def session_of(case):
+    board, core = board_of(case)
+    return board, core, session_on(board, case)

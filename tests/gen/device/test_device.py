@@ -2,128 +2,19 @@ import os
 import pty
 import random
 import socket
-import struct
 import threading
+import zlib
 
 import numpy as np
 import pytest
 
-from gen.device.device import decode_memory_status, Device, MemoryFailed
-from gen.device.frame import cobs_decode, decode_frame, encode_frame
+from gen.device.device import decode_memory_status, Device, MemoryFailed, RunAborted
+from gen.device.frame import cobs_decode, decode_frame
+from gen.device.link import DeviceRestarted
 from gen.device.port import LinkError
 from gen.device.transport import Transport
-from hw.register import (
-    Counter,
-    COUNTER_BASE,
-    MAGIC,
-    MEMORY_STATUS_BITS,
-    MemoryFault,
-    Opcode,
-    Refusal,
-    REFUSED,
-    Register,
-    REPLY,
-    VERSION,
-)
-
-
-class Model:
-    """The device in software: frames in, answers out; a core that takes three looks."""
-
-    def __init__(self, words=4096):
-        self.memory = np.arange(words, dtype=np.uint64)
-        self.registers = dict.fromkeys(range(128), 0)
-        self.registers |= {Register.MAGIC: MAGIC, Register.VERSION: VERSION,
-                           Register.CONFIG: 0x1234, Register.MEMORY_WORDS: words,
-                           Register.MEMORY_STATUS: 1}
-        self.registers |= {COUNTER_BASE + counter: 100 + counter for counter in Counter}
-        self.starts = 0
-        self.refusal = None             # of everything but registers that are read
-        self._line = bytearray()
-
-    def feed(self, data):
-        self._line += data
-        *frames, self._line = self._line.split(b"\0")
-        return b"".join(self._execute(payload) for frame in frames
-                        if (payload := decode_frame(frame)))
-
-    def _execute(self, payload):
-        opcode, length, sequence, address = struct.unpack_from("<BBHI", payload)
-        data = np.frombuffer(payload[8:], dtype="<u8")
-        answer, refusal = b"", None
-        if self.refusal is not None and opcode != Opcode.READ_REGISTER:
-            refusal = self.refusal
-        elif opcode == Opcode.WRITE_MEMORY and len(data) == length:
-            self.memory[address:address + length] = data
-        elif opcode == Opcode.WRITE_REGISTER and len(data) == length == 1:
-            if address == Register.START and self.registers[address] != data[0]:
-                self.starts += 1
-                self.registers[Register.STATE] = 3
-            self.registers[address] = int(data[0])
-        elif opcode == Opcode.READ_MEMORY and not len(data):
-            answer = self.memory[address:address + length].tobytes()
-        elif opcode == Opcode.READ_REGISTER and not len(data):
-            values = [self.registers[address + k] for k in range(length)]
-            if address == Register.STATE:
-                values[0] = int(values[0] != 0)
-                self.registers[address] = max(0, self.registers[address] - 1)
-            answer = struct.pack(f"<{length}Q", *values)
-        else:
-            refusal = Refusal.MALFORMED
-        if refusal is not None:
-            opcode, length = opcode | REFUSED, refusal
-        origin = self.registers[Register.SESSION] | self.registers[Register.START] << 24
-        return encode_frame(struct.pack("<BBHI", opcode | REPLY, length, sequence, origin)
-                            + answer)
-
-    def restart(self):
-        """As a board does: memory keeps its content."""
-        self.registers[Register.SESSION] = self.registers[Register.START] = 0
-
-
-class Noise:
-    """Flips, drops and inserts bytes, each with chance ``rate``."""
-
-    def __init__(self, rate, seed):
-        self.rate, self.rng = rate, random.Random(seed)
-        self.faults = 0
-
-    def __call__(self, data):
-        noisy = bytearray()
-        for byte in data:
-            kind = self.rng.random() / self.rate if self.rate else 1
-            if kind >= 1:
-                noisy.append(byte)
-                continue
-            self.faults += 1
-            if kind < 1 / 3:
-                noisy.append(byte ^ 1 << self.rng.randrange(8))
-            elif kind < 2 / 3:
-                noisy += bytes([byte, self.rng.choice([0, self.rng.randrange(256)])])
-        return bytes(noisy)
-
-
-class ModelTransport:
-    """Transport to a model, through noise both ways, in pieces."""
-    port = "model"
-
-    def __init__(self, model=None, *, rate=0.0, seed=0):
-        self.model = model or Model()
-        self.there, self.back = Noise(rate, seed), Noise(rate, seed + 1)
-        self.answers = bytearray()
-        self.closed = False
-
-    def write(self, data):
-        self.answers += self.back(self.model.feed(self.there(data)))
-
-    def read(self, timeout):
-        count = min(len(self.answers), 300)
-        data = bytes(self.answers[:count])
-        del self.answers[:count]
-        return data
-
-    def close(self):
-        self.closed = True
+from hw.register import Counter, MemoryFault, Register, Restart
+from tests.gen.device.software_device import memory_status, SoftwareDevice, SoftwareTransport
 
 
 def random_words(count, seed=0):
@@ -131,7 +22,7 @@ def random_words(count, seed=0):
 
 
 def test_write_and_read():
-    transport = ModelTransport()
+    transport = SoftwareTransport()
     seen = []
     with Device(transport) as device:
         assert device.info().memory_words == 4096 and device.info().config_digest == 0x1234
@@ -147,7 +38,7 @@ def test_write_and_read():
 
 
 def test_start_wait_counters():
-    transport = ModelTransport()
+    transport = SoftwareTransport()
     looks = []
     with Device(transport) as device:
         device.start(image=5, count=2)
@@ -162,16 +53,118 @@ def test_start_wait_counters():
         device.start()
         with pytest.raises(LinkError, match="^Device is still busy with an earlier run$"):
             device.start()
-        transport.model.registers[Register.STATE] = 10**9
-        with pytest.raises(LinkError, match="^Device is still busy after 0 s, 101 images done$"):
+
+
+def hanging(device):
+    device.counters[Counter.IMAGES] = 7
+    while True:
+        yield 1000
+
+
+def test_hung_run_is_aborted():
+    """The device can be used afterwards, and memory is as it was."""
+    model = SoftwareDevice(core=hanging)
+    with Device(SoftwareTransport(model)) as device:
+        device.start(image=5, count=2)
+        with pytest.raises(RunAborted, match="^Device is still busy after 0 s, 7 images done: the "
+                                             "run was aborted$"):
             device.wait(timeout=0)
+        state = device.state()
+        assert state == device.info().state
+        assert (state["busy"], state["cause"], state["restarts"]) == (0, Restart.ABORT, 1)
+        np.testing.assert_array_equal(device.read(0, 4096), np.arange(4096))
+        assert device.read_registers(Register.IMAGE) == [0]
+        device.start()
+        assert device.is_busy() and model.starts == 2
+
+
+def test_watchdog():
+    """The limit is rounded up; a run beyond it is ended by the device, and the host says why."""
+    model = SoftwareDevice(core=hanging)
+    device = Device(SoftwareTransport(model))
+    for cycles, units in (0, 0), (1, 2), (65536, 2), (65537, 3), (1 << 40, 65535):
+        device.set_watchdog(cycles)
+        assert model.registers[Register.WATCHDOG] == units
+    device.set_watchdog(100_000)
+    device.start()
+    with pytest.raises(DeviceRestarted, match="^model restarted: an image took longer than its "
+                                              "watchdog allows, so the program hangs; its results "
+                                              "are void, run again$") as caught:
+        device.wait(timeout=100)
+    assert caught.value.cause == Restart.WATCHDOG
+    with pytest.raises(DeviceRestarted):
+        device.read(0, 1)
+    assert device.reopen().state["restarts"] == 1
+    assert device.read(7, 1) == [7]
+
+
+@pytest.mark.parametrize("delay", range(4))
+@pytest.mark.parametrize("cause", [Restart.HOST, Restart.ABORT])
+def test_restart(cause, delay):
+    """It acts some requests after it was asked for, and the device is opened again behind it."""
+    model = SoftwareDevice()
+    model.restart_delay = delay
+    device = Device(SoftwareTransport(model))
+    device.start(count=3)
+    state = device.restart(cause)
+    assert (state["busy"], state["cause"], state["restarts"]) == (0, cause, 1)
+    assert (model.memory == np.arange(4096)).all() == (cause is Restart.ABORT)
+    assert device.read_registers(Register.COUNT) == [0]
+    device.write(0, np.ones(3, np.uint64))
+    np.testing.assert_array_equal(device.read(0, 3), 1)
+
+
+def test_restart_whose_answer_is_lost():
+    """The frame is repeated to a device that has restarted, which restarts once more."""
+    model = SoftwareDevice()
+    model.restart_delay = 0
+    device = Device(SoftwareTransport(model), timeout=0.01)
+    model.restart_at = model.requests + 1, "unanswered", Restart.ABORT
+    assert device.restart(Restart.ABORT)["restarts"] in (1, 2)
+    assert device.read(9, 1) == [9]
+
+
+def test_device_that_does_not_restart():
+    model = SoftwareDevice()
+    model.restart_delay = 10**9
+    device = Device(SoftwareTransport(model), timeout=0.01, tries=3)
+    with pytest.raises(LinkError, match="^The device did not restart within 0.03 s: load its "
+                                        "bitstream again$"):
+        device.restart()
+    model.core = hanging
+    device.reopen()
+    device.start()
+    with pytest.raises(LinkError, match=r"^Device is still busy after 0 s, 7 images done, and "
+                                        r"cannot be stopped \(The device did not restart "):
+        device.wait(timeout=0)
+
+
+def test_lost_lock(caplog):
+    """Before: a warning when the device is opened. During a run: an error."""
+    model = SoftwareDevice()
+    device = Device(SoftwareTransport(model))
+    assert caplog.text == ""
+    device.start()
+    model.lock_lost = 1
+    with pytest.raises(LinkError, match="^A PLL of the device lost its lock during the run"):
+        device.wait(timeout=1)
+    assert Device(SoftwareTransport(model)).info().state["lock_lost"] == 1
+    assert "model: a PLL lost its lock since the board was configured" in caplog.text
+
+
+def test_crc():
+    device = Device(SoftwareTransport())
+    words = random_words(3000)
+    device.write(17, words)
+    for start, count in (0, 1), (5, 2995), (2999, 1), (0, 3000):
+        assert device.crc(17 + start, count) == zlib.crc32(words[start:start + count].tobytes())
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_noise_never_gives_wrong_data(seed):
     """Up to one byte in 100 damaged: either everything is right or there is a LinkError."""
     rate = [0.0003, 0.001, 0.003, 0.01][seed % 4]
-    transport = ModelTransport(rate=rate, seed=seed)
+    transport = SoftwareTransport(rate=rate, seed=seed)
     words = random_words(700, seed)
     try:
         with Device(transport, timeout=0.002, tries=12) as device:
@@ -199,7 +192,7 @@ def test_random_bytes_are_no_frames():
 
 def test_lost_answers_resent_at_once():
     """An answer that overtakes another makes the host repeat before the time-out."""
-    transport = ModelTransport()
+    transport = SoftwareTransport()
     device = Device(transport, timeout=100)
     feed, dropped = transport.model.feed, []
 
@@ -217,17 +210,17 @@ def test_lost_answers_resent_at_once():
 
 
 def test_no_answer():
-    transport = ModelTransport(rate=1.0)
-    with pytest.raises(LinkError, match=r"^No answer from model after 3 tries; is this the right "
+    transport = SoftwareTransport(rate=1.0)
+    with pytest.raises(LinkError, match=r"^model: no answer after 3 tries; is this the right "
                                         r"port, and the board programmed\?$"):
         Device(transport, timeout=0.001, tries=3)
     assert transport.closed
 
 
 def test_only_damaged_answers():
-    transport = ModelTransport()
+    transport = SoftwareTransport()
     transport.back = lambda data: data[:5] + b"\x09" + data[5:]
-    with pytest.raises(LinkError, match=r"^No intact answer from model after 2 tries, 2 damaged "
+    with pytest.raises(LinkError, match=r"^model: no intact answer after 2 tries, 2 damaged "
                                         r"frames received; check cable and baud rate$"):
         Device(transport, timeout=0.001, tries=2)
 
@@ -238,10 +231,10 @@ def test_only_damaged_answers():
                        r"matching bitstream$"),
 ])
 def test_other_device(register, message):
-    model = Model()
-    model.registers[register] = 7
+    model = SoftwareDevice()
+    model.constant[register] = 7
     with pytest.raises(LinkError, match=message):
-        Device(ModelTransport(model))
+        Device(SoftwareTransport(model))
 
 
 @pytest.mark.parametrize("status, message", [
@@ -256,8 +249,8 @@ def test_other_device(register, message):
 ])
 def test_memory_fault(status, message):
     """Told when the device is opened: nothing is written to its memory, nothing read."""
-    transport = ModelTransport(Model())
-    transport.model.registers[Register.MEMORY_STATUS] = memory_status(**status)
+    transport = SoftwareTransport(SoftwareDevice())
+    transport.model.constant[Register.MEMORY_STATUS] = memory_status(**status)
     with pytest.raises(MemoryFailed, match=message) as caught:
         Device(transport, timeout=0.01)
     assert transport.closed
@@ -265,60 +258,22 @@ def test_memory_fault(status, message):
 
 
 def test_memory_size_found():
-    model = Model()
-    model.registers[Register.MEMORY_STATUS] = memory_status(ready=1, size_bits=13, window=5)
-    info = Device(ModelTransport(model)).info()
+    model = SoftwareDevice()
+    model.constant[Register.MEMORY_STATUS] = memory_status(ready=1, size_bits=13, window=5)
+    info = Device(SoftwareTransport(model)).info()
     assert info.memory_words == 8192
     assert (info.memory["ready"], info.memory["window"]) == (1, 5)
-
-
-def memory_status(**fields):
-    value = 0
-    for name in reversed(MEMORY_STATUS_BITS):
-        value = value << MEMORY_STATUS_BITS[name] | fields.get(name, 0)
-    return value
-
-
-@pytest.mark.parametrize("refusal, message", [
-    (Refusal.MALFORMED, "^Device refused READ_MEMORY of 3 words at 9$"),
-    (Refusal.BUSY, "^Device is still busy with an earlier run$"),
-    (Refusal.NOT_READY, "^The device's memory cannot be used now$")])
-def test_refused(refusal, message):
-    model = Model()
-    device = Device(ModelTransport(model))
-    model.refusal = refusal
-    with pytest.raises(LinkError, match=message):
-        device.read(9, 3)
-
-
-@pytest.mark.parametrize("restarts", [True, False])
-def test_other_session(restarts):
-    """A device that restarted, or that another program opened, gives an error: never its words."""
-    model = Model()
-    device = Device(ModelTransport(model))
-    assert device.read(9, 3).tolist() == [9, 10, 11]
-    if restarts:
-        model.restart()
-    else:
-        Device(ModelTransport(model))
-    with pytest.raises(LinkError, match="^model has restarted, or another program has opened it"):
-        device.read(9, 3)
-
-
-def test_other_run():
-    """A run that this program did not start is an error."""
-    model = Model()
-    device = Device(ModelTransport(model))
-    device.start(count=1)
-    assert device.read_registers(Register.START) != [0]
-    model.registers[Register.START] += 1
-    with pytest.raises(LinkError, match="^model tells of run 2, not 1: another program uses it$"):
-        device.wait(timeout=1)
 
 
 @pytest.mark.parametrize("call, message", [
     (lambda device: device.read(4000, 97), "Range of 97 words at 4000 must be inside the device's "
                                            "4096 words of memory"),
+    (lambda device: device.crc(4096, 1), "Range of 1 words at 4096 must be inside the device's "
+                                         "4096 words of memory"),
+    (lambda device: device.crc(0, 0), "Count of words must be at least 1, not 0"),
+    (lambda device: device.set_watchdog(-1), "Cycles must not be negative, not -1"),
+    (lambda device: device.restart(Restart.LOCK), "Cause must be HOST or ABORT, not "
+                                                  "<Restart.LOCK: 5>"),
     (lambda device: device.write(-1, b""), "Range of 0 words at -1 must be inside the device's "
                                            "4096 words of memory"),
     (lambda device: device.write(0, b"123"), "Data must be whole words of 8 bytes, not 3 bytes"),
@@ -329,7 +284,7 @@ def test_other_run():
     (lambda device: Device("x", tries=0), "Tries must be at least 1, not 0"),
 ])
 def test_wrong_arguments(call, message):
-    device = Device(ModelTransport())
+    device = Device(SoftwareTransport())
     with pytest.raises(ValueError) as caught:
         call(device)
     assert str(caught.value) == message
@@ -348,7 +303,7 @@ def serve(connection, model):
 
 def test_socket():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        model = Model()
+        model = SoftwareDevice()
         thread = threading.Thread(
             target=lambda: serve(server.accept()[0], model))
         thread.start()
@@ -369,7 +324,7 @@ def test_unplugged_socket():
 
 def test_pseudo_terminal_and_unplugged():
     master, slave = pty.openpty()
-    model = Model()
+    model = SoftwareDevice()
 
     def answer():
         try:
@@ -387,7 +342,7 @@ def test_pseudo_terminal_and_unplugged():
     os.close(slave)
     device._timeout = 0.05
     model.feed = lambda data: b""
-    with pytest.raises(LinkError, match=r"^/dev/\S+ stopped answering after 9 answers, 6 tries; "
+    with pytest.raises(LinkError, match=r"^/dev/\S+ stopped answering after 10 answers, 6 tries; "
                                         r"is it still plugged in\?$"):
         device.read(0, 1)
     device.close()
