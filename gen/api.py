@@ -104,13 +104,15 @@ class RunResult:
 
     acc, int64 (N, classes), the accumulators of the last layer, which an exact comparison takes;
     logits, float64 (N, classes); counters, summed over the images, ``CYCLES`` and others of
-    :data:`hw.register.COUNTERS`, none from the instruction-set simulator; seconds, with the link.
+    :class:`hw.register.Counter`, none from the instruction-set simulator; seconds, with the link;
+    checked, what was checked on the way, a line each.
     """
 
     acc: NDArray[np.int64]
     logits: NDArray[np.float64]
     counters: Mapping[str, int]
     seconds: float
+    checked: Sequence[str] = ()
 
     @property
     def classes(self) -> NDArray[np.int64]:
@@ -352,8 +354,10 @@ def _report(design: Design, folder: Path, stages: Sequence[str], command: str, c
 
 
 def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
-        cache: Path | str = "build/sim") -> RunResult:
+        cache: Path | str = "build/sim", check: Sequence[str] = ()) -> RunResult:
     """Classify images on a device that holds the design.
+
+    After loading, the device computes the CRC-32 of program, weights and constants in its memory.
 
     Parameters
     ----------
@@ -364,31 +368,24 @@ def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
         needed), ``iss``, or the serial port of a board with the design's bitstream.
     cache : path
         Compiled simulators.
+    check : sequence of str
+        More checks, of :data:`gen.device.check.CHECKS`; a device that fails one is an error. The
+        instruction-set simulator has none.
 
     Raises
     ------
     InputError
-        If the device does not answer, holds another design, or reports an error.
+        If the device does not answer, holds another design, reports an error or fails a check.
     """
     if device == ISS:
+        if check:
+            raise InputError("The instruction-set simulator has no checks: they are for devices")
         return _simulated(design, images)
-    from gen.device.port import LinkError
-    from gen.device.session import classify, Session
-    from gen.opened import opened
+    from gen.opened import classify_on
 
-    # A simulated image takes seconds, one on the board milliseconds.
-    timeout = 600.0 if device == VIRTUAL else 10.0
-    try:
-        port = None if device == VIRTUAL else device
-        with opened(design.board, design.config, port, Path(cache)) as found:
-            session = Session(found, design.image)
-            with track("load", len(design.image.payload), "words") as task:
-                session.load(task.reach)
-            with track("check", len(design.image.payload), "words") as task:
-                session.check(task.reach)
-            return RunResult(*classify(session, images, timeout=timeout))
-    except LinkError as error:
-        raise InputError(str(error)) from None
+    *outcome, checked = classify_on(design, images, device=None if device == VIRTUAL else device,
+                                    cache=Path(cache), check=check)
+    return RunResult(*outcome, checked=checked)
 
 
 def _simulated(design: Design, images: NDArray[np.int8]) -> RunResult:

@@ -7,6 +7,7 @@ from boards import find_board
 from gen.api import configure, run, VIRTUAL
 from gen.check.simulate import reported
 from gen.config.spec import read_overrides
+from gen.device.check import CHECKS
 from gen.device.flash import find_loader, program
 from gen.device.port import check_port
 from gen.flow.bitstream import bitstream_idcode
@@ -48,6 +49,12 @@ def _parser():
     parser.add_argument("--build", type=Path, metavar="DIR",
                         help="build folder with the bitstream (default: build/<board>-<model>)")
     parser.add_argument("--config", metavar="C.yaml", help="the overrides the board was built with")
+    parser.add_argument("--check", action="append", default=[], metavar="C[,C]",
+                        help="more checks, each with what it cost; the first that fails ends the "
+                             "run with an error: "
+                             + "; ".join(f"{name}: {text}" for name, text in CHECKS.items())
+                             + ". Loading is always checked by CRC; twice and host run one image "
+                             "at a time")
     parser.add_argument("--cache", default="build/sim", type=Path, metavar="DIR",
                         help="compiled simulators (default: %(default)s)")
     add_verbosity(parser)
@@ -83,6 +90,9 @@ def _run(arguments):
     known("board", arguments.board, [VIRTUAL, *BOARDS, *ALIASES])
     with as_input_error():
         board = find_board("ulx3s" if arguments.board == VIRTUAL else arguments.board)
+    check = [name for names in arguments.check for name in names.split(",")]
+    for name in check:
+        known("check", name, CHECKS)
     overrides = read_overrides(arguments.config)
     name, network = load_network(arguments)
     _check_device(arguments, board, name)
@@ -95,7 +105,8 @@ def _run(arguments):
     if arguments.program:
         program(board, _bitstream(arguments, board, name))
     device = VIRTUAL if arguments.board == VIRTUAL else arguments.port
-    outcome = run(design, images, device=device, cache=arguments.cache)
+    outcome = run(design, images, device=device, cache=arguments.cache,
+                  check=check)
     if network.origin:
         print(network.origin)
     tag = "rtl-sim" if arguments.board == VIRTUAL else "board"
@@ -128,6 +139,7 @@ def _summary(outcome, expected, found, info, config, tag):
         print(f"accuracy {hits / count:.4f} ({hits} of {count})")
     cycles = totals["CYCLES"] / count
     print(f"agreement with the integer model: {int(same.sum())} of {count} images, every result")
+    print(*outcome.checked, sep="\n")
     print(f"cycles per image {cycles:.0f} ({tag}), spike events per image "
           f"{totals['SPIKE_EVENTS'] / count:.0f} ({tag})")
     print(f"at {config.clock_hz / 1e6:g} MHz {config.clock_hz / cycles:.1f} images/s of the core "

@@ -46,6 +46,7 @@ HELD_BY = {
     "gen/config/resources.py": "tests/gen/config/test_derive.py",
     "gen/config/shell.py": "tests/rtl/test_run.py",
     "gen/config/spec.py": "tests/faults/test_15_config.py",
+    "gen/device/check.py": "tests/faults/test_03_memory_checked.py",
     "gen/device/port.py": "tests/faults/test_13_serial_ports.py",
     "gen/device/session.py": "tests/faults/test_01_restarted_board.py",
     "gen/device/transport.py": "tests/gen/device/test_device.py",

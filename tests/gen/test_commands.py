@@ -41,6 +41,8 @@ def workplace(tmp_path, monkeypatch):
      "Cannot open no/such/port"),
     (run.cli, ["--board", "virtual", "--model", "qsdt_nano", "--port", "x"],
      "--port and --program are for real boards"),
+    (run.cli, ["--board", "virtual", "--model", "qsdt_nano", "--check", "crc,all"],
+     "Unknown check 'all': known are crc, twice, host"),
     (run.cli, ["--board", "virtual", "--model", "qsdt_nano", "--count", "0"],
      "Count of images must be at least 1"),
 ])

@@ -1,5 +1,7 @@
 """gen.run on the virtual board: the whole path of a user, without a board."""
 
+import re
+
 import pytest
 
 from gen import run
@@ -13,9 +15,14 @@ def test_classifies_on_the_virtual_board(request, tmp_path, capsys):
     small = tmp_path / "small.yaml"
     small.write_text("core: {rows: 16, load_rows: 8, neuron_lanes: 4}\n")
     cache = request.config.cache.mkdir("rtl")
-    assert run.cli(["--board", "virtual", "--model", "qsdt_nano", "--count", "3",
-                    "--config", str(small), "--cache", str(cache)]) == 0
+    assert run.cli(["--board", "virtual", "--model", "qsdt_nano", "--count", "2", "--check",
+                    "crc,twice", "--check", "host", "--config", str(small),
+                    "--cache", str(cache)]) == 0
     out = capsys.readouterr().out
-    assert "agreement with the integer model: 3 of 3 images" in out
+    assert "agreement with the integer model: 2 of 2 images" in out
+    assert re.search(r"(?m)^check after loading: \d+ words of .* have the right CRC; ", out)
+    assert re.search(r"(?m)^check crc: \d+ words of memory had the CRC of what was written", out)
+    assert re.search(r"(?m)^check twice: 2 images run twice, \d+ signatures each and all res", out)
+    assert re.search(r"(?m)^check host: 2 images, \d+ signatures each as in the instruction", out)
     assert "cycles per image" in out and "spike events per image" in out
     assert "accuracy" in out
