@@ -51,7 +51,6 @@ HELD_BY = {
     "gen/device/session.py": "tests/faults/test_01_restarted_board.py",
     "gen/device/transport.py": "tests/gen/device/test_device.py",
     "gen/host.py": "tests/gen/test_doctor.py",
-    "gen/opened.py": "tests/rtl/test_run.py",
     "gen/proof/build.py": "tests/gen/test_prove.py",
     "gen/proof/gate.py": "tests/gen/test_prove.py",
     "gen/proof/record.py": "tests/gen/test_prove.py",
