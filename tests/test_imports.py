@@ -16,7 +16,8 @@ STDLIB = sys.stdlib_module_names
 CONTRACT = {f"hw.{name}" for name in ("config", "descriptor", "register", "port", "sdram_config")}
 """What gen and sim/reference may know of the hardware, and what its rooms share."""
 
-HW_ROOMS = ("array", "depthwise", "attention", "neuron", "memory", "sdram", "link")
+HW_ROOMS = ("array", "depthwise", "attention", "neuron", "memory", "sdram", "link",
+            "bringup")
 
 BASE = {f"model.{name}" for name in ("code", "command", "error", "files", "progress",
                                       "yaml_file")}

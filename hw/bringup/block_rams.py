@@ -1,0 +1,184 @@
+"""A core that tests the chip's block RAMs in every width, with their output registers."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory as BlockRam
+from amaranth.lib.wiring import In, Out
+
+from hw.port import Memory
+from hw.register import CONTROL_BITS, Counter
+
+
+__all__ = ["BlockRamTest", "Check", "RegisteredRam", "WIDTHS", "pattern", "results"]
+
+
+WIDTHS = {36: 512, 18: 1024, 9: 2048, 4: 4096, 2: 8192, 1: 16384}
+"""Words of one block RAM of each width."""
+
+_MIX = 0x9E3779B97F4A7C15
+"""Any bits (2**64 divided by the golden ratio)."""
+
+_FIRST_RESULT = Counter.BUSY_LOAD
+
+
+class Check:
+    """Bits of a result: what the block RAM got wrong."""
+    CONTENTS = 1 << 24
+    """A word that it holds since configuration, or that was written, and was read with the output
+    register enabled in a cycle without a read."""
+    HOLD = 1 << 25
+    """The output register did not keep its word while another one was read."""
+    PIPELINE = 1 << 26
+    """With read and output register enabled together, the register did not take the word that was
+    read before."""
+
+
+def pattern(address, width):
+    """The word at ``address`` after configuration; every second round has its complement."""
+    return sum(((address & _mask(bit)).bit_count() + bit & 1) << bit for bit in range(width))
+
+
+def _mask(bit):
+    """Address bits that a bit of the pattern depends on."""
+    return (_MIX >> bit | _MIX << 64 - bit) & 0x3FFF | 1 << bit % 9
+
+
+class RegisteredRam(wiring.Component):
+    """A block RAM and the register behind it, each with an enable of its own.
+
+    Members
+    -------
+    r_address, w_address : ``In(range(depth))``
+    read, latch, write : ``In(1)``
+        Read the word; take it into the register a cycle later or after; write ``w_data``.
+    r_data, w_data : ``Out(width)``, ``In(width)``
+    """
+
+    def __init__(self, *, width, depth):
+        self._width, self._depth = width, depth
+        super().__init__({
+            "r_address": In(range(depth)), "w_address": In(range(depth)),
+            "read": In(1), "latch": In(1), "write": In(1),
+            "w_data": In(width), "r_data": Out(width),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = memory = BlockRam(
+            shape=self._width, depth=self._depth,
+            init=[pattern(address, self._width) for address in range(self._depth)])
+        read, write = memory.read_port(), memory.write_port()
+        held = Signal(self._width, reset_less=True)
+        m.d.comb += [
+            read.addr.eq(self.r_address), read.en.eq(self.read),
+            write.addr.eq(self.w_address), write.en.eq(self.write), write.data.eq(self.w_data),
+            self.r_data.eq(held),
+        ]
+        with m.If(self.latch):
+            m.d.sync += held.eq(read.data)
+        return m
+
+
+class BlockRamTest(wiring.Component):
+    """In place of :class:`hw.core.Core`: ``start`` runs ``count`` rounds over all words.
+
+    Each round reads every word in three ways (:class:`Check`), compares, and writes its complement;
+    the first one so tests the contents after configuration, but only the first one since then.
+    The host's accesses go straight to the memory. A round takes 16 cycles for each address of the
+    deepest memory, 262,144 for ``WIDTHS``.
+
+    443 LUT4, 121 CCU2C, 328 FF and 6 block RAMs (yosys, ECP5), with ``WIDTHS``.
+
+    The counters ``CYCLES`` and ``IMAGES`` count cycles and rounds. Those from ``BUSY_LOAD`` on are
+    the results, one for each width: wrong reads in the low 24 bits (no more than fit), and bits of
+    :class:`Check`. ``ERRORS`` has bit k set where width k failed.
+
+    Parameters
+    ----------
+    widths : mapping
+        Words of the memory of each width, powers of 2.
+    ram : callable
+        ``ram(width=..., depth=...)``, in place of :class:`RegisteredRam`.
+    """
+
+    def __init__(self, widths=None, ram=RegisteredRam):
+        self._widths = WIDTHS if widths is None else widths
+        self._ram = ram
+        super().__init__({
+            "memory": Out(Memory()),
+            "host": In(Memory()),
+            "start": In(1),
+            "busy": Out(1),
+            "counters": Out(data.ArrayLayout(32, len(Counter))),
+            **{register.name.lower(): In(bits) for register, bits in CONTROL_BITS.items()},
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        wiring.connect(m, wiring.flipped(self.host), wiring.flipped(self.memory))
+
+        counters = self.counters
+        address = Signal(range(max(self._widths.values())))
+        step = Signal(4)
+        odd_round = Signal()                # the contents are the complement
+        left = Signal.like(self.count)
+        cycles, rounds = counters[Counter.CYCLES], counters[Counter.IMAGES]
+        with m.If(self.busy):
+            m.d.sync += [cycles.eq(cycles + 1), step.eq(step + 1)]
+            with m.If(step.all()):
+                m.d.sync += address.eq(address + 1)
+                with m.If(address.all()):
+                    m.d.sync += [odd_round.eq(~odd_round), rounds.eq(rounds + 1),
+                                 left.eq(left - 1), self.busy.eq(left != 1)]
+        with m.Elif(self.start):
+            m.d.sync += [cycles.eq(0), rounds.eq(0), left.eq(self.count), self.busy.eq(1)]
+
+        # Which word is addressed, and what is done, in each of 16 cycles. Between commands the
+        # address is another one: what is held must not depend on it.
+        def now(*steps):
+            return self.busy & Cat(step == at for at in steps).any()
+
+        read, latch, write = now(0, 5, 8), now(2, 8, 12), now(15)
+        checks = {4: Check.CONTENTS, 7: Check.HOLD, 9: Check.PIPELINE, 14: Check.CONTENTS}
+        at = Signal.like(address)
+        m.d.comb += at.eq(Mux(now(0, 8), address, Mux(now(5), address ^ 1, ~address)))
+        for number, (width, depth) in enumerate(self._widths.items()):
+            m.submodules[f"ram_{width}"] = ram = self._ram(width=width, depth=depth)
+            result = counters[_FIRST_RESULT + number]
+            here = address[:(depth - 1).bit_length()]
+            active = Signal(name=f"active_{width}")
+            word, wrong = Signal(width, name=f"word_{width}"), Signal(name=f"wrong_{width}")
+            m.d.comb += [
+                active.eq(self.busy & (address < depth)),
+                ram.r_address.eq(at), ram.w_address.eq(address),
+                ram.read.eq(read), ram.latch.eq(latch),
+                ram.write.eq(active & write), ram.w_data.eq(~word),
+            ]
+            # The pattern a cycle later: of this word or, once, of its neighbour, which is the
+            # complement already where it comes before this one.
+            looked = here ^ now(8)
+            m.d.sync += [
+                word.eq(Cat((looked & _mask(bit)).xor() ^ bit & 1 for bit in range(width))
+                        ^ (odd_round ^ (now(8) & address[0])).replicate(width)),
+                wrong.eq(ram.r_data != word),
+            ]
+            for when, kind in checks.items():
+                with m.If(active & now(when + 1) & wrong):
+                    m.d.sync += result.eq(result | kind)
+                    with m.If(~result[:24].all()):
+                        m.d.sync += result[:24].eq(result[:24] + 1)
+            with m.If(~self.busy & self.start):
+                m.d.sync += result.eq(0)
+            m.d.comb += counters[Counter.ERRORS][number].eq(result != 0)
+        return m
+
+
+def results(counters, widths=None):
+    """Wrong reads and the names of :class:`Check` by width, from a device's counters by name."""
+    found = {}
+    for number, width in enumerate(WIDTHS if widths is None else widths):
+        value = counters[Counter(_FIRST_RESULT + number).name]
+        found[width] = (value & 0xFFFFFF,
+                        [name for name, bit in vars(Check).items()
+                         if name.isupper() and value & bit])
+    return found
