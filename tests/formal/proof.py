@@ -101,17 +101,18 @@ mode {mode}
 depth {depth}
 
 [engines]
-smtbmc boolector
+smtbmc --nopresat boolector
 
 [script]
 read_rtlil design.il
-prep -top top
+prep -flatten -top top
+opt_clean -purge
 
 [files]
 design.il
 """)
     return subprocess.run(["yowasp-sby", "-f", f"{mode}.sby"], cwd=folder, capture_output=True,
-                          text=True, check=False, timeout=300,
+                          text=True, check=False, timeout=1800,
                           env=_environment(folder / "tools"))
 
 
