@@ -9,10 +9,11 @@ from gen.api import configure, load, samples
 from gen.check.simulate import reported
 from gen.config.memory import twin_memory
 from gen.config.spec import read_overrides
+from gen.device.port import LinkError
 from gen.flow.bitstream import unpack
 from gen.proof.bitstream import compare_config
 from gen.proof.build import open_build
-from gen.proof.gate import difference, run_on
+from gen.proof.gate import difference, memory_words, run_gates, run_on
 from gen.proof.lvs import compare
 from gen.proof.record import Rung, write_proof
 from gen.proof.trellis import parse_config, read_config
@@ -124,15 +125,17 @@ class _Ladder:
             with reported():
                 self._rtl = run_on(VirtualBoard(design.config.core, memory=memory,
                                                 cache=self._cache),
-                                   build.image, self._values, load=True)
-        say("routed design" if seed is None else f"routed design, seed {seed}")
+                                   build.image, self._values)
+        what = "routed design" if seed is None else f"routed design, seed {seed}"
+        say(what)
         _, divisor = design.board.link(design.config.clock_hz)
         with tempfile.TemporaryDirectory() as folder, reported():
             board = GateBoard(self._routed, folder=Path(folder), divisor=divisor,
-                              cache=self._cache, words=build.image.payload.tolist(), seed=seed)
+                              cache=self._cache, seed=seed,
+                              words=memory_words(build.image, self._values))
             try:
-                found = run_on(board, build.image, self._values, load=False)
-            except VerificationFailed as error:
+                found = run_gates(board, build.image, say=lambda text: say(f"{what}: {text}"))
+            except LinkError as error:
                 return str(error)
         return difference(design.program, self._iss, self._rtl, found)
 

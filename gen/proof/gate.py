@@ -1,22 +1,21 @@
 """Gate level: the routed design runs an image, and does what the RTL does, to the cycle."""
 
 from dataclasses import dataclass
-import random
+import time
 
 import numpy as np
 
 from gen.check.trace import first_difference, Trace
+from gen.compile.package import image_words, logits_of
 from gen.device.device import Device
+from gen.device.port import LinkError
 from gen.device.session import Session
 from hw.config import RECORD_WORDS
-from model.error import VerificationFailed
+from hw.register import Counter, COUNTER_BASE
 
 
-__all__ = ["BoardRun", "difference", "run_on"]
+__all__ = ["BoardRun", "difference", "memory_words", "run_gates", "run_on"]
 
-
-SAMPLES = 12
-"""Words of the program that are read back from a memory that was not written over the link."""
 
 RUN_TIMEOUT = 3600.0
 """Seconds after which a simulated run is given up."""
@@ -41,45 +40,77 @@ class BoardRun:
         return Trace([None] * len(sigs), self.acc, sigs, cycles=self.counters["CYCLES"])
 
 
-def run_on(board, image, values, *, load):
-    """Run one image on a virtual board.
+def run_on(board, image, values):
+    """Run one image on a virtual board; everything goes over its link.
 
     Parameters
     ----------
     board : sim.rtl.virtual_board.VirtualBoard
     image : gen.compile.package.ProgramImage
     values : array of int8 (C, H, W)
-    load : bool
-        Write the program over the link; else it must be there, and some of its words are read.
 
     Raises
     ------
-    VerificationFailed
-        The memory does not hold the program.
     gen.device.port.LinkError
         As a board would make it.
     """
     with board:
         with Device(board.url, timeout=board.link_timeout) as device:
             session = Session(device, image)
-            if load:
-                session.load()
-            else:
-                _check_words(device, image.payload)
+            session.load()
             acc, _, counters = session.run(values[None], timeout=RUN_TIMEOUT)
             records = device.read(image.log, RECORD_WORDS * image.descriptors)
     return BoardRun(acc[0], counters, records, board.cycles)
 
 
-def _check_words(device, payload):
-    """Read words from all over the program, the first and the last among them."""
-    rng = random.Random(0)
-    places = {0, len(payload) - 1, *(rng.randrange(len(payload)) for _ in range(SAMPLES))}
-    for address in sorted(places):
-        found = int(device.read(address, 1)[0])
-        if found != int(payload[address]):
-            raise VerificationFailed(f"memory word {address} is {found:#018x}, the program has "
-                                     f"{int(payload[address]):#018x}")
+def memory_words(image, values):
+    """What the memory behind a core holds before it runs one image: words (int), or None where
+    nothing defines them."""
+    words = [None] * image.memory_words
+    words[:len(image.payload)] = image.payload.tolist()
+    words[image.image:image.image + image.image_words] = image_words(image, values).tolist()
+    return words
+
+
+def run_gates(board, image, *, say):
+    """Run one image on a routed design whose memory holds it (:func:`memory_words`).
+
+    The host's code opens the device, sets its registers, starts it, waits and reads the counters.
+    Results and completion log are read from the simulated block RAMs, since a UART needs 400
+    cycles and more for a byte.
+
+    Parameters
+    ----------
+    board : sim.gate.board.GateBoard
+    image : gen.compile.package.ProgramImage
+    say : callable
+        Is told now and then, in words, how far the run is.
+
+    Raises
+    ------
+    gen.device.port.LinkError
+        As a board would make it.
+    """
+    with board:
+        with Device(board.url, timeout=board.link_timeout) as device:
+            say("the design answers")
+            device.start(program=image.program, log=image.log, image=image.image,
+                         image_stride=image.image_words, result=image.result,
+                         result_stride=image.result_words, count=1)
+            _wait(device, say)
+            counters = device.counters()
+    acc, _ = logits_of(image, np.array(board.words(image.result, image.result_words), np.uint64))
+    records = np.array(board.words(image.log, RECORD_WORDS * image.descriptors), np.uint64)
+    return BoardRun(acc, counters, records, board.cycles)
+
+
+def _wait(device, say):
+    deadline = time.monotonic() + RUN_TIMEOUT
+    while device.is_busy():
+        if time.monotonic() >= deadline:
+            raise LinkError(f"the design is still busy after {RUN_TIMEOUT:.0f} s")
+        cycles, = device.read_registers(COUNTER_BASE + Counter.CYCLES)
+        say(f"{cycles:,} cycles")
 
 
 def difference(program, iss, rtl, gate):

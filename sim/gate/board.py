@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sim.gate.contents import write_contents
+from sim.gate.contents import read_words, write_contents
 from sim.gate.netlist import CELLS, GateNetlist
 from sim.rtl.verilator import build_simulator
 from sim.rtl.virtual_board import HARNESS, VirtualBoard
@@ -39,11 +39,19 @@ class GateBoard(VirtualBoard):
         As for :func:`sim.gate.contents.write_contents`.
     """
 
+    link_timeout = 600.0
+    """As of a virtual board; an answer takes some 20,000 cycles."""
+
     def __init__(self, module, *, folder, divisor, cache, words=(), seed=None):
         self._prepare(divisor, cache)
-        self._folder = Path(folder)
+        self._folder, self._module = Path(folder), module
         self.netlist = GateNetlist(module)
         write_contents(self._folder, self.netlist, module, words=words, seed=seed)
+
+    def words(self, first, count):
+        """``count`` words (list of int) of the memory behind the core from address ``first``,
+        after the board was stopped."""
+        return read_words(self._folder, self.netlist, self._module, first, count)
 
     def _build(self):
         text = self.netlist.text + _top(self.netlist)

@@ -80,3 +80,10 @@ module gate_dcca(input clki, ce, output clko);
     always @(negedge clki) enabled <= ce;
     assign clko = clki & enabled;
 endmodule
+
+// Global set/reset. With SYNC (SGSR) it is released at the second rising edge of its clock.
+module gate_gsr #(parameter SYNC = 0) (input gsr, clk, output released);
+    reg [1:0] edges = 3;
+    always @(posedge clk or negedge gsr) edges <= gsr ? {edges[0], 1'b1} : 2'd0;
+    assign released = SYNC ? edges[1] : gsr;
+endmodule

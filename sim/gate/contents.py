@@ -1,15 +1,19 @@
-"""What the memories of a routed design hold when its simulation starts."""
+"""What the memories of a routed design hold when its simulation starts, and when it has ended."""
 
+from dataclasses import dataclass
 import random
 
 from model.error import InputError
 
 
-__all__ = ["onchip_words", "write_contents"]
+__all__ = ["onchip_words", "read_words", "write_contents"]
 
 
 CELL_WORDS = 1024
 WORD = 64
+
+BANKS = "shell.memory.bank_"
+"""How the block RAMs of the memory behind the core are named."""
 
 
 def write_contents(folder, netlist, module, *, words=(), seed=None):
@@ -24,13 +28,17 @@ def write_contents(folder, netlist, module, *, words=(), seed=None):
     netlist : sim.gate.netlist.GateNetlist
     module : dict
         The routed design (:func:`sim.gate.netlist.read_routed`).
-    words : sequence of int
-        Words of 64 bits.
+    words : sequence of int or None
+        Words of 64 bits; None is one that nothing defines.
     seed : int or None
-        With a seed, block RAMs that start with zeros, and all output registers, hold random
-        values: what no program may depend on.
+        With a seed, block RAMs that start with zeros, words that nothing defines, and all output
+        registers, hold random values: what no program may depend on. Else these are zeros.
     """
     rng = None if seed is None else random.Random(seed)
+    if words:
+        words = [*words, *[None] * (_size(module, BANKS) - len(words))]
+        words = [(rng.getrandbits(WORD) if rng else 0) if word is None else word
+                 for word in words]
     loaded = onchip_words(module, words)
     for number, name in enumerate(netlist.memories):
         cells = loaded.get(name)
@@ -53,34 +61,89 @@ def _initial(parameters):
     return cells
 
 
-def onchip_words(module, words, memory="shell.memory.bank_"):
-    """``{block RAM: its 1024 words}`` with these words in the memory behind the core.
+def onchip_words(module, words, memory=BANKS):
+    """``{block RAM: its 1024 words}`` with these words in the memory behind the core."""
+    if not len(words):
+        return {}
+    size = _size(module, memory)
+    if len(words) > size:
+        raise InputError(f"the design's memory {memory}* has {size} words, the program needs "
+                         f"{len(words)}")
+    return {block.name: _column(words[block.first:block.first + block.depth], block.width,
+                                block.low) for block in _blocks(module, memory)}
+
+
+def read_words(folder, netlist, module, first, count, memory=BANKS):
+    """``count`` words from address ``first`` of the memory behind the core, as the simulation has
+    left them.
+
+    Raises
+    ------
+    InputError
+        The simulation has not ended, or it has no such memory.
+    """
+    numbers = {name: number for number, name in enumerate(netlist.memories)}
+    blocks = _blocks(module, memory)
+    if first < 0 or count < 0 or first + count > _size(module, memory):
+        raise InputError(f"the design's memory {memory}* has {_size(module, memory)} words, not "
+                         f"{count} from {first}")
+    words = [0] * count
+    for block in blocks:
+        here = range(max(first, block.first), min(first + count, block.first + block.depth))
+        if not here:
+            continue
+        path = folder / f"{numbers[block.name]}.end"
+        try:
+            text = path.read_text()
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}; the simulation did not end") from None
+        cells = [int(line, 16) for line in text.splitlines() if not line.startswith(("//", "@"))]
+        for address in here:
+            value = _part(cells, address - block.first, block.width)
+            words[address - first] |= (value & (1 << WORD - block.low) - 1) << block.low
+    return words
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A block RAM of a memory: it has bits ``low`` to ``low + width - 1`` of ``depth`` words from
+    address ``first``."""
+
+    name: str
+    width: int
+    low: int
+    first: int
+    depth: int
+
+
+def _blocks(module, memory):
+    """The :class:`_Block` list of the memory behind the core.
 
     By how yosys names and cuts a bank of :class:`hw.memory.onchip_memory.OnChipMemory`:
     ``bank_B.0.K`` holds columns of its width; where the columns of a word do not use up the
     blocks, those further on hold later addresses.
     """
-    found, start, bank = {}, 0, 0
-    if not len(words):
-        return found
-    cells = module["cells"]
-    while any(name.startswith(f"{memory}{bank}.0.") and cells[name]["type"] == "DP16KD"
-              for name in cells):
-        blocks = {}
-        for name, cell in cells.items():
-            place = name.removeprefix(f"{memory}{bank}.0.")
-            if cell["type"] == "DP16KD" and place != name and place.isdecimal():
-                blocks[int(place)] = name
+    cells, found = module["cells"], []
+    banks = {}
+    for name, cell in cells.items():
+        bank, _, place = name.removeprefix(memory).partition(".0.")
+        if (name.startswith(memory) and cell["type"] == "DP16KD" and bank.isdecimal()
+                and place.isdecimal()):
+            banks.setdefault(int(bank), {})[int(place)] = name
+    start = bank = 0
+    while bank in banks:
+        blocks = banks[bank]
         width = int(str(cells[blocks[0]]["parameters"]["DATA_WIDTH_A"]), 2)
         columns, depth = -(-WORD // width), int(CELL_WORDS * _words_in_cell(width))
-        for place, name in blocks.items():
-            first = start + place // columns * depth
-            found[name] = _column(words[first:first + depth], width, place % columns * width)
+        found += [_Block(name, width, place % columns * width, start + place // columns * depth,
+                         depth) for place, name in blocks.items()]
         start, bank = start + len(blocks) // columns * depth, bank + 1
-    if len(words) > start:
-        raise InputError(f"the design's memory {memory}* has {start} words, the program needs "
-                         f"{len(words)}")
     return found
+
+
+def _size(module, memory):
+    """Words of the memory behind the core; 0 where it is not on chip."""
+    return max((block.first + block.depth for block in _blocks(module, memory)), default=0)
 
 
 def _words_in_cell(width):
@@ -88,16 +151,29 @@ def _words_in_cell(width):
     return 18 / width if width >= 9 else 16 // width
 
 
+def _place(address, width):
+    """(word of 18 bits, its lowest bit) of a narrower word."""
+    cell, place = divmod(address, int(_words_in_cell(width)))
+    # Words narrower than a byte use 8 of its 9 bits, as place() in cells.v has it.
+    return cell, place * width + (width < 9 and place * width >= 8)
+
+
 def _column(words, width, low):
     """The 18-bit words of a block RAM that holds ``width`` bits of each word from bit ``low``."""
-    cells, mask, count = [0] * CELL_WORDS, (1 << width) - 1, _words_in_cell(width)
+    cells, mask = [0] * CELL_WORDS, (1 << width) - 1
     for address, word in enumerate(words):
+        value = int(word) >> low & mask
         if width == 36:
-            value = int(word) >> low & mask
             cells[2 * address:2 * address + 2] = value & 0x3ffff, value >> 18
             continue
-        cell, place = divmod(address, int(count))
-        # Words narrower than a byte use 8 of its 9 bits, as place() in cells.v has it.
-        place = place * width + (width < 9 and place * width >= 8)
-        cells[cell] |= (int(word) >> low & mask) << place
+        cell, bit = _place(address, width)
+        cells[cell] |= value << bit
     return cells
+
+
+def _part(cells, address, width):
+    """The ``width`` bits at an address of a block RAM."""
+    if width == 36:
+        return cells[2 * address] | cells[2 * address + 1] << 18
+    cell, bit = _place(address, width)
+    return cells[cell] >> bit & (1 << width) - 1

@@ -97,7 +97,8 @@ class GateNetlist:
         ``{port: "input" or "output"}`` of the module.
     memories : list of str
         Block RAMs. Contents and output registers of number k are read from ``k.cells`` (1024 words
-        of 18 bits, hexadecimal) and ``k.outputs`` (4 words) in the working folder.
+        of 18 bits, hexadecimal) and ``k.outputs`` (4 words) in the working folder; the end
+        of the simulation writes its contents to ``k.end``.
     kinds : dict
         How many cells there are of each kind.
 
@@ -118,7 +119,8 @@ class GateNetlist:
         emitters = {"TRELLIS_COMB": self._comb, "TRELLIS_FF": self._flip_flop,
                     "TRELLIS_RAMW": self._ramw, "DP16KD": self._block_ram,
                     "MULT18X18D": self._multiplier, "DCCA": self._clock_buffer,
-                    "EHXPLLL": self._pll, "TRELLIS_IO": self._pad}
+                    "EHXPLLL": self._pll, "TRELLIS_IO": self._pad, "GSR": self._set_reset}
+        self._released = any(cell["type"] == "GSR" for cell in module["cells"].values())
         for name, cell in module["cells"].items():
             kind = cell["type"]
             self.kinds[kind] += 1
@@ -199,7 +201,9 @@ class GateNetlist:
         late = cell.text("SRMODE", "LSR_OVER_CE") == "LSR_OVER_CE"
         if not late and reset != "1'b0":
             self._refuse(cell, f"SRMODE {cell.text('SRMODE')}")
-        self._clocked[cell.input("CLK"), edge, enable, reset].append((cell.net("Q"), value, data))
+        restarts = self._released and cell.text("GSR", "ENABLED") == "ENABLED"
+        self._clocked[cell.input("CLK"), edge, enable, reset, restarts].append(
+            (cell.net("Q"), value, data))
 
     # Modules of cells.v
 
@@ -209,6 +213,8 @@ class GateNetlist:
         for pin in ("RSTA", "RSTB", *(f"CS{side}{bit}" for side in "AB" for bit in range(3))):
             if cell.net(pin) is not None:
                 self._refuse(cell, f"a net at {pin}")
+        if self._released and cell.text("GSR", "DISABLED") != "DISABLED":
+            self._refuse(cell, "global set/reset")
         pins = [f".{pin.lower()}({_enable(cell, pin)})"
                 for pin in ("CLKA", "CLKB", "CEA", "CEB", "OCEA", "OCEB", "WEA", "WEB")]
         pins += [f".{bus.lower()}({_bus(cell, bus, width)})"
@@ -226,6 +232,7 @@ class GateNetlist:
         self._body.append(f"gate_dp16kd #({', '.join(values)}) m{number}({', '.join(pins)});")
         self._body.append(f'initial begin $readmemh("{number}.cells", m{number}.cells); '
                           f'$readmemh("{number}.outputs", m{number}.outputs); end')
+        self._body.append(f'final $writememh("{number}.end", m{number}.cells);')
 
     def _multiplier(self, cell):
         for name in DSP_REGISTERS:
@@ -247,6 +254,17 @@ class GateNetlist:
         else:
             self._body.append(f"gate_dcca g{self.kinds[cell.kind]}(.clki({cell.input('CLKI')}), "
                               f".ce({cell.input('CE')}), .clko({cell.input('CLKO')}));")
+
+    def _set_reset(self, cell):
+        """The global set/reset: flip-flops with GSR="ENABLED" start anew while it is low."""
+        if cell.text("MODE", "ACTIVE_LOW") != "ACTIVE_LOW":
+            self._refuse(cell, f"mode {cell.text('MODE')}")
+        if self.kinds[cell.kind] > 1:
+            self._refuse(cell, "another one beside it")
+        late = int(cell.text("SYNCMODE", "ASYNC") == "SYNC")
+        self._body.append(f"wire released; gate_gsr #(.SYNC({late})) set_reset("
+                          f".gsr({cell.input('GSR')}), .clk({cell.input('CLK')}), "
+                          ".released(released));")
 
     def _pll(self, cell):
         """Its outputs are inputs of the module."""
@@ -274,10 +292,14 @@ class GateNetlist:
         lines += [f"reg n{net} = {value};" for net, value in registers]
         lines += [f"wire n{net};" for net in sorted(self._declared - names)]
         lines += self._body
-        for (clock, edge, enable, reset), group in self._clocked.items():
+        for (clock, edge, enable, reset, restarts), group in self._clocked.items():
             for start in range(0, len(group), BLOCK):
                 part = group[start:start + BLOCK]
-                lines.append(f"always @({edge} {clock}) begin")
+                also = " or negedge released" if restarts else ""
+                lines.append(f"always @({edge} {clock}{also}) begin")
+                if restarts:
+                    lines += ["if (!released) begin",
+                              *(f"n{net} <= {value};" for net, value, _ in part), "end else"]
                 if reset != BIT_0:
                     lines += [f"if ({reset}) begin",
                               *(f"n{net} <= {value};" for net, value, _ in part), "end else"]

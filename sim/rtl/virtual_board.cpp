@@ -2,7 +2,7 @@
 //
 // Usage: Vtop CYCLES: of a bit of the UART or, compiled with BYTES, from one byte to the next.
 // Prints "PORT n", then serves one connection after the other. Sleeps while the design has nothing
-// to do. Ends when stdin is closed, and prints "CYCLES n".
+// to do. Ends when stdin is closed: runs the design's final blocks, and prints "CYCLES n".
 
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -26,8 +26,10 @@ static int listener, connection = -1;
 static std::deque<uint8_t> to_board;
 static std::vector<uint8_t> to_host;
 static uint64_t cycles;
+static Vtop *top;
 
 static void finish() {
+    top->final();
     printf("CYCLES %llu\n", (unsigned long long)cycles);
     fflush(stdout);
     _exit(0);
@@ -87,7 +89,7 @@ int main(int argc, char **argv) {
     printf("PORT %d\n", ntohs(address.sin_port));
     fflush(stdout);
 
-    Vtop *top = new Vtop;
+    top = new Vtop;
 #ifdef BYTES
     const bool received_bits = false;
     int sending_bits = 0;    // cycles until the next byte

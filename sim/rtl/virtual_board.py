@@ -145,7 +145,7 @@ class VirtualBoard:
         if process is None:
             return
         try:
-            output, _ = process.communicate(timeout=10)
+            output, _ = process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             output, _ = process.communicate()

@@ -67,6 +67,10 @@ def test_routed_design_as_a_board(routed, request, tmp_path, seed):
         device.wait(timeout=60)
         np.testing.assert_array_equal(device.read(100, 40), fresh + np.uint64(1))
         assert device.counters()["IMAGES"] == 2
+    # What its block RAMs hold at the end: what was there, was written, and is a result.
+    end = np.array(board.words(0, WORDS), np.uint64)
+    words[4080:4120], words[100:140] = fresh, fresh + np.uint64(1)
+    np.testing.assert_array_equal(end, words)
 
 
 def planted(module, rng):

@@ -10,7 +10,7 @@ from gen.flow.synth import collision_commands
 from gen.flow.toolchain import find_toolchain, run_tool
 from hw.memory.onchip_memory import OnChipMemory
 from model.error import InputError
-from sim.gate.contents import onchip_words, write_contents
+from sim.gate.contents import onchip_words, read_words, write_contents
 
 
 def block_ram(width=18, **contents):
@@ -44,6 +44,36 @@ def test_program_lies_where_yosys_puts_it(tmp_path, count):
     for number, name in enumerate(names):
         lines = (tmp_path / f"{number}.cells").read_text().split()
         assert [int(line, 16) for line in lines] == found[name], name
+
+
+@pytest.mark.parametrize("width, blocks", [(36, 4), (18, 8), (9, 8), (4, 16), (2, 32), (1, 64)])
+def test_words_are_read_where_they_were_put(tmp_path, width, blocks):
+    """Any part of the memory, also over the end of a block RAM; words that nothing defines are
+    random with a seed; the file as Icarus and as Verilator write it."""
+    module = {"cells": {f"shell.memory.bank_{bank}.0.{k}": {**block_ram(), "parameters": {
+        "DATA_WIDTH_A": f"{width:032b}"}} for bank in range(2) for k in range(blocks)}}
+    netlist = Memories(*module["cells"])
+    rng = random.Random(width)
+    words = [None if rng.random() < 0.2 else rng.getrandbits(64) for _ in range(1030)]
+    write_contents(tmp_path, netlist, module, words=words, seed=1)
+    for number in range(len(netlist.memories)):
+        text = (tmp_path / f"{number}.cells").read_text()
+        (tmp_path / f"{number}.end").write_text(("// 0x00000000\n" if number % 2 else "") + text)
+    found = read_words(tmp_path, netlist, module, 0, 1030)
+    assert [word for word, put in zip(found, words, strict=True) if put is not None] == [
+        put for put in words if put is not None]
+    rest = [word for word, put in zip(found, words, strict=True) if put is None]
+    assert len(set(rest)) == len(rest) > 100
+    assert read_words(tmp_path, netlist, module, 500, 525) == found[500:1025]
+
+
+def test_words_that_cannot_be_read(tmp_path):
+    module = {"cells": {f"shell.memory.bank_0.0.{k}": block_ram() for k in range(4)}}
+    netlist = Memories(*module["cells"])
+    with pytest.raises(InputError, match="has 1024 words, not 2 from 1023"):
+        read_words(tmp_path, netlist, module, 1023, 2)
+    with pytest.raises(InputError, match="the simulation did not end"):
+        read_words(tmp_path, netlist, module, 0, 1)
 
 
 def test_seed_fills_what_nothing_defines(tmp_path):

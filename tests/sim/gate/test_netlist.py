@@ -303,6 +303,26 @@ def test_clock_gate(tmp_path):
     assert simulate(tmp_path, netlist, rows) == ["0", "1", "1", "1", "1", "0"]
 
 
+@pytest.mark.parametrize("mode", ["ASYNC", "SYNC"])
+def test_global_set_reset(tmp_path, mode):
+    """It needs no edge of a flip-flop's clock; those that are kept from it go on. What SGSR makes
+    is released at the second edge of its own clock."""
+    flip_flop = {"DI": [1], "CLK": [2]}
+    cells = {"gsr": cell("GSR", {"GSR": [0], "CLK": [3]}, {}, SYNCMODE=mode, MODE="ACTIVE_LOW")}
+    for number, (start, gsr) in enumerate([("RESET", "ENABLED"), ("SET", "ENABLED"),
+                                           ("RESET", "DISABLED")]):
+        cells[f"ff{number}"] = cell("TRELLIS_FF", flip_flop, {"Q": [10 + number]}, SD="1 ",
+                                    CEMUX="1 ", REGSET=start, GSR=gsr)
+    netlist = design(cells, {"gsr": 0, "d": 1, "ck": 2, "clk": 3},
+                     {"reset": 10, "set": 11, "kept": 12})
+    steps = [(1, 1, 1), (1, 0, 1), (0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0), (1, 0, 0), (1, 1, 0)]
+    found = simulate(tmp_path, netlist, [dict(zip(("gsr", "ck", "d"), step, strict=True))
+                                         for step in steps])
+    # (kept, set, reset): with SGSR the reset is not over at the edge of ck in the sixth row.
+    late = "010" if mode == "SYNC" else "000"
+    assert found == ["111", "111", "110", "010", "010", late, late, "000"]
+
+
 @pytest.mark.parametrize("made, message", [
     (cell("DP16KD", {"RSTA": [0]}, {}), "a net at RSTA is not modelled"),
     (cell("MULT18X18D", {}, {}, REG_OUTPUT_CLK="CLK0"), "register OUTPUT on CLK0"),
