@@ -187,15 +187,16 @@ class Device(Link):
             raise ValueError(f"Cause must be HOST or ABORT, not {cause!r}")
         self._session = self._run = None
         self.write_register(Register.RESTART, cause)
-        deadline = time.monotonic() + self._timeout * self._tries
+        patience = max(1.0, self._timeout * self._tries)
+        deadline = time.monotonic() + patience
         while True:
             time.sleep(_RESTART_S)
             state = self.state()
             if self._seen[0] == 0:
                 break
             if time.monotonic() >= deadline:
-                raise LinkError(f"The device did not restart within "
-                                f"{self._timeout * self._tries:g} s: load its bitstream again")
+                raise LinkError(f"The device did not restart within {patience:g} s: load its "
+                                "bitstream again")
         if state["cause"] != cause:
             raise DeviceRestarted(self.name, state["cause"])
         try:
