@@ -13,6 +13,7 @@ from gen.device.port import LinkError
 from gen.flow.bitstream import unpack
 from gen.proof.bitstream import compare_config
 from gen.proof.build import open_build
+from gen.proof.fabric import compare_design
 from gen.proof.gate import difference, memory_words, run_gates, run_on
 from gen.proof.lvs import compare
 from gen.proof.record import Rung, write_proof
@@ -32,7 +33,8 @@ __all__ = ["RUNGS", "cli"]
 RUNGS = {
     "lvs": "layout versus schematic: every cell and net of the routed design against the netlist",
     "bitstream": "every bit and block RAM word that is read back from top.bit against what nextpnr "
-                 "wrote",
+                 "wrote, and against the routed design: its wires, LUTs, flip-flops, block RAMs "
+                 "and settings",
     "gate": "gate level: the routed design runs one image; results, counters and the log with "
             "its times equal those of the RTL",
     "unknown": "the same with random values wherever nothing defines one, with several seeds",
@@ -84,18 +86,22 @@ class _Ladder:
         result = compare(read_routed(self._build.netlist), self._routed)
         parts = ", ".join(f"{count:,} {kind}s" for kind, count in result.compared.items())
         say(parts)
-        return not result.differences, f"{len(result.differences)} differences in {parts}"
+        copies = f", {result.folded:,} copies folded" if result.folded else ""
+        return (not result.differences,
+                f"{len(result.differences)} differences in {parts}{copies}")
 
     def bitstream(self, say):
-        """The same of every bit of the bitstream."""
+        """The same of every bit of the bitstream: nextpnr's text, and the routed design."""
         read = parse_config(unpack(self._build.bit))
-        result = compare_config(read_config(self._build.config), read)
-        parts = ", ".join(f"{count:,} {kind}" for kind, count in result.compared.items())
-        say(parts)
-        said = "; ".join(f"{why}: {count:,}" for why, count in result.explained.most_common())
-        return (not result.differences,
-                f"{len(result.differences)} differences in {parts}"
-                + (f" (written differently, bits equal: {said})" if said else ""))
+        text = compare_config(read_config(self._build.config), read)
+        say(f"{len(text.differences)} differences to what nextpnr wrote")
+        design = compare_design(self._routed, read)
+        said = "; ".join(f"{why}: {count:,}" for why, count in text.explained.most_common())
+        return (not text.differences and not design.differences,
+                f"{len(text.differences)} differences in {_counts(text.compared)}"
+                + (f" (written differently, bits equal: {said})" if said else "")
+                + f"; {len(design.differences)} to the routed design in "
+                + _counts(design.compared))
 
     def gate(self, say):
         found = self._run(None, say)
@@ -138,6 +144,10 @@ class _Ladder:
             except LinkError as error:
                 return str(error)
         return difference(design.program, self._iss, self._rtl, found)
+
+
+def _counts(compared):
+    return ", ".join(f"{count:,} {kind}" for kind, count in compared.items())
 
 
 def _run(arguments):

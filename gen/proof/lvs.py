@@ -7,12 +7,13 @@ keeps their names.
 """
 
 from dataclasses import dataclass, field
-import hashlib
+import re
 
+from gen.proof.lut import control, function, halves, number, tied
 from model.error import InputError
 
 
-__all__ = ["Lvs", "compare"]
+__all__ = ["Layout", "Lvs", "Schematic", "compare", "differences"]
 
 
 SELECT = {"LUT4": "ABCD", "PFUMX": ("BLUT", "ALUT", "C0"), "L6MUX21": ("D0", "D1", "SD")}
@@ -27,18 +28,24 @@ RAMW_BLOCK = "RAMW_BLOCK"
 RAM_READ = "DBCA"
 """Pins of a LUT that its RAM is read by, the lowest address bit first (nextpnr, ecp5/pack.cc)."""
 
+COPY = re.compile(r"(.+)\$copy\d+")
+"""Name of a copy of a flip-flop (gen/pnr/replicate.py), and of the flip-flop."""
+
+RENAMED = {"SGSR": ("GSR", {"SYNCMODE": "SYNC", "MODE": "ACTIVE_LOW"})}
+"""Cells that nextpnr makes others of (ecp5/pack.cc)."""
+
 IGNORED = {"EHXPLLL": ("FREQUENCY_", "ICP_CURRENT", "LPF_RESISTOR", "MFG_")}
 """Parameters that nextpnr adds for the bitstream: from the constraint and the divisors."""
-
-
 
 
 @dataclass
 class Lvs:
     """Result of :func:`compare`: how many statements of each kind were compared, and differences:
-    (net or cell, what the netlist says, what the routed design says), None where it is missing."""
+    (net or cell, what the netlist says, what the routed design says), None where it is missing;
+    folded, how many copies of flip-flops are like the one that they were made of."""
 
     compared: dict = field(default_factory=dict)
+    folded: int = 0
     differences: list = field(default_factory=list)
 
 
@@ -54,18 +61,27 @@ def compare(netlist, routed):
     -------
     Lvs
     """
-    before = _Schematic(netlist)
-    after = _Layout(routed, before)
-    result = Lvs()
-    for place, wanted in before.statements.items():
-        found = after.statements.pop(place, None)
-        result.compared[wanted[0]] = result.compared.get(wanted[0], 0) + 1
-        same = (found is not None and _same_block(wanted, found, before.used)
-                if wanted[0] == "cell" else _same(wanted, found))
-        if not same:
-            result.differences.append((place, wanted, found))
-    result.differences += [(place, None, found) for place, found in after.statements.items()]
+    before = Schematic(netlist)
+    after = Layout(routed, before)
+    result = Lvs(folded=after.folded)
+    for kind, *_ in before.statements.values():
+        result.compared[kind] = result.compared.get(kind, 0) + 1
+    result.differences = differences(before, before.statements, after.statements)
     return result
+
+
+def differences(schematic, wanted, found):
+    """Statements that differ, as in :class:`Lvs`; ``wanted`` and ``found`` are of both sides."""
+    def same(place):
+        one, other = wanted[place], found.get(place)
+        if one[0] == "cell" and other is not None:
+            return _same_block(one, other, schematic.used)
+        return _same(one, other)
+
+    return ([(place, statement, found.get(place)) for place, statement in wanted.items()
+             if not same(place)]
+            + [(place, None, statement) for place, statement in found.items()
+               if place not in wanted])
 
 
 def _same(wanted, found):
@@ -87,83 +103,6 @@ def _same_block(wanted, found, used):
             and all(found[4].get(port) == net for port, net in outputs.items() if net in used))
 
 
-def function(contents, pins):
-    """Canonical form of a LUT.
-
-    Parameters
-    ----------
-    contents : int
-        16 bits or 4.
-    pins : sequence
-        What its address bits are, the lowest first: "0", "1" or a net.
-
-    Returns
-    -------
-    "0", "1", a net, or ("lut", nets, table)
-        Nets that matter, in order; the table's address bits are theirs.
-    """
-    nets = sorted({pin for pin in pins if pin not in ("0", "1")}, key=str)
-    while True:
-        table = []
-        for index in range(1 << len(nets)):
-            value = {net: index >> place & 1 for place, net in enumerate(nets)}
-            address = sum((value[pin] if pin in value else int(pin)) << bit
-                          for bit, pin in enumerate(pins))
-            table.append(contents >> address & 1)
-        idle = [net for place, net in enumerate(nets)
-                if all(table[index] == table[index ^ 1 << place] for index in range(len(table)))]
-        if not idle:
-            break
-        nets.remove(idle[0])
-        pins = ["1" if pin == idle[0] else pin for pin in pins]
-    if not nets:
-        return str(table[0])
-    if table == [0, 1]:
-        return nets[0]
-    return "lut", tuple(nets), tuple(table)
-
-
-def _carry(lut, half, carry):
-    """Carry out of half a CCU2C; a digest where it is none of its inputs."""
-    if lut == "1":
-        return carry
-    if lut == "0" or half == carry:
-        return half
-    return "carry " + hashlib.blake2s(repr((lut, half, carry)).encode()).hexdigest()
-
-
-def _sum(lut, carry):
-    """What drives the sum of half a CCU2C."""
-    if carry == "0":
-        return lut
-    if lut == "0":
-        return carry
-    return "sum", lut, carry
-
-
-def _halves(contents, pins, inject, carry):
-    """(sum, carry out) of half a CCU2C from its LUT, its pins A to D, and the carry in."""
-    lut = function(contents, pins)
-    if inject:
-        return lut, _carry(lut, "0", carry)
-    return _sum(lut, carry), _carry(lut, function(contents & 15, pins[:2]), carry)
-
-
-def _number(value):
-    """A parameter in binary digits; what is undefined is 0, as in the bitstream."""
-    return int(str(value).strip().replace("x", "0") or "0", 2)
-
-
-def _control(value, mux, pin):
-    """(net or constant, inverted) of a clock, an enable or a reset behind its multiplexer."""
-    mux = str(mux).strip()
-    if mux in ("0", "1"):
-        return mux
-    if value in ("0", "1"):
-        return str(int(value) ^ (mux == "INV"))
-    return value, mux == "INV"
-
-
 class _Netlist:
     """Nets and cells of a module, and the statements that cells make about nets."""
 
@@ -179,9 +118,9 @@ class _Netlist:
         """Statement about a TRELLIS_FF; ``pin(name)`` gives a net or a constant."""
         value = {key: str(text).strip() for key, text in cell["parameters"].items()}
         data = "DI" if value.get("SD", "1") == "1" else "M"
-        reset = _control(pin("LSR", "0"), value.get("LSRMUX", "LSR"), "LSR")
-        return ("flip-flop", pin(data), _control(pin("CE"), value.get("CEMUX", "CE"), "CE"),
-                _control(pin("CLK"), value.get("CLKMUX", "CLK"), "CLK"), reset,
+        reset = control(pin("LSR", "0"), value.get("LSRMUX", "LSR"), "LSR")
+        return ("flip-flop", pin(data), control(pin("CE"), value.get("CEMUX", "CE"), "CE"),
+                control(pin("CLK"), value.get("CLKMUX", "CLK"), "CLK"), reset,
                 value.get("REGSET", "RESET"), value.get("GSR", "ENABLED"),
                 value.get("SRMODE", "LSR_OVER_CE") if reset != "0" else "")
 
@@ -191,20 +130,20 @@ class _Netlist:
         for key, value in cell["parameters"].items():
             if not key.endswith("MUX") and not key.startswith(IGNORED.get(kind, ("\0",))):
                 text = str(value).strip()
-                values[key] = _number(text) if text and set(text) <= set("01x") else text
+                values[key] = number(text) if text and set(text) <= set("01x") else text
         for port, direction in cell["port_directions"].items():
             bits = cell["connections"].get(port)
             if direction == "output":
                 outputs |= {port: pin(port)} if bits else {}
             elif bits:
-                inputs[port] = _control(pin(port), cell["parameters"].get(f"{port}MUX", port), port)
+                inputs[port] = control(pin(port), cell["parameters"].get(f"{port}MUX", port), port)
             elif tied is not None:
                 inputs[port] = tied(cell, port)
-        return "cell", kind, values, inputs, outputs
+        return "cell", *RENAMED.get(kind, (kind, values)), inputs, outputs
 
 
-class _Schematic(_Netlist):
-    """What yosys wrote, after the passes."""
+class Schematic(_Netlist):
+    """What yosys wrote, after the passes. statements, ``{net or cell: what drives it}``."""
 
     def __init__(self, module):
         super().__init__(module)
@@ -235,7 +174,7 @@ class _Schematic(_Netlist):
     def _cell(self, name, cell, kind):
         pin, out = self._pin(cell), cell["connections"]
         if kind == "LUT4":
-            self._say(out["Z"][0], ("LUT", function(_number(cell["parameters"]["INIT"]),
+            self._say(out["Z"][0], ("LUT", function(number(cell["parameters"]["INIT"]),
                                                     [pin(p) for p in "ABCD"])))
         elif kind in ("PFUMX", "L6MUX21"):
             self._say(out["Z"][0], ("multiplexer", *(pin(port) for port in SELECT[kind])))
@@ -272,7 +211,7 @@ class _Schematic(_Netlist):
             sums = []
             for half in "01":
                 pins = [cell["connections"][p + half][0] for p in "ABCD"]
-                total, value = _halves(_number(cell["parameters"][f"INIT{half}"]),
+                total, value = halves(number(cell["parameters"][f"INIT{half}"]),
                                        ["0" if p == "x" else p for p in pins],
                                        cell["parameters"][f"INJECT1_{half}"] == "YES", value)
                 sums.append(total)
@@ -281,15 +220,15 @@ class _Schematic(_Netlist):
 
     def _lut_ram(self, cell):
         ports, values = cell["connections"], cell["parameters"]
-        contents = _number(values["INITVAL"])
-        enable = _control(ports["WRE"][0], values["WREMUX"], "WRE")
-        clock = _control(ports["WCK"][0], values["WCKMUX"], "WCK")
+        contents = number(values["INITVAL"])
+        enable = control(ports["WRE"][0], values["WREMUX"], "WRE")
+        clock = control(ports["WCK"][0], values["WCKMUX"], "WCK")
         for bit, net in enumerate(ports["DO"]):
             self._say(net, ("LUT-RAM", contents >> 16 * bit & 0xffff, tuple(ports["RAD"]),
                             tuple(ports["WAD"]), ports["DI"][bit], enable, clock))
 
 
-class _Layout(_Netlist):
+class Layout(_Netlist):
     """What nextpnr wrote, with nets as the schematic numbers them."""
 
     def __init__(self, module, schematic):
@@ -302,9 +241,56 @@ class _Layout(_Netlist):
         self._drivers = {bits[0]: (name, port) for name, cell in self.cells.items()
                          for port, bits in cell["connections"].items()
                          if bits and cell["port_directions"][port] == "output"}
-        self._values = {}
+        self._values, self._copies, self.folded = {}, {}, 0
+        for name in self.cells:
+            original = None if name in schematic.cells else self._original(name)
+            if original is not None:
+                self._copies[name] = original
         for name, cell in self.cells.items():
             self._cell(name, cell, cell["type"])
+        for name in self._copies:
+            self._fold(name)
+
+    def is_known(self, bit):
+        """Whether the schematic has a net of one of its names."""
+        return any(name in self._known for name in self._names.get(bit, ()))
+
+    def restate(self, cells, affected):
+        """Make the statements of the cells ``affected`` alone, when ``cells`` are others (None: not
+        there). For a shallow copy of the layout, which stays as it is."""
+        self.cells = {name: cell for name, cell in {**self.cells, **cells}.items()
+                      if cell is not None}
+        self._drivers = self._drivers | {
+            bits[0]: (name, port) for name, cell in cells.items() if cell is not None
+            for port, bits in cell["connections"].items()
+            if bits and cell["port_directions"][port] == "output"}
+        self.statements, self._values = {}, {}
+        fresh = {name: self._original(name) for name in cells if name in self.cells}
+        self._copies = self._copies | {name: one for name, one in fresh.items() if one is not None}
+        there = [name for name in affected if name in self.cells]
+        for name in there:
+            self._cell(name, self.cells[name], self.cells[name]["type"])
+        for name in set(there) & set(self._copies):
+            self._fold(name)
+        return self.statements
+
+    def _original(self, name):
+        """What a flip-flop is a copy of, by its name; None where it is none."""
+        match = COPY.fullmatch(name)
+        original = self.cells.get(match[1]) if match else None
+        if (original is None or {original["type"], self.cells[name]["type"]} != {"TRELLIS_FF"}
+                or not all(self.cells[cell]["connections"].get("Q") for cell in (name, match[1]))):
+            return None
+        return match[1]
+
+    def _fold(self, name):
+        """A copy says the same as what it was made of; one that does not stays."""
+        cell = self.cells[name]
+        said = self._about_flip_flop(cell, self._pin(cell))
+        if said == self.statements.get(self._net(cell["connections"]["Q"][0])):
+            self.folded += 1
+        else:
+            self._say(f"copy {name}", said)
 
     def _net(self, bit):
         """What the schematic has in place of a net: its own net, or what drives it."""
@@ -327,7 +313,12 @@ class _Layout(_Netlist):
         name, port = self._drivers.get(bit, (None, None))
         cell = self.cells.get(name)
         kind = cell["type"] if cell else ""
-        if known is not None and not (kind == "TRELLIS_COMB" and port == "FCO"):
+        if name in self._copies and port == "Q":
+            original = self.cells[self._copies[name]]["connections"]["Q"][0]
+            if original not in self._values:
+                return original
+            self._values[bit] = self._values[original]
+        elif known is not None and not (kind == "TRELLIS_COMB" and port == "FCO"):
             self._values[bit] = known
         elif kind == "TRELLIS_COMB" and port in ("F", "FCO"):
             needed = [bits[0] for pin in ("A", "B", "C", "D", "FCI")
@@ -361,10 +352,10 @@ class _Layout(_Netlist):
     def _half(self, cell):
         pin = self._pin(cell)
         pins = [pin(port) for port in "ABCD"]
-        contents = _number(cell["parameters"].get("INITVAL", "0"))
+        contents = number(cell["parameters"].get("INITVAL", "0"))
         if str(cell["parameters"].get("MODE", "LOGIC")).strip() != "CCU2":
             return function(contents, pins), "0"
-        return _halves(contents, pins, cell["parameters"].get("CCU2_INJECT1") == "YES",
+        return halves(contents, pins, cell["parameters"].get("CCU2_INJECT1") == "YES",
                        pin("FCI", "0"))
 
     def _cell(self, name, cell, kind):
@@ -372,10 +363,14 @@ class _Layout(_Netlist):
         if kind == "TRELLIS_COMB":
             self._comb(name, cell, pin, out)
         elif kind == "TRELLIS_FF":
-            self._about(out["Q"][0], self._flip_flop(
-                {**cell, "parameters": {"SD": "0", "CEMUX": "1", **cell["parameters"]}}, pin))
+            if name not in self._copies:
+                self._about(out["Q"][0], self._about_flip_flop(cell, pin))
         elif kind != "TRELLIS_RAMW" and not (kind == "DCCA" and not out.get("CE")):
-            self._say(name, self._block(cell, pin, _tied))
+            self._say(name, self._block(cell, pin, tied))
+
+    def _about_flip_flop(self, cell, pin):
+        return self._flip_flop(
+            {**cell, "parameters": {"SD": "0", "CEMUX": "1", **cell["parameters"]}}, pin)
 
     def _about(self, bit, statement):
         self._say(self._net(bit), statement)
@@ -389,11 +384,11 @@ class _Layout(_Netlist):
             if mode == "DPRAM":
                 values = cell["parameters"]
                 self._say(net, (
-                    "LUT-RAM", _number(values.get("INITVAL", "0")),
+                    "LUT-RAM", number(values.get("INITVAL", "0")),
                     tuple(pin(port) for port in RAM_READ),
                     tuple(pin(f"WAD{bit}") for bit in range(4)), pin("WD"),
-                    _control(pin("WRE"), values.get("WREMUX", "WRE"), "WRE"),
-                    _control(pin("WCK"), values.get("WCKMUX", "WCK"), "WCK")))
+                    control(pin("WRE"), values.get("WREMUX", "WRE"), "WRE"),
+                    control(pin("WCK"), values.get("WCKMUX", "WCK"), "WCK")))
             elif isinstance(net, int):
                 self._say(net, ("LUT", self._half(cell)[0]))
             elif net != (total := self._half(cell)[0]):
@@ -402,15 +397,3 @@ class _Layout(_Netlist):
             wide = bool(out.get("FXA") or out.get("FXB"))
             self._about(out["OFX"][0], ("multiplexer", *(
                 pin(port) for port in (("FXA", "FXB", "M") if wide else ("F", "F1", "M")))))
-
-
-def _tied(cell, port):
-    """Value of an open input of a block RAM or another large cell (nextpnr,
-    ecp5/bitstream.cc)."""
-    mux = str(cell["parameters"].get(f"{port}MUX", "")).strip()
-    if cell["type"] == "DP16KD" and port[:-1] in ("CLK", "WE", "RST", "CE", "OCE"):
-        default = "INV" if port[:-1] in ("CLK", "WE", "RST") else port
-        return "0" if (mux or default) == "INV" else "1"
-    if cell["type"] == "DP16KD" and port[:2] == "CS":
-        return "0" if mux in ("", "INV") else "1"
-    return "1" if mux == "1" else "0"

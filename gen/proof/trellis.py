@@ -137,7 +137,8 @@ class TileDatabase:
             self.enums[head[1]] = (head[2] if len(head) > 2 else None,
                                    {line[0]: _bits(line[1:]) for line in lines})
         elif head[0] == ".fixed_conn":
-            self.fixed.add((head[1], head[2]))
+            # Of a middle tile's connections some depend on the size of the chip.
+            self.fixed.add((head[1], re.sub(r"^\d\dK_", "", head[2])))
 
     @classmethod
     @cache

@@ -11,11 +11,17 @@ import pytest
 
 from boards import find_board
 from gen.device.device import Device
+from gen.flow.bitstream import pack, unpack
 from gen.flow.route import route
 from gen.flow.rtl import write_rtl
 from gen.flow.synth import synthesize
 from gen.flow.toolchain import find_toolchain
+from gen.pnr import replicate
+from gen.pnr.place import read_design
+from gen.proof.bitstream import compare_config
+from gen.proof.fabric import compare_design
 from gen.proof.lvs import compare
+from gen.proof.trellis import parse_config, read_config
 from hw.config import CoreConfig
 from hw.memory.onchip_memory import OnChipMemory
 from hw.shell import Shell
@@ -33,22 +39,49 @@ FAULTS = 60
 
 @pytest.fixture(scope="module")
 def routed(tmp_path_factory):
-    """(netlist, routed design), as modules."""
+    """(netlist, routed design), as modules, and what lies in the bitstream."""
     board, folder = find_board("ulx3s-12f"), tmp_path_factory.mktemp("build")
     shell = Shell(CoreConfig(rows=16), memory=OnChipMemory(words=WORDS), divisor=DIVISOR,
                   core=StubCore())
     write_rtl(board, shell, folder, core_clock_hz=80_000_000)
     tools = find_toolchain("auto")
     synthesize(board, folder, tools)
-    route(board, folder, tools)
-    return read_routed(folder / "top.json"), read_routed(folder / "route-1.routed.json.gz")
+    pack(board, folder, tools, route(board, folder, tools))
+    return (read_routed(folder / "top.json"), read_routed(folder / "route-1.routed.json.gz"),
+            read_config(folder / "route-1.config"), parse_config(unpack(folder / "top.bit")))
 
 
 def test_layout_is_the_schematic(routed):
-    result = compare(*routed)
+    result = compare(*routed[:2])
     assert not result.differences, result.differences[:3]
     assert result.compared["flip-flop"] > 1000 and result.compared["LUT"] > 1000
     assert {"LUT-RAM", "multiplexer", "cell"} <= set(result.compared)
+
+
+def test_bitstream_is_the_routed_design(routed):
+    _, design, written, read = routed
+    text = compare_config(written, read)
+    assert not text.differences, text.differences[:3]
+    assert text.compared["block RAMs"] and text.compared["bits that are 1"] > 10_000
+    result = compare_design(design, read)
+    assert not result.differences, result.differences[:3]
+    assert result.compared["LUTs"] > 1000 and result.compared["words of block RAM"] > 2048
+
+
+def test_copies_are_folded(routed, monkeypatch):
+    """Replication that is forced; a copy that reads another net is found."""
+    for name, value in (("REPLICATE_BELOW", 1e9), ("REPLICATE_GAIN", -1e9), ("REPLICA_SPAN", 4),
+                        ("REPLICA_LOADS", 1)):
+        monkeypatch.setattr(replicate, name, value)
+    module = deepcopy(routed[1])
+    copies = replicate.replicate(module, read_design(module,
+                                                     {"clk": 80.0, "board_clk": 25.0}))
+    assert copies > 50
+    result = compare(routed[0], module)
+    assert not result.differences and result.folded == copies
+    one, other = [cell for name, cell in module["cells"].items() if "$copy" in name][:2]
+    one["connections"]["M"] = other["connections"]["Q"]
+    assert compare(routed[0], module).differences
 
 
 @pytest.mark.parametrize("seed", [None, 1])

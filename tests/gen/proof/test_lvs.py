@@ -4,7 +4,8 @@ from copy import deepcopy
 
 import pytest
 
-from gen.proof.lvs import compare, function
+from gen.proof.lut import function
+from gen.proof.lvs import compare
 
 
 def cell(kind, inputs, outputs, **parameters):
@@ -97,6 +98,62 @@ def test_lost_and_added_cells(schematic, layout):
     more["cells"]["other"] = cell("MULT18X18D", {"A0": [10]}, {})
     assert [place for place, wanted, _ in compare(schematic, more).differences
             if wanted is None] == ["other"]
+
+
+def with_copy(layout, **changes):
+    """A copy of the flip-flop, which reads through M, drives the first carry bit."""
+    copied = deepcopy(layout)
+    copy = deepcopy(copied["cells"]["ff"])
+    copy["connections"] = {"CLK": [16], "M": [12], "CE": [14], "LSR": [], "Q": [30], **changes}
+    copy["port_directions"] |= {"M": "input"}
+    copy["parameters"]["SD"] = "0 "
+    copied["cells"]["ff$copy0"] = copy
+    copied["netnames"]["ff$copy0$q"] = {"bits": [30]}
+    copied["cells"]["add0"]["connections"]["A"] = [30]
+    return copied
+
+
+def test_copies_are_folded(schematic, layout):
+    result = compare(schematic, with_copy(layout))
+    assert not result.differences and result.folded == 1
+    assert compare(schematic, layout).folded == 0
+
+
+def test_copy_of_a_copy(schematic, layout):
+    twice = with_copy(layout)
+    copy = deepcopy(twice["cells"]["ff$copy0"])
+    copy["connections"]["Q"] = [31]
+    twice["cells"]["ff$copy0$copy1"] = copy
+    twice["cells"]["add0"]["connections"]["A"] = [31]
+    result = compare(schematic, twice)
+    assert not result.differences and result.folded == 2
+
+
+@pytest.mark.parametrize("changes", [{"M": [10]}, {"CE": [10]}, {"LSR": [14]}, {"CLK": [14]}])
+def test_copy_that_is_none(schematic, layout, changes):
+    changed = with_copy(layout, **changes)
+    assert [place for place, *_ in compare(schematic, changed).differences] == ["copy ff$copy0"]
+
+
+@pytest.mark.parametrize("key, value", [("REGSET", "SET"), ("CEMUX", "INV"), ("SD", "1 ")])
+def test_copy_of_another_kind(schematic, layout, key, value):
+    changed = with_copy(layout)
+    changed["cells"]["ff$copy0"]["parameters"][key] = value
+    assert compare(schematic, changed).differences
+
+
+def test_copy_that_lost_its_flip_flop(schematic, layout):
+    changed = with_copy(layout)
+    del changed["cells"]["ff"]
+    assert compare(schematic, changed).differences
+
+
+@pytest.mark.parametrize("mode, differences", [("SYNC", 0), ("ASYNC", 1)])
+def test_global_reset(schematic, layout, mode, differences):
+    schematic["cells"]["reset"] = cell("SGSR", {"CLK": [1], "GSR": [6]}, {})
+    layout["cells"]["reset"] = cell("GSR", {"CLK": [16], "GSR": [14]}, {}, SYNCMODE=mode,
+                                    MODE="ACTIVE_LOW")
+    assert len(compare(schematic, layout).differences) == differences
 
 
 def test_undefined_is_any_constant(schematic, layout):
