@@ -4,7 +4,6 @@ from copy import deepcopy
 
 import pytest
 
-from gen.proof.lut import function
 from gen.proof.lvs import compare
 
 
@@ -174,12 +173,3 @@ def test_undefined_is_any_constant(schematic, layout):
     assert not compare(schematic, layout).differences
     layout["cells"]["ram"]["connections"]["WD"] = [10]
     assert compare(schematic, layout).differences
-
-
-def test_function():
-    assert function(0xaaaa, [1, 2, 3, 4]) == 1
-    assert function(0x5555, [1, 2, 3, 4]) == ("lut", (1,), (1, 0))
-    assert function(0x8888, [2, 1, 3, 4]) == function(0x8888, [1, 2, 3, 4])
-    assert function(0x6666, [1, 1, 3, 4]) == "0"
-    assert function(0x8000, ["1", "1", "1", 7]) == 7
-    assert function(0xff, ["1", "1", "1", "0"]) == "1"
