@@ -139,7 +139,8 @@ def _summary(outcome, expected, found, info, config, tag):
         print(f"accuracy {hits / count:.4f} ({hits} of {count})")
     cycles = totals["CYCLES"] / count
     print(f"agreement with the integer model: {int(same.sum())} of {count} images, every result")
-    print(*outcome.checked, sep="\n")
+    for line in outcome.checked:
+        print(line)
     print(f"cycles per image {cycles:.0f} ({tag}), spike events per image "
           f"{totals['SPIKE_EVENTS'] / count:.0f} ({tag})")
     print(f"at {config.clock_hz / 1e6:g} MHz {config.clock_hz / cycles:.1f} images/s of the core "

@@ -7,9 +7,7 @@ import numpy as np
 
 from gen.check.trace import first_difference, Trace
 from gen.compile.package import image_words, logits_of
-from gen.device.device import Device
 from gen.device.port import LinkError
-from gen.device.session import Session
 from hw.config import RECORD_WORDS
 from hw.register import Counter, COUNTER_BASE
 
@@ -54,6 +52,9 @@ def run_on(board, image, values):
     gen.device.port.LinkError
         As a board would make it.
     """
+    from gen.device.device import Device  # needs pyserial, of which --help knows nothing
+    from gen.device.session import Session
+
     with board:
         with Device(board.url, timeout=board.link_timeout) as device:
             session = Session(device, image)
@@ -91,6 +92,8 @@ def run_gates(board, image, *, say):
     gen.device.port.LinkError
         As a board would make it.
     """
+    from gen.device.device import Device
+
     with board:
         with Device(board.url, timeout=board.link_timeout) as device:
             say("the design answers")

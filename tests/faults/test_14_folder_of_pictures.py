@@ -58,7 +58,7 @@ def test_results_have_names(data_folder, nano, capsys):
     made = nano.run_batched(found.image_q, keep=("logits", "logits_acc"))
     outcome = SimpleNamespace(
         acc=made["logits_acc"].reshape(2, -1), classes=made["logits"].argmax(1),
-        counters={"CYCLES": 2, "SPIKE_EVENTS": 2}, seconds=1.0)
+        counters={"CYCLES": 2, "SPIKE_EVENTS": 2}, seconds=1.0, checked=[])
 
     class Config:
         clock_hz = 1e6
