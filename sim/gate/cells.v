@@ -1,8 +1,10 @@
 // Behaviour of the ECP5's larger cells, for designs as nextpnr-ecp5 writes them after routing.
 // From Lattice FPGA-TN-02204 (memory), FPGA-TN-02205 (sysDSP), FPGA-TN-02200 (clocks).
 
-// Block RAM of 18 kbit. WIDTH 36 is one port for writing (A) and one for reading (B).
-// It has byte enables in place of a write enable.
+// Block RAM of 18 kbit. WIDTH 36 is one port for writing (A) and one for reading (B), with byte
+// enables in place of a write enable. The lower half goes in at DIA and comes out at DOA, as yosys
+// connects it (techlibs/lattice/brams_map_16kd.v). PDPW16KD numbers its outputs otherwise: its DO0
+// to DO17 are DOB (nextpnr, ecp5/pack.cc), and so the upper half.
 // Output registers have a clock enable of their own. Contents and the four output registers are
 // what the simulation puts there.
 module gate_dp16kd #(
@@ -41,8 +43,8 @@ module gate_dp16kd #(
         end
         always @(posedge clkb) begin
             if (ceb) begin
-                outputs[1] <= cells[{adb[13:5], 1'b0}];
-                outputs[0] <= cells[{adb[13:5], 1'b1}];
+                outputs[0] <= cells[{adb[13:5], 1'b0}];
+                outputs[1] <= cells[{adb[13:5], 1'b1}];
             end
             if (oceb) outputs[3] <= outputs[1];
             if (ocea) outputs[2] <= outputs[0];

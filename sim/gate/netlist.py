@@ -224,6 +224,9 @@ class GateNetlist:
             pins.append(f".{bus.lower()}(m{number}_{bus.lower()})")
             for bit in range(18):
                 self._assign(cell, f"{bus}{bit}", f"m{number}_{bus.lower()}[{bit}]")
+        widths = [cell.number(f"DATA_WIDTH_{side}", 18) for side in "AB"]
+        if 36 in widths and widths != [36, 36]:
+            self._refuse(cell, f"widths {widths[0]} and {widths[1]}")
         values = []
         for side in "AB":
             values += [f".WIDTH_{side}({cell.number(f'DATA_WIDTH_{side}', 18)})",
