@@ -383,9 +383,8 @@ def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
         return _simulated(design, images)
     from gen.opened import classify_on
 
-    *outcome, checked = classify_on(design, images, device=None if device == VIRTUAL else device,
-                                    cache=Path(cache), check=check)
-    return RunResult(*outcome, checked=checked)
+    return RunResult(*classify_on(design, images, device=None if device == VIRTUAL else device,
+                                  cache=Path(cache), check=check))
 
 
 def _simulated(design: Design, images: NDArray[np.int8]) -> RunResult:
