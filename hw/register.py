@@ -8,10 +8,11 @@ import json
 import zlib
 
 
-__all__ = ["MAGIC", "VERSION", "FRAME_WORDS", "REGISTER_BITS", "COUNTER_BASE", "Opcode", "REPLY",
-           "REFUSED", "Refusal", "Register", "CONTROL_BITS", "STATE_BITS", "Restart",
+__all__ = ["MAGIC", "VERSION", "FRAME_WORDS", "REGISTER_BITS", "SESSION_BITS", "RUN_BITS",
+           "WATCHDOG_BITS", "WATCHDOG_UNIT_BITS", "COUNTER_BASE", "Opcode", "REPLY", "REFUSED",
+           "Refusal", "Register", "CONTROL_BITS", "STATE_BITS", "Restart",
            "MEMORY_STATUS_BITS", "MemoryFault", "MEMORY_TEST_BITS", "MemoryTest", "UNITS",
-           "Counter", "CoreError", "config_digest"]
+           "Counter", "CoreError", "config_digest", "fields_of"]
 
 
 MAGIC = 0x54445351
@@ -25,6 +26,13 @@ FRAME_WORDS = 64
 
 REGISTER_BITS = 7
 """Width of a register number."""
+
+SESSION_BITS, RUN_BITS = 24, 8
+"""Widths of ``Register.SESSION`` and ``Register.START``: together what an answer's header has in
+place of an address."""
+
+WATCHDOG_BITS, WATCHDOG_UNIT_BITS = 16, 16
+"""Width of ``Register.WATCHDOG``, and base-2 logarithm of the cycles in a unit of it."""
 
 COUNTER_BASE = 32
 """Register number of the first :class:`Counter`."""
@@ -76,9 +84,11 @@ class Register(IntEnum):
     begins a run when a value different from the last one is written (8 bits, 0 after a restart),
     so that a repeated frame never starts twice; while the core runs it is refused.
 
-    ``WATCHDOG``, 16 bits: units of 2**16 cycles that a run may take for one image before the board
-    restarts itself, 0 for no limit. Writing a :class:`Restart` to ``RESTART`` restarts the board
-    some milliseconds after the answer. Writing a :class:`MemoryTest` to ``MEMORY_TEST`` begins it;
+    ``WATCHDOG``, 16 bits: units of 2**16 cycles that a run may take for one image before the shell
+    asks for a restart, 0 for no limit. Writing a :class:`Restart` to ``RESTART`` asks for one.
+    *No board's top acts on either yet*: the shell only says at its port ``restart`` what is wanted,
+    and ``IDENTITY`` and the fields of ``STATE`` above ``busy`` are 0. No memory has tests or a map
+    yet; their registers are then 0. Writing a :class:`MemoryTest` to ``MEMORY_TEST`` begins it;
     read, it has :data:`MEMORY_TEST_BITS`. ``MEMORY_TEST_ERRORS`` counts words that differed and
     stays at its greatest; ``MEMORY_TEST_ADDRESS`` is that of the first of them,
     ``MEMORY_TEST_PINS`` the data pins that were ever wrong. ``MEMORY_MAP``: write a clock phase,
@@ -186,6 +196,15 @@ class MemoryFault(IntEnum):
     NONE = 0
     CALIBRATION = 1
     GEOMETRY = 2
+
+
+def fields_of(bits, value):
+    """Fields of a register by name: ``bits`` maps each to its width, the lowest first."""
+    fields = {}
+    for name, width in bits.items():
+        fields[name] = value & (1 << width) - 1
+        value >>= width
+    return fields
 
 
 UNITS = ("LOAD", "STORE", "ARRAY", "DEPTHWISE", "ATTENTION", "NEURON")

@@ -11,12 +11,13 @@ import zlib
 
 import numpy as np
 
-from gen.device.link import decode_state, DeviceRestarted, Link, Request, SESSION_BITS
+from gen.device.link import decode_state, DeviceRestarted, Link, Request
 from gen.device.port import LinkError
 from hw.register import (
     CONTROL_BITS,
     Counter,
     COUNTER_BASE,
+    fields_of,
     FRAME_WORDS,
     MAGIC,
     MEMORY_STATUS_BITS,
@@ -24,7 +25,10 @@ from hw.register import (
     Opcode,
     Register,
     Restart,
+    SESSION_BITS,
     VERSION,
+    WATCHDOG_BITS,
+    WATCHDOG_UNIT_BITS,
 )
 
 
@@ -43,8 +47,6 @@ board less than its time-out."""
 
 _RESTART_S = 0.01                               # from one look to the next
 
-_WATCHDOG_UNIT = 1 << 16                        # cycles
-_WATCHDOG_MAX = (1 << 16) - 1
 
 
 class RunAborted(LinkError):
@@ -75,11 +77,7 @@ class MemoryFailed(LinkError):
 
 def decode_memory_status(value):
     """Fields of ``Register.MEMORY_STATUS`` by name."""
-    status = {}
-    for name, bits in MEMORY_STATUS_BITS.items():
-        status[name] = value & (1 << bits) - 1
-        value >>= bits
-    return status
+    return fields_of(MEMORY_STATUS_BITS, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +228,7 @@ class Device(Link):
             for start in range(0, total, FRAME_WORDS):
                 chunk = data[8 * start:8 * (start + FRAME_WORDS)]
                 yield Request(opcode=Opcode.WRITE_MEMORY, length=len(chunk) // 8,
-                               address=address + start, data=bytes(chunk))
+                              address=address + start, data=bytes(chunk))
 
         done = 0
         for request, _ in self.exchange(requests(), _WRITE_WINDOW):
@@ -243,7 +241,7 @@ class Device(Link):
         self._check_range(address, count)
         words = np.zeros(count, dtype=np.uint64)
         requests = (Request(opcode=Opcode.READ_MEMORY, length=min(FRAME_WORDS, count - start),
-                             address=address + start)
+                            address=address + start)
                     for start in range(0, count, FRAME_WORDS))
         done = 0
         for request, data in self.exchange(requests, _READ_WINDOW):
@@ -274,7 +272,7 @@ class Device(Link):
         """Values of ``count`` registers from ``first`` as a list of integers."""
         values = []
         requests = (Request(opcode=Opcode.READ_REGISTER, length=min(FRAME_WORDS, count - start),
-                             address=first + start)
+                            address=first + start)
                     for start in range(0, count, FRAME_WORDS))
         for _, data in self.exchange(requests, 1):
             values += np.frombuffer(data, dtype="<u8").tolist()
@@ -282,7 +280,7 @@ class Device(Link):
 
     def write_register(self, register, value):
         request = Request(opcode=Opcode.WRITE_REGISTER, length=1, address=int(register),
-                           data=int(value).to_bytes(8, "little"))
+                          data=int(value).to_bytes(8, "little"))
         for _ in self.exchange([request], 1):
             pass
 
@@ -298,8 +296,8 @@ class Device(Link):
         """
         if cycles < 0:
             raise ValueError(f"Cycles must not be negative, not {cycles!r}")
-        units = -(-cycles // _WATCHDOG_UNIT) + 1 if cycles else 0
-        self.write_register(Register.WATCHDOG, min(units, _WATCHDOG_MAX))
+        units = -(-cycles >> WATCHDOG_UNIT_BITS) + 1 if cycles else 0
+        self.write_register(Register.WATCHDOG, min(units, (1 << WATCHDOG_BITS) - 1))
 
     def start(self, **control):
         """Set control registers (names of ``CONTROL_BITS`` in lower case) and start the core.

@@ -14,16 +14,23 @@ import time
 from gen.device.frame import ANSWER, decode_frame, encode_frame, HEADER
 from gen.device.port import LinkError
 from gen.device.transport import Transport
-from hw.register import Opcode, Refusal, REFUSED, Register, REPLY, Restart, STATE_BITS
+from hw.register import (
+    fields_of,
+    Opcode,
+    Refusal,
+    REFUSED,
+    Register,
+    REPLY,
+    Restart,
+    SESSION_BITS,
+    STATE_BITS,
+)
 
 
-__all__ = ["SESSION_BITS", "DeviceRestarted", "Link", "Request", "decode_state"]
+__all__ = ["DeviceRestarted", "Link", "Request", "decode_state"]
 
 
 logger = logging.getLogger(__name__)
-
-SESSION_BITS = 24
-"""Width of ``Register.SESSION``."""
 
 CAUSES = {
     Restart.CONFIGURATION: "it was powered up or configured anew; look at supply and cable",
@@ -60,10 +67,7 @@ class DeviceRestarted(LinkError):
 
 def decode_state(value):
     """Fields of ``Register.STATE`` by name; ``cause`` is a :class:`Restart` where it is known."""
-    state = {}
-    for name, bits in STATE_BITS.items():
-        state[name] = value & (1 << bits) - 1
-        value >>= bits
+    state = fields_of(STATE_BITS, value)
     if state["cause"] in CAUSES:
         state["cause"] = Restart(state["cause"])
     return state

@@ -7,7 +7,16 @@ from amaranth.lib.wiring import In, Out
 
 from hw.link.frame import FrameWord
 from hw.port import Memory
-from hw.register import FRAME_WORDS, Opcode, Refusal, REFUSED, REGISTER_BITS, REPLY
+from hw.register import (
+    FRAME_WORDS,
+    Opcode,
+    Refusal,
+    REFUSED,
+    REGISTER_BITS,
+    REPLY,
+    RUN_BITS,
+    SESSION_BITS,
+)
 
 
 __all__ = ["REGISTER_LATENCY", "RegisterBus", "FrameHeader", "AnswerHeader",
@@ -51,8 +60,8 @@ class AnswerHeader(data.Struct):
     opcode: 8
     length: 8
     sequence: 16
-    session: 24
-    run: 8
+    session: SESSION_BITS
+    run: RUN_BITS
 
 
 CRC_BURST = 16
@@ -95,8 +104,8 @@ class CommandProcessor(wiring.Component):
     memory: Out(Memory())
     memory_ready: In(1)
     registers: Out(RegisterBus())
-    session: In(24)
-    run: In(8)
+    session: In(SESSION_BITS)
+    run: In(RUN_BITS)
     busy: Out(1)
 
     def elaborate(self, platform):

@@ -15,8 +15,11 @@ from hw.register import (
     Register,
     REGISTER_BITS,
     Restart,
+    RUN_BITS,
+    SESSION_BITS,
     STATE_BITS,
     VERSION,
+    WATCHDOG_BITS,
 )
 
 
@@ -85,11 +88,11 @@ class RegisterFile(wiring.Component):
         self._memory_words = memory_words
         super().__init__({
             "bus": In(RegisterBus()),
-            "session": Out(24),
-            "run": Out(8),
+            "session": Out(SESSION_BITS),
+            "run": Out(RUN_BITS),
             "start": Out(1),
             "restart": Out(Restart),
-            "watchdog": Out(16),
+            "watchdog": Out(WATCHDOG_BITS),
             "core_busy": In(1),
             "link_error": In(1),
             "link_errors": Out(16),
@@ -131,7 +134,7 @@ class RegisterFile(wiring.Component):
                     with m.Case(register):
                         m.d.sync += value.eq(written)
                 with m.Case(Register.START):
-                    with m.If(written[:8] != self.run):
+                    with m.If(written[:RUN_BITS] != self.run):
                         m.d.sync += self.bus.refusal.eq(refusal)
                         with m.If(refusal == 0):
                             m.d.sync += [self.run.eq(written), self.start.eq(1)]

@@ -4,24 +4,22 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.register import WATCHDOG_BITS, WATCHDOG_UNIT_BITS
 
-__all__ = ["UNIT_BITS", "Watchdog"]
 
-
-UNIT_BITS = 16
-"""Base-2 logarithm of the cycles in a unit of the limit."""
+__all__ = ["Watchdog"]
 
 
 class Watchdog(wiring.Component):
-    """Tell when the core has worked on one image for ``limit`` units of ``2**UNIT_BITS`` cycles.
+    """Tell when the core has worked on one image for ``limit`` units of cycles.
 
     The time begins with ``core_busy``, with every change of ``image`` and when a limit is set; up
     to four cycles come on top of it.
 
     Members
     -------
-    limit : ``In(16)``
-        0 for no limit.
+    limit : ``In(WATCHDOG_BITS)``
+        In units of ``2**WATCHDOG_UNIT_BITS`` cycles (:mod:`hw.register`), 0 for no limit.
     core_busy : ``In(1)``
     image : ``In(1)``
         Lowest bit of the count of finished images.
@@ -29,7 +27,7 @@ class Watchdog(wiring.Component):
         High from then on while the core works on this image.
     """
 
-    limit: In(16)
+    limit: In(WATCHDOG_BITS)
     core_busy: In(1)
     image: In(1)
     expired: Out(1)
@@ -37,8 +35,8 @@ class Watchdog(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        cycles = Signal(UNIT_BITS)
-        units = Signal(16)
+        cycles = Signal(WATCHDOG_UNIT_BITS)
+        units = Signal(WATCHDOG_BITS)
         image = Signal()
         counting = Signal()
         tick = Signal()

@@ -23,14 +23,14 @@ from hw.register import (
     Register,
     REPLY,
     Restart,
+    SESSION_BITS,
     VERSION,
+    WATCHDOG_BITS,
+    WATCHDOG_UNIT_BITS,
 )
 
 
-WRITABLE = {**CONTROL_BITS, Register.SESSION: 24, Register.WATCHDOG: 16}
-
-UNIT_CYCLES = 1 << 16
-
+WRITABLE = {**CONTROL_BITS, Register.SESSION: SESSION_BITS, Register.WATCHDOG: WATCHDOG_BITS}
 
 def memory_status(**fields):
     value = 0
@@ -203,7 +203,7 @@ class SoftwareDevice:
             self._image, self._cycles = self.counters[Counter.IMAGES], 0
         self._cycles += cycles
         limit = self.registers[Register.WATCHDOG]
-        if limit and self._cycles >= limit * UNIT_CYCLES:
+        if limit and self._cycles >= limit << WATCHDOG_UNIT_BITS:
             self.restart(Restart.WATCHDOG)
 
 

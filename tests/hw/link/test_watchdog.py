@@ -12,7 +12,7 @@ UNIT = 16
 
 @pytest.fixture
 def dut(monkeypatch):
-    monkeypatch.setattr(watchdog, "UNIT_BITS", UNIT.bit_length() - 1)
+    monkeypatch.setattr(watchdog, "WATCHDOG_UNIT_BITS", UNIT.bit_length() - 1)
     return Watchdog()
 
 
