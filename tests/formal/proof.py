@@ -96,17 +96,21 @@ def _run(folder, mode, depth):
 
 
 def _sby(folder, mode, depth):
+    # Many cycles of a design are fewer terms without its hierarchy, and its assumptions, which
+    # are about inputs alone, need no proof of their own at each; a short induction takes longer so.
+    long = mode == "bmc"
+    engine = "smtbmc --nopresat boolector" if long else "smtbmc boolector"
+    prepare = "prep -flatten -top top\nopt_clean -purge" if long else "prep -top top"
     (folder / f"{mode}.sby").write_text(f"""[options]
 mode {mode}
 depth {depth}
 
 [engines]
-smtbmc --nopresat boolector
+{engine}
 
 [script]
 read_rtlil design.il
-prep -flatten -top top
-opt_clean -purge
+{prepare}
 
 [files]
 design.il

@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Commands of the SDRAM scheduler, checked for 99 cycles after power-up, whatever it is asked.
+"""Commands of the SDRAM scheduler, checked for 100 cycles after power-up, whatever it is asked.
 
 The rules are those of JESD79 in cycles, written down here; ages come from a record of the pins.
 """
@@ -18,7 +18,7 @@ from tests.formal.proof import check, Opened, refuted
 
 pytestmark = pytest.mark.formal
 
-POWER_UP, AFTER = 2, 99
+POWER_UP, AFTER = 2, 100
 """Cycles before the first command (it is waited twice), and those looked at behind them."""
 
 TRCD, TRP, TRAS, TRC, TRFC, TWR, TRRD, TMRD = 4, 3, 6, 9, 3, 2, 2, 2
