@@ -2,7 +2,7 @@
 
 from amaranth import *
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from hw.array.unit import ArrayUnit
 from hw.attention.unit import AttentionUnit
@@ -14,7 +14,7 @@ from hw.memory.move import LoadUnit, StoreUnit
 from hw.memory.partial_sum import PartialSums
 from hw.memory.pool import Pool
 from hw.neuron.unit import NeuronUnit
-from hw.port import Memory
+from hw.port import core_members
 from hw.register import CoreError, Counter
 from hw.sequencer import Fetch, Recorder, UnitQueue, UNITS
 
@@ -55,18 +55,7 @@ class Core(wiring.Component):
         self._config = config
         trace = data.StructLayout({"valid": 1, "address": 16, "data": config.rows})
         super().__init__({
-            "memory": Out(Memory()),
-            "host": In(Memory()),
-            "start": In(1),
-            "busy": Out(1),
-            "program": In(24),
-            "log": In(24),
-            "image": In(24),
-            "image_stride": In(24),
-            "result": In(24),
-            "result_stride": In(24),
-            "count": In(16),
-            "counters": Out(data.ArrayLayout(32, len(Counter))),
+            **core_members(),
             "trace_neuron": Out(trace),
             "trace_attention": Out(trace),
         })

@@ -5,12 +5,12 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
-from hw.register import MEMORY_STATUS_BITS, MEMORY_TEST_BITS
+from hw.register import Counter, MEMORY_STATUS_BITS, MEMORY_TEST_BITS
 
 
 __all__ = ["POOL_LATENCY", "PSUM_LATENCY", "PSUM_ROW_DATA", "PSUM_HALF_DATA", "PSUM_ADD_LATENCY",
            "PoolRead", "PoolWrite", "PsumRead", "PsumRow", "PsumHalf", "MemoryCommand", "Memory",
-           "MemoryStatus", "MemoryTests", "SdramPins", "Unit", "Stall"]
+           "MemoryStatus", "MemoryTests", "SdramPins", "Unit", "Stall", "core_members"]
 
 
 POOL_LATENCY = 4
@@ -206,3 +206,21 @@ class Unit(wiring.Signature):
             "events": In(32),
             "stall": In(Stall),
         })
+
+
+def core_members():
+    """Ports of what a shell takes as its core; :class:`hw.core.Core` says what each is."""
+    return {
+        "memory": Out(Memory()),
+        "host": In(Memory()),
+        "start": In(1),
+        "busy": Out(1),
+        "program": In(24),
+        "log": In(24),
+        "image": In(24),
+        "image_stride": In(24),
+        "result": In(24),
+        "result_stride": In(24),
+        "count": In(16),
+        "counters": Out(data.ArrayLayout(32, len(Counter))),
+    }

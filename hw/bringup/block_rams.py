@@ -1,12 +1,14 @@
 """A core that tests the chip's block RAMs in every width, with their output registers."""
 
+from enum import IntFlag
+
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory as BlockRam
 from amaranth.lib.wiring import In, Out
 
-from hw.port import Memory
-from hw.register import CONTROL_BITS, Counter
+from hw.port import core_members
+from hw.register import Counter
 
 
 __all__ = ["BlockRamTest", "Check", "RegisteredRam", "WIDTHS", "pattern", "results"]
@@ -21,7 +23,7 @@ _MIX = 0x9E3779B97F4A7C15
 _FIRST_RESULT = Counter.BUSY_LOAD
 
 
-class Check:
+class Check(IntFlag):
     """Bits of a result: what the block RAM got wrong."""
     CONTENTS = 1 << 24
     """A word that it holds since configuration, or that was written, and was read with the output
@@ -104,14 +106,7 @@ class BlockRamTest(wiring.Component):
     def __init__(self, widths=None, ram=RegisteredRam):
         self._widths = WIDTHS if widths is None else widths
         self._ram = ram
-        super().__init__({
-            "memory": Out(Memory()),
-            "host": In(Memory()),
-            "start": In(1),
-            "busy": Out(1),
-            "counters": Out(data.ArrayLayout(32, len(Counter))),
-            **{register.name.lower(): In(bits) for register, bits in CONTROL_BITS.items()},
-        })
+        super().__init__(core_members())
 
     def elaborate(self, platform):
         m = Module()
@@ -179,6 +174,5 @@ def results(counters, widths=None):
     for number, width in enumerate(WIDTHS if widths is None else widths):
         value = counters[Counter(_FIRST_RESULT + number).name]
         found[width] = (value & 0xFFFFFF,
-                        [name for name, bit in vars(Check).items()
-                         if name.isupper() and value & bit])
+                        [kind.name for kind in Check if value & kind])
     return found

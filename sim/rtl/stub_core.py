@@ -1,11 +1,10 @@
 """A core that copies: every image to its result, word by word; same ports as hw.core.Core."""
 
 from amaranth import Module, Signal
-from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import wiring
 
-from hw.port import Memory
-from hw.register import CONTROL_BITS, Counter
+from hw.port import core_members
+from hw.register import Counter
 
 
 class StubCore(wiring.Component):
@@ -13,14 +12,7 @@ class StubCore(wiring.Component):
     plus one. The counters count cycles, images and words; the others hold their own number."""
 
     def __init__(self):
-        super().__init__({
-            "memory": Out(Memory()),
-            "host": In(Memory()),
-            "start": In(1),
-            "busy": Out(1),
-            "counters": Out(data.ArrayLayout(32, len(Counter))),
-            **{register.name.lower(): In(bits) for register, bits in CONTROL_BITS.items()},
-        })
+        super().__init__(core_members())
 
     def elaborate(self, platform):
         m = Module()

@@ -2,11 +2,12 @@
 
 A third is planted where our passes work, between the netlist and placement; a third in the routed
 design; a third in the bitstream. Of the first two the bitstream follows faithfully, so that only
-what looks at the design can see them. Results go to docs/results/faults-nano.json and .md.
+what looks at the design can see them. Results go to docs/results/faults-MODEL.json and .md.
 
 Both rungs are sums of local comparisons. A fault in a cell changes its own statements, and those of
 cells that read a net without a name of it: only these are made again and compared
-(`faults.Design`). In the bitstream a fault changes a tile, or the contents of a block RAM.
+(`faults.Design`; tests/synth/test_gate.py holds that to a comparison of everything). In the
+bitstream a fault changes a tile, or the contents of a block RAM.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from tests.campaign.faults import Bits, Design, PASS_FAULTS, plant, plant_bits, 
 
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORD = ROOT / "docs" / "results" / "faults-nano.json"
+RESULTS = ROOT / "docs" / "results"
 RUNGS = ("lvs", "bitstream")
 
 
@@ -120,8 +121,9 @@ def main(arguments):
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     record = campaign(open_build(options.build), options.count, options.seed)
-    write_atomic(RECORD, json.dumps(record, indent=1) + "\n")
-    write_atomic(RECORD.with_suffix(".md"), "\n".join(page(record)) + "\n")
+    path = RESULTS / f"faults-{record['model']}.json"
+    write_atomic(path, json.dumps(record, indent=1) + "\n")
+    write_atomic(path.with_suffix(".md"), "\n".join(page(record)) + "\n")
     for place, count, *caught in rates(record["faults"]):
         print(place, count, dict(zip((*RUNGS, "either"), caught, strict=True)))
 
