@@ -35,7 +35,7 @@ class RegisterFile(wiring.Component):
 
     Writes take effect in the next cycle. Reads take 2 cycles, through two registered levels of
     8-to-1 and 16-to-1 multiplexers: these, 0.8 LUT for every counter bit, are most of the cost
-    (1,067 COMB and 420 FF).
+    (1,315 COMB and 521 FF).
 
     START is refused while the core runs (BUSY), and while the memory is not ready or tests itself
     (NOT_READY), unless it repeats the last value; MEMORY_TEST likewise, unless it repeats the one
