@@ -29,8 +29,8 @@ def _line(divisor):
 class Link(wiring.Component):
     """Everything between the UART pins and the core: line, frames, commands, registers.
 
-    2,813 COMB, of which 1,315 are the registers, 1,780 FF and two block RAMs (yosys, ECP5, by itself;
-    in a shell, ports that stay constant cost nothing).
+    2,813 COMB, of which 1,315 are the registers, 1,780 FF and two block RAMs (yosys, ECP5, by
+    itself; in a shell, ports that stay constant cost nothing).
 
     Parameters
     ----------

@@ -79,8 +79,8 @@ class CommandProcessor(wiring.Component):
     the same memory never waits for the slow link; ``CRC_MEMORY`` takes bursts of
     :data:`CRC_BURST`, and a byte each cycle.
 
-    Throughput is one word in 3 cycles and the memory's latency, 4 cycles for registers. 562 COMB and
-    165 FF.
+    Throughput is one word in 3 cycles and the memory's latency, 4 cycles for registers. 562
+    COMB and 165 FF.
 
     Members
     -------
