@@ -17,9 +17,9 @@ BANKS = "shell.memory.bank_"
 
 
 def write_contents(folder, netlist, module, *, words=(), seed=None):
-    """Write the files that :attr:`sim.gate.netlist.GateNetlist.memories` names.
+    """Write the files that :attr:`sim.gate.netlist.GateNetlist.memories` and ``lut_rams`` name.
 
-    Block RAMs start with what the bitstream gives them. ``words`` lie in the memory behind the
+    Memories start with what the bitstream gives them. ``words`` lie in the memory behind the
     core from address 0, as if they had been written over the link.
 
     Parameters
@@ -31,8 +31,9 @@ def write_contents(folder, netlist, module, *, words=(), seed=None):
     words : sequence of int or None
         Words of 64 bits; None is one that nothing defines.
     seed : int or None
-        With a seed, block RAMs that start with zeros, words that nothing defines, and all output
-        registers, hold random values: what no program may depend on. Else these are zeros.
+        With a seed, block RAMs and LUT-RAMs that start with zeros, words that nothing defines, and
+        all output registers, hold random values: what no program may depend on. Else these are
+        zeros.
     """
     rng = None if seed is None else random.Random(seed)
     if words:
@@ -49,6 +50,9 @@ def write_contents(folder, netlist, module, *, words=(), seed=None):
         outputs = [0 if rng is None else rng.getrandbits(18) for _ in range(4)]
         for kind, values in (("cells", cells), ("outputs", outputs)):
             (folder / f"{number}.{kind}").write_text("".join(f"{value:05x}\n" for value in values))
+    values = [rng.getrandbits(16) if rng is not None and value == 0 else value
+              for _, value in netlist.lut_rams]
+    (folder / "lut_rams").write_text("".join(f"{value:04x}\n" for value in values))
 
 
 def _initial(parameters):

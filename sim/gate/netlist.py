@@ -99,6 +99,9 @@ class GateNetlist:
         Block RAMs. Contents and output registers of number k are read from ``k.cells`` (1024 words
         of 18 bits, hexadecimal) and ``k.outputs`` (4 words) in the working folder; the end
         of the simulation writes its contents to ``k.end``.
+    lut_rams : list of (str, int)
+        LUTs that are 16 bits of memory, and what the bitstream gives them. They start with the
+        words of the file ``lut_rams`` (hexadecimal, in this order) in the working folder.
     kinds : dict
         How many cells there are of each kind.
 
@@ -111,7 +114,7 @@ class GateNetlist:
     def __init__(self, module):
         self._body, self._clocked = [], defaultdict(list)
         self._declared, self._written = set(), defaultdict(list)
-        self.ports, self.memories = {}, []
+        self.ports, self.memories, self.lut_rams = {}, [], []
         self.kinds = defaultdict(int)
         self._pads = {bits["bits"][0]: name for name, bits in module["ports"].items()}
         for name, port in module["ports"].items():
@@ -173,8 +176,9 @@ class GateNetlist:
         return f"({lut})" if inject else f"({lut}) ^ {carry}"
 
     def _lut_ram(self, cell):
-        memory = f"r{len(self._body)}"
-        self._body.append(f"reg [15:0] {memory} = 16'd{cell.number('INITVAL')};")
+        memory = f"r{len(self.lut_rams)}"
+        self.lut_rams.append((cell.name, cell.number("INITVAL")))
+        self._body.append(f"reg [15:0] {memory};")
         enable, wre = cell.text("WREMUX", "WRE"), cell.input("WRE")
         enable = {"WRE": wre, "INV": f"~{wre}", "1": "1'b1", "0": "1'b0"}[enable]
         clock = cell.input("WCK")
@@ -295,6 +299,11 @@ class GateNetlist:
         lines += [f"reg n{net} = {value};" for net, value in registers]
         lines += [f"wire n{net};" for net in sorted(self._declared - names)]
         lines += self._body
+        if self.lut_rams:
+            count = len(self.lut_rams)
+            lines += [f"reg [15:0] lut_rams [0:{count - 1}];",
+                      'initial begin $readmemh("lut_rams", lut_rams);',
+                      *(f"r{number} = lut_rams[{number}];" for number in range(count)), "end"]
         for (clock, edge, enable, reset, restarts), group in self._clocked.items():
             for start in range(0, len(group), BLOCK):
                 part = group[start:start + BLOCK]

@@ -18,8 +18,8 @@ def block_ram(width=18, **contents):
 
 
 class Memories:
-    def __init__(self, *names):
-        self.memories = names
+    def __init__(self, *names, lut_rams=()):
+        self.memories, self.lut_rams = names, lut_rams
 
 
 @pytest.mark.synth
@@ -77,20 +77,22 @@ def test_words_that_cannot_be_read(tmp_path):
 
 
 def test_seed_fills_what_nothing_defines(tmp_path):
-    """Block RAMs without initial words, and output registers; others as they are."""
+    """Memories without initial words, and output registers; others as they are."""
     module = {"cells": {"empty": block_ram(INITVAL_00="0" * 320),
                         "full": block_ram(INITVAL_00="0" * 300 + f"{0x155:020b}")}}
-    netlist = Memories("empty", "full")
+    netlist = Memories("empty", "full", lut_rams=[("zero", 0), ("some", 0xb3c5)])
 
     def contents(seed):
         write_contents(tmp_path, netlist, module, seed=seed)
         return [(tmp_path / name).read_text()
-                for name in ("0.cells", "0.outputs", "1.cells", "1.outputs")]
+                for name in ("0.cells", "0.outputs", "1.cells", "1.outputs", "lut_rams")]
 
     plain, first, again, second = contents(None), contents(1), contents(1), contents(2)
     assert first == again != second
     assert set(plain[0].split()) == set(plain[1].split()) == {"00000"}
     assert len(set(first[0].split())) > 900 and "00000" not in first[1]
+    assert plain[4] == "0000\nb3c5\n"
+    assert first[4].endswith("\nb3c5\n") and first[4][:4] not in ("0000", second[4][:4])
     assert plain[2] == first[2] and first[2].split()[:2] == ["00155", "00000"]
 
 

@@ -142,6 +142,8 @@ def test_lut_ram(tmp_path, yosys_models):
     wired = {name: [net] for name, net in inputs.items() if name != "clk"}
     netlist = design({"ram": cell("TRELLIS_COMB", {**wired, "WCK": [inputs["clk"]]},
                                   {"F": [20]}, MODE="DPRAM", INITVAL=0xb3c5)}, inputs, {"F": 20})
+    assert netlist.lut_rams == [("ram", 0xb3c5)]
+    (tmp_path / "lut_rams").write_text("b3c5\n")
     rng = random.Random(2)
     simulate(tmp_path, netlist, [pins(rng, names) for _ in range(CYCLES)],
              reference=instance("TRELLIS_COMB", {**{name: name for name in names}, "WCK": "clk"},
