@@ -129,10 +129,12 @@ def check_folder(folder: str | os.PathLike) -> None:
 
 
 @contextmanager
-def locked(folder: str | os.PathLike, what: str = "build") -> Iterator[None]:
+def locked(folder: str | os.PathLike, what: str = "build", *, wait: bool = False
+           ) -> Iterator[None]:
     """Keep other commands out of a folder, which is made where it does not exist.
 
-    ``what`` names the work for the message that another one gets, e.g. ``training``.
+    ``what`` names the work for the message that another one gets, e.g. ``training``. With ``wait``
+    it gets no message but waits for the end of the first.
     """
     folder = make_folder(folder)
     try:
@@ -143,7 +145,7 @@ def locked(folder: str | os.PathLike, what: str = "build") -> Iterator[None]:
         raise InputError(os_error_text(error)) from error
     with open(descriptor, "wb"):
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             raise InputError(f"{folder}: another {what} is running there; wait for its end or "
                              f"choose another folder") from None

@@ -15,7 +15,7 @@ import time
 
 from model.command import pip_command
 from model.error import InputError
-from model.files import make_folder
+from model.files import locked
 from sim.rtl.runner import verilator_bin, verilator_environment, VERILATOR_MINIMUM
 from sim.rtl.verilog import cached_verilog, to_verilog
 
@@ -128,11 +128,20 @@ def build_simulator(component, harness, cache, *, sources=(), options=(), jobs=2
                              text=True, check=False).stdout
     general = [*options, *FLAGS, version, _machine()]
     digest = _digest([text, *(path.read_text() for path in sources), *general])
-    library = Path(cache) / f"verilated-{_digest(general)}"
-    folder = make_folder(Path(cache) / digest)
+    folder = Path(cache) / digest
     product = folder / "Vtop"
     if product.exists():
         return product
+    # Who wants the same simulator meanwhile waits for this one instead of compiling another.
+    with locked(folder, wait=True):
+        if not product.exists():
+            _compile(tools, text, sources, options, folder,
+                     library=Path(cache) / f"verilated-{_digest(general)}", jobs=jobs)
+    return product
+
+
+def _compile(tools, text, sources, options, folder, *, library, jobs):
+    """Make ``Vtop`` in ``folder``, with Verilator's objects from ``library`` or for it."""
     started = time.monotonic()
     log.info("compiling the simulator (Verilator and g++, once for this configuration) …")
     log_path = folder / "build.log"
@@ -147,10 +156,9 @@ def build_simulator(component, harness, cache, *, sources=(), options=(), jobs=2
         _keep_library(objects, library)
         # Renamed when complete, so that an interrupted copy is never taken for a simulator.
         partly = folder / f"Vtop.{os.getpid()}"
-        shutil.copy2(building / "obj_dir" / "Vtop", partly)
-        os.replace(partly, product)
+        shutil.copy2(objects / "Vtop", partly)
+        os.replace(partly, folder / "Vtop")
     log.info("simulator compiled in %.0f s", time.monotonic() - started)
-    return product
 
 
 def _digest(texts):

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from model import files
@@ -13,13 +15,21 @@ def test_write_atomic(tmp_path):
         files.write_atomic(tmp_path / "none" / "x", "")
 
 
+def enter(folder):
+    with files.locked(folder, wait=True):
+        return True
+
+
 def test_lock(tmp_path):
     with files.locked(tmp_path / "new"):
         with pytest.raises(InputError, match="another build is running there; wait"):
             with files.locked(tmp_path / "new"):
                 pass
-    with files.locked(tmp_path / "new"):
-        pass
+    with ThreadPoolExecutor(1) as pool, files.locked(tmp_path / "new"):
+        waiting = pool.submit(enter, tmp_path / "new")
+        with pytest.raises(TimeoutError):
+            waiting.result(0.2)
+    assert waiting.result(10)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file: is a file; name a folder"):
         with files.locked(tmp_path / "file"):

@@ -25,6 +25,7 @@ from gen.proof.trellis import parse_config, read_config
 from hw.config import CoreConfig
 from hw.memory.onchip_memory import OnChipMemory
 from hw.shell import Shell
+from model.files import locked
 from sim.gate.board import GateBoard
 from sim.gate.netlist import read_routed
 from sim.rtl.stub_core import StubCore
@@ -39,15 +40,21 @@ FAULTS = 50
 
 
 @pytest.fixture(scope="module")
-def routed(tmp_path_factory):
-    """(netlist, routed design), as modules, and what lies in the bitstream."""
-    board, folder = find_board("ulx3s-12f"), tmp_path_factory.mktemp("build")
-    shell = Shell(CoreConfig(rows=16), memory=OnChipMemory(words=WORDS), divisor=DIVISOR,
-                  core=StubCore())
-    write_rtl(board, shell, folder, core_clock_hz=80_000_000)
-    tools = find_toolchain("auto")
-    synthesize(board, folder, tools)
-    pack(board, folder, tools, route(board, folder, tools))
+def routed(cache_home):
+    """(netlist, routed design), as modules, and what lies in the bitstream.
+
+    The tools run once, also where these tests are spread over several processes.
+    """
+    folder = cache_home / "routed-stub"
+    with locked(folder, wait=True):
+        if not (folder / "top.bit").exists():
+            board = find_board("ulx3s-12f")
+            shell = Shell(CoreConfig(rows=16), memory=OnChipMemory(words=WORDS), divisor=DIVISOR,
+                          core=StubCore())
+            write_rtl(board, shell, folder, core_clock_hz=80_000_000)
+            tools = find_toolchain("auto")
+            synthesize(board, folder, tools)
+            pack(board, folder, tools, route(board, folder, tools))
     return (read_routed(folder / "top.json"), read_routed(folder / "route-1.routed.json.gz"),
             read_config(folder / "route-1.config"), parse_config(unpack(folder / "top.bit")))
 

@@ -1,5 +1,7 @@
 """Compiled simulators: once for a design, and Verilator's own library once for all."""
 
+from concurrent.futures import ThreadPoolExecutor
+import logging
 import subprocess
 
 from amaranth import Module
@@ -8,6 +10,7 @@ from amaranth.lib.wiring import Out
 import pytest
 
 from sim.rtl.verilator import build_simulator
+from sim.rtl.verilog import to_verilog
 
 
 pytestmark = pytest.mark.rtl
@@ -50,3 +53,14 @@ def test_library_is_compiled_once(tmp_path):
     library, = cache.glob("verilated-*")
     assert (library / "verilated.o").exists()
     assert build_simulator(Counter(1), harness, cache) == first
+
+
+def test_two_at_once_compile_one(tmp_path, caplog):
+    """Who wants the same simulator at the same time waits for it."""
+    harness = tmp_path / "harness.cpp"
+    harness.write_text(HARNESS)
+    text = to_verilog(Counter(5), "top")
+    with caplog.at_level(logging.INFO), ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: build_simulator(text, harness, tmp_path / "cache"), (0, 1))
+    assert one == other and one.exists()
+    assert len([x for x in caplog.messages if x.startswith("simulator compiled in ")]) == 1
