@@ -36,6 +36,8 @@ class Ulx3sTop(wiring.Component):
     * ``shell.pins``, where there is one, drives the SDRAM chip (:mod:`boards.ecp5_sdram`). Its
       domain ``sdram`` and the chip's own clock ``sdram_chip`` come from a second PLL; both
       domains leave reset together, because the FIFOs between them need it.
+    * ``shell.identity``, where there is one, is a constant that follows from everything else
+      (:mod:`gen.flow.rtl`): an instance of a module ``identity``, which is not part of the RTL.
     * The ESP32 is held in reset (it shares the SD card and JTAG pins, and its power draw would
       be measured as ours). Its wireless loader works again after the next power cycle.
 
@@ -124,6 +126,9 @@ class Ulx3sTop(wiring.Component):
         tx = Signal(init=1, reset_less=True)
         m.d.sync += tx.eq(shell.tx)
         m.d.comb += tx_pin.o.eq(tx)
+
+        if "identity" in shell.signature.members:
+            m.submodules.identity = Instance("identity", o_value=shell.identity)
 
         # LEDs: registered, so that their long routes never count against the core.
         leds = Signal(8)

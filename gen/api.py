@@ -295,7 +295,8 @@ def _flow(design: Design, folder: Path, stages: Sequence[str], tools: Any, seeds
         with progress.step("RTL"):
             results["rtl"] = write_rtl(board, make_shell(board, config), folder,
                                        core_clock_hz=config.clock_hz,
-                                       sdram_clock_hz=config.sdram_clock_hz)
+                                       sdram_clock_hz=config.sdram_clock_hz,
+                                       config=config.to_dict())
             progress.note("unchanged" if results["rtl"].reused else "")
     if "synth" in stages:
         from gen.flow.synth import synthesize

@@ -13,7 +13,7 @@ from boards import find_board
 from gen.device.device import Device
 from gen.flow.bitstream import pack, unpack
 from gen.flow.route import route
-from gen.flow.rtl import write_rtl
+from gen.flow.rtl import read_identity, write_rtl
 from gen.flow.synth import synthesize
 from gen.flow.toolchain import find_toolchain
 from gen.pnr import replicate
@@ -41,7 +41,7 @@ FAULTS = 50
 
 @pytest.fixture(scope="module")
 def routed(cache_home):
-    """(netlist, routed design), as modules, and what lies in the bitstream.
+    """(netlist, routed design), as modules, what lies in the bitstream, and the identity.
 
     The tools run once, also where these tests are spread over several processes.
     """
@@ -56,7 +56,8 @@ def routed(cache_home):
             synthesize(board, folder, tools)
             pack(board, folder, tools, route(board, folder, tools))
     return (read_routed(folder / "top.json"), read_routed(folder / "route-1.routed.json.gz"),
-            read_config(folder / "route-1.config"), parse_config(unpack(folder / "top.bit")))
+            read_config(folder / "route-1.config"), parse_config(unpack(folder / "top.bit")),
+            read_identity((folder / "top.il").read_text())[1])
 
 
 def test_layout_is_the_schematic(routed):
@@ -67,7 +68,7 @@ def test_layout_is_the_schematic(routed):
 
 
 def test_bitstream_is_the_routed_design(routed):
-    _, design, written, read = routed
+    _, design, written, read, _ = routed
     text = compare_config(written, read)
     assert not text.differences, text.differences[:3]
     assert text.compared["block RAMs"] and text.compared["bits that are 1"] > 10_000
@@ -100,6 +101,7 @@ def test_routed_design_as_a_board(routed, request, tmp_path, seed):
     board = GateBoard(routed[1], folder=tmp_path, divisor=DIVISOR, words=words.tolist(),
                       cache=request.config.cache.mkdir("rtl"), seed=seed)
     with board, Device(board.url, timeout=board.link_timeout) as device:
+        assert device.info().identity == routed[4] > 0
         for address in (0, 1, 4093, 4096, WORDS - 3):
             np.testing.assert_array_equal(device.read(address, 3), words[address:address + 3])
         fresh = rng.integers(0, 1 << 64, 40, dtype=np.uint64)

@@ -1,8 +1,11 @@
 # amaranth: UnusedElaboratable=no
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 import pytest
 
 from boards import find_board
-from gen.flow.rtl import write_rtl
+from gen.flow.rtl import identity_text, read_identity, write_rtl
 from tests.gen.echo_shell import EchoShell
 
 
@@ -21,3 +24,48 @@ def test_write_rtl(tmp_path):
     assert not other.reused and other.digest != first.digest
     with pytest.raises(ValueError, match="Core clock of ulx3s-12f must be one of"):
         write_rtl(BOARD, EchoShell(), tmp_path, core_clock_hz=33_000_000)
+
+
+class Named(wiring.Component):
+    """A shell with an identity."""
+
+    identity: In(32)
+    rx: In(1)
+    tx: Out(1, init=1)
+    leds: Out(8)
+
+    def __init__(self, invert=0):
+        super().__init__()
+        self._invert = invert
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.sync += [self.tx.eq(self.rx), self.leds.eq(self.identity[:8] ^ self._invert)]
+        return m
+
+
+def test_identity(tmp_path):
+    """It follows from RTL, pins, clocks, board and configuration, and from nothing else."""
+    def made(folder="a", make=Named, board=BOARD, core_clock_hz=80_000_000, **other):
+        path = tmp_path / folder
+        path.mkdir(exist_ok=True)
+        result = write_rtl(board, make(), path, core_clock_hz=core_clock_hz, **other)
+        text = (path / "top.il").read_text()
+        rtl, identity = read_identity(text)
+        assert identity == result.data["identity"] and 0 < identity < 1 << 32
+        assert identity_text(identity) not in rtl and f"{identity:032b}" not in rtl
+        return identity
+
+    first = made()
+    assert made("another folder") == first
+    others = [made(make=lambda: Named(1)), made(board=find_board("ulx3s-25f")),
+              made(core_clock_hz=75_000_000), made(sdram_clock_hz=100_000_000),
+              made(config={"rows": 16}), made(config={"rows": 17}), made(make=EchoShell)]
+    assert len({first, *others}) == 1 + len(others)
+
+
+def test_no_identity():
+    for text in ("", "module \\top\nend\n", "module \\identity\nend\n",
+                 "module \\identity\n  connect \\value 32'01\nend\n"):
+        with pytest.raises(ValueError, match="has no constant with the design's identity"):
+            read_identity(text)
