@@ -10,6 +10,7 @@ from amaranth_boards.ulx3s import (
     ULX3S_85F_Platform,
 )
 
+from boards.ecp5_restart import RestartController
 from boards.ecp5_sdram import Ecp5SdramPins
 from boards.pll import Ecp5Pll, PllDividers
 from boards.spec import BoardSpec, SdramPart, SdramSpec
@@ -20,19 +21,20 @@ __all__ = ["ULX3S", "Ulx3sTop"]
 
 CLOCK_HZ = 25_000_000
 
-RESET_CYCLES = 1024
-"""Oscillator cycles from the PLL's lock to the release of the core's reset."""
-
 
 class Ulx3sTop(wiring.Component):
     """The pins, clock and reset of a ULX3S around a core shell.
 
-    * ``sync`` runs at ``core_clock_hz`` from one PLL. Its reset is held until the PLL has been
-      locked for ``RESET_CYCLES`` oscillator cycles and comes back when the lock is lost.
+    * ``sync`` runs at ``core_clock_hz`` from one PLL, from when it is locked. When the lock is
+      lost, when the button F1 (``button_fire`` 0, pin R1) is pressed, and when ``shell.restart``
+      asks for it, everything begins anew (:mod:`boards.ecp5_restart`); ``shell.state`` tells of
+      it. Both are optional.
     * ``shell.rx`` and ``shell.tx`` are the USB serial bridge. ``rx`` is synchronised here (2
       cycles) and ``tx`` leaves from a flip-flop (1 cycle) that idles high from configuration on.
       ``uart_tx_enable`` is never requested: on the board that pin is an output of the bridge.
-    * ``shell.leds`` drives LED 0..7; missing upper bits stay dark.
+    * ``shell.leds`` drives LED 0..7 (what they say: :class:`hw.shell.Shell`); missing upper bits
+      stay dark. While F1 is held and while a PLL has no lock, all stand still: LED 7, else always
+      lit, is dark then.
     * ``shell.pins``, where there is one, drives the SDRAM chip (:mod:`boards.ecp5_sdram`). Its
       domain ``sdram`` and the chip's own clock ``sdram_chip`` come from a second PLL; both
       domains leave reset together, because the FIFOs between them need it.
@@ -78,31 +80,25 @@ class Ulx3sTop(wiring.Component):
         m.submodules.shell = shell = self._shell
         m.submodules.pll = pll = self._pll
 
-        # Clocks. Every flip-flop starts from its configuration value: the clocks of the core and of
-        # the SDRAM controller stand still until the counter has bridged the asynchronous end of
-        # configuration and the PLLs are locked. No reset net, which would reach 14,000
-        # flip-flops and keep those with another enable apart.
+        # Clocks. Every flip-flop starts from its configuration value.
         oscillator = platform.request("clk25", dir="-")
         m.submodules.oscillator = clk25 = io.Buffer("i", oscillator)
         m.domains.board = ClockDomain(reset_less=True)
         m.domains.sync = ClockDomain(reset_less=True)
         m.d.comb += [ClockSignal("board").eq(clk25.i), pll.clk_in.eq(clk25.i)]
-        locked = Signal()
-        waited = Signal(range(RESET_CYCLES))
-        ready = Signal()
-        all_locked = pll.locked
+        m.submodules.restart_controller = restart = RestartController()
+        m.submodules.button = button = io.Buffer("i", platform.request("button_fire", 0, dir="-"))
+        m.d.comb += [restart.locked.eq(pll.locked), restart.button.eq(button.i)]
         if self._sdram_pll is not None:
             m.submodules.sdram_pll = sdram_pll = self._sdram_pll
-            all_locked = all_locked & sdram_pll.locked
-        m.submodules.lock_sync = FFSynchronizer(all_locked, locked, o_domain="board")
-        with m.If(~locked):
-            m.d.board += [waited.eq(0), ready.eq(0)]
-        with m.Elif(waited == RESET_CYCLES - 1):
-            m.d.board += ready.eq(1)
-        with m.Else():
-            m.d.board += waited.eq(waited + 1)
+            m.d.comb += restart.locked.eq(pll.locked & sdram_pll.locked)
+        if "restart" in shell.signature.members:
+            m.d.comb += [restart.request.eq(shell.restart), shell.state.eq(restart.state)]
+        # Its input is low for reset.
+        m.submodules.set_reset = Instance(
+            "SGSR", i_CLK=ClockSignal("board"), i_GSR=~restart.reset)
         m.submodules.sync_gate = Instance(
-            "DCCA", i_CLKI=pll.clk_out, i_CE=ready, o_CLKO=ClockSignal("sync"))
+            "DCCA", i_CLKI=pll.clk_out, i_CE=restart.run, o_CLKO=ClockSignal("sync"))
 
         # SDRAM.
         if self._sdram_pll is not None:
@@ -114,7 +110,7 @@ class Ulx3sTop(wiring.Component):
                 ClockSignal("sdram_chip").eq(sdram_pll.clk_shifted),
             ]
             m.submodules.sdram_gate = Instance(
-                "DCCA", i_CLKI=sdram_pll.clk_out, i_CE=ready, o_CLKO=ClockSignal("sdram"))
+                "DCCA", i_CLKI=sdram_pll.clk_out, i_CE=restart.run, o_CLKO=ClockSignal("sdram"))
             m.submodules.sdram_pins = Ecp5SdramPins(shell.pins, platform.request(
                 "sdram", dir=dict.fromkeys(Ecp5SdramPins.SUBSIGNALS, "-")))
 

@@ -5,12 +5,13 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
-from hw.register import Counter, MEMORY_STATUS_BITS, MEMORY_TEST_BITS
+from hw.register import Counter, MEMORY_STATUS_BITS, MEMORY_TEST_BITS, STATE_BITS
 
 
 __all__ = ["POOL_LATENCY", "PSUM_LATENCY", "PSUM_ROW_DATA", "PSUM_HALF_DATA", "PSUM_ADD_LATENCY",
            "PoolRead", "PoolWrite", "PsumRead", "PsumRow", "PsumHalf", "MemoryCommand", "Memory",
-           "MemoryStatus", "MemoryTests", "SdramPins", "Unit", "Stall", "core_members"]
+           "MemoryStatus", "MemoryTests", "BoardState", "SdramPins", "Unit", "Stall",
+           "core_members"]
 
 
 POOL_LATENCY = 4
@@ -155,6 +156,10 @@ class MemoryTests(wiring.Signature):
             "errors": In(32), "address": In(24), "pins": In(16),
             "phase": Out(7), "map": In(32),
         })
+
+
+BoardState = data.StructLayout({name: bits for name, bits in STATE_BITS.items() if name != "busy"})
+"""What the board knows of its restarts: :data:`hw.register.STATE_BITS` without ``busy``."""
 
 
 class SdramPins(wiring.Signature):

@@ -85,14 +85,13 @@ class Register(IntEnum):
     so that a repeated frame never starts twice; while the core runs it is refused.
 
     ``WATCHDOG``, 16 bits: units of 2**16 cycles that a run may take for one image before the shell
-    asks for a restart, 0 for no limit. Writing a :class:`Restart` to ``RESTART`` asks for one.
-    *No board's top acts on either yet*: the shell only says at its port ``restart`` what is wanted,
-    and ``IDENTITY`` and the fields of ``STATE`` above ``busy`` are 0. No memory has tests or a map
-    yet; their registers are then 0. Writing a :class:`MemoryTest` to ``MEMORY_TEST`` begins it;
-    read, it has :data:`MEMORY_TEST_BITS`. ``MEMORY_TEST_ERRORS`` counts words that differed and
-    stays at its greatest; ``MEMORY_TEST_ADDRESS`` is that of the first of them,
-    ``MEMORY_TEST_PINS`` the data pins that were ever wrong. ``MEMORY_MAP``: write a clock phase,
-    read whether each read delay passed there (bit n for delay n).
+    asks for a restart, 0 for no limit. Writing a :class:`Restart` to ``RESTART`` asks for one. Both
+    come some milliseconds later, so that the answer leaves first (:mod:`boards.ecp5_restart`). No
+    memory has tests or a map yet; their registers are then 0. Writing a :class:`MemoryTest` to
+    ``MEMORY_TEST`` begins it; read, it has :data:`MEMORY_TEST_BITS`. ``MEMORY_TEST_ERRORS`` counts
+    words that differed and stays at its greatest; ``MEMORY_TEST_ADDRESS`` is that of the first of
+    them, ``MEMORY_TEST_PINS`` the data pins that were ever wrong. ``MEMORY_MAP``: write a clock
+    phase, read whether each read delay passed there (bit n for delay n).
 
     24..31 and 96..127 are kept free for rings of images and results, and for further outputs.
     """

@@ -8,10 +8,10 @@ from hw.config import MEMORY_BITS
 from hw.lib.skid_buffer import SkidBuffer
 from hw.link.command import CommandProcessor
 from hw.link.frame import FrameReceiver, FrameTransmitter, FrameWord
-from hw.link.register_file import BoardState, RegisterFile
+from hw.link.register_file import RegisterFile
 from hw.link.uart import UartReceiver, UartTransmitter
 from hw.link.watchdog import Watchdog
-from hw.port import Memory
+from hw.port import BoardState, Memory
 from hw.register import config_digest, CONTROL_BITS, Counter, MemoryFault, Restart
 
 

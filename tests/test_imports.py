@@ -30,7 +30,7 @@ FOLDERS = {
     **{f"hw/{room}": (("hw contract", "hw/lib"), {"amaranth"}) for room in HW_ROOMS},
     "hw": (("hw contract", "hw/lib", *(f"hw/{room}" for room in HW_ROOMS)), {"amaranth"}),
 
-    "boards": ((), {"amaranth", "amaranth_boards"}),
+    "boards": (("hw contract",), {"amaranth", "amaranth_boards"}),
 
     "model base": ((), {"numpy", "tqdm", "yaml"}),
     "model": (("model base",),

@@ -35,7 +35,7 @@ LUT_INPUTS = {"LUT4": {port: ("INIT", bit) for bit, port in enumerate("ABCD")},
 """Cells of yosys that are LUTs: for each input the parameter with the contents, and the bit of
 the address."""
 
-UNTIMED = frozenset({"TRELLIS_IO", "EHXPLLL", "DCCA"})
+UNTIMED = frozenset({"TRELLIS_IO", "EHXPLLL", "DCCA", "SGSR", "GSR"})
 """Cells that no path between flip-flops goes through."""
 
 

@@ -12,7 +12,7 @@ from gen.pnr.graph import loads as read_loads
 
 
 __all__ = ["absorb_operands", "absorb_output_registers", "fold_constant_inputs",
-           "fold_constant_registers", "improve"]
+           "fold_constant_registers", "improve", "retain"]
 
 
 _OUTPUTS = {side: [f"DO{side}{bit}" for bit in range(18)] for side in "AB"}
@@ -23,10 +23,51 @@ _PLAIN = {"CLKMUX": "CLK", "LSRMUX": "LSR", "REGSET": "RESET"}
 def improve(netlist: dict, *, output_registers: bool = True) -> dict[str, int]:
     """Apply all changes; returns what each of them took away: flip-flops, LUTs, inputs
     that are constant. Without ``output_registers``, those of block RAMs stay flip-flops."""
+    retain(netlist)
     return {"absorbed_ff": absorb_output_registers(netlist) if output_registers else 0,
             "constant_ff": fold_constant_registers(netlist),
             "absorbed_lut": absorb_operands(netlist),
             "constant_inputs": fold_constant_inputs(netlist)}
+
+
+def retain(netlist: dict) -> int:
+    """Keep global set/reset from every block RAM, and from the flip-flops of every net with the
+    attribute ``retained``.
+
+    On a block RAM it would reset the registers at the outputs. They need no reset: they, and
+    those that :func:`absorb_output_registers` adds, hold words that were read and nothing that
+    says whether a word is valid, which is a flip-flop's own affair and starts anew. The latch in
+    front of them keeps its word in any case, as the contents do, so a design that a word left
+    over could mislead would be wrong without output registers as well. That none does is checked
+    on the routed design, which runs with random words in all of them (``sim.gate``, ``seed``).
+
+    Returns
+    -------
+    int
+        Flip-flops that are kept from it.
+
+    Raises
+    ------
+    ValueError
+        A bit of such a net is no flip-flop's: it would be lost.
+    """
+    kept = 0
+    for module in netlist["modules"].values():
+        for cell in module["cells"].values():
+            if cell["type"] == "DP16KD":
+                cell["parameters"]["GSR"] = "DISABLED"
+        registers = {cell["connections"]["Q"][0]: cell for cell in module["cells"].values()
+                     if cell["type"] == "TRELLIS_FF"}
+        bits = {}
+        for name, net in module.get("netnames", {}).items():
+            if int(net["attributes"].get("retained", "0"), 2):
+                bits |= {bit: name for bit in net["bits"] if not isinstance(bit, str)}
+        for bit, name in bits.items():
+            if bit not in registers:
+                raise ValueError(f"{name}: bit {bit} is to be retained, but is no flip-flop")
+            registers[bit]["parameters"]["GSR"] = "DISABLED"
+            kept += 1
+    return kept
 
 
 def fold_constant_registers(netlist: dict) -> int:

@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.link.command import RegisterBus
-from hw.port import MemoryStatus, MemoryTests
+from hw.port import BoardState, MemoryStatus, MemoryTests
 from hw.register import (
     CONTROL_BITS,
     Counter,
@@ -17,17 +17,12 @@ from hw.register import (
     Restart,
     RUN_BITS,
     SESSION_BITS,
-    STATE_BITS,
     VERSION,
     WATCHDOG_BITS,
 )
 
 
-__all__ = ["BoardState", "RegisterFile"]
-
-
-BoardState = data.StructLayout({name: bits for name, bits in STATE_BITS.items() if name != "busy"})
-"""What the board knows of its restarts: :data:`hw.register.STATE_BITS` without ``busy``."""
+__all__ = ["RegisterFile"]
 
 
 class RegisterFile(wiring.Component):

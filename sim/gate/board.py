@@ -12,10 +12,12 @@ __all__ = ["GateBoard"]
 
 
 TOP = """
-module top(input clk, input rx, output tx, output busy);
+module top(input clk, input rst, input rx, output tx, output busy, output [2:0] restart,
+           input [11:0] state);
 {wires}
 gate gate({pins});
 assign busy = 1'b1;
+assign restart = 0;
 endmodule
 """
 
@@ -23,7 +25,8 @@ endmodule
 class GateBoard(VirtualBoard):
     """:class:`sim.rtl.virtual_board.VirtualBoard` of a routed design with one clock.
 
-    All its clocks are the simulation's, and its PLL is locked from the start.
+    All its clocks are the simulation's, its PLL is locked from the start, and no button is
+    pressed.
 
     Parameters
     ----------
@@ -70,6 +73,8 @@ def _top(netlist):
             net = "rx"
         elif port.endswith("_LOCK"):
             net = "1'b1"
+        elif port.startswith("button_"):
+            net = "1'b0"
         else:
             net = "clk"
         pins.append(f".{port}({net})")

@@ -7,9 +7,14 @@ from hw.port import core_members
 from hw.register import Counter
 
 
+HUNG = 0xFFFFFF
+"""Address of a program that never ends."""
+
+
 class StubCore(wiring.Component):
     """For each of ``count`` images, ``image_stride`` words go from ``image`` to ``result``, each
-    plus one. The counters count cycles, images and words; the others hold their own number."""
+    plus one. The counters count cycles, images and words; the others hold their own number. It
+    hangs in the program at :data:`HUNG`."""
 
     def __init__(self):
         super().__init__(core_members())
@@ -37,6 +42,8 @@ class StubCore(wiring.Component):
                                  counters[Counter.READ_WORDS].eq(0), word.eq(0),
                                  source.eq(self.image), target.eq(self.result)]
                     m.next = "READ"
+                    with m.If(self.program == HUNG):
+                        m.next = "HUNG"
                 with m.Else():
                     m.d.sync += left.eq(host.commands.p.length)
                     m.d.comb += memory.commands.valid.eq(host.commands.valid)
@@ -61,6 +68,8 @@ class StubCore(wiring.Component):
                     m.d.sync += left.eq(left - 1)
                     with m.If(left == 1):
                         m.next = "IDLE"
+            with m.State("HUNG"):
+                pass
             with m.State("READ"):
                 m.d.comb += [memory.commands.valid.eq(1), memory.commands.p.length.eq(1),
                              memory.commands.p.address.eq(source + word)]

@@ -3,6 +3,8 @@
 // Usage: Vtop CYCLES: of a bit of the UART or, compiled with BYTES, from one byte to the next.
 // Prints "PORT n", then serves one connection after the other. Sleeps while the design has nothing
 // to do. Ends when stdin is closed: runs the design's final blocks, and prints "CYCLES n".
+// Restarts the design when that asks for it, and on a line "restart CYCLES CAUSE" on stdin, so many
+// cycles later.
 
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -14,12 +16,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <string>
 #include <vector>
 
 #include "Vtop.h"
 #include "verilated.h"
 
 static const int kPollCycles = 1024;   // between two looks at the socket while running
+static const int kResetCycles = 8;
+static const int kAnswerCycles = 1000; // times the divisor: from a request to the restart
+static const unsigned kLock = 5;       // hw.register.Restart
 static const size_t kQueue = 4096;     // bytes read ahead, so that the sender feels the line
 
 static int listener, connection = -1;
@@ -27,6 +33,9 @@ static std::deque<uint8_t> to_board;
 static std::vector<uint8_t> to_host;
 static uint64_t cycles;
 static Vtop *top;
+static uint64_t restart_at;            // 0: none is due
+static unsigned restart_cause;
+static std::string command;            // so far, of stdin
 
 static void finish() {
     top->final();
@@ -51,14 +60,30 @@ static void flush_to_host() {
     to_host.clear();
 }
 
+// Takes a byte of the commands.
+static void obey(char byte) {
+    if (byte != '\n') {
+        command += byte;
+        return;
+    }
+    unsigned long long after;
+    if (sscanf(command.c_str(), "restart %llu %u", &after, &restart_cause) == 2)
+        restart_at = cycles + after + 1;
+    command.clear();
+}
+
 // Moves what has arrived into the queue; waits for something to arrive if `wait`.
 static void attend(bool wait) {
     flush_to_host();
     pollfd files[2] = {{STDIN_FILENO, POLLIN, 0}, {connection >= 0 ? connection : listener,
                                                    POLLIN, 0}};
     if (poll(files, to_board.size() < kQueue ? 2 : 1, wait ? -1 : 0) <= 0) return;
-    char byte;
-    if (files[0].revents && read(STDIN_FILENO, &byte, 1) <= 0) finish();
+    if (files[0].revents) {
+        char bytes[64];
+        ssize_t count = read(STDIN_FILENO, bytes, sizeof bytes);
+        if (count <= 0) finish();
+        for (ssize_t index = 0; index < count; ++index) obey(bytes[index]);
+    }
     if (!files[1].revents) return;
     if (connection < 0) {
         connection = accept(listener, nullptr, nullptr);
@@ -98,8 +123,21 @@ int main(int argc, char **argv) {
     unsigned sending = 0, sending_bits = 0, sending_left = 0;    // frame bits still to drive
     unsigned received = 0, received_bits = 0, received_left = 0; // 0 bits: waits for a start bit
 #endif
-    int quiet = 0, until_poll = kPollCycles;
+    int quiet = 0, until_poll = kPollCycles, resetting = 0;
     for (;;) {
+        if (top->restart && !restart_at) {
+            restart_cause = top->restart;
+            restart_at = cycles + kAnswerCycles * divisor;
+        }
+        if (restart_at && cycles >= restart_at) {
+            // The fields of hw.register.STATE_BITS above `busy`.
+            unsigned lost = (top->state & 1) | (restart_cause == kLock);
+            top->state = lost | restart_cause << 1 | ((top->state >> 4) + 1 & 0xff) << 4;
+            restart_at = 0;
+            resetting = kResetCycles;
+        }
+        top->rst = resetting > 0;
+        if (resetting) resetting--;
 #ifdef BYTES
         top->received_valid = 0;
         if (sending_bits) {
@@ -148,7 +186,8 @@ int main(int argc, char **argv) {
 #endif
 
         // The design may take some cycles to see a byte that just ended.
-        bool active = top->busy || sending_bits || received_bits || !to_board.empty();
+        bool active = top->busy || restart_at || resetting || sending_bits || received_bits
+                      || !to_board.empty();
         quiet = active ? 0 : quiet + 1;
         if (quiet > 16 * divisor) {
             attend(true);

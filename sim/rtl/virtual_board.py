@@ -8,6 +8,8 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.port import BoardState
+from hw.register import Restart
 from hw.shell import Shell
 from sim.rtl.verilator import build_simulator
 from sim.twin.storage import STORAGE_VERILOG
@@ -31,8 +33,8 @@ class VirtualBoardError(Exception):
 class VirtualTop(wiring.Component):
     """The shell with its line in registers, for a C++ harness.
 
-    As in :class:`sim.rtl.top.RtlTop` nothing combinational hangs on an input, and there is no
-    reset but the initial state.
+    As in :class:`sim.rtl.top.RtlTop` nothing combinational hangs on an input. The domain has a
+    reset, as only simulations have: on a chip global set/reset does the same.
 
     Parameters
     ----------
@@ -46,8 +48,10 @@ class VirtualTop(wiring.Component):
     rx, tx : ``In(1)``, ``Out(1)``
         The line of a shell with a UART; of one without, ``received`` and ``sent`` are its bytes,
         each with a ``…_valid``.
-    busy : ``Out(1)``
+    busy, restart, state
         Of the shell.
+    rst : ``In(1)``
+        Restarts everything.
     """
 
     def __init__(self, config, *, memory, divisor=None, core=None):
@@ -56,13 +60,21 @@ class VirtualTop(wiring.Component):
         if divisor is None:
             line = {"received": In(8), "received_valid": In(1), "sent": Out(8),
                     "sent_valid": Out(1)}
-        super().__init__({"clk": In(1), **line, "busy": Out(1)})
+        super().__init__({"clk": In(1), "rst": In(1), **line, "busy": Out(1),
+                          "restart": Out(len(Value.cast(self._shell.restart))),
+                          "state": In(BoardState.size)})
 
     def elaborate(self, platform):
         m = Module()
-        m.domains.sync = domain = ClockDomain(reset_less=True)
+        m.domains.sync = domain = ClockDomain()
         m.submodules.shell = shell = self._shell
-        m.d.comb += [domain.clk.eq(self.clk), self.busy.eq(shell.busy)]
+        m.d.comb += [
+            domain.clk.eq(self.clk),
+            domain.rst.eq(self.rst),
+            self.busy.eq(shell.busy),
+            self.restart.eq(shell.restart),
+            shell.state.eq(self.state),
+        ]
         if shell.divisor is None:
             m.d.sync += [
                 shell.received.payload.eq(self.received),
@@ -85,7 +97,9 @@ class VirtualBoard:
 
     The executable is compiled on the first use of a configuration (a minute or more, announced
     in the log) and taken from ``cache`` afterwards. While the design is idle the process sleeps.
-    Any number of connections may follow each other; memory and registers stay as they are.
+    Any number of connections may follow each other; memory and registers stay as they are. A
+    restart that the host asks for comes 1,000 times ``divisor`` cycles later, and keeps what
+    the memory holds.
 
     Parameters
     ----------
@@ -138,6 +152,11 @@ class VirtualBoard:
         return build_simulator(
             self._top, HARNESS, self._cache, sources=[STORAGE_VERILOG],
             options=["-CFLAGS", "-DBYTES"] if self._divisor is None else [])
+
+    def restart(self, cause=Restart.BUTTON, *, after=0):
+        """Restart the board from outside, ``after`` cycles from about now on."""
+        self._process.stdin.write(f"restart {after} {int(Restart(cause))}\n")
+        self._process.stdin.flush()
 
     def stop(self):
         """End the process; it sees its input closed."""

@@ -211,7 +211,9 @@ def _copied(design, rng, spoil):
 
 
 def _other_data(twin, design, rng):
-    twin["connections"]["M"] = design.cells[design.pick(rng, has_data)]["connections"]["M"]
+    own = twin["connections"]["M"]
+    while twin["connections"]["M"] == own:
+        twin["connections"]["M"] = design.cells[design.pick(rng, has_data)]["connections"]["M"]
     return twin
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from boards import find_board
+from boards.ecp5_restart import ASK_BITS
 from gen.device.device import Device
 from gen.flow.bitstream import pack, unpack
 from gen.flow.route import route
@@ -24,11 +25,12 @@ from gen.proof.lvs import compare
 from gen.proof.trellis import parse_config, read_config
 from hw.config import CoreConfig
 from hw.memory.onchip_memory import OnChipMemory
+from hw.register import Register, Restart
 from hw.shell import Shell
 from model.files import locked
 from sim.gate.board import GateBoard
 from sim.gate.netlist import read_routed
-from sim.rtl.stub_core import StubCore
+from sim.rtl.stub_core import HUNG, StubCore
 from tests.campaign.faults import Design, PASS_FAULTS, PLANT, ROUTED_FAULTS, why
 
 
@@ -114,6 +116,40 @@ def test_routed_design_as_a_board(routed, request, tmp_path, seed):
     end = np.array(board.words(0, WORDS), np.uint64)
     words[4080:4120], words[100:140] = fresh, fresh + np.uint64(1)
     np.testing.assert_array_equal(end, words)
+
+
+def test_restart_of_the_routed_design(routed, request, tmp_path):
+    """The answer leaves, the clocks stop, global set/reset, and everything begins anew: but for
+    the memory, and what is retained. Its output registers hold random words."""
+    board = GateBoard(routed[1], folder=tmp_path, divisor=DIVISOR, seed=2,
+                      cache=request.config.cache.mkdir("rtl"))
+    words = np.random.default_rng(0).integers(0, 1 << 64, 40, dtype=np.uint64)
+    with board, Device(board.url, timeout=3) as device:
+        device.write(4080, words)
+        device.start(program=HUNG)
+        for count, cause in enumerate((Restart.ABORT, Restart.HOST), 1):
+            state = device.restart(cause)
+            assert state == {"busy": 0, "lock_lost": 0, "cause": cause, "restarts": count}
+            assert device.read_registers(Register.START) == [0]
+            assert device.counters()["IMAGES"] == 0
+            device.start(program=0, image=4080, image_stride=20, result=100, result_stride=20,
+                         count=2)
+            device.wait(timeout=60)
+            np.testing.assert_array_equal(device.read(100, 40), words + np.uint64(1))
+    assert board.cycles > 2 * (1 << ASK_BITS)
+
+
+def test_retained_flip_flops(routed):
+    """Those of the controller of restarts, and no other, are kept from global set/reset."""
+    netlist, design = routed[:2]
+    kept = {name for name, cell in design["cells"].items()
+            if cell["type"] == "TRELLIS_FF" and cell["parameters"]["GSR"] == "DISABLED"}
+    marked = {bit for net in netlist["netnames"].values()
+              if int(net["attributes"].get("retained", "0"), 2) for bit in net["bits"]}
+    assert len(kept) == len(marked - {"0", "1"}) > ASK_BITS + 8
+    assert all(name.startswith("restart_controller.") for name in kept)
+    assert {cell["parameters"]["GSR"] for cell in design["cells"].values()
+            if cell["type"] == "DP16KD"} == {"DISABLED"}
 
 
 def test_planted_faults_are_found(routed):

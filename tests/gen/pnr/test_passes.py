@@ -1,6 +1,11 @@
 import pytest
 
-from gen.pnr.passes import absorb_output_registers, fold_constant_registers, improve
+from gen.pnr.passes import (
+    absorb_output_registers,
+    fold_constant_registers,
+    improve,
+    retain,
+)
 
 
 def block(*, width, outputs):
@@ -121,3 +126,31 @@ def test_nothing_is_absorbed_twice():
              "b": flip_flop(20, 30)}
     assert absorb_output_registers(netlist(cells)) == 1
     assert absorb_output_registers(netlist(cells)) == 0
+
+
+def retained(bits):
+    design = netlist({"a": flip_flop(10, 20), "b": flip_flop(11, 21), "c": flip_flop(12, 22)})
+    module = design["modules"]["top"]
+    for cell in module["cells"].values():
+        cell["parameters"]["GSR"] = "ENABLED"
+    module["netnames"] = {
+        "state": {"bits": bits, "attributes": {"keep": "1", "retained": f"{1:032b}"}},
+        "alias": {"bits": [22], "attributes": {"keep": "1"}}}
+    return design
+
+
+def test_retained_registers_ignore_set_reset():
+    """Every bit of a net that says so, but for constants; no other. No block RAM is reset."""
+    design = retained([20, "0", 21])
+    cells = design["modules"]["top"]["cells"]
+    cells["ram"] = block(width=18, outputs={})
+    cells["ram"]["parameters"]["GSR"] = "ENABLED"
+    assert retain(design) == 2
+    assert cells["ram"]["parameters"]["GSR"] == "DISABLED"
+    assert [cells[name]["parameters"]["GSR"] for name in "abc"] == ["DISABLED"] * 2 + ["ENABLED"]
+
+
+def test_retained_bit_without_register():
+    """It would be lost in a restart: never silently."""
+    with pytest.raises(ValueError, match="^state: bit 23 is to be retained, but is no flip-flop$"):
+        retain(retained([20, 23]))

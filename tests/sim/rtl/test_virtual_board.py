@@ -8,13 +8,14 @@ import threading
 import numpy as np
 import pytest
 
-from gen.device.device import Device
+from gen.device.device import Device, RunAborted
+from gen.device.link import DeviceRestarted
 from gen.device.port import LinkError
 from gen.device.transport import Transport
 from hw.config import CoreConfig
-from hw.register import config_digest, Register
+from hw.register import config_digest, Register, Restart
 from hw.sdram_config import SdramConfig
-from sim.rtl.stub_core import StubCore
+from sim.rtl.stub_core import HUNG, StubCore
 from sim.rtl.verilator import SimulatorMissing
 from sim.rtl.virtual_board import VirtualBoard
 from sim.twin.memory import MemoryTwin
@@ -62,6 +63,152 @@ def test_run(board):
         assert counters["WRITE_WORDS"] == 0x1000 + 33
         assert device.repeated == device.damaged == 0
         assert device.read_registers(Register.LINK_ERRORS) == [0]
+
+
+def restarted(board, cause, lost=False):
+    """The board has no session, and tells why it began anew."""
+    with Device(board.url, timeout=2) as device:
+        state = device.info().state
+        assert not state["busy"] and state["cause"] == cause and state["lock_lost"] == lost
+        return state["restarts"]
+
+
+def use(device, image):
+    """A whole use of a board; returns the results."""
+    device.write(1000, image)
+    device.start(program=0, image=1000, image_stride=20, result=2000, result_stride=20, count=2)
+    device.wait(timeout=60)
+    return device.read(2000, 40)
+
+
+@pytest.mark.parametrize("cause", [Restart.HOST, Restart.ABORT])
+def test_host_restarts_it(board, cause):
+    """The answer comes first; what the memory twin holds stays."""
+    with Device(board.url, timeout=2) as device:
+        device.write(500, random_words(20))
+        before = device.state()["restarts"]
+        state = device.restart(cause)
+        assert state["cause"] == cause and state["restarts"] == (before + 1) % 256
+        np.testing.assert_array_equal(device.read(500, 20), random_words(20))
+        assert device.read_registers(Register.START) == [0]
+        np.testing.assert_array_equal(use(device, random_words(40)), random_words(40)
+                                      + np.uint64(1))
+
+
+@pytest.mark.parametrize("cause", [Restart.BUTTON, Restart.LOCK])
+def test_it_restarts_by_itself(board, cause):
+    """The host's next request is an error that names the cause; a lost lock stays known."""
+    with virtual_board(board._cache, board._divisor) as board:
+        with Device(board.url, timeout=2) as device:
+            device.write(500, random_words(20))
+            board.restart(cause)
+            with pytest.raises(DeviceRestarted) as error:
+                for _ in range(1000):
+                    device.read(500, 20)
+            assert error.value.cause == cause
+        assert restarted(board, cause, lost=cause == Restart.LOCK) == 1
+
+
+def test_watchdog(board):
+    """An image that takes longer than the limit ends in a restart; one that does not, well."""
+    with Device(board.url, timeout=2) as device:
+        device.write_register(Register.WATCHDOG, 1)
+        use(device, random_words(40))
+        device.start(program=HUNG)
+        with pytest.raises(DeviceRestarted) as error:
+            device.wait(timeout=60)
+        assert error.value.cause == Restart.WATCHDOG
+    restarted(board, Restart.WATCHDOG)
+
+
+def test_hung_program(board):
+    """Without a watchdog the host aborts it; the next image is right."""
+    with Device(board.url, timeout=2) as device:
+        device.write(500, random_words(20))
+        device.start(program=HUNG)
+        with pytest.raises(RunAborted, match="still busy after 0.2 s, 0 images done: the run was"):
+            device.wait(timeout=0.2)
+        np.testing.assert_array_equal(use(device, random_words(40)), random_words(40)
+                                      + np.uint64(1))
+        np.testing.assert_array_equal(device.read(500, 20), random_words(20))
+
+
+STEPS = {"open": 3000, "write": 2000, "start": 4000, "wait": 1500, "read": 2000}
+"""Of a use, and some cycles that each takes, the time of the host included."""
+
+
+def interrupted_use(board, device, rng, image):
+    """A use with a restart in some step: (results or None, step, what ended it)."""
+    step, cause = rng.choice([*STEPS]), rng.choice([*Restart][1:])
+    by_register = cause in (Restart.HOST, Restart.ABORT) and rng.random() < 0.5
+    delay = rng.randrange(STEPS[step])
+
+    def restart(now):
+        if now == step and by_register:
+            device.write_register(Register.RESTART, cause)
+        elif now == step:
+            board.restart(cause, after=delay)
+
+    try:
+        restart("open")
+        device.reopen()
+        restart("write")
+        device.write(1000, image)
+        restart("start")
+        device.start(program=0, image=1000, image_stride=20, result=2000, result_stride=20,
+                     count=2)
+        restart("wait")
+        device.wait(timeout=60)
+        restart("read")
+        return device.read(2000, 40), step, None
+    except LinkError as error:
+        return None, step, error
+
+
+def restarts(board, count, seed=0):
+    """Restarts at any step: what comes back is right, or an error, and so is what follows.
+
+    Returns ``{step: [right, errors]}`` and the device's own count of restarts; fails where a result
+    is wrong.
+    """
+    rng, found = random.Random(seed), {step: [0, 0] for step in STEPS}
+    with Device(board.url, timeout=0.05) as device:
+        for number in range(count):
+            image = random_words(40, number)
+            results, step, error = interrupted_use(board, device, rng, image)
+            found[step][error is not None] += 1
+            if error is None:
+                np.testing.assert_array_equal(results, image + np.uint64(1))
+            for _ in range(2):
+                try:
+                    device.reopen()
+                    results = use(device, ~image)
+                except DeviceRestarted:             # it came late
+                    continue
+                np.testing.assert_array_equal(results, ~image + np.uint64(1))
+                break
+            else:
+                pytest.fail("one restart has ended two uses")
+        count = device.state()["restarts"]
+    return found, count
+
+
+def test_restarts_at_random_steps(board):
+    with virtual_board(board._cache, board._divisor) as board:
+        count = 30 if board._divisor is None else 6
+        found, restarted = restarts(board, count)
+    assert restarted == count and sum(errors for _, errors in found.values()) >= count // 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("board", [None], indirect=True)
+def test_thousand_restarts(board):
+    with virtual_board(board._cache, None) as board:
+        found, restarted = restarts(board, 1000, seed=1)
+    print(f"by step [right, errors]: {found}")
+    assert restarted == 1000 % 256
+    assert all(errors > 10 for _, errors in found.values())
+    assert sum(right for right, _ in found.values()) > 10
 
 
 def test_sdram_twin(tmp_path):
