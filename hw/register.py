@@ -11,8 +11,8 @@ import zlib
 __all__ = ["MAGIC", "VERSION", "FRAME_WORDS", "REGISTER_BITS", "SESSION_BITS", "RUN_BITS",
            "WATCHDOG_BITS", "WATCHDOG_UNIT_BITS", "COUNTER_BASE", "Opcode", "REPLY", "REFUSED",
            "Refusal", "Register", "CONTROL_BITS", "STATE_BITS", "Restart",
-           "MEMORY_STATUS_BITS", "MemoryFault", "MEMORY_TEST_BITS", "MemoryTest", "UNITS",
-           "Counter", "CoreError", "config_digest", "fields_of"]
+           "MEMORY_STATUS_BITS", "MemoryFault", "MEMORY_TEST_BITS", "MAP_ROW_BIT", "MemoryTest",
+           "UNITS", "Counter", "CoreError", "config_digest", "fields_of"]
 
 
 MAGIC = 0x54445351
@@ -86,12 +86,14 @@ class Register(IntEnum):
 
     ``WATCHDOG``, 16 bits: units of 2**16 cycles that a run may take for one image before the shell
     asks for a restart, 0 for no limit. Writing a :class:`Restart` to ``RESTART`` asks for one. Both
-    come some milliseconds later, so that the answer leaves first (:mod:`boards.ecp5_restart`). No
-    memory has tests or a map yet; their registers are then 0. Writing a :class:`MemoryTest` to
+    come some milliseconds later, so that the answer leaves first (:mod:`boards.ecp5_restart`).
+
+    The registers of tests and map are 0 for a memory on chip. Writing a :class:`MemoryTest` to
     ``MEMORY_TEST`` begins it; read, it has :data:`MEMORY_TEST_BITS`. ``MEMORY_TEST_ERRORS`` counts
     words that differed and stays at its greatest; ``MEMORY_TEST_ADDRESS`` is that of the first of
     them, ``MEMORY_TEST_PINS`` the data pins that were ever wrong. ``MEMORY_MAP``: write a clock
-    phase, read whether each read delay passed there (bit n for delay n).
+    phase, read whether each read delay passed there (bit n for delay n), and in bit
+    ``MAP_ROW_BIT`` whether there is such a phase.
 
     24..31 and 96..127 are kept free for rings of images and results, and for further outputs.
     """
@@ -160,6 +162,10 @@ class Restart(IntEnum):
 MEMORY_TEST_BITS = {"running": 1, "test": 3, "ended": 1}
 """Fields of ``Register.MEMORY_TEST``, the lowest first: ``test`` is the :class:`MemoryTest` that
 runs or was run last, ``ended`` that it came to its end."""
+
+
+MAP_ROW_BIT = 31
+"""Bit of ``Register.MEMORY_MAP``: the clock has such a phase."""
 
 
 class MemoryTest(IntEnum):

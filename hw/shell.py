@@ -203,6 +203,8 @@ class Shell(wiring.Component):
             ]
         if "tests" in memory.signature.members:
             wiring.connect(m, link.tests, memory.tests)
+            with m.If(memory.tests.status.running):
+                m.d.comb += memory_busy.eq(1)
         m.submodules.watchdog = watchdog = Watchdog()
         m.d.comb += [
             watchdog.limit.eq(link.watchdog),

@@ -18,7 +18,7 @@ HELD_BY = {
     # Blocks of a unit that the test of the unit compares with the reference, bit by bit.
     "hw/core.py": "tests/rtl/test_nano.py",
     "hw/sdram/banks.py": "tests/hw/sdram/test_scheduler.py",
-    "hw/sdram/calibration.py": "tests/hw/sdram/test_memory.py",
+    "hw/sdram/pattern.py": "tests/hw/sdram/test_memory_test.py",
     "hw/sdram/segments.py": "tests/hw/sdram/test_scheduler.py",
 
     # Interfaces and numbers: what they say, their users are tested against.

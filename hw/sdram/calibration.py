@@ -5,34 +5,29 @@ from typing import NamedTuple
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.cdc import FFSynchronizer
+from amaranth.lib.memory import Memory as Table
 from amaranth.lib.wiring import In, Out
 
-from hw.port import Memory, MemoryCommand, MemoryStatus
-from hw.register import MemoryFault
+from hw.port import Memory, MemoryStatus, MemoryTests
+from hw.register import MAP_ROW_BIT, MemoryFault
+from hw.sdram.pattern import connect_ports
 from hw.sdram.scheduler import DELAYS
 
 
 __all__ = ["SdramCalibration", "STEP_CYCLES"]
 
 
-TEST_WORDS = 16
-"""Words written and read back at each setting."""
+TEST_WORDS = 8
+"""Words written at each of the places of a test, and read back."""
+
+PLACES = 4
+"""Bursts of a test, far from each other."""
 
 FINAL_TESTS = 16
-"""Tests in a row that the chosen setting must pass."""
+"""Tests in a row that the chosen setting must pass, half of them of each kind."""
 
 STEP_CYCLES = 16
 """Cycles of each half of a pulse on ``phase_step``."""
-
-
-class _Port(NamedTuple):
-    """Commands and data of the tests."""
-    command: Signal
-    command_valid: Signal
-    writing: Signal
-    reading: Signal
-    pattern: Signal     # register: what is written, and expected
-    differs: Signal     # a word read a cycle ago does
 
 
 class _Now(NamedTuple):
@@ -44,25 +39,35 @@ class _Now(NamedTuple):
     scanning: Signal    # all settings are tried
     sizing: Signal      # the size is; else the chosen setting, several times
     tests: Signal       # that are left of those
-    run: Signal         # phases that passed, up to this one
+    switching: Signal   # the test is the second of two
+    place: Signal       # number of the burst
     bit: Signal         # number of the address bit that is tried, plus 1; 0: address 0
     one_hot: Signal     # 1 << bit, thus twice the address
+    row: Signal         # of the map: the settings of this phase that passed
+    store: Signal       # it goes into the map
+    looking: Signal     # the map is read at the wanted phase
+    passed: Value       # a row that is read
 
 
 class SdramCalibration(wiring.Component):
     """Find settings at which the memory works, and its size; then connect the engine to it.
 
-    For each read delay the phase of the chip's clock goes round twice, because a window of good
-    phases may lie across its zero. Each setting is tried with ``TEST_WORDS`` words of which
-    neighbouring transfers are complements of each other, on a chip that was initialised anew,
-    because a wrong phase garbles commands too. The middle of the longest window is chosen, and
-    tested ``FINAL_TESTS`` times.
+    Every setting of phase and read delay is tried, on a chip that was initialised anew, because a
+    wrong phase garbles commands too, with ``PLACES`` bursts of ``TEST_WORDS`` words that lie in
+    rows and banks far apart: once with pseudo-random transfers of which each second is the
+    complement of the one before, once with all bits switching between 0 and 1 at each transfer.
+    What passed is kept in a table in LUTs, a row for each phase, a bit for each read delay:
+    ``tests.map``. In it, the phases of each delay are looked at round twice, because a window of
+    good ones may lie across zero. The middle of the longest window is chosen, and tested
+    ``FINAL_TESTS`` times. It must be :attr:`least_window` wide.
 
     Then distinct words are written to addresses 2**k, the highest k first, and to 0, and read
     back. If the optional column bit is missing, the first comes back as another; any other
     difference is a fault.
 
-    Until ``status.ready`` the engine's port takes and gives nothing. A fault stays until reset.
+    Until ``status.ready``, and during a test of the memory
+    (:class:`hw.sdram.memory_test.SdramMemoryTest`), the engine's port takes and gives nothing. A
+    fault stays until reset; the map can be read then, too.
 
     Parameters
     ----------
@@ -76,6 +81,7 @@ class SdramCalibration(wiring.Component):
     memory : ``Out(Memory())``
         Towards the scheduler.
     status : ``Out(MemoryStatus)``
+    tests : ``In(MemoryTests())``
     delay : ``Out(range(DELAYS))``
     restart : ``Out(1)``
     initialised : ``In(1)``
@@ -93,6 +99,7 @@ class SdramCalibration(wiring.Component):
             "engine": In(Memory()),
             "memory": Out(Memory()),
             "status": Out(MemoryStatus),
+            "tests": In(MemoryTests()),
             "delay": Out(range(DELAYS), init=DELAYS - 1),
             "restart": Out(1),
             "initialised": In(1),
@@ -105,8 +112,8 @@ class SdramCalibration(wiring.Component):
 
     @property
     def least_window(self):
-        """Phases in a row that must pass: an eighth of a period."""
-        return max(1, self._phases // 8)
+        """Phases in a row that must pass: a quarter of a period, rounded up."""
+        return -(-self._phases // 4)
 
     @property
     def _address_bits(self):
@@ -116,25 +123,39 @@ class SdramCalibration(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         status = self.status
-        port = self._engine_or_tests(m)
+        port = connect_ports(m, self, self._config)
 
         initialised = Signal()
         m.submodules.initialised = FFSynchronizer(self.initialised, initialised)
         phase = Signal(range(max(2, self._phases)))
         wanted_phase = Signal.like(phase)
         failed = Signal()
-        scanning, sizing = Signal(init=1), Signal()
+        scanning, sizing, switching = Signal(init=1), Signal(), Signal()
         tests = Signal(range(FINAL_TESTS + 1))
-        run = Signal(8)
         bit = Signal(range(self._address_bits + 1))
         one_hot = Signal(self._address_bits + 1)
+        m.submodules.map = table = Table(shape=DELAYS, depth=max(2, self._phases), init=[])
+        write, read = table.write_port(), table.read_port(domain="comb")
+        row, store, looking = Signal(DELAYS), Signal(), Signal()
+        place = Signal(range(PLACES))
+        high = self._address_bits - 3       # address bits above those of a burst
+        places = Cat(C(0, 3), place.replicate(-(-high // 2))[:high])
         m.d.comb += [
-            port.command.address.eq(one_hot[1:]),
+            port.command.address.eq(Mux(sizing, one_hot[1:], places)),
             port.command.length.eq(Mux(sizing, 1, TEST_WORDS)),
             status.delay.eq(self.delay), status.phase.eq(phase),
         ]
         now = _Now(phase, wanted_phase, phase == self._phases - 1, failed, scanning, sizing,
-                   tests, run, bit, one_hot)
+                   tests, switching, place, bit, one_hot, row, store, looking, read.data)
+
+        # Once the map is complete, it is the host's to read.
+        with m.If(looking):
+            m.d.comb += read.addr.eq(wanted_phase)
+        with m.Else():
+            m.d.comb += read.addr.eq(self.tests.phase)
+        m.d.comb += [write.addr.eq(phase), write.data.eq(row), write.en.eq(store)]
+        m.d.sync += self.tests.map.eq(Cat(read.data, C(0, MAP_ROW_BIT - DELAYS),
+                                          self.tests.phase < self._phases))
 
         with m.If(port.differs):
             m.d.sync += failed.eq(1)
@@ -144,6 +165,7 @@ class SdramCalibration(wiring.Component):
             self._test(m, now, port)
             self._judge(m, now)
             self._scan(m, now)
+            self._choose(m, now)
             self._size(m, now)
             with m.State("READY"):
                 with m.If(status.fault != MemoryFault.NONE):
@@ -154,49 +176,6 @@ class SdramCalibration(wiring.Component):
                 pass
 
         return m
-
-    def _engine_or_tests(self, m):
-        """The engine's port, and beside it ours, with its pattern."""
-        engine, memory, status = self.engine, self.memory, self.status
-        command = Signal(MemoryCommand)
-        command_valid = Signal()
-        writing, reading = Signal(), Signal()
-        pattern = Signal(32, init=1)
-        word = Cat(pattern[:16], ~pattern[:16], pattern[16:], ~pattern[16:])
-        with m.If(status.ready):
-            m.d.comb += [
-                memory.commands.valid.eq(engine.commands.valid),
-                engine.commands.ready.eq(memory.commands.ready),
-                memory.w_data.valid.eq(engine.w_data.valid),
-                engine.w_data.ready.eq(memory.w_data.ready),
-                engine.r_data.valid.eq(memory.r_data.valid),
-                memory.r_data.ready.eq(engine.r_data.ready),
-            ]
-        with m.Else():
-            m.d.comb += [
-                memory.commands.valid.eq(command_valid), memory.w_data.valid.eq(writing),
-                memory.r_data.ready.eq(reading),
-            ]
-        m.d.comb += [
-            memory.commands.payload.eq(Mux(status.ready, engine.commands.payload, command)),
-            memory.w_data.payload.eq(Mux(status.ready, engine.w_data.payload, word)),
-            engine.r_data.payload.eq(memory.r_data.payload),
-        ]
-
-        # Pattern generator (x^32 + x^22 + x^2 + x + 1), and the comparison one cycle later.
-        step, compare, differs = Signal(), Signal(), Signal()
-        half_differs = Signal(4)
-        m.d.comb += step.eq((memory.w_data.ready & writing)
-                            | (memory.r_data.valid & reading))
-        with m.If(step):
-            m.d.sync += pattern.eq(Cat(pattern[31], pattern[:31])
-                                   ^ (pattern[31].replicate(32) & 0x00400006))
-        m.d.sync += compare.eq(step & reading)
-        for part in range(4):
-            m.d.sync += half_differs[part].eq(
-                memory.r_data.payload[16 * part:16 * part + 16] != word[16 * part:16 * part + 16])
-        m.d.comb += differs.eq(compare & half_differs.any())
-        return _Port(command, command_valid, writing, reading, pattern, differs)
 
     def _restart(self, m, now, initialised):
         """The clock moves while the chip rests; then the chip is initialised."""
@@ -219,12 +198,16 @@ class SdramCalibration(wiring.Component):
                 m.next = "BEGIN_WRITE"
 
     def _test(self, m, now, port):
-        """A test: TEST_WORDS words at address 0, or one word at each of the addresses."""
+        """A test: TEST_WORDS words at each of the places, or one at each of the addresses."""
         bits = self._address_bits
         seed = Signal(32)
         left = Signal(range(TEST_WORDS + 1))
+        place = now.place
         with m.State("BEGIN_WRITE"):
-            m.d.sync += [seed.eq(port.pattern), port.command.write.eq(1)]
+            m.d.sync += [seed.eq(port.pattern), port.command.write.eq(1), place.eq(0),
+                         port.hold.eq(now.switching)]
+            with m.If(now.switching):
+                m.d.sync += port.pattern.eq(0)
             with m.If(now.sizing):
                 m.d.sync += [now.one_hot.eq(1 << bits), now.bit.eq(bits)]
             m.next = "COMMAND"
@@ -241,11 +224,15 @@ class SdramCalibration(wiring.Component):
                 m.d.sync += left.eq(left - 1)
                 with m.If(left == 1):
                     m.next = "BEGIN_READ"
+                    with m.If(Mux(now.sizing, ~now.one_hot[0], ~place.all())):
+                        m.d.sync += place.eq(place + 1)
+                        m.next = "COMMAND"
                     with m.If(now.sizing & ~now.one_hot[0]):
                         m.d.sync += [now.one_hot.eq(now.one_hot >> 1), now.bit.eq(now.bit - 1)]
-                        m.next = "COMMAND"
         with m.State("BEGIN_READ"):
-            m.d.sync += [port.pattern.eq(seed), port.command.write.eq(0)]
+            m.d.sync += [port.command.write.eq(0), place.eq(0)]
+            with m.If(~now.switching):
+                m.d.sync += port.pattern.eq(seed)
             with m.If(now.sizing):
                 m.d.sync += [now.one_hot.eq(1 << bits), now.bit.eq(bits)]
             m.next = "COMMAND"
@@ -254,46 +241,74 @@ class SdramCalibration(wiring.Component):
             with m.If(self.memory.r_data.valid):
                 m.d.sync += left.eq(left - 1)
                 with m.If(left == 1):
-                    m.next = "COMPARE"
+                    m.d.sync += place.eq(place + 1)
+                    m.next = "COMMAND"
+                    with m.If(now.sizing | place.all()):
+                        m.next = "COMPARE"
+        with m.State("COMPARE"):
+            # The pseudo-random sequence goes on where it was: never the same words twice.
+            with m.If(now.switching):
+                m.d.sync += [port.pattern.eq(seed), port.hold.eq(0)]
+            m.next = "JUDGE"
 
     def _judge(self, m, now):
         """What comes after a test."""
-        status, phases = self.status, self._phases
-        with m.State("COMPARE"):
-            m.next = "JUDGE"
+        status = self.status
         with m.State("JUDGE"):
-            with m.If(now.scanning):
-                m.d.sync += now.run.eq(Mux(now.failed, 0, now.run + (now.run != phases)))
-                m.next = "NOTE"
-            with m.Elif(~now.sizing):
-                m.d.sync += now.tests.eq(now.tests - 1)
+            with m.If(now.sizing):
+                m.next = "SIZE"
+            with m.Else():
+                m.d.sync += [now.switching.eq(~now.switching & ~now.failed),
+                             now.tests.eq(now.tests - 1)]
                 m.next = "BEGIN_WRITE"
-                with m.If(now.failed):
+                with m.If(now.scanning):
+                    with m.If(now.switching | now.failed):
+                        m.next = "NOTE"
+                with m.Elif(now.failed):
                     m.d.sync += status.fault.eq(MemoryFault.CALIBRATION)
                     m.next = "FAULT"
                 with m.Elif(now.tests == 1):
                     m.d.sync += now.sizing.eq(1)
-            with m.Else():
-                m.next = "SIZE"
 
     def _scan(self, m, now):
-        """Note the longest window; after the last setting, go to the middle of that."""
-        status, phases = self.status, self._phases
-        best = Signal(8)
-        best_delay, best_phase = Signal.like(self.delay), Signal.like(now.phase)
-        back = Signal(8)
-        second_round = Signal()
+        """Note what passes; after the last setting, look for the longest window."""
         with m.State("NOTE"):
-            with m.If(now.run > best):
-                m.d.sync += [best.eq(now.run), best_delay.eq(self.delay), best_phase.eq(now.phase)]
+            m.d.sync += [now.row.eq(Cat(~now.failed, now.row)), self.delay.eq(self.delay - 1)]
+            m.next = "RESTART"
+            with m.If(self.delay == 0):
+                m.next = "STORE"
+        with m.State("STORE"):
+            m.d.comb += now.store.eq(1)
             m.d.sync += now.wanted_phase.eq(Mux(now.last_phase, 0, now.phase + 1))
             m.next = "RESTART"
             with m.If(now.last_phase):
+                m.d.sync += now.scanning.eq(0)
+                m.next = "LOOK"
+
+    def _choose(self, m, now):
+        """Look for the longest window in the map; go to its middle."""
+        status, phases = self.status, self._phases
+        run, best = Signal(8), Signal(8)        # phases in a row
+        best_delay, best_phase = Signal.like(self.delay), Signal.like(now.phase)
+        back = Signal(8)
+        second_round = Signal()
+        last = now.wanted_phase == phases - 1
+        with m.State("LOOK"):
+            m.d.comb += now.looking.eq(1)
+            m.d.sync += run.eq(Mux(now.passed.bit_select(self.delay, 1),
+                                   run + (run != phases), 0))
+            m.next = "MEASURE"
+        with m.State("MEASURE"):
+            with m.If(run > best):
+                m.d.sync += [best.eq(run), best_delay.eq(self.delay),
+                             best_phase.eq(now.wanted_phase)]
+            m.d.sync += now.wanted_phase.eq(Mux(last, 0, now.wanted_phase + 1))
+            m.next = "LOOK"
+            with m.If(last):
                 m.d.sync += second_round.eq(~second_round)
                 with m.If(second_round):
-                    m.d.sync += [now.run.eq(0), self.delay.eq(self.delay - 1)]
+                    m.d.sync += [run.eq(0), self.delay.eq(self.delay - 1)]
                     with m.If(self.delay == 0):
-                        m.d.sync += now.scanning.eq(0)
                         m.next = "CHOOSE"
         with m.State("CHOOSE"):
             m.d.sync += [

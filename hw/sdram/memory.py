@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from hw.config import MEMORY_BITS
 from hw.lib.return_queue import ReturnQueue
 from hw.lib.skid_buffer import SkidBuffer
-from hw.port import Memory, MemoryCommand, MemoryStatus, SdramPins
+from hw.port import Memory, MemoryCommand, MemoryStatus, MemoryTests, SdramPins
 from hw.sdram.calibration import SdramCalibration
 from hw.sdram.scheduler import SdramScheduler
 
@@ -36,7 +36,7 @@ class SdramMemory(wiring.Component):
     Both domains are reset together, for 4 cycles of the slower one at least: with less, an
     asynchronous FIFO takes over a count from before.
 
-    Costs about 1,500 COMB and 1,400 FF, no block RAM.
+    Costs about 1,900 COMB and 1,400 FF, no block RAM.
 
     Parameters
     ----------
@@ -50,6 +50,8 @@ class SdramMemory(wiring.Component):
         See :class:`hw.port.Memory`.
     status : ``Out(MemoryStatus)``
         See :data:`hw.register.MEMORY_STATUS_BITS`.
+    tests : ``In(MemoryTests())``
+        See :class:`hw.port.MemoryTests`. During a test the memory port takes and gives nothing.
     pins : ``Out(SdramPins())``
     """
 
@@ -59,6 +61,7 @@ class SdramMemory(wiring.Component):
         super().__init__({
             "memory": In(Memory()),
             "status": Out(MemoryStatus),
+            "tests": In(MemoryTests()),
             "pins": Out(SdramPins()),
         })
 
@@ -82,6 +85,7 @@ class SdramMemory(wiring.Component):
         m.submodules.scheduler = scheduler = DomainRenamer("sdram")(
             SdramScheduler(self._config, r_depth=R_WORDS))
         wiring.connect(m, wiring.flipped(self.memory), calibration.engine)
+        wiring.connect(m, wiring.flipped(self.tests), calibration.tests)
 
         outward = {"w_domain": "sync", "r_domain": "sdram"}
         m.submodules.commands = commands = fifo.AsyncFIFO(

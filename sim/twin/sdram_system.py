@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.port import Memory, MemoryStatus
+from hw.port import Memory, MemoryStatus, MemoryTests
 from hw.sdram.memory import SdramMemory
 from sim.twin.sdram_chip import SdramChip, SdramRule
 from sim.twin.sdram_phy import SdramPhyTwin
@@ -34,7 +34,7 @@ class SdramSystem(wiring.Component):
 
     Members
     -------
-    memory, status
+    memory, status, tests
         As in :class:`hw.sdram.memory.SdramMemory`.
     violations, reads, writes, refreshes
         As in :class:`sim.twin.sdram_chip.SdramChip`; those before ``status.ready`` are forgotten
@@ -48,6 +48,7 @@ class SdramSystem(wiring.Component):
         super().__init__({
             "memory": In(Memory()),
             "status": Out(MemoryStatus),
+            "tests": In(MemoryTests()),
             "violations": Out(len(SdramRule)),
             "reads": Out(32), "writes": Out(32), "refreshes": Out(32),
         })
@@ -67,6 +68,7 @@ class SdramSystem(wiring.Component):
         m.submodules.pins = DomainRenamer("sdram")(pins)
         m.submodules.chip = DomainRenamer("sdram")(chip)
         wiring.connect(m, wiring.flipped(self.memory), sdram.memory)
+        wiring.connect(m, wiring.flipped(self.tests), sdram.tests)
         wiring.connect(m, sdram.pins, pins.controller)
         wiring.connect(m, pins.chip, chip.pins)
         m.d.comb += [
