@@ -17,7 +17,7 @@ from hw.sdram.scheduler import DELAYS
 __all__ = ["SdramCalibration", "STEP_CYCLES"]
 
 
-TEST_WORDS = 8
+TEST_WORDS = 4
 """Words written at each of the places of a test, and read back."""
 
 PLACES = 4
