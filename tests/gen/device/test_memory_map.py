@@ -1,0 +1,71 @@
+"""The map of an SDRAM's settings and the tests of it, as the host reads and shows them."""
+import pytest
+
+from gen.device.memory_map import MemoryMap, MemoryTestResult, read_memory_map, run_memory_test
+from gen.device.port import LinkError
+from hw.register import MAP_ROW_BIT, MemoryTest, Register
+
+
+ROWS = (0b0010, 0, 0, 0b0100, 0, 0b0010)
+
+STATUS = {"fault": 0, "delay": 1, "phase": 0, "window": 2}
+
+
+class Registers:
+    """A device of registers alone: a map of ``rows``, and tests whose status is ``polls``."""
+
+    def __init__(self, rows=(), polls=()):
+        self.rows, self.polls, self.phase, self.asked = rows, list(polls), 0, None
+
+    def write_register(self, register, value):
+        if register == Register.MEMORY_MAP:
+            self.phase = value
+        else:
+            assert register == Register.MEMORY_TEST
+            self.asked = value
+
+    def read_registers(self, first, count=1):
+        if first == Register.MEMORY_MAP:
+            if self.phase >= len(self.rows):
+                return [0]
+            return [self.rows[self.phase] | 1 << MAP_ROW_BIT]
+        assert (first, count) == (Register.MEMORY_TEST, 4)
+        return [self.polls.pop(0) if len(self.polls) > 1 else self.polls[0], 7, 0x123, 0x0201]
+
+
+def test_map_is_read_and_shown():
+    found = read_memory_map(Registers(ROWS), STATUS)
+    assert found == MemoryMap(ROWS, STATUS)
+    assert found.text().splitlines()[:4] == [
+        "delay 0  ......", "delay 1  O....=", "delay 2  ...+..", "delay 3  ......"]
+    page = found.html()
+    assert page.count("<rect") == 24 and page.count("delay 1, phase 0: chosen") == 1
+    assert "http" not in page
+
+
+def test_map_of_a_fault_has_no_chosen_setting():
+    found = MemoryMap(ROWS, {**STATUS, "fault": 1})
+    assert found.text().splitlines()[1] == "delay 1  +....+"
+
+
+def test_memory_without_a_map():
+    with pytest.raises(LinkError, match="has no map"):
+        read_memory_map(Registers(), STATUS)
+
+
+def test_result_of_a_test():
+    running, ended = 1 | MemoryTest.RANDOM << 1, MemoryTest.RANDOM << 1 | 1 << 4
+    device = Registers(polls=[running, running, ended])
+    result = run_memory_test(device, MemoryTest.RANDOM, interval=0)
+    assert device.asked == MemoryTest.RANDOM
+    assert result == MemoryTestResult(MemoryTest.RANDOM, 7, 0x123, 0x0201)
+    assert result.text() == ("RANDOM: 7 words differ, first at word 0x123, data pins 0, 9")
+    assert MemoryTestResult(MemoryTest.MARCH, 0, 0, 0).text() == "MARCH: no error"
+
+
+@pytest.mark.parametrize("polls, message", [
+    ([0], "has no test of its memory"),
+    ([1 | MemoryTest.MARCH << 1], "did not end in 0 s")])
+def test_test_that_does_not_end(polls, message):
+    with pytest.raises(LinkError, match=message):
+        run_memory_test(Registers(polls=polls), MemoryTest.MARCH, timeout=0, interval=0)
