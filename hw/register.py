@@ -11,8 +11,9 @@ import zlib
 __all__ = ["MAGIC", "VERSION", "FRAME_WORDS", "REGISTER_BITS", "SESSION_BITS", "RUN_BITS",
            "WATCHDOG_BITS", "WATCHDOG_UNIT_BITS", "COUNTER_BASE", "Opcode", "REPLY", "REFUSED",
            "Refusal", "Register", "CONTROL_BITS", "STATE_BITS", "Restart",
-           "MEMORY_STATUS_BITS", "MemoryFault", "MEMORY_TEST_BITS", "MAP_ROW_BIT", "MemoryTest",
-           "UNITS", "Counter", "CoreError", "config_digest", "fields_of"]
+           "MEMORY_STATUS_BITS", "MemoryFault", "MEMORY_TEST_BITS", "MEMORY_TEST_COUNT_BITS",
+           "MAP_ROW_BIT", "MemoryTest", "UNITS", "Counter", "CoreError", "config_digest",
+           "fields_of"]
 
 
 MAGIC = 0x54445351
@@ -162,6 +163,10 @@ class Restart(IntEnum):
 MEMORY_TEST_BITS = {"running": 1, "test": 3, "ended": 1}
 """Fields of ``Register.MEMORY_TEST``, the lowest first: ``test`` is the :class:`MemoryTest` that
 runs or was run last, ``ended`` that it came to its end."""
+
+
+MEMORY_TEST_COUNT_BITS = 16
+"""Width of ``Register.MEMORY_TEST_ERRORS``."""
 
 
 MAP_ROW_BIT = 31

@@ -38,7 +38,7 @@ class MemoryMap:
         if not self.status["fault"]:
             chosen, phase, window = (kinds[self.status["delay"]], self.status["phase"],
                                      self.status["window"])
-            last = phase + (window - 1) // 2
+            last = phase + window // 2
             for k in range(last - window + 1, last + 1):
                 chosen[k % len(chosen)] = "window"
             chosen[phase] = "chosen"

@@ -41,8 +41,7 @@ class _Now(NamedTuple):
     tests: Signal       # that are left of those
     switching: Signal   # the test is the second of two
     place: Signal       # number of the burst
-    bit: Signal         # number of the address bit that is tried, plus 1; 0: address 0
-    one_hot: Signal     # 1 << bit, thus twice the address
+    bit: Signal         # the address bit that is tried; 0 for address 0, too
     row: Signal         # of the map: the settings of this phase that passed
     store: Signal       # it goes into the map
     looking: Signal     # the map is read at the wanted phase
@@ -123,8 +122,6 @@ class SdramCalibration(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         status = self.status
-        port = connect_ports(m, self, self._config)
-
         initialised = Signal()
         m.submodules.initialised = FFSynchronizer(self.initialised, initialised)
         phase = Signal(range(max(2, self._phases)))
@@ -132,21 +129,18 @@ class SdramCalibration(wiring.Component):
         failed = Signal()
         scanning, sizing, switching = Signal(init=1), Signal(), Signal()
         tests = Signal(range(FINAL_TESTS + 1))
-        bit = Signal(range(self._address_bits + 1))
-        one_hot = Signal(self._address_bits + 1)
+        bit = Signal(range(self._address_bits))
         m.submodules.map = table = Table(shape=DELAYS, depth=max(2, self._phases), init=[])
         write, read = table.write_port(), table.read_port(domain="comb")
         row, store, looking = Signal(DELAYS), Signal(), Signal()
         place = Signal(range(PLACES))
-        high = self._address_bits - 3       # address bits above those of a burst
-        places = Cat(C(0, 3), place.replicate(-(-high // 2))[:high])
-        m.d.comb += [
-            port.command.address.eq(Mux(sizing, one_hot[1:], places)),
-            port.command.length.eq(Mux(sizing, 1, TEST_WORDS)),
-            status.delay.eq(self.delay), status.phase.eq(phase),
-        ]
+        # Words of two tests in a row are never the same: those of the first could still be there.
+        port = connect_ports(m, self, self._config, Cat(self.delay, phase, tests),
+                             test_words=TEST_WORDS)
+        m.d.comb += [port.single.eq(sizing), port.switching.eq(switching),
+                     status.delay.eq(self.delay), status.phase.eq(phase)]
         now = _Now(phase, wanted_phase, phase == self._phases - 1, failed, scanning, sizing,
-                   tests, switching, place, bit, one_hot, row, store, looking, read.data)
+                   tests, switching, place, bit, row, store, looking, read.data)
 
         # Once the map is complete, it is the host's to read.
         with m.If(looking):
@@ -166,7 +160,7 @@ class SdramCalibration(wiring.Component):
             self._judge(m, now)
             self._scan(m, now)
             self._choose(m, now)
-            self._size(m, now)
+            self._size(m, now, port)
             with m.State("READY"):
                 with m.If(status.fault != MemoryFault.NONE):
                     m.next = "FAULT"
@@ -193,63 +187,64 @@ class SdramCalibration(wiring.Component):
                 with m.If(timer == 2 * STEP_CYCLES - 1):
                     m.d.sync += [timer.eq(0), now.phase.eq(Mux(now.last_phase, 0, now.phase + 1))]
         with m.State("INITIALISE"):
-            m.d.sync += now.one_hot.eq(1)
             with m.If(initialised):
                 m.next = "BEGIN_WRITE"
 
     def _test(self, m, now, port):
         """A test: TEST_WORDS words at each of the places, or one at each of the addresses."""
-        bits = self._address_bits
-        seed = Signal(32)
         left = Signal(range(TEST_WORDS + 1))
-        place = now.place
-        with m.State("BEGIN_WRITE"):
-            m.d.sync += [seed.eq(port.pattern), port.command.write.eq(1), place.eq(0),
-                         port.hold.eq(now.switching)]
-            with m.If(now.switching):
-                m.d.sync += port.pattern.eq(0)
+        place, one_hot = now.place, port.one_hot
+        last = Mux(now.sizing, one_hot[0], place.all())
+
+        def begin(*, write):
+            m.d.comb += [port.first.eq(1), port.load.eq(1)]
+            m.d.sync += [port.write.eq(write), place.eq(0)]
             with m.If(now.sizing):
-                m.d.sync += [now.one_hot.eq(1 << bits), now.bit.eq(bits)]
+                m.d.sync += [one_hot[-1].eq(1), now.bit.eq(self._address_bits - 1)]
             m.next = "COMMAND"
+
+        with m.State("BEGIN_WRITE"):
+            begin(write=1)
         with m.State("COMMAND"):
             m.d.comb += port.command_valid.eq(1)
-            m.d.sync += left.eq(port.command.length)
+            m.d.sync += left.eq(Mux(now.sizing, 1, TEST_WORDS))
             with m.If(self.memory.commands.ready):
                 m.next = "READ"
-                with m.If(port.command.write):
+                with m.If(port.write):
                     m.next = "WRITE"
         with m.State("WRITE"):
             m.d.comb += port.writing.eq(1)
             with m.If(self.memory.w_data.ready):
                 m.d.sync += left.eq(left - 1)
                 with m.If(left == 1):
-                    m.next = "BEGIN_READ"
-                    with m.If(Mux(now.sizing, ~now.one_hot[0], ~place.all())):
-                        m.d.sync += place.eq(place + 1)
-                        m.next = "COMMAND"
-                    with m.If(now.sizing & ~now.one_hot[0]):
-                        m.d.sync += [now.one_hot.eq(now.one_hot >> 1), now.bit.eq(now.bit - 1)]
+                    self._next_address(m, now, port)
+                    m.next = "COMMAND"
+                    with m.If(last):
+                        m.next = "BEGIN_READ"
         with m.State("BEGIN_READ"):
-            m.d.sync += [port.command.write.eq(0), place.eq(0)]
-            with m.If(~now.switching):
-                m.d.sync += port.pattern.eq(seed)
-            with m.If(now.sizing):
-                m.d.sync += [now.one_hot.eq(1 << bits), now.bit.eq(bits)]
-            m.next = "COMMAND"
+            begin(write=0)
         with m.State("READ"):
             m.d.comb += port.reading.eq(1)
             with m.If(self.memory.r_data.valid):
                 m.d.sync += left.eq(left - 1)
                 with m.If(left == 1):
-                    m.d.sync += place.eq(place + 1)
                     m.next = "COMMAND"
-                    with m.If(now.sizing | place.all()):
+                    with m.If(now.sizing):
                         m.next = "COMPARE"
+                    with m.Else():
+                        self._next_address(m, now, port)
+                        with m.If(last):
+                            m.next = "COMPARE"
         with m.State("COMPARE"):
-            # The pseudo-random sequence goes on where it was: never the same words twice.
-            with m.If(now.switching):
-                m.d.sync += [port.pattern.eq(seed), port.hold.eq(0)]
             m.next = "JUDGE"
+
+    @staticmethod
+    def _next_address(m, now, port):
+        with m.If(now.sizing):
+            m.d.sync += [port.one_hot.eq(port.one_hot >> 1), now.bit.eq(now.bit - (now.bit != 0))]
+        with m.Else():
+            m.d.comb += port.following.eq(1)
+            m.d.sync += now.place.eq(now.place + 1)
 
     def _judge(self, m, now):
         """What comes after a test."""
@@ -288,9 +283,8 @@ class SdramCalibration(wiring.Component):
     def _choose(self, m, now):
         """Look for the longest window in the map; go to its middle."""
         status, phases = self.status, self._phases
-        run, best = Signal(8), Signal(8)        # phases in a row
+        run, best = Signal(8), Signal(8)        # phases in a row; then those to go back
         best_delay, best_phase = Signal.like(self.delay), Signal.like(now.phase)
-        back = Signal(8)
         second_round = Signal()
         last = now.wanted_phase == phases - 1
         with m.State("LOOK"):
@@ -312,7 +306,7 @@ class SdramCalibration(wiring.Component):
                         m.next = "CHOOSE"
         with m.State("CHOOSE"):
             m.d.sync += [
-                status.window.eq(best), back.eq((best - 1) >> 1), now.tests.eq(FINAL_TESTS),
+                status.window.eq(best), run.eq(best >> 1), now.tests.eq(FINAL_TESTS),
                 self.delay.eq(best_delay), now.wanted_phase.eq(best_phase),
             ]
             m.next = "GO_BACK"
@@ -320,33 +314,31 @@ class SdramCalibration(wiring.Component):
                 m.d.sync += status.fault.eq(MemoryFault.CALIBRATION)
                 m.next = "FAULT"
         with m.State("GO_BACK"):
-            m.d.sync += back.eq(back - 1)
-            with m.If(back == 0):
+            m.d.sync += run.eq(run - 1)
+            with m.If(run == 0):
                 m.next = "RESTART"
             with m.Else():
                 m.d.sync += now.wanted_phase.eq(
                     Mux(now.wanted_phase == 0, phases - 1, now.wanted_phase - 1))
 
-    def _size(self, m, now):
+    def _size(self, m, now, port):
         """The highest address bit may be missing where it is optional."""
         config, status, bits = self._config, self.status, self._address_bits
         with m.State("SIZE"):
-            m.d.sync += [
-                now.failed.eq(0), now.one_hot.eq(now.one_hot >> 1), now.bit.eq(now.bit - 1),
-            ]
+            m.d.sync += now.failed.eq(0)
+            self._next_address(m, now, port)
             m.next = "COMMAND"
             if config.optional_column:
-                with m.If(now.one_hot[bits]):
+                with m.If(port.one_hot[bits]):
                     m.d.sync += status.size_bits.eq(Mux(now.failed, bits - 1, bits))
             else:
                 m.d.sync += status.size_bits.eq(bits)
-            optional = now.one_hot[bits] if config.optional_column else C(0)
+            optional = port.one_hot[bits] if config.optional_column else C(0)
             with m.If(now.failed & ~optional):
-                # Downwards: the last one noted is the lowest. One more below bit 0 is the
-                # word at address 0.
+                # Downwards: the last one noted is the lowest. After bit 0 comes address 0.
                 m.d.sync += [
                     status.fault.eq(MemoryFault.GEOMETRY),
-                    status.address_bit.eq(Mux(now.bit == 0, 0, now.bit - 1)),
+                    status.address_bit.eq(now.bit),
                 ]
-            with m.If(now.one_hot[0]):
+            with m.If(port.one_hot[0]):
                 m.next = "READY"

@@ -32,7 +32,7 @@ SDRAM_HZ = BOARD.sdram.target_hz
 
 
 class Harness(wiring.Component):
-    """The memory port between a shift register and a registered XOR of everything it gives."""
+    """The ports between a shift register and a registered XOR of everything they give."""
 
     rx: In(1)
     tx: Out(1, init=1)
@@ -46,15 +46,20 @@ class Harness(wiring.Component):
         wiring.connect(m, sdram.pins, wiring.flipped(self.pins))
         port = sdram.memory
         inputs = Cat(port.commands.payload, port.commands.valid, port.w_data.payload,
-                     port.w_data.valid, port.r_data.ready)
+                     port.w_data.valid, port.r_data.ready, sdram.tests.start, sdram.tests.test,
+                     sdram.tests.phase)
         chain = Signal(len(inputs))
         word = Signal(64)
         flags = Signal(3)
+        tests = Cat(getattr(sdram.tests, name) for name in (
+            "status", "errors", "address", "pins", "map"))
+        found = Signal(len(tests))
         m.d.comb += [inputs.eq(chain), self.leds.eq(sdram.status.as_value())]
         m.d.sync += [
             chain.eq(Cat(self.rx, chain)), word.eq(port.r_data.payload),
             flags.eq(Cat(port.commands.ready, port.w_data.ready, port.r_data.valid)),
-            self.tx.eq(Cat(word, flags, sdram.status).xor()),
+            found.eq(tests),
+            self.tx.eq(Cat(word, flags, sdram.status, found).xor()),
         ]
         return m
 

@@ -8,7 +8,7 @@ from hw.register import MAP_ROW_BIT, MemoryTest, Register
 
 ROWS = (0b0010, 0, 0, 0b0100, 0, 0b0010)
 
-STATUS = {"fault": 0, "delay": 1, "phase": 0, "window": 2}
+STATUS = {"fault": 0, "delay": 1, "phase": 5, "window": 2}
 
 
 class Registers:
@@ -37,9 +37,9 @@ def test_map_is_read_and_shown():
     found = read_memory_map(Registers(ROWS), STATUS)
     assert found == MemoryMap(ROWS, STATUS)
     assert found.text().splitlines()[:4] == [
-        "delay 0  ......", "delay 1  O....=", "delay 2  ...+..", "delay 3  ......"]
+        "delay 0  ......", "delay 1  =....O", "delay 2  ...+..", "delay 3  ......"]
     page = found.html()
-    assert page.count("<rect") == 24 and page.count("delay 1, phase 0: chosen") == 1
+    assert page.count("<rect") == 24 and page.count("delay 1, phase 5: chosen") == 1
     assert "http" not in page
 
 
