@@ -1,5 +1,7 @@
 """Prove that a bitstream is the design: ``python -m gen.prove build/ulx3s-85f-qsdt_nano``."""
 
+import gzip
+import json
 from pathlib import Path
 import sys
 import tempfile
@@ -11,11 +13,14 @@ from gen.config.memory import twin_memory
 from gen.config.spec import read_overrides
 from gen.device.port import LinkError
 from gen.flow.bitstream import unpack
+from gen.flow.synth import SYNTHESISED
 from gen.proof.bitstream import compare_config
+from gen.proof.blocks import METHOD
 from gen.proof.build import open_build
 from gen.proof.fabric import compare_design
 from gen.proof.gate import difference, memory_words, run_gates, run_on
 from gen.proof.lvs import compare
+from gen.proof.passes import compare_passes
 from gen.proof.record import Rung, write_proof
 from gen.proof.trellis import parse_config, read_config
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
@@ -31,6 +36,8 @@ __all__ = ["RUNGS", "cli"]
 
 
 RUNGS = {
+    "passes": "what went into placement is what yosys wrote: every block that the netlist passes "
+              "changed is proven equal, with enables, resets and initial values",
     "lvs": "layout versus schematic: every cell and net of the routed design against the netlist",
     "bitstream": "every bit and block RAM word that is read back from top.bit against what nextpnr "
                  "wrote, and against the routed design: its wires, LUTs, flip-flops, block RAMs "
@@ -80,6 +87,19 @@ class _Ladder:
         self._routed = read_routed(build.routed)
         self._values = samples(build.report["model"])[0][0]
         self._rtl = self._iss = None
+
+    def passes(self, say):
+        """The same of the netlist passes, and the blocks by their kind."""
+        build = self._build
+        proof = compare_passes(json.loads(gzip.decompress(build.synthesised.read_bytes())),
+                               json.loads(build.netlist.read_text()))
+        for text in proof.differences[:3]:
+            say(text)
+        parts = [{"what": kind, "count": count, "distinct": proof.distinct[kind],
+                  "method": METHOD} for kind, count in proof.blocks.items()]
+        return (not proof.differences,
+                f"{len(proof.differences)} differences, {proof.blocks.total():,} changed blocks "
+                f"proven, {proof.same:,} cells as they were", parts)
 
     def lvs(self, say):
         """Whether no statement differs, and the figure."""
@@ -163,6 +183,9 @@ def _run(arguments):
         if build.report["config"]["memory"] != "onchip":
             raise InputError("the rungs gate and unknown run designs whose memory is on chip; "
                              "ask for --only lvs,bitstream")
+    if "passes" in names and build.synthesised is None:
+        raise InputError(f"{build.folder} has no {SYNTHESISED}, which the rung passes reads: build "
+                         f"again: {build.report['command']}")
     ladder = _Ladder(build, _design(build, overrides), arguments.cache, arguments.seeds)
     progress, rungs = Progress(len(names)), []
     for name, text in RUNGS.items():
@@ -171,9 +194,10 @@ def _run(arguments):
             continue
         started = time.monotonic()
         with progress.step(name):
-            passed, figure = getattr(ladder, name)(progress.update)
+            passed, figure, *parts = getattr(ladder, name)(progress.update)
             progress.note("holds" if passed else "FAILS")
-        rungs.append(Rung(name, passed, figure, text, round(time.monotonic() - started, 1)))
+        rungs.append(Rung(name, passed, figure, text, round(time.monotonic() - started, 1),
+                          *parts))
     path = write_proof(build.folder, build, rungs, " ".join(["python -m gen.prove",
                                                              *sys.argv[1:]]))
     for rung in rungs:

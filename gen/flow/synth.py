@@ -1,6 +1,7 @@
 """Synthesis: yosys, then what it leaves undone."""
 
 from collections.abc import Mapping, Sequence
+import gzip
 import json
 import logging
 from pathlib import Path
@@ -15,7 +16,7 @@ from model.code import code_digest
 from model.error import DoesNotFit
 
 
-__all__ = ["CONGESTED", "collision_commands", "is_congested", "synthesize"]
+__all__ = ["CONGESTED", "SYNTHESISED", "collision_commands", "is_congested", "synthesize"]
 
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,10 @@ log = logging.getLogger(__name__)
 
 CONGESTED = 0.55
 """Part of a chip's LUTs above which placement and routing are known to take long, or to fail."""
+
+
+SYNTHESISED = "synth.json.gz"
+"""The netlist as yosys wrote it: what :mod:`gen.proof.passes` compares ``top.json`` with."""
 
 
 def collision_commands(rtlil: str) -> list[str]:
@@ -103,7 +108,10 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
                          log_path=place / "synth.log", on_progress=on_progress)
         stat = json.loads((place / "synth.stat.json").read_text())
         cells = stat["design"]["num_cells_by_type"]
-        mapped = json.loads((place / "top.json").read_text())
+        written = (place / "top.json").read_bytes()
+        # Without the time: the same netlist is the same file.
+        (place / SYNTHESISED).write_bytes(gzip.compress(written, compresslevel=6, mtime=0))
+        mapped = json.loads(written)
         fewer = passes.improve(mapped, output_registers=output_registers)
         for kind, names in (("TRELLIS_FF", ("absorbed_ff", "constant_ff")),
                             ("LUT4", ("absorbed_lut",))):
@@ -119,7 +127,8 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
         depends={"tool": toolchain.yosys.identity, "script": script, "board": board.name,
                  "output_registers": output_registers,
                  "code": code_digest(__name__)},
-        outputs=["top.ys", "top.json", "synth.stat.json", "synth.log"], work=work, force=force)
+        outputs=["top.ys", "top.json", SYNTHESISED, "synth.stat.json", "synth.log"], work=work,
+        force=force)
     _check_cells(board, result.data["cells"])
     return result
 

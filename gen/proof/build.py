@@ -8,6 +8,7 @@ from boards import find_board
 from gen.compile.package import ProgramImage
 from gen.flow.bitstream import bitstream_idcode
 from gen.flow.report import check_report
+from gen.flow.synth import SYNTHESISED
 from model.error import InputError
 from model.files import digest_file
 
@@ -25,15 +26,17 @@ CHAIN = {"route": ("synth", "top.json"), "pack": ("route", "top.config")}
 class Build:
     """What a finished build consists of.
 
-    folder; report, as in ``report.json``; board; image, the program; netlist and routed, paths of
-    what went into placement and of what came out of routing; config and bit, of what nextpnr wrote
-    for ecppack and of what that made; bitstream, SHA-256 of ``top.bit``.
+    folder; report, as in ``report.json``; board; image, the program; synthesised, netlist and
+    routed, paths of what yosys wrote (None where a build did not keep it), of what went into
+    placement and of what came out of routing; config and bit, of what nextpnr wrote for ecppack and
+    of what that made; bitstream, SHA-256 of ``top.bit``.
     """
 
     folder: Path
     report: dict
     board: object
     image: ProgramImage
+    synthesised: Path | None
     netlist: Path
     routed: Path
     config: Path
@@ -70,7 +73,8 @@ def open_build(folder):
                          f"{board.idcode:#010x}")
     image = ProgramImage.load(folder / "program.img")
     _compare(folder, report, stamps, image, again)
-    return Build(folder, report, board, image, folder / "top.json",
+    synthesised = folder / SYNTHESISED if SYNTHESISED in stamps["synth"]["outputs"] else None
+    return Build(folder, report, board, image, synthesised, folder / "top.json",
                  folder / f"route-{seed}.routed.json.gz", folder / f"route-{seed}.config", bit,
                  stamps["pack"]["outputs"]["top.bit"])
 

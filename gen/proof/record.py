@@ -1,6 +1,6 @@
 """proof.json and proof.md: what was proven about a bitstream, and how."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, UTC
 import json
 
@@ -18,13 +18,15 @@ NOT_RUN = "not run"
 @dataclass(frozen=True)
 class Rung:
     """A rung of the ladder: its name, whether it holds (None: it was not run), what was found
-    in figures, how, and the seconds that it took."""
+    in figures, how, and the seconds that it took; in ``parts``, what it consists of, each with its
+    number and its method."""
 
     name: str
     passed: bool | None
     figure: str
     method: str
     seconds: float = 0.0
+    parts: list[dict] = field(default_factory=list)
 
     @property
     def verdict(self):
@@ -62,6 +64,10 @@ def _page(record, rungs):
     for rung in rungs:
         yield (f"| {rung.name} | {rung.verdict} | {rung.figure} | {rung.method} | "
                f"{rung.seconds:.0f} |")
+    for rung in rungs:
+        for part in rung.parts:
+            yield (f"\n{rung.name}: {part['count']:,} blocks ({part['what']}; "
+                   f"{part['distinct']:,} distinct), {part['method']}.")
     yield ""
     missing = [rung.name for rung in rungs if rung.passed is None]
     if missing:

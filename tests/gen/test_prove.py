@@ -3,6 +3,7 @@
 The netlists are a flip-flop; what the rungs find on real ones, tests/synth/test_gate.py shows.
 """
 
+from collections import Counter
 import gzip
 import json
 import re
@@ -14,6 +15,7 @@ from gen import build, prove
 from gen.check.trace import Trace
 from gen.flow.step import run_step
 from gen.proof.gate import BoardRun, difference
+from gen.proof.passes import PassProof
 from model.files import digest_file
 
 
@@ -38,11 +40,13 @@ def step(folder, name, inputs, outputs, data):
              depends={}, outputs=list(outputs), work=work, force=True)
 
 
-def finish(folder, routed=NETLIST):
+def finish(folder, routed=NETLIST, synthesised=NETLIST):
     """Steps and report of a finished build whose netlists are these."""
     clocks = {"clk": {"achieved": 90.0, "constraint": 80.0}}
     used = {"TRELLIS_COMB": {"used": 5}, "DP16KD": {"used": 6}}
-    step(folder, "synth", {}, {"top.json": json.dumps(NETLIST).encode()}, {})
+    step(folder, "synth", {}, {
+        "top.json": json.dumps(NETLIST).encode(),
+        "synth.json.gz": gzip.compress(json.dumps(synthesised).encode(), mtime=0)}, {})
     step(folder, "route-1", {"top.json": "top.json"}, {
         "route-1.config": b"config", "route-1.json": json.dumps({"utilization": used}).encode(),
         "route-1.routed.json.gz": gzip.compress(json.dumps(routed).encode(), mtime=0)},
@@ -82,14 +86,15 @@ def folder(template, tmp_path, monkeypatch, cache_home):
 
 
 def test_proof(folder, capsys):
-    assert prove.cli([str(folder), "--only", "lvs", "-q"]) == 0
+    assert prove.cli([str(folder), "--only", "passes,lvs", "-q"]) == 0
     out = capsys.readouterr().out
+    assert "passes: holds, 0 differences, 0 changed blocks proven, 1 cells as they were" in out
     assert "lvs: holds, 0 differences in 1 flip-flops" in out
     assert "gate: not run" in out and "unknown: not run" in out
     record = json.loads((folder / "proof.json").read_text())
     assert record["bitstream"] == digest_file(folder / "top.bit")
     assert [(rung["name"], rung["passed"]) for rung in record["rungs"]] == [
-        ("lvs", True), ("bitstream", None), ("gate", None), ("unknown", None)]
+        ("passes", True), ("lvs", True), ("bitstream", None), ("gate", None), ("unknown", None)]
     page = (folder / "proof.md").read_text()
     assert "| lvs | holds |" in page
     assert "Not run, and so not proven: bitstream, gate, unknown." in page
@@ -103,6 +108,36 @@ def test_what_fails_is_said(folder, capsys):
     out, err = capsys.readouterr()
     assert "lvs: FAILS, 1 differences" in out and "not the design" in err
     assert "| lvs | FAILS |" in (folder / "proof.md").read_text()
+
+
+def test_parts_of_a_rung(folder, capsys, monkeypatch):
+    """A pass that loses an initial value; what is proven is said by block."""
+    def found(before, after):
+        proof = PassProof(5, differences=["rewritten cells: ff"])
+        if before == after:
+            proof = PassProof(5, Counter({"rewritten cells": 3}), Counter({"rewritten cells": 2}))
+        return proof
+
+    monkeypatch.setattr(prove, "compare_passes", found)
+    changed = json.loads(json.dumps(NETLIST))
+    changed["modules"]["top"]["cells"]["ff"]["parameters"]["REGSET"] = "SET"
+    finish(folder, synthesised=changed)
+    assert prove.cli([str(folder), "--only", "passes", "-q"]) == 1
+    assert "passes: FAILS, 1 differences" in capsys.readouterr().out
+    finish(folder)
+    assert prove.cli([str(folder), "--only", "passes", "-q"]) == 0
+    part = {"what": "rewritten cells", "count": 3, "distinct": 2, "method": "yosys sat -tempinduct"}
+    record = json.loads((folder / "proof.json").read_text())
+    assert record["rungs"][0]["parts"] == [part]
+    assert "passes: 3 blocks (rewritten cells; 2 distinct), yosys sat" in (
+        folder / "proof.md").read_text()
+
+
+def test_build_without_the_netlist_of_yosys(folder, capsys):
+    step(folder, "synth", {}, {"top.json": json.dumps(NETLIST).encode()}, {})
+    assert prove.cli([str(folder), "--only", "passes", "-q"]) == 1
+    assert "has no synth.json.gz, which the rung passes reads: build again" in (
+        capsys.readouterr().err)
 
 
 def change(folder, name, edit):
@@ -157,7 +192,8 @@ def test_bitstream_of_another_board(folder, capsys):
 
 
 def test_bad_options(folder, capsys):
-    for arguments, message in ((["--only", "silicon"], "known are lvs, bitstream, gate, unknown"),
+    for arguments, message in ((["--only", "silicon"],
+                                "known are passes, lvs, bitstream, gate, unknown"),
                                (["--seeds", "0"], "--seeds must be at least 1")):
         assert prove.cli([str(folder), *arguments]) == 1
         assert message in capsys.readouterr().err
