@@ -11,7 +11,7 @@ from hw.port import core_members
 from hw.register import Counter
 
 
-__all__ = ["BlockRamTest", "Check", "RegisteredRam", "WIDTHS", "pattern", "results"]
+__all__ = ["BlockRamTest", "Check", "RegisteredRam", "WIDTHS", "history", "pattern", "results"]
 
 
 WIDTHS = {36: 512, 18: 1024, 9: 2048, 4: 4096, 2: 8192, 1: 16384}
@@ -21,6 +21,11 @@ _MIX = 0x9E3779B97F4A7C15
 """Any bits (2**64 divided by the golden ratio)."""
 
 _FIRST_RESULT = Counter.BUSY_LOAD
+
+_COMPLETE = 1 << 8
+
+RETAINED = {"retained": 1, "keep": 1}
+"""Attributes of a signal that a restart leaves as it is (gen.pnr.passes)."""
 
 
 class Check(IntFlag):
@@ -87,13 +92,16 @@ class BlockRamTest(wiring.Component):
     Each round reads every word in three ways (:class:`Check`), compares, and writes its complement;
     the first one so tests the contents after configuration, but only the first one since then.
     The host's accesses go straight to the memory. A round takes 16 cycles for each address of the
-    deepest memory, 262,144 for ``WIDTHS``.
+    deepest memory, 262,144 for ``WIDTHS``. A restart leaves block RAMs as they are, perhaps in the
+    middle of a round: a further round then writes the contents again first, and compares nothing.
 
-    443 LUT4, 121 CCU2C, 328 FF and 6 block RAMs (yosys, ECP5), with ``WIDTHS``.
+    404 LUT4, 121 CCU2C, 338 FF and 6 block RAMs (yosys, ECP5), with ``WIDTHS``.
 
     The counters ``CYCLES`` and ``IMAGES`` count cycles and rounds. Those from ``BUSY_LOAD`` on are
     the results, one for each width: wrong reads in the low 24 bits (no more than fit), and bits of
-    :class:`Check`. ``ERRORS`` has bit k set where width k failed.
+    :class:`Check`. The next one is the history since configuration, which restarts do not touch:
+    bit k is set where width k ever failed, bit 8 where the contents after configuration were read
+    to the end. ``ERRORS`` is the same without bit 8.
 
     Parameters
     ----------
@@ -101,11 +109,14 @@ class BlockRamTest(wiring.Component):
         Words of the memory of each width, powers of 2.
     ram : callable
         ``ram(width=..., depth=...)``, in place of :class:`RegisteredRam`.
+    rounds : int
+        Rounds that run by themselves first, after configuration and after a restart.
     """
 
-    def __init__(self, widths=None, ram=RegisteredRam):
+    def __init__(self, widths=None, ram=RegisteredRam, rounds=0):
         self._widths = WIDTHS if widths is None else widths
         self._ram = ram
+        self._rounds = rounds
         super().__init__(core_members())
 
     def elaborate(self, platform):
@@ -117,16 +128,35 @@ class BlockRamTest(wiring.Component):
         step = Signal(4)
         odd_round = Signal()                # the contents are the complement
         left = Signal.like(self.count)
+        first = Signal(init=self._rounds > 0)
+        begin = Signal()
+        # Since configuration: a round has begun; its contents were read; widths that failed.
+        used, complete, failed = (Signal(bits, name=name, reset_less=True, attrs=RETAINED)
+                                  for name, bits in (("used", 1), ("complete", 1),
+                                                     ("failed", len(self._widths))))
+        awake = Signal()                    # a round has begun since the last restart
+        repair, fresh = Signal(), Signal()  # this round only writes; it is the very first
+        m.d.comb += [
+            begin.eq(~self.busy & (self.start | first)),
+            counters[Counter.ERRORS].eq(failed),
+            counters[_FIRST_RESULT + len(self._widths)].eq(
+                Cat(failed, C(0, 8 - len(failed)), complete)),
+        ]
         cycles, rounds = counters[Counter.CYCLES], counters[Counter.IMAGES]
         with m.If(self.busy):
             m.d.sync += [cycles.eq(cycles + 1), step.eq(step + 1)]
             with m.If(step.all()):
                 m.d.sync += address.eq(address + 1)
                 with m.If(address.all()):
-                    m.d.sync += [odd_round.eq(~odd_round), rounds.eq(rounds + 1),
-                                 left.eq(left - 1), self.busy.eq(left != 1)]
-        with m.Elif(self.start):
-            m.d.sync += [cycles.eq(0), rounds.eq(0), left.eq(self.count), self.busy.eq(1)]
+                    m.d.sync += [repair.eq(0), fresh.eq(0)]
+                    with m.If(~repair):
+                        m.d.sync += [odd_round.eq(~odd_round), rounds.eq(rounds + 1),
+                                     left.eq(left - 1), self.busy.eq(left != 1),
+                                     complete.eq(complete | fresh)]
+        with m.If(begin):
+            m.d.sync += [used.eq(1), awake.eq(1), repair.eq(used & ~awake), fresh.eq(~used),
+                         cycles.eq(0), rounds.eq(0), first.eq(0), self.busy.eq(1),
+                         left.eq(Mux(first, self._rounds, self.count))]
 
         # Which word is addressed, and what is done, in each of 16 cycles. Between commands the
         # address is another one: what is held must not depend on it.
@@ -147,7 +177,7 @@ class BlockRamTest(wiring.Component):
                 active.eq(self.busy & (address < depth)),
                 ram.r_address.eq(at), ram.w_address.eq(address),
                 ram.read.eq(read), ram.latch.eq(latch),
-                ram.write.eq(active & write), ram.w_data.eq(~word),
+                ram.write.eq(active & write), ram.w_data.eq(word ^ (~repair).replicate(width)),
             ]
             # The pattern a cycle later: of this word or, once, of its neighbour, which is the
             # complement already where it comes before this one.
@@ -158,13 +188,12 @@ class BlockRamTest(wiring.Component):
                 wrong.eq(ram.r_data != word),
             ]
             for when, kind in checks.items():
-                with m.If(active & now(when + 1) & wrong):
-                    m.d.sync += result.eq(result | kind)
+                with m.If(active & now(when + 1) & wrong & ~repair):
+                    m.d.sync += [result.eq(result | kind), failed[number].eq(1)]
                     with m.If(~result[:24].all()):
                         m.d.sync += result[:24].eq(result[:24] + 1)
-            with m.If(~self.busy & self.start):
+            with m.If(begin):
                 m.d.sync += result.eq(0)
-            m.d.comb += counters[Counter.ERRORS][number].eq(result != 0)
         return m
 
 
@@ -176,3 +205,11 @@ def results(counters, widths=None):
         found[width] = (value & 0xFFFFFF,
                         [kind.name for kind in Check if value & kind])
     return found
+
+
+def history(counters, widths=None):
+    """Since configuration, from a device's counters by name: whether the contents after it were
+    read to the end, and the widths that ever failed."""
+    widths = list(WIDTHS if widths is None else widths)
+    value = counters[Counter(_FIRST_RESULT + len(widths)).name]
+    return bool(value & _COMPLETE), [width for k, width in enumerate(widths) if value >> k & 1]

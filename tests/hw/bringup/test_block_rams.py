@@ -1,5 +1,6 @@
 # amaranth: UnusedElaboratable=no
 import json
+import random
 
 from amaranth import *
 from amaranth.back import rtlil
@@ -9,7 +10,14 @@ import pytest
 from boards import find_board
 from gen.flow.synth import synthesize
 from gen.flow.toolchain import find_toolchain
-from hw.bringup.block_rams import BlockRamTest, pattern, RegisteredRam, results, WIDTHS
+from hw.bringup.block_rams import (
+    BlockRamTest,
+    history,
+    pattern,
+    RegisteredRam,
+    results,
+    WIDTHS,
+)
 from hw.register import Counter
 from sim.drive.ports import simulate
 
@@ -71,6 +79,68 @@ def test_good_memories():
     assert results(counters, SMALL) == {5: (0, []), 2: (0, [])}
     assert counters["ERRORS"] == 0 and counters["IMAGES"] == 3
     assert counters["CYCLES"] == 16 * 32 * 3
+
+
+def test_first_rounds_run_by_themselves():
+    """They need no host; the next ones are as many as it asks for."""
+    dut = BlockRamTest(SMALL, rounds=2)
+
+    async def testbench(ctx):
+        for rounds in (2, 3):
+            await ctx.tick()
+            assert ctx.get(dut.busy)
+            ctx.set(dut.start, 0)
+            await ctx.tick().until(~dut.busy)
+            assert ctx.get(dut.counters[Counter.IMAGES]) == rounds
+            assert ctx.get(dut.counters[Counter.ERRORS]) == 0
+            await ctx.tick().repeat(5)
+            assert not ctx.get(dut.busy)
+            ctx.set(dut.count, 3)
+            ctx.set(dut.start, 1)
+
+    simulate(dut, testbench)
+
+
+def test_restarts_in_the_middle():
+    """They find no fault that is not there, forget none that is, and none after configuration."""
+    for fault in (None, "one wrong bit"):
+        dut = BlockRamTest(SMALL, lambda fault=fault, **shape: Faulty(fault, **shape), rounds=2)
+        reset = Signal()
+
+        async def testbench(ctx, dut=dut, reset=reset, fault=fault):
+            rng = random.Random(0)
+            for restart in range(12):
+                # Not in the first round, of 512 cycles: its contents count.
+                await ctx.tick().repeat(700 if restart == 0 else rng.randrange(1, 1700))
+                ctx.set(reset, 1)
+                await ctx.tick()
+                ctx.set(reset, 0)
+            await ctx.tick().repeat(2)
+            await ctx.tick().until(~dut.busy)
+            counters = {counter.name: ctx.get(dut.counters[counter]) for counter in Counter}
+            assert counters["IMAGES"] == 2
+            assert results(counters, SMALL) == {5: (0, []), 2: (0, [])}
+            assert history(counters, SMALL) == (True, [5] if fault else [])
+            assert counters["ERRORS"] == (fault is not None)
+
+        simulate(ResetInserter(reset)(dut), testbench)
+
+
+def test_contents_after_configuration_were_not_read():
+    dut = BlockRamTest(SMALL, rounds=2)
+    reset = Signal()
+
+    async def testbench(ctx):
+        await ctx.tick().repeat(300)
+        ctx.set(reset, 1)
+        await ctx.tick()
+        ctx.set(reset, 0)
+        await ctx.tick().repeat(2)
+        await ctx.tick().until(~dut.busy)
+        counters = {counter.name: ctx.get(dut.counters[counter]) for counter in Counter}
+        assert history(counters, SMALL) == (False, []) and counters["IMAGES"] == 2
+
+    simulate(ResetInserter(reset)(dut), testbench)
 
 
 @pytest.mark.parametrize("fault, kinds, wrong", [
