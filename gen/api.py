@@ -11,13 +11,12 @@ would write is left half-written. Progress is silent unless `model.progress.show
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 import json
 import logging
 from pathlib import Path
-import time
 from typing import Any
 
 import numpy as np
@@ -35,14 +34,15 @@ from gen.config.spec import chosen_clock, chosen_sdram_clock
 from gen.flow.report import STAGES
 from gen.flow.step import discard_partial
 from gen.machine.cost import predict
-from gen.machine.iss import Iss
+from hw.register import identity_text
 from model import qsd_file, zoo
+from model.code import commit
 from model.command import require
 from model.data import Dataset
 from model.epilogue import IntegerParams
 from model.error import as_input_error, InputError, known, VerificationFailed
 from model.evaluate import read_images
-from model.files import digest_file, digest_of, locked, write_atomic
+from model.files import digest_of, locked, write_atomic
 from model.integer import IntegerNetwork
 from model.progress import Progress, track
 from model.recipe import Recipe
@@ -297,7 +297,10 @@ def _flow(design: Design, folder: Path, stages: Sequence[str], tools: Any, seeds
                                        core_clock_hz=config.clock_hz,
                                        sdram_clock_hz=config.sdram_clock_hz,
                                        config=config.to_dict())
-            progress.note("unchanged" if results["rtl"].reused else "")
+            identity = results["rtl"].data["identity"]
+            replace(design.image, identity=identity).save(folder / "program.img")
+            progress.note(f"identity {identity_text(identity)}"
+                          + (", unchanged" if results["rtl"].reused else ""))
     if "synth" in stages:
         from gen.flow.synth import synthesize
 
@@ -319,12 +322,14 @@ def _flow(design: Design, folder: Path, stages: Sequence[str], tools: Any, seeds
         from gen.flow.bitstream import pack
 
         with progress.step("bitstream"):
-            results["packed"] = pack(board, folder, tools, results["routed"])
+            results["packed"] = pack(board, folder, tools, results["routed"], comments={
+                "Identity": identity_text(results["rtl"].data["identity"]), "Commit": commit()})
     return results
 
 
 def _report(design: Design, folder: Path, stages: Sequence[str], command: str, core: str | None,
             record: dict | None, tools: Any, results: Mapping[str, Any]) -> tuple[dict, Path]:
+    from gen.flow.bitstream import bitstream_digests
     from gen.flow.layers import layer_rows, totals
     from gen.flow.page import write_page
     from gen.flow.report import make_report, measured, write_report
@@ -341,9 +346,10 @@ def _report(design: Design, folder: Path, stages: Sequence[str], command: str, c
         digests={"config": digest_of(config.to_dict()), "core": core,
                  "network": network.digest(), "image": design.image.payload_digest,
                  "verify": digest_of(record) if record else None,
-                 "bitstream": digest_file(results["packed"].outputs["top.bit"])
-                 if "packed" in results else None},
-        skip_verify=record is None, weights=network.origin, config=config.to_dict(),
+                 **(bitstream_digests(results["packed"].outputs["top.bit"])
+                    if "packed" in results else {"bitstream": None})},
+        commit=commit(), skip_verify=record is None, weights=network.origin,
+        config=config.to_dict(),
         layers=layer_rows(config, network, design.program, design.prediction, timed),
         toolchain=tools, **results,
         extra=totals(config, design.program, design.prediction))
@@ -355,7 +361,8 @@ def _report(design: Design, folder: Path, stages: Sequence[str], command: str, c
 
 
 def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
-        cache: Path | str = "build/sim", check: Sequence[str] = ()) -> RunResult:
+        cache: Path | str = "build/sim", check: Sequence[str] = (),
+        folder: Path | str | None = None) -> RunResult:
     """Classify images on a device that holds the design.
 
     After loading, the device computes the CRC-32 of program, weights and constants in its memory.
@@ -372,30 +379,21 @@ def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
     check : sequence of str
         More checks, of :data:`gen.device.check.CHECKS`; a device that fails one is an error. The
         instruction-set simulator has none.
+    folder : path
+        Of the build, as for :func:`build`. If it is there, a board must have its bitstream.
 
     Raises
     ------
     InputError
         If the device does not answer, holds another design, reports an error or fails a check.
     """
+    from gen.opened import classify_on, simulate
+
     if device == ISS:
         if check:
             raise InputError("The instruction-set simulator has no checks: they are for devices")
-        return _simulated(design, images)
-    from gen.opened import classify_on
+        return RunResult(*simulate(design, images))
 
     return RunResult(*classify_on(design, images, device=None if device == VIRTUAL else device,
-                                  cache=Path(cache), check=check))
-
-
-def _simulated(design: Design, images: NDArray[np.int8]) -> RunResult:
-    started = time.monotonic()
-    program = design.program
-    simulator = Iss(program)
-    found = []
-    with track("run", len(images) * len(program.descriptors), "descriptors") as task:
-        for image in images:
-            acc, logits, _ = simulator.run(image, progress=task.update)
-            found.append((acc.reshape(-1), logits.reshape(-1)))
-    accs, scores = zip(*found, strict=True)
-    return RunResult(np.stack(accs), np.stack(scores), {}, time.monotonic() - started)
+                                  cache=Path(cache), check=check,
+                                  folder=Path(folder) if folder else design.folder))

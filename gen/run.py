@@ -47,7 +47,8 @@ def _parser():
     parser.add_argument("--program", action="store_true",
                         help="load the bitstream of the build folder first (openFPGALoader)")
     parser.add_argument("--build", type=Path, metavar="DIR",
-                        help="build folder with the bitstream (default: build/<board>-<model>)")
+                        help="build folder with the bitstream, which the board must then have "
+                             "(default: build/<board>-<model>)")
     parser.add_argument("--config", metavar="C.yaml", help="the overrides the board was built with")
     parser.add_argument("--check", action="append", default=[], metavar="C[,C]",
                         help="more checks, each with what it cost; the first that fails ends the "
@@ -106,7 +107,7 @@ def _run(arguments):
         program(board, _bitstream(arguments, board, name))
     device = VIRTUAL if arguments.board == VIRTUAL else arguments.port
     outcome = run(design, images, device=device, cache=arguments.cache,
-                  check=check)
+                  check=check, folder=arguments.build)
     if network.origin:
         print(network.origin)
     tag = "rtl-sim" if arguments.board == VIRTUAL else "board"

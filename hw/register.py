@@ -13,7 +13,7 @@ __all__ = ["MAGIC", "VERSION", "FRAME_WORDS", "REGISTER_BITS", "SESSION_BITS", "
            "Refusal", "Register", "CONTROL_BITS", "STATE_BITS", "Restart",
            "MEMORY_STATUS_BITS", "MemoryFault", "MEMORY_TEST_BITS", "MEMORY_TEST_COUNT_BITS",
            "MAP_ROW_BIT", "MemoryTest", "UNITS", "Counter", "CoreError", "config_digest",
-           "fields_of"]
+           "fields_of", "identity_text"]
 
 
 MAGIC = 0x54445351
@@ -77,8 +77,9 @@ class Register(IntEnum):
     """Register numbers; 32 bits each, one register a link word (upper half 0).
 
     ``CONFIG`` is :func:`config_digest` of the core; ``IDENTITY`` a digest of the whole design and
-    its clocks. ``MEMORY_WORDS`` is what every board has that the bitstream is for.
-    ``LINK_ERRORS`` counts, modulo 2**16, frames that were dropped.
+    its clocks, 0 where no bitstream was built (in a simulation). ``MEMORY_WORDS`` is what every
+    board has that the bitstream is for. ``LINK_ERRORS`` counts, modulo 2**16, frames that were
+    dropped.
 
     ``SESSION``, 24 bits, is the host's to write and 0 after a restart; every answer carries it, and
     with it the last value written to ``START`` (:class:`hw.link.command.FrameHeader`). ``START``
@@ -215,6 +216,11 @@ def fields_of(bits, value):
         fields[name] = value & (1 << width) - 1
         value >>= width
     return fields
+
+
+def identity_text(identity):
+    """``Register.IDENTITY`` as people and reports have it: eight hexadecimal digits."""
+    return f"{identity:08x}"
 
 
 UNITS = ("LOAD", "STORE", "ARRAY", "DEPTHWISE", "ATTENTION", "NEURON")

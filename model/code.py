@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+import subprocess
 import sys
 
 from model.files import digest_bytes
 
 
-__all__ = ["PACKAGES", "ROOT", "code_digest", "source_digest"]
+__all__ = ["PACKAGES", "ROOT", "code_digest", "commit", "source_digest"]
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +56,23 @@ def code_digest(*modules: str, root: Path = ROOT) -> dict[str, str]:
             found[name], imported = _read(path, path.stat().st_mtime_ns)
             waiting += imported
     return dict(sorted(found.items()))
+
+
+def commit(root: Path = ROOT) -> str:
+    """The commit that the code is of, with ``-dirty`` if files were changed since.
+
+    ``unknown`` where it does not lie in a repository of its own (an installed package), or
+    without git.
+    """
+    if not (root / ".git").exists():
+        return "unknown"
+    try:
+        ended = subprocess.run(
+            ["git", "-C", root, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return ended.stdout.strip() or "unknown"
 
 
 def source_digest(path: Path) -> str:

@@ -37,8 +37,8 @@ def test_another_version_is_refused(tmp_path, key, read, header):
 
 
 @pytest.mark.parametrize("header", [
-    "[" * 100_000, "{}", '{"format": "qsdt-program"}', '{"format": "qsdt-program", "version": 2}',
-    '{"format": "qsdt-program", "version": 2, "payload_sha256": "0", "config": 3}', "null", "\0",
+    "[" * 100_000, "{}", '{"format": "qsdt-program"}', '{"format": "qsdt-program", "version": 3}',
+    '{"format": "qsdt-program", "version": 3, "payload_sha256": "0", "config": 3}', "null", "\0",
 ])
 def test_damaged_program_images(tmp_path, header):
     path = tmp_path / "x.img"

@@ -23,7 +23,7 @@ from sim.reference.lanes import memory_words, pool_words
 __all__ = ["ProgramImage", "image_words", "logits_of"]
 
 
-FORMAT, VERSION = "qsdt-program", 2
+FORMAT, VERSION = "qsdt-program", 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,11 @@ class ProgramImage:
         Of the cost model, per image.
     origin : str
         What the weights are if they were not trained, "" otherwise.
+    identity : int
+        Of the bitstream that the program was built with (:func:`gen.flow.rtl.identity_of`), 0 for
+        a program that is bound to none.
+    source : str
+        The file that it was read from, "" if from none.
     """
 
     model: str
@@ -73,6 +78,8 @@ class ProgramImage:
     input_shape: tuple
     predicted_cycles: int = 0
     origin: str = ""
+    identity: int = 0
+    source: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, program, *, model, network, predicted_cycles=0):
@@ -101,7 +108,8 @@ class ProgramImage:
             "network_digest": self.network_digest, "config": self.config.to_dict(),
             **{name: getattr(self, name) for name in (
                 "program", "image", "image_words", "result", "result_words", "log",
-                "memory_words", "descriptors", "stem", "predicted_cycles", "units", "origin")},
+                "memory_words", "descriptors", "stem", "predicted_cycles", "units", "origin",
+                "identity")},
             "layers": layers, "layer_of": [layers.index(name) for name in self.layers],
             "input_shape": list(self.input_shape),
             "maps": {name: [m.kind, m.channels, m.height, m.width]
@@ -139,12 +147,12 @@ class ProgramImage:
         if digest_bytes(payload.tobytes()) != header.get("payload_sha256"):
             raise InputError(f"{path} is damaged: its payload does not have the digest it states")
         try:
-            return cls._of_header(header, payload)
+            return cls._of_header(header, payload, str(path))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise InputError(f"{path} is damaged: its header lacks or misstates {error}") from None
 
     @classmethod
-    def _of_header(cls, header, payload):
+    def _of_header(cls, header, payload, source):
         config = CoreConfig(**header["config"])
         maps = {name: FeatureMap.make(name, kind, shape, config)
                 for name, (kind, *shape) in header["maps"].items()}
@@ -154,8 +162,12 @@ class ProgramImage:
             "model", "network_digest", "program", "image", "image_words", "result",
             "result_words", "log", "memory_words", "descriptors", "stem", "predicted_cycles",
             "units", "origin")}
+        identity = header["identity"]
+        if not isinstance(identity, int) or not 0 <= identity < 1 << 32:
+            raise ValueError(f"identity {identity!r}")
         return cls(config=config, payload=payload, maps=maps, layers=layers, logits=logits,
-                   input_shape=tuple(header["input_shape"]), **rest)
+                   input_shape=tuple(header["input_shape"]), identity=identity, source=source,
+                   **rest)
 
 
 def image_words(program, image_q):

@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 from boards import BOARDS, BoardSpec, find_board
-from gen.flow.bitstream import bitstream_idcode
+from gen.flow.bitstream import bitstream_comments, bitstream_idcode
 from model.command import add_verbosity, ArgumentParser, called, main, next_step
 from model.error import as_input_error, InputError, ToolFailed, ToolMissing, WeightsMismatch
 
@@ -165,7 +165,11 @@ def _command(arguments: argparse.Namespace) -> None:
     else:
         chip = program(board, arguments.bitstream)
         if not arguments.quiet:
-            print(f"loaded {arguments.bitstream} into {_name_of(chip)}")
+            comments = bitstream_comments(arguments.bitstream)
+            said = ", ".join(f"{name.lower()} {comments[name]}" for name in ("Identity", "Commit")
+                             if name in comments)
+            print(f"loaded {arguments.bitstream}{f' ({said})' if said else ''} into "
+                  f"{_name_of(chip)}")
         next_step("gen.run", "--board", board.name, "--model", "qsdt_nano", "--port",
                   "/dev/ttyUSB0")
 

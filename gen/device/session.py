@@ -1,6 +1,7 @@
 """A program on a device: images in, classes and counters out."""
 
 import logging
+from pathlib import Path
 import time
 
 import numpy as np
@@ -10,7 +11,7 @@ from gen.device.check import CheckFailed, Checks
 from gen.device.device import crc_of, CRC_WORDS
 from gen.device.port import LinkError
 from hw.config import RECORD_WORDS
-from hw.register import config_digest, Restart
+from hw.register import config_digest, identity_text, Restart
 from model.error import WeightsMismatch
 from model.progress import track
 
@@ -35,7 +36,8 @@ class Session:
     Raises
     ------
     WeightsMismatch
-        If the device was built for another configuration.
+        If the device was built for another configuration, or has another bitstream than the one
+        that the program was built with.
     """
 
     def __init__(self, device, image):
@@ -45,6 +47,8 @@ class Session:
             raise WeightsMismatch(
                 f"The device has configuration {info.config_digest:#010x}, the program needs "
                 f"{wanted:#010x}: load the bitstream of this build (--program)")
+        self.bitstream = _compare_identity(info.identity, image)
+        """What is known of the device's bitstream, in a line."""
         if info.memory_words < image.memory_words:
             raise WeightsMismatch(f"The device has {info.memory_words} words of memory, the "
                                   f"program needs {image.memory_words}")
@@ -208,6 +212,21 @@ class Session:
             raise LinkError(f"The core reports memory collisions ({counters['ERRORS']:#x}): "
                             f"the results are void")
         return words, counters, (found[::RECORD_WORDS] & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
+def _compare_identity(found, image):
+    """Whether the device has the bitstream that the program was built with, in a line."""
+    if not found:
+        return "bitstream: the device has none with an identity, it is a simulation of the RTL"
+    if not image.identity:
+        return (f"bitstream {identity_text(found)}: not compared, as the program was not built "
+                "with a bitstream")
+    if found == image.identity:
+        return f"bitstream {identity_text(found)}: the one that {image.source} was built with"
+    file = Path(image.source)
+    raise WeightsMismatch(
+        f"{file}: was built for bitstream {identity_text(image.identity)}, the board holds "
+        f"{identity_text(found)}; load {file.with_name('top.bit')} (--program) or build again")
 
 
 def _check_run(counters, record, count, descriptors):

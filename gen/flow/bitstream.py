@@ -1,5 +1,7 @@
 """Make a bitstream, and read what it says about itself."""
 
+from collections.abc import Mapping
+import hashlib
 from pathlib import Path
 import shutil
 import tempfile
@@ -10,13 +12,14 @@ from gen.flow.step import run_step, StepResult
 from gen.flow.toolchain import find_unpacker, OnProgress, run_tool, Toolchain
 from model.code import code_digest
 from model.error import InputError, ToolFailed
+from model.files import digest_file
 
 
 if TYPE_CHECKING:
     from gen.flow.route import RouteResult
 
 
-__all__ = ["bitstream_idcode", "pack", "unpack"]
+__all__ = ["bitstream_comments", "bitstream_digests", "bitstream_idcode", "pack", "unpack"]
 
 
 PREAMBLE = bytes.fromhex("ffffbdb3")
@@ -27,10 +30,7 @@ VERIFY_ID = bytes.fromhex("e2000000")
 
 def bitstream_idcode(path: Path) -> int:
     """IDCODE of the chip that a bitstream file is for."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"Cannot read bitstream {path}: {error.strerror}") from error
+    data = _read(path)
     start = data.find(PREAMBLE)
     # The check is one of the first commands; further on the same bytes could be configuration.
     command = data.find(VERIFY_ID, start, start + 256) if start >= 0 else -1
@@ -39,13 +39,41 @@ def bitstream_idcode(path: Path) -> int:
     return int.from_bytes(data[command + 4:command + 8], "big")
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read bitstream {path}: {error.strerror}") from error
+
+
+def bitstream_comments(path: Path) -> dict[str, str]:
+    """The comments of a bitstream file, ``{"Part": …, "Identity": …, "Commit": …}``."""
+    comments = _read(path).partition(PREAMBLE)[0].removeprefix(b"\xff\0")
+    lines = [line.decode("ascii", "replace") for line in comments.split(b"\0")]
+    return {name: text for name, mark, text in (line.partition(": ") for line in lines) if mark}
+
+
+def bitstream_digests(path: Path) -> dict[str, str]:
+    """SHA-256 of a bitstream file, and of what the chip reads of it: without comments."""
+    _, preamble, rest = _read(path).partition(PREAMBLE)
+    return {"bitstream": digest_file(path),
+            "bitstream without comments": hashlib.sha256(preamble + rest).hexdigest()}
+
+
 def pack(board: BoardSpec, folder: Path, toolchain: Toolchain, routed: "RouteResult", *,
-         on_progress: OnProgress | None = None, force: bool = False) -> StepResult:
-    """Make the compressed bitstream ``top.bit`` and check that it is for the board's chip."""
+         comments: Mapping[str, str] | None = None, on_progress: OnProgress | None = None,
+         force: bool = False) -> StepResult:
+    """Make the compressed bitstream ``top.bit`` and check that it is for the board's chip.
+
+    ``comments`` are in the file only, not in the chip (:func:`bitstream_comments`).
+    """
+    lines = "".join(f".comment {name}: {text}\n" for name, text in (comments or {}).items())
     arguments = ["--compress", "--idcode", f"{board.idcode:#010x}", "--input", "top.config",
                  "--bit", "top.bit"]
 
     def work(place: Path) -> dict:
+        config = place / "top.config"
+        config.write_text(lines + config.read_text())
         usage = run_tool([*toolchain.ecppack.command, *arguments], folder=place, name="ecppack",
                          log_path=place / "pack.log", on_progress=on_progress)
         idcode = bitstream_idcode(place / "top.bit")
@@ -56,6 +84,7 @@ def pack(board: BoardSpec, folder: Path, toolchain: Toolchain, routed: "RouteRes
 
     return run_step("pack", Path(folder), inputs={"top.config": routed.config},
                     depends={"tool": toolchain.ecppack.identity, "arguments": arguments,
+                             "comments": lines,
                              "code": code_digest(__name__)},
                     outputs=["top.bit", "pack.log"], work=work, force=force)
 

@@ -11,6 +11,7 @@ from boards.spec import BoardSpec
 from gen.flow.step import StepResult
 from gen.flow.toolchain import Toolchain
 from gen.pnr.ecp5 import CROSSING_NS
+from hw.register import identity_text
 from model.files import write_atomic
 
 
@@ -50,7 +51,7 @@ META: dict[str, Any] = {
 }
 """Keys that are not measured values, with their types. All are always present."""
 
-LATER: dict[str, Any] = {"crossings": list}
+LATER: dict[str, Any] = {"crossings": list, "identity": str, "commit": str}
 """Such keys that reports of earlier versions do not have."""
 
 TITLES = {"comb": "LUTs (TRELLIS_COMB)", "ff": "flip-flops", "ebr": "block RAMs (DP16KD)",
@@ -66,7 +67,8 @@ def measured(value: float, tag: str) -> dict:
 
 def make_report(*, board: BoardSpec, model: str, until: str, command: str, core_clock_hz: int,
                 lanes: int, cycles: Mapping, digests: Mapping[str, str | None],
-                skip_verify: bool, weights: str = "", config: Mapping | None = None,
+                skip_verify: bool, commit: str = "unknown", weights: str = "",
+                config: Mapping | None = None,
                 layers: Iterable[Mapping] = (), toolchain: Toolchain | None = None,
                 rtl: StepResult | None = None, synth: StepResult | None = None,
                 routed: "RouteResult | None" = None, packed: StepResult | None = None,
@@ -86,6 +88,8 @@ def make_report(*, board: BoardSpec, model: str, until: str, command: str, core_
         ``verify`` (of the passing verification, None without one), ``bitstream``.
     skip_verify : bool
         The design was built without a passing verification; stamped on both files.
+    commit : str
+        Of the code (:func:`model.code.commit`).
     weights : str
         What the weights are if they were not trained; stamped as well.
     layers : iterable of mapping
@@ -97,7 +101,8 @@ def make_report(*, board: BoardSpec, model: str, until: str, command: str, core_
         "schema": SCHEMA, "board": board.name, "part": board.part, "model": model,
         "weights": weights, "until": until,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command, "core_clock_hz": core_clock_hz, "skip_verify": skip_verify,
+        "command": command, "commit": commit, "core_clock_hz": core_clock_hz,
+        "skip_verify": skip_verify,
         "seed": routed.seed if routed else None,
         "tools": toolchain.versions() if toolchain else {},
         "digests": dict(digests), "config": dict(config or {}),
@@ -107,6 +112,8 @@ def make_report(*, board: BoardSpec, model: str, until: str, command: str, core_
         "cycles": dict(cycles),
         "images_per_s": measured(round(core_clock_hz / cycles["value"], 3), cycles["tag"]),
     }
+    if rtl is not None:
+        report["identity"] = identity_text(rtl.data["identity"])
     for name, step in (("rtl", rtl), ("synth", synth), ("route", routed), ("pack", packed)):
         if step is not None:
             report[f"seconds.{name}"] = measured(round(step.seconds, 2), "routed")
@@ -153,6 +160,9 @@ def check_report(report: Mapping) -> None:
         for key in REQUIRED[stage]:
             if key not in report:
                 raise ValueError(f"Report key {key!r} is missing after stage {stage!r}")
+    for key, kind in LATER.items():
+        if key in report and not isinstance(report[key], kind):
+            raise ValueError(f"Report key {key!r} has the wrong type: {report[key]!r}")
     for key, value in report.items():
         if key not in META | LATER:
             _check_measured(value, key)
@@ -232,6 +242,10 @@ def render(report: Mapping) -> str:
     lines += [f"Built {report['created']} up to `{report['until']}`, core clock {target:g} MHz"
               + (f", seed {report['seed']}" if report["seed"] is not None else "") + ":",
               "", f"    {report['command']}", ""]
+    if "commit" in report:
+        lines += [f"Commit `{report['commit']}`"
+                  + (f"; the bitstream's identity is `{report['identity']}`"
+                     if "identity" in report else "") + ".", ""]
     lines += ["## Figures", "", "Each with how it was obtained.", ""]
     lines += _table(["figure", "value", "how"], [
         [key, _number(value["value"]), value["tag"]]

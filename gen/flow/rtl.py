@@ -9,7 +9,7 @@ from gen.flow.step import StepResult
 from model.files import digest_file, digest_of, write_atomic
 
 
-__all__ = ["identity_of", "identity_text", "read_identity", "write_rtl"]
+__all__ = ["identity_of", "read_identity", "write_rtl"]
 
 
 MODULE = """\
@@ -32,11 +32,6 @@ def identity_of(rtlil: str, constraints: str, *, board: BoardSpec, core_clock_hz
     digest = digest_of({"rtl": rtlil, "constraints": constraints, "board": board.name,
                         "clocks": [core_clock_hz, sdram_clock_hz], "config": config})
     return int(digest[:8], 16) or 1
-
-
-def identity_text(identity: int) -> str:
-    """An identity as people and reports have it: eight hexadecimal digits."""
-    return f"{identity:08x}"
 
 
 def read_identity(text: str) -> tuple[str, int]:

@@ -1,6 +1,7 @@
 """gen.opened: a design on a device, with all checks; the device is one in software."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from gen import opened as module
 from gen.compile.package import ProgramImage
 from gen.device.device import Device
 from hw.register import Register
-from model.error import InputError
+from model.error import InputError, WeightsMismatch
 from tests.faults.known_board import board_of, known_results
 from tests.gen.device.software_device import SoftwareTransport
 from tests.gen.random_cases import compile_case
@@ -37,9 +38,9 @@ def classify(case, monkeypatch, tmp_path):
 
     monkeypatch.setattr(module, "opened", opened)
     image = ProgramImage.of(program, model="random", network=network, predicted_cycles=9)
-    design = SimpleNamespace(board=None, config=None, program=program, image=image)
-    return (lambda *check: module.classify_on(design, images, device=None, cache=tmp_path,
-                                              check=check)), board, core
+    design = SimpleNamespace(board=None, config=None, program=program, image=image, name="random")
+    return (lambda *check, device=None: module.classify_on(
+        design, images, device=device, cache=tmp_path, check=check, folder=tmp_path)), board, core
 
 
 def test_without_checks(case, classify):
@@ -49,8 +50,10 @@ def test_without_checks(case, classify):
     np.testing.assert_array_equal(acc, wanted.reshape(2, -1))
     assert counters["IMAGES"] == 2 and board.starts == 1
     assert board.registers[Register.WATCHDOG] == 2
-    assert len(checked) == 1
-    assert checked[0].startswith(f"check after loading: {len(case[1].payload)} words of program, ")
+    assert len(checked) == 2
+    assert checked[0] == ("bitstream 00005678: not compared, as the program was not built with a "
+                          "bitstream")
+    assert checked[1].startswith(f"check after loading: {len(case[1].payload)} words of program, ")
 
 
 def test_all_checks(classify):
@@ -58,7 +61,7 @@ def test_all_checks(classify):
     *_, checked = run("host", "twice", "crc")
     assert board.starts == 4
     assert [line.split(":")[0] for line in checked] == [
-        "check after loading", "check crc", "check twice", "check host"]
+        "bitstream 00005678", "check after loading", "check crc", "check twice", "check host"]
 
 
 def test_failed_check(classify):
@@ -69,3 +72,49 @@ def test_failed_check(classify):
         run("host")
     with pytest.raises(InputError, match="^Unknown check 'all': known are crc, twice, host$"):
         run("all")
+
+
+@pytest.fixture
+def image(case):
+    return ProgramImage.of(case[1], model="random", network=case[0], predicted_cycles=9)
+
+
+def test_the_bitstream_of_the_build(classify, image, tmp_path):
+    """A board holds the one that the program in the build folder was built with, or is refused."""
+    run, board, _ = classify
+    path = tmp_path / "program.img"
+    replace(image, identity=0x5678).save(path)
+    *_, checked = run(device="port")
+    assert checked[0] == f"bitstream 00005678: the one that {path} was built with"
+    replace(image, identity=0x1a2b3c4d).save(path)
+    with pytest.raises(WeightsMismatch) as error:
+        run(device="port")
+    assert str(error.value) == (
+        f"{path}: was built for bitstream 1a2b3c4d, the board holds 00005678; load "
+        f"{tmp_path / 'top.bit'} (--program) or build again")
+    assert board.starts == 1
+    # A simulation of the RTL has none.
+    board.constant[Register.IDENTITY] = 0
+    *_, checked = run(device="port")
+    assert checked[0] == ("bitstream: the device has none with an identity, it is a simulation of "
+                          "the RTL")
+
+
+def test_other_programs_of_a_build(classify, image, tmp_path):
+    """Other weights run on the same bitstream; another program for the same ones is refused."""
+    run, _, _ = classify
+    path = tmp_path / "program.img"
+    replace(image, identity=0x5678, network_digest="0" * 64, payload=image.payload + np.uint64(1)
+            ).save(path)
+    *_, checked = run(device="port")
+    assert checked[0] == f"bitstream 00005678: the one that {path} was built with"
+    replace(image, identity=0x5678, payload=image.payload + np.uint64(1)).save(path)
+    with pytest.raises(WeightsMismatch, match="program.img: this code compiles another program"):
+        run(device="port")
+    replace(image, identity=0x1234, config=replace(image.config, rows=2 * image.config.rows)
+            ).save(path)
+    *_, checked = run(device="port")
+    assert "not compared" in checked[0]
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="program.img is not a complete program image"):
+        run(device="port")

@@ -1,6 +1,8 @@
+import subprocess
+
 import pytest
 
-from model.code import code_digest, source_digest
+from model.code import code_digest, commit, source_digest
 
 
 @pytest.fixture
@@ -44,3 +46,26 @@ def test_source_digest(tmp_path):
     assert source_digest(path) == first
     path.write_text("def f(x):\n    return x + 2\n")
     assert source_digest(path) != first
+
+
+def test_commit(tmp_path):
+    """Of a repository of its own; a changed file is told, one that git does not know is not."""
+    def git(*arguments):
+        return subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b",
+                               *arguments], check=True, capture_output=True, text=True).stdout
+
+    assert commit(tmp_path) == "unknown"
+    git("init", "-q")
+    assert commit(tmp_path) == "unknown"
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-qm", "a")
+    git("tag", "v1")
+    head = git("rev-parse", "HEAD").strip()
+    (tmp_path / "b").write_text("1")
+    assert commit(tmp_path) == head
+    (tmp_path / "a").write_text("2")
+    assert commit(tmp_path) == f"{head}-dirty"
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    assert commit(folder) == "unknown"

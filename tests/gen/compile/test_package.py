@@ -35,6 +35,18 @@ def test_says_what_the_weights_are(case, tmp_path):
     assert ProgramImage.load(tmp_path / "a.img").origin == "synthetic"
 
 
+def test_identity(case, tmp_path):
+    path = tmp_path / "a.img"
+    for identity in (0, 0x1a2b3c4d):
+        replace(case[2], identity=identity).save(path)
+        read = ProgramImage.load(path)
+        assert read.identity == identity and read.source == str(path)
+    for wrong in (-1, 1 << 32, "1a2b3c4d", None):
+        replace(case[2], identity=wrong).save(path)
+        with pytest.raises(InputError, match=r"a\.img is damaged: .*identity"):
+            ProgramImage.load(path)
+
+
 def test_same_input_same_bytes(case):
     _, _, image = case
     assert image.to_bytes() == image.to_bytes()

@@ -11,9 +11,9 @@ from gen.flow.step import StepResult
 from gen.flow.toolchain import Tool, Toolchain
 
 
-def step(name, seconds):
+def step(name, seconds, **data):
     return StepResult(name=name, digest="0" * 64, outputs={},
-                      data={"seconds": seconds, "cpu_seconds": seconds, "peak_mb": 123.4})
+                      data={"seconds": seconds, "cpu_seconds": seconds, "peak_mb": 123.4, **data})
 
 
 def tool(name):
@@ -37,13 +37,13 @@ def make(until="bitstream", **changes):
         "core_clock_hz": 80_000_000, "lanes": 1024,
         "cycles": report.measured(400_000, "cost-model"),
         "digests": {"config": "a" * 64, "verify": "b" * 64}, "skip_verify": False,
-        "config": {"rows": 32},
+        "config": {"rows": 32}, "commit": "c" * 40,
         "layers": [{"name": "stem", "kind": "conv",
                     "cycles": report.measured(1000, "cost-model")},
                    {"name": "head", "cycles": report.measured(0.5, "cost-model")}],
         "toolchain": Toolchain(yosys=tool("yosys"), nextpnr=tool("nextpnr-ecp5"),
                                ecppack=tool("ecppack")),
-        "rtl": step("rtl", 3) if far >= 1 else None,
+        "rtl": step("rtl", 3, identity=0x1a2b3c4d) if far >= 1 else None,
         "synth": step("synth", 120) if far >= 2 else None,
         "routed": routed if far >= 3 else None,
         "packed": step("pack", 4) if far >= 4 else None,

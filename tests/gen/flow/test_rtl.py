@@ -5,7 +5,8 @@ from amaranth.lib.wiring import In, Out
 import pytest
 
 from boards import find_board
-from gen.flow.rtl import identity_text, read_identity, write_rtl
+from gen.flow.rtl import read_identity, write_rtl
+from hw.register import identity_text
 from tests.gen.echo_shell import EchoShell
 
 
