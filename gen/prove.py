@@ -2,14 +2,18 @@
 
 import gzip
 import json
+import logging
 from pathlib import Path
 import sys
 import tempfile
 import time
 
+import numpy as np
+
 from gen.api import configure, load, samples
 from gen.check.simulate import reported
 from gen.config.memory import twin_memory
+from gen.config.shell import make_shell
 from gen.config.spec import read_overrides
 from gen.device.port import LinkError
 from gen.flow.bitstream import unpack
@@ -20,19 +24,25 @@ from gen.proof.build import open_build
 from gen.proof.fabric import compare_design
 from gen.proof.gate import difference, memory_words, run_gates, run_on
 from gen.proof.lvs import compare
+from gen.proof.origin import check_rtl, notes
 from gen.proof.passes import compare_passes
 from gen.proof.record import Rung, write_proof
 from gen.proof.trellis import parse_config, read_config
+from hw.register import identity_text
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import InputError, known, VerificationFailed
 from model.progress import Progress
+from model.zoo import shipped
 from sim.gate.board import GateBoard
 from sim.gate.netlist import read_routed
 from sim.rtl.verilator import require_tools, SIMULATORS
 from sim.rtl.virtual_board import VirtualBoard
 
 
-__all__ = ["RUNGS", "cli"]
+__all__ = ["RUNGS", "check_tools", "cli", "prove"]
+
+
+log = logging.getLogger(__name__)
 
 
 RUNGS = {
@@ -48,6 +58,9 @@ RUNGS = {
 }
 """The ladder: what each rung shows."""
 
+SIMULATED = ("gate", "unknown")
+"""Rungs that run a design; its memory must be on chip."""
+
 
 def _parser():
     parser = ArgumentParser(
@@ -56,8 +69,9 @@ def _parser():
                     + "; ".join(f"{name}, {text}" for name, text in RUNGS.items())
                     + ". Writes proof.json and proof.md into the build folder.")
     parser.add_argument("build", type=Path, metavar="DIR", help="a folder of qsdt build")
-    parser.add_argument("--only", default=",".join(RUNGS), metavar="R,…",
-                        help=f"some rungs of {', '.join(RUNGS)} (default: all)")
+    parser.add_argument("--only", metavar="R,…",
+                        help=f"some rungs of {', '.join(RUNGS)} (default: all that belong to the "
+                             f"build; {' and '.join(SIMULATED)} need a memory on chip)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N",
                         help="seeds of the rung unknown (default: %(default)s)")
     parser.add_argument("--config", metavar="C.yaml", help="the overrides the board was built with")
@@ -85,7 +99,7 @@ class _Ladder:
     def __init__(self, build, design, cache, seeds):
         self._build, self._design, self._cache, self._seeds = build, design, cache, seeds
         self._routed = read_routed(build.routed)
-        self._values = samples(build.report["model"])[0][0]
+        self._values = _image(design)
         self._rtl = self._iss = None
 
     def passes(self, say):
@@ -163,34 +177,77 @@ class _Ladder:
                 found = run_gates(board, build.image, say=lambda text: say(f"{what}: {text}"))
             except LinkError as error:
                 return str(error)
+        if found.identity != build.identity:
+            return (f"register IDENTITY: {identity_text(found.identity)}, in RTL "
+                    f"{identity_text(build.identity)}")
         return difference(design.program, self._iss, self._rtl, found)
+
+
+def _image(design):
+    """The image that is run: int8 (C, H, W), one that comes with the network, else a random one."""
+    if design.name in shipped():
+        images, _ = samples(design.name)
+        if images.shape[1:] == design.network.input_shape:
+            return images[0]
+    return np.random.default_rng(0).integers(-128, 128, design.network.input_shape, dtype=np.int8)
 
 
 def _counts(compared):
     return ", ".join(f"{count:,} {kind}" for kind, count in compared.items())
 
 
-def _run(arguments):
-    names = [known("rung", name.strip(), RUNGS) for name in arguments.only.split(",")]
-    if arguments.seeds < 1:
-        raise InputError(f"--seeds must be at least 1, not {arguments.seeds}")
-    overrides = read_overrides(arguments.config)
-    build = open_build(arguments.build)
-    if set(names) & {"gate", "unknown"}:
+def check_tools(memory, names=tuple(RUNGS)):
+    """The rungs of ``names`` that belong to a design with this memory, whose tools are there.
+
+    Raises :class:`model.error.ToolMissing`.
+    """
+    chosen = [name for name in names if memory == "onchip" or name not in SIMULATED]
+    if set(chosen) & set(SIMULATED):
         require("serial", what="the link to the simulated board")
         with reported():
             require_tools()
-        if build.report["config"]["memory"] != "onchip":
-            raise InputError("the rungs gate and unknown run designs whose memory is on chip; "
-                             "ask for --only lvs,bitstream")
+    return chosen
+
+
+def prove(build, design, names, *, command, seeds=5, cache=SIMULATORS):
+    """Run some rungs, write ``proof.json`` and ``proof.md``, and print what was found.
+
+    Parameters
+    ----------
+    build : gen.proof.build.Build
+    design : gen.api.Design
+        What the build was made of.
+    names : sequence of str
+        Of :data:`RUNGS`.
+    command : str
+        The command line, for the record.
+    seeds : int
+        Of the rung unknown.
+    cache : Path
+        Compiled simulators.
+
+    Raises
+    ------
+    VerificationFailed
+        A rung does not hold; the files say which.
+    InputError
+        The RTL of this code is another design.
+    """
     if "passes" in names and build.synthesised is None:
         raise InputError(f"{build.folder} has no {SYNTHESISED}, which the rung passes reads: build "
                          f"again: {build.report['command']}")
-    ladder = _Ladder(build, _design(build, overrides), arguments.cache, arguments.seeds)
+    said = notes(build)
+    for note in said:
+        log.warning("%s: %s", build.folder, note)
     progress, rungs = Progress(len(names)), []
+    if set(names) & set(SIMULATED):
+        log.info("RTL of this code, to compare with the build's")
+        check_rtl(build, design, make_shell(design.board, design.config))
+    ladder = _Ladder(build, design, cache, seeds)
     for name, text in RUNGS.items():
         if name not in names:
-            rungs.append(Rung(name, None, "", text))
+            other = name in SIMULATED and design.config.memory != "onchip"
+            rungs.append(Rung(name, None, "the memory is not on chip" if other else "", text))
             continue
         started = time.monotonic()
         with progress.step(name):
@@ -198,13 +255,28 @@ def _run(arguments):
             progress.note("holds" if passed else "FAILS")
         rungs.append(Rung(name, passed, figure, text, round(time.monotonic() - started, 1),
                           *parts))
-    path = write_proof(build.folder, build, rungs, " ".join(["python -m gen.prove",
-                                                             *sys.argv[1:]]))
+    path = write_proof(build.folder, build, rungs, command, said)
     for rung in rungs:
         print(f"{rung.name}: {rung.verdict}{f', {rung.figure}' if rung.figure else ''}")
     print(path)
     if any(rung.passed is False for rung in rungs):
-        raise VerificationFailed("the bitstream is not the design: see above")
+        raise VerificationFailed(f"{build.bit}: the bitstream is not the design: see {path}")
+
+
+def _run(arguments):
+    names = list(RUNGS)
+    if arguments.only is not None:
+        names = [known("rung", name.strip(), RUNGS) for name in arguments.only.split(",")]
+    if arguments.seeds < 1:
+        raise InputError(f"--seeds must be at least 1, not {arguments.seeds}")
+    overrides = read_overrides(arguments.config)
+    build = open_build(arguments.build)
+    chosen = check_tools(build.report["config"]["memory"], names)
+    if arguments.only is not None and chosen != names:
+        raise InputError(f"--only {arguments.only}: the rungs {' and '.join(SIMULATED)} run "
+                         f"designs whose memory is on chip; leave them out")
+    prove(build, _design(build, overrides), chosen, seeds=arguments.seeds, cache=arguments.cache,
+          command=arguments.command_line)
     next_step("gen.run", "--board", build.report["board"], "--model", build.report["model"],
               "--program", "--port", "/dev/ttyUSB0")
 

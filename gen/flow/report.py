@@ -12,7 +12,7 @@ from gen.flow.step import StepResult
 from gen.flow.toolchain import Toolchain
 from gen.pnr.ecp5 import CROSSING_NS
 from hw.register import identity_text
-from model.files import write_atomic
+from model.files import digest_of, write_atomic
 
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 __all__ = ["SCHEMA", "STAGES", "TAGS", "check_report", "headline", "layer_lines", "make_report",
-           "measured", "render", "write_report"]
+           "measured", "render", "report_digest", "write_report"]
 
 
 SCHEMA = 2
@@ -51,7 +51,8 @@ META: dict[str, Any] = {
 }
 """Keys that are not measured values, with their types. All are always present."""
 
-LATER: dict[str, Any] = {"crossings": list, "identity": str, "commit": str}
+LATER: dict[str, Any] = {"crossings": list, "identity": str, "commit": str,
+                         "digest": str}
 """Such keys that reports of earlier versions do not have."""
 
 TITLES = {"comb": "LUTs (TRELLIS_COMB)", "ff": "flip-flops", "ebr": "block RAMs (DP16KD)",
@@ -294,9 +295,17 @@ def render(report: Mapping) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def report_digest(report: Mapping) -> str:
+    """SHA-256 of all of a report but its key ``digest``, which says whether it was changed since it
+    was written."""
+    return digest_of({key: value for key, value in report.items() if key != "digest"})
+
+
 def write_report(report: Mapping, folder: Path) -> tuple[Path, Path]:
-    """Check a report and write ``report.json`` and ``report.md``; returns their paths."""
+    """Check a report and write ``report.json`` (with its digest) and ``report.md``; returns their
+    paths."""
     check_report(report)
+    report = {**report, "digest": report_digest(report)}
     folder = Path(folder)
     paths = folder / "report.json", folder / "report.md"
     write_atomic(paths[0], json.dumps(report, indent=1) + "\n")

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from boards import find_board
 from gen.compile.package import ProgramImage
-from gen.flow.bitstream import bitstream_idcode
-from gen.flow.report import check_report
+from gen.flow.bitstream import bitstream_comments, bitstream_idcode
+from gen.flow.report import check_report, report_digest
+from gen.flow.rtl import identity_of, read_identity
 from gen.flow.synth import SYNTHESISED
+from hw.register import identity_text
 from model.error import InputError
 from model.files import digest_file
 
@@ -29,7 +31,8 @@ class Build:
     folder; report, as in ``report.json``; board; image, the program; synthesised, netlist and
     routed, paths of what yosys wrote (None where a build did not keep it), of what went into
     placement and of what came out of routing; config and bit, of what nextpnr wrote for ecppack and
-    of what that made; bitstream, SHA-256 of ``top.bit``.
+    of what that made; bitstream, SHA-256 of ``top.bit``; identity, what the design says of itself
+    (:func:`gen.flow.rtl.identity_of`).
     """
 
     folder: Path
@@ -42,6 +45,7 @@ class Build:
     config: Path
     bit: Path
     bitstream: str
+    identity: int
 
 
 def open_build(folder):
@@ -63,7 +67,7 @@ def open_build(folder):
               for step in STEPS}
     for step, (before, name) in CHAIN.items():
         made = {"top.config": f"route-{seed}.config"}.get(name, name)
-        if stamps[step].get("inputs", {}).get(name) != stamps[before]["outputs"][made]:
+        if stamps[step]["inputs"].get(name) != stamps[before]["outputs"].get(made, ""):
             raise InputError(f"{folder}: step {step} did not start from what {before} has "
                              f"written; {again}")
     board = find_board(report["board"])
@@ -72,11 +76,20 @@ def open_build(folder):
         raise InputError(f"{bit} is for IDCODE {bitstream_idcode(bit):#010x}, {board.name} has "
                          f"{board.idcode:#010x}")
     image = ProgramImage.load(folder / "program.img")
-    _compare(folder, report, stamps, image, again)
+    identity = _identity(folder, report, board, stamps, again)
+    try:
+        _compare(folder, report, stamps, image, identity, again)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{folder}: what route has written, or report.json, lacks {error}; "
+                         f"{again}") from None
+    if image.identity != identity:
+        raise InputError(f"{folder / 'program.img'}: was built for bitstream "
+                         f"{identity_text(image.identity)}, the build's is "
+                         f"{identity_text(identity)}; {again}")
     synthesised = folder / SYNTHESISED if SYNTHESISED in stamps["synth"]["outputs"] else None
     return Build(folder, report, board, image, synthesised, folder / "top.json",
                  folder / f"route-{seed}.routed.json.gz", folder / f"route-{seed}.config", bit,
-                 stamps["pack"]["outputs"]["top.bit"])
+                 stamps["pack"]["outputs"]["top.bit"], identity)
 
 
 def _report(folder):
@@ -99,7 +112,7 @@ def _stamp(folder, step, again):
     path = folder / f"{step}.stamp.json"
     try:
         stamp = json.loads(path.read_text())
-        outputs = dict(stamp["outputs"])
+        outputs, _ = dict(stamp["outputs"]), dict(stamp["inputs"])
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; {again}") from None
     except (ValueError, KeyError, TypeError):
@@ -114,12 +127,40 @@ def _stamp(folder, step, again):
     return stamp
 
 
-def _compare(folder, report, stamps, image, again):
+def _identity(folder, report, board, stamps, again):
+    """The identity that the RTL has as a constant: it must be that of RTL, clocks and
+    configuration, and synthesis and routing must have started from these files."""
+    texts = {}
+    for step, name in (("synth", "top.il"), ("route", "top.lpf")):
+        path = folder / name
+        if not path.is_file():
+            raise InputError(f"{path} is missing; {again}")
+        if stamps[step]["inputs"].get(name) != digest_file(path):
+            raise InputError(f"{path} is not what step {step} started from; {again}")
+        texts[name] = path.read_text()
+    try:
+        rtl, identity = read_identity(texts["top.il"])
+    except ValueError as error:
+        raise InputError(f"{folder / 'top.il'} {error}; {again}") from None
+    computed = identity_of(rtl, texts["top.lpf"], board=board,
+                           core_clock_hz=report["core_clock_hz"],
+                           sdram_clock_hz=report["config"].get("sdram_clock_hz"),
+                           config=report["config"])
+    if computed != identity:
+        raise InputError(f"{folder / 'report.json'} does not belong to this build (RTL with its "
+                         f"board, clocks and configuration have identity "
+                         f"{identity_text(computed)}, the RTL says {identity_text(identity)}); "
+                         f"{again}")
+    return identity
+
+
+def _compare(folder, report, stamps, image, identity, again):
     """Raise where the report says something else than the files."""
     seed = report["seed"]
     route = json.loads((folder / f"route-{seed}.json").read_text())
     used = {kind: entry["used"] for kind, entry in route["utilization"].items()}
     clocks = {clock["name"]: clock["achieved"] for clock in report["clocks"]}
+    comments = bitstream_comments(folder / "top.bit")
     pairs = [
         ("bitstream", report["digests"].get("bitstream"), stamps["pack"]["outputs"]["top.bit"]),
         ("clocks", clocks, {name: clock["achieved"] for name, clock
@@ -128,6 +169,11 @@ def _compare(folder, report, stamps, image, again):
         ("block RAMs", report["ebr"]["value"], used.get("DP16KD")),
         ("core", report["config"].get("core"), image.config.to_dict()),
         ("network", report["digests"].get("network"), image.network_digest),
+        ("program", report["digests"].get("image"), image.payload_digest),
+        ("identity", report.get("identity"), identity_text(identity)),
+        ("identity in the bitstream", report.get("identity"), comments.get("Identity")),
+        ("commit", report.get("commit"), comments.get("Commit")),
+        ("digest of all that it says", report.get("digest"), report_digest(report)),
     ]
     for what, said, found in pairs:
         if said != found:

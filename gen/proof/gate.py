@@ -24,13 +24,14 @@ class BoardRun:
     """What a board answered to one image.
 
     acc, int64 (classes,); counters by name; records, uint64 words of the completion log, two for
-    each descriptor; cycles that the board was simulated.
+    each descriptor; cycles that the board was simulated; identity, that of its design.
     """
 
     acc: np.ndarray
     counters: dict
     records: np.ndarray
     cycles: int
+    identity: int = 0
 
     def trace(self):
         """As :func:`gen.check.trace.first_difference` compares it."""
@@ -102,9 +103,10 @@ def run_gates(board, image, *, say):
                          result_stride=image.result_words, count=1)
             _wait(device, say)
             counters = device.counters()
+            identity = device.info().identity
     acc, _ = logits_of(image, np.array(board.words(image.result, image.result_words), np.uint64))
     records = np.array(board.words(image.log, RECORD_WORDS * image.descriptors), np.uint64)
-    return BoardRun(acc, counters, records, board.cycles)
+    return BoardRun(acc, counters, records, board.cycles, identity)
 
 
 def _wait(device, say):

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, UTC
 import json
 
+from hw.register import identity_text
 from model.files import write_atomic
 
 
@@ -33,7 +34,7 @@ class Rung:
         return {True: "holds", False: "FAILS", None: NOT_RUN}[self.passed]
 
 
-def write_proof(folder, build, rungs, command):
+def write_proof(folder, build, rungs, command, notes=()):
     """Write both files; returns the path of proof.md.
 
     Parameters
@@ -43,9 +44,12 @@ def write_proof(folder, build, rungs, command):
     rungs : list of Rung
         All of the ladder: those that were not run say so.
     command : str
+    notes : sequence of str
+        What else must be known: see :func:`gen.proof.origin.notes`.
     """
     record = {"schema": SCHEMA, "bitstream": build.bitstream, "board": build.report["board"],
-              "model": build.report["model"], "command": command,
+              "model": build.report["model"], "identity": identity_text(build.identity),
+              "command": command, "notes": list(notes),
               "created": datetime.now(UTC).isoformat(timespec="seconds"),
               "rungs": [asdict(rung) for rung in rungs]}
     write_atomic(folder / "proof.json", json.dumps(record, indent=1) + "\n")
@@ -56,7 +60,8 @@ def write_proof(folder, build, rungs, command):
 def _page(record, rungs):
     yield f"# What is proven about {record['model']} on {record['board']}"
     yield ""
-    yield f"Bitstream `top.bit`, SHA-256 `{record['bitstream']}`."
+    yield (f"Bitstream `top.bit`, SHA-256 `{record['bitstream']}`, identity "
+           f"`{record['identity']}`.")
     yield f"Made {record['created']} by `{record['command']}`."
     yield ""
     yield "| rung | verdict | figure | how | seconds |"
@@ -69,6 +74,9 @@ def _page(record, rungs):
             yield (f"\n{rung.name}: {part['count']:,} blocks ({part['what']}; "
                    f"{part['distinct']:,} distinct), {part['method']}.")
     yield ""
+    yield from (f"- {note}" for note in record["notes"])
+    if record["notes"]:
+        yield ""
     missing = [rung.name for rung in rungs if rung.passed is None]
     if missing:
         yield f"Not run, and so not proven: {', '.join(missing)}."

@@ -4,18 +4,27 @@ The netlists are a flip-flop; what the rungs find on real ones, tests/synth/test
 """
 
 from collections import Counter
+from dataclasses import replace
 import gzip
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from boards import find_board
 from gen import build, prove
 from gen.check.trace import Trace
+from gen.compile.package import ProgramImage
+from gen.flow.report import report_digest
+from gen.flow.rtl import identity_of, MODULE
 from gen.flow.step import run_step
+from gen.proof import origin
 from gen.proof.gate import BoardRun, difference
 from gen.proof.passes import PassProof
+from hw.register import identity_text
+from model.code import commit
 from model.files import digest_file
 
 
@@ -26,7 +35,13 @@ FF = {"type": "TRELLIS_FF", "parameters": {
       "port_directions": {"CLK": "input", "DI": "input", "Q": "output"}}
 NETLIST = {"modules": {"top": {"cells": {"ff": FF}, "ports": {}, "netnames": {
     name: {"bits": [bit]} for name, bit in (("clk", 1), ("d", 2), ("q", 3))}}}}
-BIT = bytes.fromhex("ff00ffffbdb3e200000041113043")
+RTL = "module \\top\nend\n"
+
+
+def bitstream(identity, *, commit_=None, idcode="41113043"):
+    """A bitstream file of this identity, as far as it is read here."""
+    comments = f"Identity: {identity}\0Commit: {commit_ or commit()}\0".encode()
+    return b"\xff\0" + comments + bytes.fromhex(f"ffffffbdb3e2000000{idcode}")
 
 
 def step(folder, name, inputs, outputs, data):
@@ -44,15 +59,23 @@ def finish(folder, routed=NETLIST, synthesised=NETLIST):
     """Steps and report of a finished build whose netlists are these."""
     clocks = {"clk": {"achieved": 90.0, "constraint": 80.0}}
     used = {"TRELLIS_COMB": {"used": 5}, "DP16KD": {"used": 6}}
-    step(folder, "synth", {}, {
+    report = json.loads((folder / "report.json").read_text())
+    config = report["config"]
+    identity = identity_of(RTL, "", board=find_board("ulx3s"), core_clock_hz=config["clock_hz"],
+                           sdram_clock_hz=None, config=config)
+    (folder / "top.il").write_text(RTL + MODULE.format(value=identity))
+    (folder / "top.lpf").write_text("")
+    replace(ProgramImage.load(folder / "program.img"), identity=identity).save(
+        folder / "program.img")
+    step(folder, "synth", {"top.il": "top.il"}, {
         "top.json": json.dumps(NETLIST).encode(),
         "synth.json.gz": gzip.compress(json.dumps(synthesised).encode(), mtime=0)}, {})
-    step(folder, "route-1", {"top.json": "top.json"}, {
+    step(folder, "route-1", {"top.json": "top.json", "top.lpf": "top.lpf"}, {
         "route-1.config": b"config", "route-1.json": json.dumps({"utilization": used}).encode(),
         "route-1.routed.json.gz": gzip.compress(json.dumps(routed).encode(), mtime=0)},
         {"clocks": clocks})
-    step(folder, "pack", {"top.config": "route-1.config"}, {"top.bit": BIT}, {})
-    report = json.loads((folder / "report.json").read_text())
+    step(folder, "pack", {"top.config": "route-1.config"},
+         {"top.bit": bitstream(identity_text(identity))}, {})
     report |= {"until": "bitstream", "seed": 1, "command": "python -m gen.build …",
                "clocks": [{"name": name, **clock} for name, clock in clocks.items()],
                **{key: {"value": value, "tag": "routed"} for key, value in {
@@ -60,6 +83,8 @@ def finish(folder, routed=NETLIST, synthesised=NETLIST):
                    "seconds.synth": 1, "seconds.route": 1, "seconds.pack": 1}.items()}}
     report["tools"] = {"yosys": {"version": "1", "origin": "native"}}
     report["digests"] |= {"bitstream": digest_file(folder / "top.bit"), "verify": "0" * 64}
+    report |= {"identity": identity_text(identity), "commit": commit()}
+    report["digest"] = report_digest(report)
     (folder / "report.json").write_text(json.dumps(report))
 
 
@@ -134,7 +159,7 @@ def test_parts_of_a_rung(folder, capsys, monkeypatch):
 
 
 def test_build_without_the_netlist_of_yosys(folder, capsys):
-    step(folder, "synth", {}, {"top.json": json.dumps(NETLIST).encode()}, {})
+    step(folder, "synth", {"top.il": "top.il"}, {"top.json": json.dumps(NETLIST).encode()}, {})
     assert prove.cli([str(folder), "--only", "passes", "-q"]) == 1
     assert "has no synth.json.gz, which the rung passes reads: build again" in (
         capsys.readouterr().err)
@@ -162,6 +187,60 @@ def only_routed(report):
     report["until"] = "route"
 
 
+def other_speed(report):
+    report["images_per_s"]["value"] *= 2
+
+
+def other_tools(report):
+    report["tools"]["yosys"]["version"] = "2"
+
+
+def other_config(report):
+    report["config"]["memory_words"] += 1
+
+
+def other_commit(report):
+    report["commit"] = "0" * 40
+
+
+def other_identity(report):
+    report["identity"] = "00000001"
+
+
+def no_digest(report):
+    del report["digest"]
+
+
+def no_clocks(report):
+    del report["clocks"][0]["name"]
+
+
+def no_outputs(stamp):
+    del stamp["outputs"]["top.json"]
+
+
+def other_rtl(folder):
+    """Synthesised and said to be of the build's identity, which it is not."""
+    text = (folder / "top.il").read_text()
+    (folder / "top.il").write_text("module \\other\nend\n" + text.removeprefix(RTL))
+    step(folder, "synth", {"top.il": "top.il"}, {"top.json": json.dumps(NETLIST).encode()}, {})
+
+
+def no_identity(folder):
+    (folder / "top.il").write_text(RTL)
+    step(folder, "synth", {"top.il": "top.il"}, {"top.json": json.dumps(NETLIST).encode()}, {})
+
+
+def other_program(folder):
+    replace(ProgramImage.load(folder / "program.img"), identity=1).save(folder / "program.img")
+
+
+def other_comment(folder):
+    step(folder, "pack", {"top.config": "route-1.config"}, {"top.bit": bitstream("00000001")}, {})
+    change(folder, "report.json", lambda report: report["digests"].update(
+        bitstream=digest_file(folder / "top.bit")))
+
+
 @pytest.mark.parametrize("spoil, message", [
     (lambda folder: (folder / "report.json").unlink(), "no folder of qsdt build"),
     (lambda folder: (folder / "report.json").write_text("{"), "report.json is damaged"),
@@ -169,12 +248,32 @@ def only_routed(report):
     (lambda folder: change(folder, "report.json", other_comb), r"LUTs: 4, the files have 5"),
     (lambda folder: change(folder, "report.json", other_clock), "clocks: "),
     (lambda folder: change(folder, "report.json", other_bit), "does not belong to this build"),
-    (lambda folder: (folder / "top.bit").write_bytes(BIT + b"\0"), "top.bit is not what step pack"),
+    (lambda folder: (folder / "top.bit").write_bytes(bitstream("0")),
+     "top.bit is not what step pack"),
     (lambda folder: (folder / "top.json").unlink(), "top.json is missing; build again: python"),
     (lambda folder: (folder / "route-1.stamp.json").unlink(), "route-1.stamp.json: No such file"),
-    (lambda folder: step(folder, "synth", {}, {"top.json": b"{}"}, {}),
+    (lambda folder: step(folder, "synth", {"top.il": "top.il"}, {"top.json": b"{}"}, {}),
      "step route did not start from what synth has written"),
     (lambda folder: (folder / "program.img").write_bytes(b""), "not a complete program image"),
+    (lambda folder: (folder / "top.il").unlink(), "top.il is missing"),
+    (lambda folder: (folder / "top.il").write_text(RTL), "top.il is not what step synth started"),
+    (lambda folder: (folder / "top.lpf").write_text("x"), "top.lpf is not what step route started"),
+    (lambda folder: change(folder, "report.json", other_speed),
+     "report.json does not belong to this build .digest of all that it says"),
+    (lambda folder: change(folder, "report.json", other_tools), "digest of all that it says"),
+    (lambda folder: change(folder, "report.json", no_digest), "digest of all that it says: None"),
+    (lambda folder: change(folder, "report.json", other_config),
+     "clocks and configuration have identity"),
+    (lambda folder: change(folder, "report.json", other_commit), r"\(commit: 00000000"),
+    (lambda folder: change(folder, "report.json", other_identity), r"\(identity: 00000001"),
+    (lambda folder: change(folder, "report.json", no_clocks), "lacks 'name'; build again"),
+    (lambda folder: change(folder, "synth.stamp.json", no_outputs), "did not start from what"),
+    (lambda folder: change(folder, "synth.stamp.json", dict.clear), "stamp.json is damaged"),
+    (lambda folder: (folder / "pack.stamp.json").write_text("[]"), "stamp.json is damaged"),
+    (other_rtl, "clocks and configuration have identity"),
+    (no_identity, "top.il has no constant with the design's identity"),
+    (other_program, "program.img: was built for bitstream 00000001, the build's is"),
+    (other_comment, "identity in the bitstream: .*, the files have 00000001"),
 ])
 def test_build_that_is_refused(folder, capsys, spoil, message):
     spoil(folder)
@@ -186,9 +285,39 @@ def test_build_that_is_refused(folder, capsys, spoil, message):
 
 def test_bitstream_of_another_board(folder, capsys):
     step(folder, "pack", {"top.config": "route-1.config"},
-         {"top.bit": BIT[:-4] + bytes.fromhex("21111043")}, {})
+         {"top.bit": bitstream("0", idcode="21111043")}, {})
     assert prove.cli([str(folder), "--only", "lvs", "-q"]) == 1
     assert "is for IDCODE 0x21111043, ulx3s-85f has 0x41113043" in capsys.readouterr().err
+
+
+def test_another_commit_and_other_tools(folder, capsys, monkeypatch):
+    """Named, on the screen and in the files."""
+    monkeypatch.setattr(origin, "commit", lambda: "1" * 40)
+    assert prove.cli([str(folder), "--only", "lvs"]) == 0
+    said = [f"built by commit {commit()}, checked by the code of commit {'1' * 40}",
+            "built with yosys 1 (native), here is "]
+    notes = json.loads((folder / "proof.json").read_text())["notes"]
+    err, page = capsys.readouterr().err, (folder / "proof.md").read_text()
+    for text, note in zip(said, notes, strict=True):
+        assert note.startswith(text) and note in err and f"- {note}" in page
+
+
+def test_rtl_of_another_commit(folder, capsys, monkeypatch):
+    """A run of it would prove nothing of this code."""
+    monkeypatch.setattr(origin, "write_rtl", lambda *arguments, **options: SimpleNamespace(
+        data={"identity": 0x1a2b3c4d}))
+    assert prove.cli([str(folder), "--only", "gate", "-q"]) == 1
+    err = capsys.readouterr().err
+    assert re.search(r"is design \w{8}, built by commit [\w-]+; the RTL of this code \(commit "
+                     r"[\w-]+\) is 1a2b3c4d: check that commit out, or build again: py", err)
+    assert err.count("\n") == 1 and not (folder / "proof.json").exists()
+
+
+def test_memory_outside_the_chip(folder, capsys, monkeypatch):
+    """Two rungs do not belong to it: they are not run, and whoever asks for them is told."""
+    assert prove.check_tools("sdram") == ["passes", "lvs", "bitstream"]
+    assert prove.check_tools("sdram", ["lvs"]) == ["lvs"]
+    assert prove.check_tools("onchip", ["gate", "lvs"]) == ["gate", "lvs"]
 
 
 def test_bad_options(folder, capsys):
