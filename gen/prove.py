@@ -113,7 +113,9 @@ class _Ladder:
                   "method": METHOD} for kind, count in proof.blocks.items()]
         return (not proof.differences,
                 f"{len(proof.differences)} differences, {proof.blocks.total():,} changed blocks "
-                f"proven, {proof.same:,} cells as they were", parts)
+                f"proven, {proof.same:,} cells as they were"
+                + (f" (global set/reset kept from {_counts(proof.kept)})" if proof.kept else ""),
+                parts)
 
     def lvs(self, say):
         """Whether no statement differs, and the figure."""

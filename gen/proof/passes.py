@@ -11,6 +11,10 @@ blocks over the same nets are equal.
 A block RAM is cut in two: memory and latches, which must be the same cell in both, and the output
 register behind each latch, which is part of a block.
 
+Global set/reset reaches two things in the netlist of yosys that the passes keep from it, as
+:func:`gen.pnr.passes.retain` says: flip-flops that the RTL wants retained, and block RAMs with the
+flip-flops that become their output registers. Both are compared without it, and counted.
+
 Registers that the passes take away without another in their place must stay at their initial value:
 that is an output, too.
 
@@ -19,7 +23,7 @@ Blocks of one text are proven once.
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import tempfile
 
@@ -44,12 +48,13 @@ SIDES = {f"DO{side}{bit}": (side, bit) for side in "AB" for bit in range(18)}
 @dataclass
 class PassProof:
     """What was found: cells that are the same, and the blocks that were proven, by their kind;
-    distinct ones; differences in words."""
+    distinct ones; differences in words; what global set/reset does no more, by its kind."""
 
     same: int
     blocks: Counter = field(default_factory=Counter)
     distinct: Counter = field(default_factory=Counter)
     differences: list[str] = field(default_factory=list)
+    kept: Counter = field(default_factory=Counter)
 
 
 class _Unmodelled(Exception):
@@ -89,12 +94,13 @@ def compare_passes(before: Mapping, after: Mapping, folder: Path | None = None) 
     if old["ports"] != new["ports"]:
         proof.differences.append("the ports were changed")
     versions = []
-    for module, retained in ((old, _retained(old)), (new, frozenset())):
+    for module in (old, new):
         try:
-            versions.append(_Version(module, same, retained))
+            versions.append(_Version(module, same))
         except _Unmodelled as error:
             proof.differences.append(str(error))
             return proof
+    proof.kept = _keep(old, *versions)
     proof.differences += _connected(*versions)
     if proof.differences:
         return proof
@@ -114,18 +120,34 @@ def compare_passes(before: Mapping, after: Mapping, folder: Path | None = None) 
     return proof
 
 
-def _retained(module):
-    """Nets that global set/reset must leave as they are: a pass takes their flip-flops out of it,
-    as the RTL wants."""
-    return frozenset(bit for net in module.get("netnames", {}).values()
-                     if int(net.get("attributes", {}).get("retained", "0"), 2)
-                     for bit in net["bits"] if not isinstance(bit, str))
+def _keep(module, old, new):
+    """Take global set/reset, in yosys' netlist, from what the passes keep from it."""
+    kept: Counter = Counter()
+    retained = {bit for net in module.get("netnames", {}).values()
+                if int(net.get("attributes", {}).get("retained", "0"), 2)
+                for bit in net["bits"] if not isinstance(bit, str)}
+    for name, (rest, parameters, pins) in old.block_rams.items():
+        if new.block_rams.get(name, ("", {}))[1].get("GSR") == "DISABLED" != parameters.get("GSR"):
+            old.block_rams[name] = rest, {**parameters, "GSR": "DISABLED"}, pins
+            kept["block RAMs"] += 1
+    for key, cell in old.cells.items():
+        (_, net), = cell.outputs[:1] or (("", None),)
+        if '.GSR("ENABLED")' not in cell.module or not isinstance(key, str):
+            continue
+        other = new.cells.get(new.drivers.get(net))
+        taken = (other is not None and other.module.startswith("qsdt_output_register")
+                 and '.GSR("DISABLED")' in other.module)
+        if taken or net in retained:
+            old.cells[key] = replace(cell, module=cell.module.replace(
+                '.GSR("ENABLED")', '.GSR("DISABLED")'))
+            kept["output registers" if taken else "retained registers"] += 1
+    return kept
 
 
 class _Version:
     """One of the two netlists: the cells that are changed, as models, and what is driven."""
 
-    def __init__(self, module, same, retained):
+    def __init__(self, module, same):
         self.cells, self.drivers, self.read, self.fixed = {}, {}, set(), set()
         self.outside = set()    # what cells that are the same read
         self.block_rams = {}
@@ -134,7 +156,7 @@ class _Version:
             self._note(port["bits"], port["direction"] != "output")
         for name, cell in module["cells"].items():
             if name not in same:
-                self._add(name, cell, retained)
+                self._add(name, cell)
                 continue
             for port, bits in cell["connections"].items():
                 self._note(bits, cell["port_directions"][port] != "input")
@@ -153,7 +175,7 @@ class _Version:
     def driven(self):
         return self.fixed | self.drivers.keys()
 
-    def _add(self, name, cell, retained):
+    def _add(self, name, cell):
         kind, parameters = cell["type"], cell["parameters"]
         pins = {}
         for port, bits in cell["connections"].items():
@@ -165,7 +187,7 @@ class _Version:
         if kind == "DP16KD":
             self._block_ram(name, cell, pins)
         elif kind == "TRELLIS_FF":
-            self.cells[name] = _flip_flop(name, parameters, pins, retained)
+            self.cells[name] = _flip_flop(name, parameters, pins)
         elif kind in LIBRARY:
             values = ", ".join(f".{key}({_value(value)})" for key, value in sorted(
                 parameters.items()))
@@ -208,13 +230,11 @@ class _Version:
             self.cells[name, side, bit] = cell
 
 
-def _flip_flop(name, parameters, pins, retained):
+def _flip_flop(name, parameters, pins):
     chosen = {key: str(parameters.get(key, value)).strip() for key, value in FLIP_FLOP.items()}
     if (chosen["SRMODE"] not in ("LSR_OVER_CE", "ASYNC")
             or str(parameters.get("LSRMODE", "LSR")).strip() != "LSR" or "M" in pins):
         raise _Unmodelled(f"TRELLIS_FF {name}: a mode which no block here covers")
-    if pins["Q"] in retained:
-        chosen["GSR"] = "DISABLED"
     values = ", ".join(f'.{key}("{value}")' for key, value in chosen.items())
     # An enable that is not connected is not used, a reset that is not is never given.
     wired = {"LSR": "0", "CE": "1"} | pins

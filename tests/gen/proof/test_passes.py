@@ -74,7 +74,6 @@ REGISTER_FAULTS = {
     "starts at 1": lambda ff: ff["parameters"].update(REGSET="SET"),
     "falling edge": lambda ff: ff["parameters"].update(CLKMUX="INV"),
     "another clock": lambda ff: ff["connections"].update(CLK=ff["connections"]["CE"]),
-    "global set/reset lost": lambda ff: ff["parameters"].update(GSR="ENABLED"),
 }
 """What a flip-flop may be that a block RAM's register is not: a pass that takes it over all the
 same would be wrong."""
@@ -155,6 +154,25 @@ def test_register_that_does_not_stay(guard):
                if cell["connections"]["Z"] == register["connections"]["DI"])
     lut["parameters"]["INIT"] = "1" * 16
     assert "stay constant" in refuted(before, after)
+
+
+def test_block_rams_are_kept_from_global_set_reset(registers):
+    """They, and the registers that become part of them, are counted; nothing else is kept."""
+    before, after = deepcopy(registers)
+    for netlist in (before, after):
+        for cell in (of_kind(netlist, "TRELLIS_FF") | of_kind(netlist, "DP16KD")).values():
+            cell["parameters"]["GSR"] = "ENABLED"
+    proof = compare_passes(before, after)       # they are reset as the flip-flops were
+    assert not proof.differences and not proof.kept
+    for cell in of_kind(after, "DP16KD").values():
+        cell["parameters"]["GSR"] = "DISABLED"
+    proof = compare_passes(before, after)
+    assert not proof.differences
+    assert proof.kept == {"block RAMs": 2, "output registers": 36}
+    other, = list(of_kind(after, "TRELLIS_FF"))[:1]
+    cells(after)[other]["parameters"]["GSR"] = "DISABLED"
+    found = compare_passes(before, after).differences
+    assert len(found) == 1 and other in found[0]
 
 
 def test_modules_and_ports(guard):
