@@ -9,7 +9,7 @@ from gen.config.spec import read_overrides
 from gen.flow.report import headline, layer_lines, STAGES
 from gen.inputs import add_network_options, load_network, network_words
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
-from model.error import as_input_error, VerificationFailed
+from model.error import as_input_error, InputError, VerificationFailed
 from model.files import check_folder
 
 
@@ -50,11 +50,16 @@ def _parser():
     parser.add_argument("--skip-verify", action="store_true",
                         help="synthesise without a passing gen.verify of this configuration; "
                              "stamped on the report")
+    parser.add_argument("--prove", action="store_true",
+                        help="then show that the bitstream is the design, as gen.prove does; exit "
+                             "status 1 if it is not")
     add_verbosity(parser)
     return parser
 
 
 def _run(arguments):
+    if arguments.prove and arguments.until != "bitstream":
+        raise InputError(f"--prove needs the bitstream: leave out --until {arguments.until}")
     if arguments.until not in ("config", "rtl"):
         require("scipy", "numba", what="place and route")
     if arguments.out:
@@ -65,6 +70,11 @@ def _run(arguments):
             overrides["clock_mhz"] = min(find_board(arguments.board).core_clocks_hz) / 1e6
     name, network = load_network(arguments)
     design = configure(network, board=arguments.board, name=name, overrides=overrides)
+    rungs = None
+    if arguments.prove:
+        from gen.ladder import check_tools
+
+        rungs = check_tools(design.config.memory)    # before anything that takes long
     selected = ["--board", arguments.board, *network_words(arguments)]
     try:
         report, path = build(
@@ -80,6 +90,11 @@ def _run(arguments):
     if arguments.until == "config" and not arguments.quiet:
         print("\n".join(layer_lines(report)))
     print(f"{path}: {headline(report)}")
+    if rungs is not None:
+        from gen.ladder import prove
+        from gen.proof.build import open_build
+
+        prove(open_build(path.parent), design, rungs, command=arguments.command_line)
     if arguments.until == "bitstream":
         next_step("gen.run", *selected, "--program", "--port", "/dev/ttyUSB0")
     elif report["digests"]["verify"] is None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from boards import find_board
-from gen import build, prove
+from gen import build, ladder, prove
 from gen.check.trace import Trace
 from gen.compile.package import ProgramImage
 from gen.flow.report import report_digest
@@ -143,7 +143,7 @@ def test_parts_of_a_rung(folder, capsys, monkeypatch):
             proof = PassProof(5, Counter({"rewritten cells": 3}), Counter({"rewritten cells": 2}))
         return proof
 
-    monkeypatch.setattr(prove, "compare_passes", found)
+    monkeypatch.setattr(ladder, "compare_passes", found)
     changed = json.loads(json.dumps(NETLIST))
     changed["modules"]["top"]["cells"]["ff"]["parameters"]["REGSET"] = "SET"
     finish(folder, synthesised=changed)
@@ -313,11 +313,30 @@ def test_rtl_of_another_commit(folder, capsys, monkeypatch):
     assert err.count("\n") == 1 and not (folder / "proof.json").exists()
 
 
-def test_memory_outside_the_chip(folder, capsys, monkeypatch):
-    """Two rungs do not belong to it: they are not run, and whoever asks for them is told."""
-    assert prove.check_tools("sdram") == ["passes", "lvs", "bitstream"]
-    assert prove.check_tools("sdram", ["lvs"]) == ["lvs"]
-    assert prove.check_tools("onchip", ["gate", "lvs"]) == ["gate", "lvs"]
+def test_build_and_prove(folder, capsys, monkeypatch, tmp_path_factory):
+    """In one go; what is wrong with it is said before anything that takes long."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("one_go"))
+    command = ["--board", "ulx3s", "--model", "qsdt_nano", "-q", "--prove"]
+    assert build.cli([*command, "--until", "rtl"]) == 1
+    assert "--prove needs the bitstream: leave out --until rtl" in capsys.readouterr().err
+    report = json.loads((folder / "report.json").read_text())
+    monkeypatch.setattr(build, "build", lambda *arguments, **options: (
+        report, folder / "report.md"))
+    monkeypatch.setattr(ladder, "check_tools", lambda memory: ["lvs"])
+    assert build.cli(command) == 0
+    assert "lvs: holds" in capsys.readouterr().out and (folder / "proof.json").is_file()
+    changed = json.loads(json.dumps(NETLIST))
+    changed["modules"]["top"]["cells"]["ff"]["parameters"]["REGSET"] = "SET"
+    finish(folder, changed)
+    assert build.cli(command) == 1
+    assert "top.bit: the bitstream is not the design: see" in capsys.readouterr().err
+
+
+def test_rungs_that_need_a_memory_on_chip(folder, capsys, monkeypatch):
+    monkeypatch.setattr(prove, "check_tools", lambda memory, names: names[:1])
+    assert prove.cli([str(folder), "--only", "lvs,gate", "-q"]) == 1
+    assert "--only lvs,gate: the rungs gate and unknown run designs whose memory is on chip" in (
+        capsys.readouterr().err)
 
 
 def test_bad_options(folder, capsys):

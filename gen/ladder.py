@@ -1,0 +1,231 @@
+"""The rungs of a proof, from a netlist to the bitstream, and what they show of a build."""
+
+import gzip
+import json
+import logging
+from pathlib import Path
+import tempfile
+import time
+
+import numpy as np
+
+from gen.api import samples
+from gen.check.simulate import reported
+from gen.config.memory import twin_memory
+from gen.config.shell import make_shell
+from gen.device.port import LinkError
+from gen.flow.bitstream import unpack
+from gen.flow.synth import SYNTHESISED
+from gen.proof.bitstream import compare_config
+from gen.proof.blocks import METHOD
+from gen.proof.fabric import compare_design
+from gen.proof.gate import difference, memory_words, run_gates, run_on
+from gen.proof.lvs import compare
+from gen.proof.origin import check_rtl, notes
+from gen.proof.passes import compare_passes
+from gen.proof.record import Rung, write_proof
+from gen.proof.trellis import parse_config, read_config
+from hw.register import identity_text
+from model.command import require
+from model.error import InputError, VerificationFailed
+from model.progress import Progress
+from model.zoo import shipped
+from sim.gate.board import GateBoard
+from sim.gate.netlist import read_routed
+from sim.rtl.verilator import require_tools, SIMULATORS
+from sim.rtl.virtual_board import VirtualBoard
+
+
+__all__ = ["RUNGS", "SIMULATED", "check_tools", "prove"]
+
+
+log = logging.getLogger(__name__)
+
+
+RUNGS = {
+    "passes": "what went into placement is what yosys wrote: every block that the netlist passes "
+              "changed is proven equal, with enables, resets and initial values",
+    "lvs": "layout versus schematic: every cell and net of the routed design against the netlist",
+    "bitstream": "every bit and block RAM word that is read back from top.bit against what nextpnr "
+                 "wrote, and against the routed design: its wires, LUTs, flip-flops, block RAMs "
+                 "and settings",
+    "gate": "gate level: the routed design runs one image; results, counters and the log with "
+            "its times equal those of the RTL",
+    "unknown": "the same with random values wherever nothing defines one, with several seeds",
+}
+"""The ladder: what each rung shows."""
+
+SIMULATED = ("gate", "unknown")
+"""Rungs that run a design; its memory must be on chip."""
+
+
+class _Ladder:
+    """The rungs of one build."""
+
+    def __init__(self, build, design, cache, seeds):
+        self._build, self._design, self._cache, self._seeds = build, design, cache, seeds
+        self._routed = read_routed(build.routed)
+        self._values = _image(design)
+        self._rtl = self._iss = None
+
+    def passes(self, say):
+        """The same of the netlist passes, and the blocks by their kind."""
+        build = self._build
+        proof = compare_passes(json.loads(gzip.decompress(build.synthesised.read_bytes())),
+                               json.loads(build.netlist.read_text()))
+        for text in proof.differences[:3]:
+            say(text)
+        parts = [{"what": kind, "count": count, "distinct": proof.distinct[kind],
+                  "method": METHOD} for kind, count in proof.blocks.items()]
+        return (not proof.differences,
+                f"{len(proof.differences)} differences, {proof.blocks.total():,} changed blocks "
+                f"proven, {proof.same:,} cells as they were"
+                + (f" (global set/reset kept from {_counts(proof.kept)})" if proof.kept else ""),
+                parts)
+
+    def lvs(self, say):
+        """Whether no statement differs, and the figure."""
+        result = compare(read_routed(self._build.netlist), self._routed)
+        parts = ", ".join(f"{count:,} {kind}s" for kind, count in result.compared.items())
+        say(parts)
+        copies = f", {result.folded:,} copies folded" if result.folded else ""
+        return (not result.differences,
+                f"{len(result.differences)} differences in {parts}{copies}")
+
+    def bitstream(self, say):
+        """The same of every bit of the bitstream: nextpnr's text, and the routed design."""
+        read = parse_config(unpack(self._build.bit))
+        text = compare_config(read_config(self._build.config), read)
+        say(f"{len(text.differences)} differences to what nextpnr wrote")
+        design = compare_design(self._routed, read)
+        said = "; ".join(f"{why}: {count:,}" for why, count in text.explained.most_common())
+        return (not text.differences and not design.differences,
+                f"{len(text.differences)} differences in {_counts(text.compared)}"
+                + (f" (written differently, bits equal: {said})" if said else "")
+                + f"; {len(design.differences)} to the routed design in "
+                + _counts(design.compared))
+
+    def gate(self, say):
+        found = self._run(None, say)
+        return found is None, found or self._said()
+
+    def unknown(self, say):
+        for seed in range(1, self._seeds + 1):
+            found = self._run(seed, say)
+            if found is not None:
+                return False, f"seed {seed}: {found}"
+        return True, f"{self._seeds} seeds: {self._said()}"
+
+    def _said(self):
+        return (f"{self._rtl.counters['CYCLES']:,} cycles, {len(self._rtl.records) // 2} "
+                "completion records, all counters and logits equal")
+
+    def _run(self, seed, say):
+        """The first difference of a run at gate level, None without one."""
+        design, build = self._design, self._build
+        if self._rtl is None:
+            from gen.check.trace import iss_trace
+
+            say("instruction-set simulator")
+            self._iss = iss_trace(design.program, self._values).signatures()
+            say("RTL")
+            memory = twin_memory(design.board, design.config)
+            with reported():
+                self._rtl = run_on(VirtualBoard(design.config.core, memory=memory,
+                                                cache=self._cache),
+                                   build.image, self._values)
+        what = "routed design" if seed is None else f"routed design, seed {seed}"
+        say(what)
+        _, divisor = design.board.link(design.config.clock_hz)
+        with tempfile.TemporaryDirectory() as folder, reported():
+            board = GateBoard(self._routed, folder=Path(folder), divisor=divisor,
+                              cache=self._cache, seed=seed,
+                              words=memory_words(build.image, self._values))
+            try:
+                found = run_gates(board, build.image, say=lambda text: say(f"{what}: {text}"))
+            except LinkError as error:
+                return str(error)
+        if found.identity != build.identity:
+            return (f"register IDENTITY: {identity_text(found.identity)}, in RTL "
+                    f"{identity_text(build.identity)}")
+        return difference(design.program, self._iss, self._rtl, found)
+
+
+def _image(design):
+    """The image that is run: int8 (C, H, W), one that comes with the network, else a random one."""
+    if design.name in shipped():
+        images, _ = samples(design.name)
+        if images.shape[1:] == design.network.input_shape:
+            return images[0]
+    return np.random.default_rng(0).integers(-128, 128, design.network.input_shape, dtype=np.int8)
+
+
+def _counts(compared):
+    return ", ".join(f"{count:,} {kind}" for kind, count in compared.items())
+
+
+def check_tools(memory, names=tuple(RUNGS)):
+    """The rungs of ``names`` that belong to a design with this memory, whose tools are there.
+
+    Raises :class:`model.error.ToolMissing`.
+    """
+    chosen = [name for name in names if memory == "onchip" or name not in SIMULATED]
+    if set(chosen) & set(SIMULATED):
+        require("serial", what="the link to the simulated board")
+        with reported():
+            require_tools()
+    return chosen
+
+
+def prove(build, design, names, *, command, seeds=5, cache=SIMULATORS):
+    """Run some rungs, write ``proof.json`` and ``proof.md``, and print what was found.
+
+    Parameters
+    ----------
+    build : gen.proof.build.Build
+    design : gen.api.Design
+        What the build was made of.
+    names : sequence of str
+        Of :data:`RUNGS`.
+    command : str
+        The command line, for the record.
+    seeds : int
+        Of the rung unknown.
+    cache : Path
+        Compiled simulators.
+
+    Raises
+    ------
+    VerificationFailed
+        A rung does not hold; the files say which.
+    InputError
+        The RTL of this code is another design.
+    """
+    if "passes" in names and build.synthesised is None:
+        raise InputError(f"{build.folder} has no {SYNTHESISED}, which the rung passes reads: build "
+                         f"again: {build.report['command']}")
+    said = notes(build)
+    for note in said:
+        log.warning("%s: %s", build.folder, note)
+    progress, rungs = Progress(len(names)), []
+    if set(names) & set(SIMULATED):
+        log.info("RTL of this code, to compare with the build's")
+        check_rtl(build, design, make_shell(design.board, design.config))
+    ladder = _Ladder(build, design, cache, seeds)
+    for name, text in RUNGS.items():
+        if name not in names:
+            other = name in SIMULATED and design.config.memory != "onchip"
+            rungs.append(Rung(name, None, "the memory is not on chip" if other else "", text))
+            continue
+        started = time.monotonic()
+        with progress.step(name):
+            passed, figure, *parts = getattr(ladder, name)(progress.update)
+            progress.note("holds" if passed else "FAILS")
+        rungs.append(Rung(name, passed, figure, text, round(time.monotonic() - started, 1),
+                          *parts))
+    path = write_proof(build.folder, build, rungs, command, said)
+    for rung in rungs:
+        print(f"{rung.name}: {rung.verdict}{f', {rung.figure}' if rung.figure else ''}")
+    print(path)
+    if any(rung.passed is False for rung in rungs):
+        raise VerificationFailed(f"{build.bit}: the bitstream is not the design: see {path}")
