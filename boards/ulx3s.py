@@ -36,8 +36,8 @@ class Ulx3sTop(wiring.Component):
       stay dark. While F1 is held and while a PLL has no lock, all stand still: LED 7, else always
       lit, is dark then.
     * ``shell.pins``, where there is one, drives the SDRAM chip (:mod:`boards.ecp5_sdram`). Its
-      domain ``sdram`` and the chip's own clock ``sdram_chip`` come from a second PLL; both
-      domains leave reset together, because the FIFOs between them need it.
+      domain ``sdram`` and the chip's own clock ``sdram_chip`` come from a second PLL. ``sync``
+      and ``sdram`` start together, because the FIFOs between them need it.
     * ``shell.identity``, where there is one, is a constant that follows from everything else
       (:mod:`gen.flow.rtl`): an instance of a module ``identity``, which is not part of the RTL.
     * The ESP32 is held in reset (it shares the SD card and JTAG pins, and its power draw would
@@ -107,10 +107,12 @@ class Ulx3sTop(wiring.Component):
             m.d.comb += [
                 sdram_pll.clk_in.eq(clk25.i),
                 sdram_pll.phase_step.eq(shell.pins.phase_step),
-                ClockSignal("sdram_chip").eq(sdram_pll.clk_shifted),
             ]
             m.submodules.sdram_gate = Instance(
                 "DCCA", i_CLKI=sdram_pll.clk_out, i_CE=restart.run, o_CLKO=ClockSignal("sdram"))
+            m.submodules.sdram_chip_gate = Instance(
+                "DCCA", i_CLKI=sdram_pll.clk_shifted, i_CE=restart.run_chip,
+                o_CLKO=ClockSignal("sdram_chip"))
             m.submodules.sdram_pins = Ecp5SdramPins(shell.pins, platform.request(
                 "sdram", dir=dict.fromkeys(Ecp5SdramPins.SUBSIGNALS, "-")))
 

@@ -4,7 +4,7 @@ from amaranth import DomainRenamer
 import pytest
 
 from boards import ecp5_restart
-from boards.ecp5_restart import LOCK_CYCLES, RestartController, STOP_CYCLES
+from boards.ecp5_restart import CHIP_CYCLES, LOCK_CYCLES, RestartController, STOP_CYCLES
 from hw.register import Restart
 from sim.drive.ports import simulate
 
@@ -46,6 +46,11 @@ def test_configuration(dut):
         cycles, resets = await until_running(ctx, dut)
         assert LOCK_CYCLES <= cycles <= LOCK_CYCLES + 4 and resets == 0
         assert state(ctx, dut) == (0, Restart.CONFIGURATION, 0)
+        assert not ctx.get(dut.run_chip)
+        await ctx.tick()
+        assert not ctx.get(dut.run_chip)
+        await ctx.tick()
+        assert ctx.get(dut.run_chip)
 
     run(dut, testbench)
 
@@ -57,6 +62,7 @@ def test_every_cause(dut):
     async def testbench(ctx):
         ctx.set(dut.locked, 1)
         await until_running(ctx, dut)
+        await ctx.tick().repeat(2)
         lost = 0
         for number in range(1, 40):
             cause = rng.choice([*Restart][1:])
@@ -67,14 +73,19 @@ def test_every_cause(dut):
                 ctx.set(dut.button, 1)
             else:
                 ctx.set(dut.request, cause)
+            cycles = 0
+            while ctx.get(dut.run_chip):
+                await ctx.tick()
+                cycles += 1
+            assert cycles <= 4 if cause == Restart.LOCK else 2046 <= cycles <= 2052
+            # The clocks of the chip's pins go on for a while.
             cycles, resets = await until_running(ctx, dut, 0)
-            assert resets == 0
-            assert cycles <= 4 if cause == Restart.LOCK else 2048 <= cycles <= 2052
+            assert resets == 0 and cycles == CHIP_CYCLES + 1
             resets, cycles = 0, 0
             while not ctx.get(dut.reset):
                 await ctx.tick()
                 cycles += 1
-            assert cycles >= STOP_CYCLES
+            assert cycles >= STOP_CYCLES - CHIP_CYCLES
             ctx.set(dut.request, 0)                 # the reset does this
             if cause != Restart.BUTTON:
                 ctx.set(dut.locked, 1)
@@ -83,6 +94,8 @@ def test_every_cause(dut):
                 assert not ctx.get(dut.run) and not ctx.get(dut.reset)
                 ctx.set(dut.button, 0)
             cycles, resets = await until_running(ctx, dut)
+            await ctx.tick().repeat(2)
+            assert ctx.get(dut.run_chip)
             assert cycles >= LOCK_CYCLES and resets == (cause != Restart.BUTTON) * (STOP_CYCLES - 1)
             assert state(ctx, dut) == (lost, cause, number % 256)
 
