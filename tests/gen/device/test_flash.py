@@ -124,3 +124,17 @@ def test_command(loader, capsys, arguments, code, text):
     assert main(program._command, program._parser(), arguments) == code
     output = capsys.readouterr()
     assert text in output.out + output.err
+
+
+def test_says_what_was_loaded(loader, bitstream, capsys):
+    """With what the file says of itself, if it does."""
+    loader(FOUND % "41113043")
+    command = ["--board", "ulx3s", "--bitstream", str(bitstream)]
+    assert program.cli(command) == 0
+    assert capsys.readouterr().out == f"loaded {bitstream} into 0x41113043 (ulx3s-85f)\n"
+    rest = bitstream.read_bytes()
+    bitstream.write_bytes(b"\xff\0Part: LFE5U-85F\0Identity: 1a2b3c4d\0Commit: abc-dirty\0"
+                          + rest[rest.index(b"\xff\xff\xbd\xb3"):])
+    assert program.cli(command) == 0
+    assert capsys.readouterr().out == (
+        f"loaded {bitstream} (identity 1a2b3c4d, commit abc-dirty) into 0x41113043 (ulx3s-85f)\n")
