@@ -4,15 +4,12 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.port import BoardState
+from hw.port import BoardState, RETAINED
 from hw.register import Restart
 
 
-__all__ = ["RETAINED", "RestartController"]
+__all__ = ["RestartController"]
 
-
-RETAINED = {"retained": 1, "keep": 1}
-"""Attributes of a signal that global set/reset leaves as it is (gen.pnr.passes)."""
 
 LOCK_CYCLES = 1024
 """Oscillator cycles from the PLLs' lock to the first clock of the core."""

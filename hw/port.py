@@ -10,7 +10,7 @@ from hw.register import Counter, MEMORY_STATUS_BITS, MEMORY_TEST_BITS, STATE_BIT
 
 __all__ = ["POOL_LATENCY", "PSUM_LATENCY", "PSUM_ROW_DATA", "PSUM_HALF_DATA", "PSUM_ADD_LATENCY",
            "PoolRead", "PoolWrite", "PsumRead", "PsumRow", "PsumHalf", "MemoryCommand", "Memory",
-           "MemoryStatus", "MemoryTests", "BoardState", "SdramPins", "Unit", "Stall",
+           "MemoryStatus", "MemoryTests", "BoardState", "RETAINED", "SdramPins", "Unit", "Stall",
            "core_members"]
 
 
@@ -160,6 +160,10 @@ class MemoryTests(wiring.Signature):
 
 BoardState = data.StructLayout({name: bits for name, bits in STATE_BITS.items() if name != "busy"})
 """What the board knows of its restarts: :data:`hw.register.STATE_BITS` without ``busy``."""
+
+RETAINED = {"retained": 1, "keep": 1}
+"""Attributes of a register without reset that a restart of the board leaves as it is; they keep it
+from global set/reset (:mod:`gen.pnr.passes`)."""
 
 
 class SdramPins(wiring.Signature):

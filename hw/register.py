@@ -93,9 +93,10 @@ class Register(IntEnum):
     The registers of tests and map are 0 for a memory on chip. Writing a :class:`MemoryTest` to
     ``MEMORY_TEST`` begins it; read, it has :data:`MEMORY_TEST_BITS`. ``MEMORY_TEST_ERRORS`` counts
     words that differed and stays at its greatest; ``MEMORY_TEST_ADDRESS`` is that of the first of
-    them, ``MEMORY_TEST_PINS`` the data pins that were ever wrong. ``MEMORY_MAP``: write a clock
-    phase, read whether each read delay passed there (bit n for delay n), and in bit
-    ``MAP_ROW_BIT`` whether there is such a phase.
+    them, ``MEMORY_TEST_PINS`` the data pins that were ever wrong; before any test, after a fault of
+    the calibration, those that were never right. ``MEMORY_MAP``: write a clock phase, read whether
+    each read delay passed there (bit n for delay n), and in bit ``MAP_ROW_BIT`` whether there is
+    such a phase.
 
     24..31 and 96..127 are kept free for rings of images and results, and for further outputs.
     """

@@ -129,7 +129,8 @@ class Shell(wiring.Component):
         Of the core.
     memory : component
         The memory backend: an attribute ``words`` and a port ``memory: In(Memory())``; perhaps
-        ``status: Out(MemoryStatus)`` (else it is always ready), ``tests: In(MemoryTests())``, and
+        ``status: Out(MemoryStatus)`` (else it is always ready), ``tests: In(MemoryTests())``,
+        ``warm: In(1)`` (the last restart keeps what the memory holds), and
         ``pins``, which become a port of the shell.
     divisor : int or None
         As for :class:`Link`, whose members of the line are the shell's, too.
@@ -205,6 +206,9 @@ class Shell(wiring.Component):
             wiring.connect(m, link.tests, memory.tests)
             with m.If(memory.tests.status.running):
                 m.d.comb += memory_busy.eq(1)
+        if "warm" in memory.signature.members:
+            m.d.comb += memory.warm.eq((self.state.cause == Restart.ABORT)
+                                       | (self.state.cause == Restart.WATCHDOG))
         m.submodules.watchdog = watchdog = Watchdog()
         m.d.comb += [
             watchdog.limit.eq(link.watchdog),

@@ -8,7 +8,7 @@ from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.memory import Memory as Table
 from amaranth.lib.wiring import In, Out
 
-from hw.port import Memory, MemoryStatus, MemoryTests
+from hw.port import Memory, MemoryStatus, MemoryTests, RETAINED
 from hw.register import MAP_ROW_BIT, MemoryFault
 from hw.sdram.pattern import connect_ports
 from hw.sdram.scheduler import DELAYS
@@ -30,9 +30,17 @@ STEP_CYCLES = 16
 """Cycles of each half of a pulse on ``phase_step``."""
 
 
+class _Result(NamedTuple):
+    """Registers that a restart of the board leaves as they are."""
+    delay: Signal       # what is tried, in the end what was chosen
+    phase: Signal
+    window: Signal
+    size_bits: Signal
+    valid: Signal       # this is the outcome of a calibration
+
+
 class _Now(NamedTuple):
     """What is tried now, and how that goes: registers, but for ``last_phase``."""
-    phase: Signal
     wanted_phase: Signal
     last_phase: Value
     failed: Signal
@@ -64,6 +72,9 @@ class SdramCalibration(wiring.Component):
     back. If the optional column bit is missing, the first comes back as another; any other
     difference is a fault.
 
+    The outcome is retained. After a restart of the board with ``warm`` the chip is initialised,
+    which leaves its content as it is, and used as before; without, it is calibrated again.
+
     Until ``status.ready``, and during a test of the memory
     (:class:`hw.sdram.memory_test.SdramMemoryTest`), the engine's port takes and gives nothing. A
     fault stays until reset; the map can be read then, too.
@@ -81,6 +92,8 @@ class SdramCalibration(wiring.Component):
         Towards the scheduler.
     status : ``Out(MemoryStatus)``
     tests : ``In(MemoryTests())``
+    warm : ``In(1)``
+        The board was restarted and the memory keeps its content.
     delay : ``Out(range(DELAYS))``
     restart : ``Out(1)``
     initialised : ``In(1)``
@@ -99,7 +112,8 @@ class SdramCalibration(wiring.Component):
             "memory": Out(Memory()),
             "status": Out(MemoryStatus),
             "tests": In(MemoryTests()),
-            "delay": Out(range(DELAYS), init=DELAYS - 1),
+            "warm": In(1),
+            "delay": Out(range(DELAYS)),
             "restart": Out(1),
             "initialised": In(1),
             "phase_step": Out(1),
@@ -124,8 +138,14 @@ class SdramCalibration(wiring.Component):
         status = self.status
         initialised = Signal()
         m.submodules.initialised = FFSynchronizer(self.initialised, initialised)
-        phase = Signal(range(max(2, self._phases)))
-        wanted_phase = Signal.like(phase)
+        result = _Result(
+            Signal(range(DELAYS), name="delay", reset_less=True, attrs=RETAINED),
+            Signal(range(max(2, self._phases)), name="phase", reset_less=True, attrs=RETAINED),
+            Signal(8, name="window", reset_less=True, attrs=RETAINED),
+            Signal(5, name="size_bits", reset_less=True, attrs=RETAINED),
+            Signal(name="valid", reset_less=True, attrs=RETAINED))
+        phase = result.phase
+        wanted_phase = Signal(range(max(2, self._phases)))
         failed = Signal()
         scanning, sizing, switching = Signal(init=1), Signal(), Signal()
         tests = Signal(range(FINAL_TESTS + 1))
@@ -135,11 +155,13 @@ class SdramCalibration(wiring.Component):
         row, store, looking = Signal(DELAYS), Signal(), Signal()
         place = Signal(range(PLACES))
         # Words of two tests in a row are never the same: those of the first could still be there.
-        port = connect_ports(m, self, self._config, Cat(self.delay, phase, tests),
+        port = connect_ports(m, self, self._config, Cat(result.delay, phase, tests),
                              test_words=TEST_WORDS)
         m.d.comb += [port.single.eq(sizing), port.switching.eq(switching),
-                     status.delay.eq(self.delay), status.phase.eq(phase)]
-        now = _Now(phase, wanted_phase, phase == self._phases - 1, failed, scanning, sizing,
+                     self.delay.eq(result.delay), status.delay.eq(result.delay),
+                     status.phase.eq(phase), status.window.eq(result.window),
+                     status.size_bits.eq(result.size_bits)]
+        now = _Now(wanted_phase, phase == self._phases - 1, failed, scanning, sizing,
                    tests, switching, place, bit, row, store, looking, read.data)
 
         # Once the map is complete, it is the host's to read.
@@ -155,23 +177,29 @@ class SdramCalibration(wiring.Component):
             m.d.sync += failed.eq(1)
 
         with m.FSM():
-            self._restart(m, now, initialised)
+            with m.State("BEGIN"):
+                with m.If(~(self.warm & result.valid)):
+                    m.d.sync += [result.valid.eq(0), result.delay.eq(DELAYS - 1)]
+                    m.next = "RESTART"
+                with m.Elif(initialised):
+                    m.next = "READY"
+            self._restart(m, now, result, initialised)
             self._test(m, now, port)
             self._judge(m, now)
-            self._scan(m, now)
-            self._choose(m, now)
-            self._size(m, now, port)
+            self._scan(m, now, result)
+            self._choose(m, now, result)
+            self._size(m, now, port, result)
             with m.State("READY"):
                 with m.If(status.fault != MemoryFault.NONE):
                     m.next = "FAULT"
                 with m.Else():
-                    m.d.sync += status.ready.eq(1)
+                    m.d.sync += [status.ready.eq(1), result.valid.eq(1)]
             with m.State("FAULT"):
                 pass
 
         return m
 
-    def _restart(self, m, now, initialised):
+    def _restart(self, m, now, result, initialised):
         """The clock moves while the chip rests; then the chip is initialised."""
         timer = Signal(range(max(2 * STEP_CYCLES, 32)))
         with m.State("RESTART"):
@@ -179,13 +207,14 @@ class SdramCalibration(wiring.Component):
             with m.If(self.restart & ~initialised):
                 m.next = "MOVE"
         with m.State("MOVE"):
-            with m.If(now.phase == now.wanted_phase):
+            with m.If(result.phase == now.wanted_phase):
                 m.d.sync += self.restart.eq(0)
                 m.next = "INITIALISE"
             with m.Else():
                 m.d.sync += [timer.eq(timer + 1), self.phase_step.eq(timer < STEP_CYCLES)]
                 with m.If(timer == 2 * STEP_CYCLES - 1):
-                    m.d.sync += [timer.eq(0), now.phase.eq(Mux(now.last_phase, 0, now.phase + 1))]
+                    m.d.sync += [timer.eq(0),
+                                 result.phase.eq(Mux(now.last_phase, 0, result.phase + 1))]
         with m.State("INITIALISE"):
             with m.If(initialised):
                 m.next = "BEGIN_WRITE"
@@ -265,49 +294,50 @@ class SdramCalibration(wiring.Component):
                 with m.Elif(now.tests == 1):
                     m.d.sync += now.sizing.eq(1)
 
-    def _scan(self, m, now):
+    def _scan(self, m, now, result):
         """Note what passes; after the last setting, look for the longest window."""
         with m.State("NOTE"):
-            m.d.sync += [now.row.eq(Cat(~now.failed, now.row)), self.delay.eq(self.delay - 1)]
+            m.d.sync += [now.row.eq(Cat(~now.failed, now.row)),
+                         result.delay.eq(result.delay - 1)]
             m.next = "RESTART"
-            with m.If(self.delay == 0):
+            with m.If(result.delay == 0):
                 m.next = "STORE"
         with m.State("STORE"):
             m.d.comb += now.store.eq(1)
-            m.d.sync += now.wanted_phase.eq(Mux(now.last_phase, 0, now.phase + 1))
+            m.d.sync += now.wanted_phase.eq(Mux(now.last_phase, 0, result.phase + 1))
             m.next = "RESTART"
             with m.If(now.last_phase):
                 m.d.sync += now.scanning.eq(0)
                 m.next = "LOOK"
 
-    def _choose(self, m, now):
+    def _choose(self, m, now, result):
         """Look for the longest window in the map; go to its middle."""
         status, phases = self.status, self._phases
         run, best = Signal(8), Signal(8)        # phases in a row; then those to go back
-        best_delay, best_phase = Signal.like(self.delay), Signal.like(now.phase)
+        best_delay, best_phase = Signal(range(DELAYS)), Signal.like(now.wanted_phase)
         second_round = Signal()
         last = now.wanted_phase == phases - 1
         with m.State("LOOK"):
             m.d.comb += now.looking.eq(1)
-            m.d.sync += run.eq(Mux(now.passed.bit_select(self.delay, 1),
+            m.d.sync += run.eq(Mux(now.passed.bit_select(result.delay, 1),
                                    run + (run != phases), 0))
             m.next = "MEASURE"
         with m.State("MEASURE"):
             with m.If(run > best):
-                m.d.sync += [best.eq(run), best_delay.eq(self.delay),
+                m.d.sync += [best.eq(run), best_delay.eq(result.delay),
                              best_phase.eq(now.wanted_phase)]
             m.d.sync += now.wanted_phase.eq(Mux(last, 0, now.wanted_phase + 1))
             m.next = "LOOK"
             with m.If(last):
                 m.d.sync += second_round.eq(~second_round)
                 with m.If(second_round):
-                    m.d.sync += [run.eq(0), self.delay.eq(self.delay - 1)]
-                    with m.If(self.delay == 0):
+                    m.d.sync += [run.eq(0), result.delay.eq(result.delay - 1)]
+                    with m.If(result.delay == 0):
                         m.next = "CHOOSE"
         with m.State("CHOOSE"):
             m.d.sync += [
-                status.window.eq(best), run.eq(best >> 1), now.tests.eq(FINAL_TESTS),
-                self.delay.eq(best_delay), now.wanted_phase.eq(best_phase),
+                result.window.eq(best), run.eq(best >> 1), now.tests.eq(FINAL_TESTS),
+                result.delay.eq(best_delay), now.wanted_phase.eq(best_phase),
             ]
             m.next = "GO_BACK"
             with m.If(best < self.least_window):
@@ -321,7 +351,7 @@ class SdramCalibration(wiring.Component):
                 m.d.sync += now.wanted_phase.eq(
                     Mux(now.wanted_phase == 0, phases - 1, now.wanted_phase - 1))
 
-    def _size(self, m, now, port):
+    def _size(self, m, now, port, result):
         """The highest address bit may be missing where it is optional."""
         config, status, bits = self._config, self.status, self._address_bits
         with m.State("SIZE"):
@@ -330,9 +360,9 @@ class SdramCalibration(wiring.Component):
             m.next = "COMMAND"
             if config.optional_column:
                 with m.If(port.one_hot[bits]):
-                    m.d.sync += status.size_bits.eq(Mux(now.failed, bits - 1, bits))
+                    m.d.sync += result.size_bits.eq(Mux(now.failed, bits - 1, bits))
             else:
-                m.d.sync += status.size_bits.eq(bits)
+                m.d.sync += result.size_bits.eq(bits)
             optional = port.one_hot[bits] if config.optional_column else C(0)
             with m.If(now.failed & ~optional):
                 # Downwards: the last one noted is the lowest. After bit 0 comes address 0.

@@ -53,6 +53,8 @@ class SdramMemory(wiring.Component):
         See :data:`hw.register.MEMORY_STATUS_BITS`.
     tests : ``In(MemoryTests())``
         See :class:`hw.port.MemoryTests`. During a test the memory port takes and gives nothing.
+    warm : ``In(1)``
+        See :class:`hw.sdram.calibration.SdramCalibration`.
     pins : ``Out(SdramPins())``
     """
 
@@ -63,6 +65,7 @@ class SdramMemory(wiring.Component):
             "memory": In(Memory()),
             "status": Out(MemoryStatus),
             "tests": In(MemoryTests()),
+            "warm": In(1),
             "pins": Out(SdramPins()),
         })
 
@@ -119,6 +122,7 @@ class SdramMemory(wiring.Component):
                                             o_domain="sdram")
         m.d.comb += [
             calibration.initialised.eq(scheduler.initialised),
+            calibration.warm.eq(self.warm),
             self.status.eq(calibration.status),
             self.pins.phase_step.eq(calibration.phase_step),
         ]

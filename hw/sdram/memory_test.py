@@ -39,7 +39,9 @@ class SdramMemoryTest(wiring.Component):
     Members
     -------
     start, test, status, errors, address, pins
-        As in :class:`hw.port.MemoryTests`; NONE and unknown tests do nothing.
+        As in :class:`hw.port.MemoryTests`; NONE and unknown tests do nothing. Before the first
+        test, ``pins`` are those that were wrong in every word read: each has both values in a word
+        of the calibration, so that a pin that is stuck or open stays.
     ready : ``In(1)``
         The memory can be used.
     quiet : ``In(1)``
@@ -70,7 +72,7 @@ class SdramMemoryTest(wiring.Component):
         super().__init__({
             "start": In(1), "test": In(3),
             "status": Out(data.StructLayout(MEMORY_TEST_BITS)),
-            "errors": Out(32), "address": Out(24), "pins": Out(DATA_BITS),
+            "errors": Out(32), "address": Out(24), "pins": Out(DATA_BITS, init=-1),
             "ready": In(1), "quiet": In(1), "active": Out(1),
             "place": In(address_bits), "round": In(1), "following": Out(1),
             "scattered": Out(1), "down": Out(1), "long": Out(1),
@@ -169,10 +171,14 @@ class SdramMemoryTest(wiring.Component):
                      self.errors.eq(count)]
         with m.If(begin | quiet_broken):
             m.d.sync += [count.eq(0), found.eq(0), self.pins.eq(0), self.address.eq(0)]
-        with m.Elif(quiet_counts | (failed & ~count.all())):
-            m.d.sync += count.eq(count + 1)
+        with m.Else():
+            with m.If(quiet_counts | (failed & ~count.all())):
+                m.d.sync += count.eq(count + 1)
+            with m.If(self.compared):
+                m.d.sync += self.pins.eq(Mux(self.active, self.pins | self.wrong,
+                                             self.pins & self.wrong))
         with m.If(failed):
-            m.d.sync += [found.eq(1), self.pins.eq(self.pins | self.wrong)]
+            m.d.sync += found.eq(1)
             with m.If(~found):
                 m.d.sync += self.address.eq(asked.r_data | offset)
         return m

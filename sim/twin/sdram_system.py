@@ -34,7 +34,7 @@ class SdramSystem(wiring.Component):
 
     Members
     -------
-    memory, status, tests
+    memory, status, tests, warm
         As in :class:`hw.sdram.memory.SdramMemory`.
     violations, reads, writes, refreshes
         As in :class:`sim.twin.sdram_chip.SdramChip`; those before ``status.ready`` are forgotten
@@ -49,6 +49,7 @@ class SdramSystem(wiring.Component):
             "memory": In(Memory()),
             "status": Out(MemoryStatus),
             "tests": In(MemoryTests()),
+            "warm": In(1),
             "violations": Out(len(SdramRule)),
             "reads": Out(32), "writes": Out(32), "refreshes": Out(32),
         })
@@ -72,7 +73,8 @@ class SdramSystem(wiring.Component):
         wiring.connect(m, sdram.pins, pins.controller)
         wiring.connect(m, pins.chip, chip.pins)
         m.d.comb += [
-            self.status.eq(sdram.status), self.violations.eq(chip.violations),
+            sdram.warm.eq(self.warm), self.status.eq(sdram.status),
+            self.violations.eq(chip.violations),
             self.reads.eq(chip.reads), self.writes.eq(chip.writes),
             self.refreshes.eq(chip.refreshes),
         ]
