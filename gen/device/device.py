@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 
 from gen.device.link import decode_state, DeviceRestarted, Link, Request
+from gen.device.memory_map import read_memory_map
 from gen.device.port import LinkError
 from hw.register import (
     CONTROL_BITS,
@@ -56,23 +57,26 @@ class RunAborted(LinkError):
 class MemoryFailed(LinkError):
     """The device answers, but its memory did not pass the test at power-up.
 
-    ``status`` maps the fields of :data:`hw.register.MEMORY_STATUS_BITS` to their values.
+    ``status`` maps the fields of :data:`hw.register.MEMORY_STATUS_BITS` to their values; ``map`` is
+    the :class:`gen.device.memory_map.MemoryMap`, or None for a memory that has none.
     """
 
-    def __init__(self, status, words):
+    def __init__(self, status, words, found=None):
         setting = (f"read delay {status['delay']}, clock phase {status['phase']}, window of "
                    f"{status['window']} phases")
         if status["fault"] == MemoryFault.GEOMETRY:
             text = (f"is not the part that the bitstream was built for: it should have {words} "
                     f"words of 64 bits, but address bit {status['address_bit']} of them is "
                     f"missing or stuck ({setting})")
+        elif found is not None:
+            text = found.verdict()
         elif status["fault"] == MemoryFault.CALIBRATION:
             text = (f"fails its test at every setting, or at too many around the best one "
                     f"({setting}): build with a lower sdram_mhz, or look for a bad board")
         else:
             text = "is still being tested: its clock does not run"
         super().__init__(f"The device's SDRAM {text}")
-        self.status = status
+        self.status, self.map = status, found
 
 
 def decode_memory_status(value):
@@ -170,7 +174,14 @@ class Device(Link):
             if status["fault"] or time.monotonic() >= deadline:
                 if not self._need_memory:
                     return status
-                raise MemoryFailed(status, words)
+                raise MemoryFailed(status, words, self._memory_map(status))
+
+    def _memory_map(self, status):
+        """The map of a memory with a fault; None if there is none."""
+        try:
+            return read_memory_map(self, status) if status["fault"] else None
+        except LinkError:
+            return None
 
     def info(self):
         """What the device said about itself when it was opened."""

@@ -16,6 +16,7 @@ from hw.register import (
     COUNTER_BASE,
     FRAME_WORDS,
     MAGIC,
+    MAP_ROW_BIT,
     MEMORY_STATUS_BITS,
     Opcode,
     Refusal,
@@ -78,6 +79,7 @@ class SoftwareDevice:
     def _begin(self):
         self.registers = dict.fromkeys(WRITABLE, 0)
         self.run = 0
+        self.map_rows, self._phase = (), 0      # of an SDRAM
         self.counters = [100 + counter for counter in Counter]
         self._running = self._wanted = None
         self._image, self._cycles = 0, 0        # of the watchdog
@@ -168,10 +170,14 @@ class SoftwareDevice:
             return (self.busy | self.lock_lost << 1 | self.cause << 2 | self.restarts << 5)
         if address == Register.START:
             return self.run
+        if address == Register.MEMORY_MAP and self._phase < len(self.map_rows):
+            return self.map_rows[self._phase] | 1 << MAP_ROW_BIT
         return self.registers.get(address, self.constant.get(address, 0))
 
     def _write(self, address, value):
-        if address in WRITABLE:
+        if address == Register.MEMORY_MAP:
+            self._phase = value
+        elif address in WRITABLE:
             self.registers[address] = value % (1 << WRITABLE[address])
         elif address == Register.RESTART and value in (Restart.HOST, Restart.ABORT):
             self._wanted = [Restart(value), self.restart_delay]

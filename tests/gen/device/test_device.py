@@ -257,6 +257,21 @@ def test_memory_fault(status, message):
     assert caught.value.status == decode_memory_status(memory_status(**status))
 
 
+def test_memory_fault_has_its_map():
+    transport = SoftwareTransport(SoftwareDevice())
+    transport.model.constant |= {
+        Register.MEMORY_STATUS: memory_status(fault=MemoryFault.CALIBRATION),
+        Register.MEMORY_TEST_PINS: 1 << 7 | 1 << 12}
+    transport.model.map_rows = (0, 0, 0, 0)
+    with pytest.raises(MemoryFailed) as caught:
+        Device(transport)
+    assert str(caught.value) == (
+        "The device's SDRAM passes at no setting, because data pins 7, 12 are never right: look at "
+        "their solder joints")
+    assert caught.value.map.rows == (0, 0, 0, 0) and caught.value.map.pins == 1 << 7 | 1 << 12
+    assert "delay 3  ....\n" in caught.value.map.text()
+
+
 def test_memory_size_found():
     model = SoftwareDevice()
     model.constant[Register.MEMORY_STATUS] = memory_status(ready=1, size_bits=13, window=5)

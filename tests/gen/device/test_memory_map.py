@@ -1,14 +1,22 @@
 """The map of an SDRAM's settings and the tests of it, as the host reads and shows them."""
+import re
+
 import pytest
 
-from gen.device.memory_map import MemoryMap, MemoryTestResult, read_memory_map, run_memory_test
+from gen.device.memory_map import (
+    MemoryMap,
+    MemoryTestResult,
+    read_memory_map,
+    run_memory_test,
+    run_memory_tests,
+)
 from gen.device.port import LinkError
-from hw.register import MAP_ROW_BIT, MemoryTest, Register
+from hw.register import MAP_ROW_BIT, MemoryFault, MemoryTest, Register
 
 
 ROWS = (0b0010, 0, 0, 0b0100, 0, 0b0010)
 
-STATUS = {"fault": 0, "delay": 1, "phase": 5, "window": 2}
+STATUS = {"fault": 0, "delay": 1, "phase": 5, "window": 2, "address_bit": 9}
 
 
 class Registers:
@@ -43,9 +51,20 @@ def test_map_is_read_and_shown():
     assert "http" not in page
 
 
-def test_map_of_a_fault_has_no_chosen_setting():
-    found = MemoryMap(ROWS, {**STATUS, "fault": 1})
-    assert found.text().splitlines()[1] == "delay 1  +....+"
+@pytest.mark.parametrize("status, rows, pins, verdict", [
+    ({}, ROWS, 0, "works at read delay 1, clock phase 5, in a window of 2 of 6 phases"),
+    ({"fault": MemoryFault.GEOMETRY}, ROWS, 0, "works at read delay 1.*address bit 9 of its words"),
+    ({"fault": MemoryFault.CALIBRATION, "window": 1}, ROWS, 0,
+     "passes in a window of 1 of 6 phases, and 2 are needed: build with a lower sdram_mhz"),
+    ({"fault": MemoryFault.CALIBRATION}, (0, 0), 0xFFFF, "no data pin is ever right.*its clock"),
+    ({"fault": MemoryFault.CALIBRATION}, (0, 0), 0x0802, "data pins 1, 11 are never right"),
+    ({"fault": MemoryFault.CALIBRATION}, (0, 0), 0, "at times: look at the pins of address"),
+])
+def test_verdict(status, rows, pins, verdict):
+    found = MemoryMap(rows, {**STATUS, **status}, pins)
+    assert re.search(verdict, found.verdict()) and found.verdict() in found.text()
+    chosen = any("chosen" in kinds for kinds in found.cells())
+    assert chosen == (status.get("fault") != MemoryFault.CALIBRATION)
 
 
 def test_memory_without_a_map():
@@ -60,7 +79,25 @@ def test_result_of_a_test():
     assert device.asked == MemoryTest.RANDOM
     assert result == MemoryTestResult(MemoryTest.RANDOM, 7, 0x123, 0x0201)
     assert result.text() == ("RANDOM: 7 words differ, first at word 0x123, data pins 0, 9")
-    assert MemoryTestResult(MemoryTest.MARCH, 0, 0, 0).text() == "MARCH: no error"
+    assert not result.passed and "look at the pins of address" in result.advice()
+    passed = MemoryTestResult(MemoryTest.MARCH, 0, 0, 0)
+    assert (passed.passed, passed.text(), passed.advice()) == (True, "MARCH: no error", "")
+    assert "65535 or more words" in MemoryTestResult(MemoryTest.MARCH, 65535, 0, 1).text()
+
+
+def test_advice_names_the_next_step():
+    advice = {(test, pins): MemoryTestResult(test, 9, 0, pins).advice()
+              for test in list(MemoryTest)[1:] for pins in (1 << 5, 0xFFFF)}
+    assert all("data pin 5" in advice[test, 1 << 5] for test in list(MemoryTest)[1:])
+    assert "supply" in advice[MemoryTest.SWITCHING, 0xFFFF]
+    assert "address" in advice[MemoryTest.RANDOM, 0xFFFF]
+
+
+def test_all_tests_are_run():
+    seen = []
+    device = Registers(polls=[test << 1 | 1 << 4 for test in list(MemoryTest)[1:]])
+    results = run_memory_tests(device, progress=seen.append)
+    assert [result.test for result in results] == list(MemoryTest)[1:] and seen == list(results)
 
 
 @pytest.mark.parametrize("polls, message", [
