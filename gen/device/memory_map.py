@@ -74,16 +74,20 @@ class MemoryMap:
                     "missing or stuck: look at that pin, or build for the part that is there")
         if status["fault"] != MemoryFault.CALIBRATION:
             return f"works at {setting}"
+        least = -(-phases // 4)
+        if status["window"] >= least:
+            return (f"passes at {setting}, but not every time: look at its supply, and build with "
+                    "a lower sdram_mhz")
         if any(self.rows):
             return (f"passes in a window of {status['window']} of {phases} phases, and "
-                    f"{-(-phases // 4)} are needed: build with a lower sdram_mhz; if that does not "
+                    f"{least} are needed: build with a lower sdram_mhz; if that does not "
                     "help, the data pins differ too much in their delays")
         if self.pins == ALL_PINS:
             return ("passes at no setting, and no data pin is ever right, as if the chip did not "
                     "answer: look at its supply, its clock and the pins CKE, RAS, CAS and WE")
         if self.pins:
-            return (f"passes at no setting, because data pins {_numbers(self.pins)} are never "
-                    "right: look at their solder joints")
+            return ("passes at no setting, because words are never right at data pins "
+                    f"{_numbers(self.pins)}: look at these solder joints")
         return ("passes at no setting, though each data pin is right at times: look at the pins of "
                 "address and bank, and build with a lower sdram_mhz")
 

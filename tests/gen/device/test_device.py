@@ -266,8 +266,8 @@ def test_memory_fault_has_its_map():
     with pytest.raises(MemoryFailed) as caught:
         Device(transport)
     assert str(caught.value) == (
-        "The device's SDRAM passes at no setting, because data pins 7, 12 are never right: look at "
-        "their solder joints")
+        "The device's SDRAM passes at no setting, because words are never right at data "
+        "pins 7, 12: look at these solder joints")
     assert caught.value.map.rows == (0, 0, 0, 0) and caught.value.map.pins == 1 << 7 | 1 << 12
     assert "delay 3  ....\n" in caught.value.map.text()
 

@@ -51,14 +51,18 @@ def test_map_is_read_and_shown():
     assert "http" not in page
 
 
+NOTHING = {"fault": MemoryFault.CALIBRATION, "window": 0}
+
+
 @pytest.mark.parametrize("status, rows, pins, verdict", [
     ({}, ROWS, 0, "works at read delay 1, clock phase 5, in a window of 2 of 6 phases"),
     ({"fault": MemoryFault.GEOMETRY}, ROWS, 0, "works at read delay 1.*address bit 9 of its words"),
     ({"fault": MemoryFault.CALIBRATION, "window": 1}, ROWS, 0,
      "passes in a window of 1 of 6 phases, and 2 are needed: build with a lower sdram_mhz"),
-    ({"fault": MemoryFault.CALIBRATION}, (0, 0), 0xFFFF, "no data pin is ever right.*its clock"),
-    ({"fault": MemoryFault.CALIBRATION}, (0, 0), 0x0802, "data pins 1, 11 are never right"),
-    ({"fault": MemoryFault.CALIBRATION}, (0, 0), 0, "at times: look at the pins of address"),
+    (NOTHING, (0, 0), 0xFFFF, "no data pin is ever right.*its clock"),
+    ({"fault": MemoryFault.CALIBRATION}, ROWS, 0, "clock phase 5.*but not every time"),
+    (NOTHING, (0, 0), 0x0802, "right at data pins 1, 11:"),
+    (NOTHING, (0, 0), 0, "at times: look at the pins of address"),
 ])
 def test_verdict(status, rows, pins, verdict):
     found = MemoryMap(rows, {**STATUS, **status}, pins)
