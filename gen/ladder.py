@@ -89,8 +89,10 @@ class _Ladder:
         parts = ", ".join(f"{count:,} {kind}s" for kind, count in result.compared.items())
         say(parts)
         copies = f", {result.folded:,} copies folded" if result.folded else ""
+        shared = (f" (global set/reset kept from {result.shared:,} tristate registers beside DDR "
+                  "outputs)" if result.shared else "")
         return (not result.differences,
-                f"{len(result.differences)} differences in {parts}{copies}")
+                f"{len(result.differences)} differences in {parts}{copies}{shared}")
 
     def bitstream(self, say):
         """The same of every bit of the bitstream: nextpnr's text, and the routed design."""

@@ -251,8 +251,11 @@ class Fabric:
                         if line.startswith(f"arc: MUX{port}{index} ")), None)
             if mux:
                 lines.append(f"enum: {mux}.{port}MUX {value.get(f'{port}MUX', port)}")
-                if port == "LSR":
-                    lines.append(f"enum: {mux}.SRMODE {value.get('SRMODE', 'LSR_OVER_CE')}")
+            free = [f"LSR{side}" for side in range(2) if port == "LSR" and not mux and not any(
+                line.startswith(f"arc: LSR{side} ") for line in lines)]
+            # Without a reset, nextpnr writes its mode for both that nothing uses.
+            lines += [f"enum: {one}.SRMODE {value.get('SRMODE', 'LSR_OVER_CE')}"
+                      for one in ([mux] if mux and port == "LSR" else free)]
         for port, wire in (("Q", f"Q{number}_SLICE"), ("M", f"M{number}_SLICE"),
                            ("DI", f"DI{number}_SLICE"), ("CLK", f"CLK{index}_SLICE"),
                            ("LSR", f"LSR{index}_SLICE"), ("CE", f"CE{index}_SLICE")):

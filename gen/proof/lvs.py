@@ -9,6 +9,16 @@ keeps their names.
 from dataclasses import dataclass, field
 import re
 
+from gen.proof.cells import (
+    about_block,
+    DDR_OUTPUT,
+    is_same,
+    is_same_block,
+    PAD_LOGIC,
+    pad_logic,
+    shared_set_reset,
+    unpacked_pad,
+)
 from gen.proof.lut import control, function, halves, number, tied
 from model.error import InputError
 
@@ -31,21 +41,16 @@ RAM_READ = "DBCA"
 COPY = re.compile(r"(.+)\$copy\d+")
 """Name of a copy of a flip-flop (gen/pnr/replicate.py), and of the flip-flop."""
 
-RENAMED = {"SGSR": ("GSR", {"SYNCMODE": "SYNC", "MODE": "ACTIVE_LOW"})}
-"""Cells that nextpnr makes others of (ecp5/pack.cc)."""
-
-IGNORED = {"EHXPLLL": ("FREQUENCY_", "ICP_CURRENT", "LPF_RESISTOR", "MFG_")}
-"""Parameters that nextpnr adds for the bitstream: from the constraint and the divisors."""
-
-
 @dataclass
 class Lvs:
     """Result of :func:`compare`: how many statements of each kind were compared, and differences:
     (net or cell, what the netlist says, what the routed design says), None where it is missing;
-    folded, how many copies of flip-flops are like the one that they were made of."""
+    folded, how many copies of flip-flops are like the one that they were made of; shared, how many
+    tristate registers are kept from global set/reset (:func:`gen.proof.cells.shared_set_reset`)."""
 
     compared: dict = field(default_factory=dict)
     folded: int = 0
+    shared: int = 0
     differences: list = field(default_factory=list)
 
 
@@ -63,7 +68,7 @@ def compare(netlist, routed):
     """
     before = Schematic(netlist)
     after = Layout(routed, before)
-    result = Lvs(folded=after.folded)
+    result = Lvs(folded=after.folded, shared=before.shared)
     for kind, *_ in before.statements.values():
         result.compared[kind] = result.compared.get(kind, 0) + 1
     result.differences = differences(before, before.statements, after.statements)
@@ -75,32 +80,13 @@ def differences(schematic, wanted, found):
     def same(place):
         one, other = wanted[place], found.get(place)
         if one[0] == "cell" and other is not None:
-            return _same_block(one, other, schematic.used)
-        return _same(one, other)
+            return is_same_block(one, other, schematic.used)
+        return is_same(one, other)
 
     return ([(place, statement, found.get(place)) for place, statement in wanted.items()
              if not same(place)]
             + [(place, None, statement) for place, statement in found.items()
                if place not in wanted])
-
-
-def _same(wanted, found):
-    """Whether a statement is the same: what is undefined before is any constant after."""
-    if isinstance(wanted, tuple) and isinstance(found, tuple) and len(wanted) == len(found):
-        return all(_same(*pair) for pair in zip(wanted, found, strict=True))
-    return wanted == found or (wanted == "x" and found in ("0", "1"))
-
-
-def _same_block(wanted, found, used):
-    """Whether a cell is the same: what is open or undefined before has any constant after."""
-    _, kind, values, inputs, outputs = wanted
-    return (kind == found[1]
-            and all(found[2].get(key, 0) == value for key, value in values.items())
-            and all(found[3].get(port, inputs.get(port)) == inputs.get(port, value)
-                    and (port in inputs or value in ("0", "1"))
-                    for port, value in found[3].items())
-            and all(port in found[3] for port in inputs)
-            and all(found[4].get(port) == net for port, net in outputs.items() if net in used))
 
 
 class _Netlist:
@@ -124,24 +110,6 @@ class _Netlist:
                 value.get("REGSET", "RESET"), value.get("GSR", "ENABLED"),
                 value.get("SRMODE", "LSR_OVER_CE") if reset != "0" else "")
 
-    def _block(self, cell, pin, tied):
-        """Statement about any other cell: parameters, inputs, and nets that it drives."""
-        kind, values, inputs, outputs = cell["type"], {}, {}, {}
-        for key, value in cell["parameters"].items():
-            if not key.endswith("MUX") and not key.startswith(IGNORED.get(kind, ("\0",))):
-                text = str(value).strip()
-                values[key] = number(text) if text and set(text) <= set("01x") else text
-        for port, direction in cell["port_directions"].items():
-            bits = cell["connections"].get(port)
-            if direction == "output":
-                outputs |= {port: pin(port)} if bits else {}
-            elif bits:
-                inputs[port] = control(pin(port), cell["parameters"].get(f"{port}MUX", port), port)
-            elif tied is not None:
-                inputs[port] = tied(cell, port)
-        return "cell", *RENAMED.get(kind, (kind, values)), inputs, outputs
-
-
 class Schematic(_Netlist):
     """What yosys wrote, after the passes. statements, ``{net or cell: what drives it}``."""
 
@@ -156,6 +124,7 @@ class Schematic(_Netlist):
         self._drivers = {cell["connections"]["COUT"][0]: name for name, cell in self.cells.items()
                          if cell["type"] == "CCU2C" and cell["connections"].get("COUT")}
         self._chains = {}
+        self._shared, self.shared = shared_set_reset(self.cells), 0
         for name, cell in self.cells.items():
             self._cell(name, cell, cell["type"])
 
@@ -184,11 +153,17 @@ class Schematic(_Netlist):
                 if out.get(f"S{half}"):
                     self._say(out[f"S{half}"][0], ("LUT", value))
         elif kind == "TRELLIS_FF":
-            self._say(out["Q"][0], self._flip_flop(cell, pin))
+            said = self._flip_flop(cell, pin)
+            if out["Q"][0] in self._shared and said[6] != "DISABLED":
+                said, self.shared = (*said[:6], "DISABLED", said[7]), self.shared + 1
+            self._say(out["Q"][0], said)
         elif kind == "TRELLIS_DPR16X4":
             self._lut_ram(cell)
+        elif kind == "ODDRX1F":
+            self._say(out["Q"][0], ("DDR output", *(pin(port) for port in DDR_OUTPUT[:2]),
+                                    *(control(pin(port), port, port) for port in DDR_OUTPUT[2:])))
         else:
-            self._say(name, self._block(cell, pin, None))
+            self._say(name, about_block(cell, pin, None))
         for port, bits in cell["connections"].items():
             if cell["port_directions"][port] != "output":
                 self.used.update(bits)
@@ -365,8 +340,12 @@ class Layout(_Netlist):
         elif kind == "TRELLIS_FF":
             if name not in self._copies:
                 self._about(out["Q"][0], self._about_flip_flop(cell, pin))
+        elif kind in PAD_LOGIC:
+            for bit, statement in pad_logic(cell, pin):
+                self._say(self._net(bit) if isinstance(bit, int) else f"{bit} {name}", statement)
         elif kind != "TRELLIS_RAMW" and not (kind == "DCCA" and not out.get("CE")):
-            self._say(name, self._block(cell, pin, tied))
+            pad = unpacked_pad(cell) if kind == "TRELLIS_IO" else cell
+            self._say(name, about_block(pad, pin if pad is cell else self._pin(pad), tied))
 
     def _about_flip_flop(self, cell, pin):
         return self._flip_flop(
