@@ -25,6 +25,7 @@ COMMANDS = {
     "verify": ("gen.verify", "compare integer model, instruction-set simulator and RTL"),
     "build": ("gen.build", "make configuration, RTL, bitstream, program and report"),
     "prove": ("gen.prove", "show that a bitstream is the design that was verified"),
+    "bringup": ("gen.bringup", "bring a board up, step by step"),
     "run": ("gen.run", "classify images on a board, or on the virtual board"),
     "report": ("gen.report", "make a build's report.html and report.md again"),
     "traffic": ("gen.traffic", "memory traffic of a network, layer by layer"),

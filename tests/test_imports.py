@@ -63,9 +63,12 @@ FOLDERS = {
     "gen/pnr": (("model base",), {"numpy", "scipy", "numba"}),
     "gen/flow": (("boards", "gen/pnr", "hw contract", "gen/compile", "gen/config", "gen/machine",
                   "model base", "model"), {"jinja2"}),
+    "gen/bench": (("hw contract", "hw", "hw/bringup", "hw/sdram", "boards", "sim/rtl", "sim/twin",
+                   "gen/check", "gen/compile", "gen/config", "gen/device", "gen/flow",
+                   "gen/machine", "model base"), {"numpy"}),
     "gen": (("hw contract", "boards", "model base", "model", "sim/rtl", "sim/twin", "sim/gate",
              "gen/isa", "gen/compile", "gen/machine", "gen/config", "gen/check", "gen/device",
-             "gen/flow", "gen/pnr", "gen/proof"),
+             "gen/flow", "gen/pnr", "gen/proof", "gen/bench"),
             {"numpy", "PIL", "serial"}),
 }
 

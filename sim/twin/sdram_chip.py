@@ -120,6 +120,8 @@ class SdramChip(wiring.Component):
         REFRESH commands that the part wants before its first use.
     verilog : bool
         See :class:`sim.twin.storage.Storage`.
+    stuck : (int, int), optional
+        Word and bit of a cell that always reads 1.
 
     Members
     -------
@@ -133,8 +135,9 @@ class SdramChip(wiring.Component):
         Commands seen.
     """
 
-    def __init__(self, config, *, init_refreshes=INIT_REFRESHES, verilog=False):
+    def __init__(self, config, *, init_refreshes=INIT_REFRESHES, verilog=False, stuck=None):
         self._config = config
+        self._stuck = stuck
         self._init_refreshes = init_refreshes
         self._storage = Storage(words=config.words << config.optional_column, verilog=verilog)
         super().__init__({
@@ -319,6 +322,10 @@ class SdramChip(wiring.Component):
         words = [Signal(MEMORY_BITS, name=f"word_{k}") for k in range(stages)]
         valid = Signal(stages)
         m.d.sync += [valid.eq(Cat(command.seen["read"], valid)), words[0].eq(storage.r_data)]
+        if self._stuck is not None:
+            word, bit = self._stuck
+            with m.If(storage.r_address == word):
+                m.d.sync += words[0][bit].eq(1)
         for before, after in zip(words, words[1:], strict=False):
             m.d.sync += after.eq(before)
         output = Signal(MEMORY_BITS)

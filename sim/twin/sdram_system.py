@@ -27,7 +27,7 @@ class SdramSystem(wiring.Component):
         Steps of the clock phase.
     verilog : bool
         See :class:`sim.twin.storage.Storage`.
-    init_refreshes : int
+    init_refreshes, stuck
         See :class:`sim.twin.sdram_chip.SdramChip`.
     pins
         Further arguments of :class:`sim.twin.sdram_phy.SdramPhyTwin`.
@@ -41,10 +41,12 @@ class SdramSystem(wiring.Component):
         if the phase can be wrong.
     """
 
-    def __init__(self, config, *, chip=None, phases=1, verilog=False, init_refreshes=8, **pins):
+    def __init__(self, config, *, chip=None, phases=1, verilog=False, init_refreshes=8,
+                 stuck=None, **pins):
         self._sdram = SdramMemory(config, phases=phases)
         self._pins = SdramPhyTwin(phases=phases, **pins)
-        self._chip = SdramChip(chip or config, verilog=verilog, init_refreshes=init_refreshes)
+        self._chip = SdramChip(chip or config, verilog=verilog, init_refreshes=init_refreshes,
+                               stuck=stuck)
         super().__init__({
             "memory": In(Memory()),
             "status": Out(MemoryStatus),
