@@ -16,6 +16,7 @@ from gen.config.spec import chosen_clock, chosen_sdram_clock, read_overrides
 from gen.device.flash import find_loader, program
 from gen.device.port import check_port, LinkError
 from gen.inputs import add_network_options, load_images, load_network, network_words
+from gen.opened import bound_image
 from hw.register import Restart
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import as_input_error, InputError, VerificationFailed
@@ -130,7 +131,7 @@ class _Bringup:
         self._virtual = arguments.port == VIRTUAL
         self._say = say
         self._record = None if self._virtual else read_record(board, folder)
-        self._design = self._name = self._images = None
+        self._design = self._image = self._images = None
 
     def introduce(self):
         """What is needed, in words."""
@@ -213,7 +214,7 @@ class _Bringup:
         if core:
             self._prepare_core()
         common = {"say": self._say, "folder": self._folder, "design": self._design,
-                  "images": self._images, "layer": self._layer()}
+                  "image": self._image, "images": self._images, "layer": self._layer()}
         if self._virtual:
             from gen.bench.virtual import core_board, small_board
 
@@ -246,10 +247,11 @@ class _Bringup:
     def _prepare_core(self):
         arguments = self._arguments
         overrides = read_overrides(arguments.config)
-        self._name, network = load_network(arguments)
-        self._design = configure(network, board=self._board.name, name=self._name,
-                                 overrides=overrides)
+        name, network = load_network(arguments)
+        self._design = configure(network, board=self._board.name, name=name, overrides=overrides)
         self._images = load_images(None, network, count=arguments.count).image_q
+        self._image = (self._design.image if self._virtual else
+                       bound_image(self._design, self._core_folder()))
 
 
 def _check(arguments, board):

@@ -15,8 +15,9 @@ from gen.flow.step import discard_partial
 from gen.flow.synth import synthesize
 from gen.flow.toolchain import find_toolchain
 from hw.bringup_shell import BringupConfig, BringupShell
-from hw.register import config_digest
+from hw.register import config_digest, identity_text
 from hw.sdram.memory import SdramMemory
+from model.code import commit
 from model.error import InputError
 from model.files import digest_file, locked, write_atomic
 from model.progress import Progress
@@ -64,7 +65,8 @@ def build_small(board: BoardSpec, folder: Path, *, clock_hz: int | None = None,
         with progress.step("place and route"):
             routed = route(board, folder, tools, seeds=(seed,), on_progress=progress.update)
         with progress.step("bitstream"):
-            packed = pack(board, folder, tools, routed)
+            packed = pack(board, folder, tools, routed, comments={
+                "Identity": identity_text(rtl.data["identity"]), "Commit": commit()})
         record = {
             "board": board.name, "clock_hz": clock_hz, "sdram_clock_hz": sdram_hz,
             "config": config_digest(BringupConfig()), "identity": rtl.data["identity"],

@@ -1,5 +1,6 @@
 """Steps with the bitstream of a core: one layer, one image, many images."""
 
+from dataclasses import replace
 import time
 
 import numpy as np
@@ -12,7 +13,6 @@ from gen.device.check import CheckFailed, Checks
 from gen.device.session import Session
 from gen.machine.cost import predict
 from gen.machine.iss import Iss
-from hw.register import config_digest
 from model.error import WeightsMismatch
 from model.progress import track
 
@@ -29,21 +29,16 @@ IMAGE_S = 10.0
 """Longest time for an image, with the link."""
 
 
-def _session(bench, device, image):
+def _session(device, image):
     """A loaded session whose memory holds what was written."""
-    info = device.info()
-    wanted = config_digest(image.config)
-    if info.config_digest != wanted:
-        raise StepFailed(
-            f"another bitstream is loaded: its configuration is {info.config_digest:#010x}, that "
-            f"of the core {wanted:#010x}", LOAD)
-    if info.state["lock_lost"]:
+    if device.info().state["lock_lost"]:
         raise StepFailed("a PLL lost its lock since the board was configured",
                          "back to --step 4: look at supply and cable")
     try:
         session = Session(device, image)
     except WeightsMismatch as error:
-        raise StepFailed(str(error), "name another layer with --layer", LOAD) from None
+        raise StepFailed(str(error), LOAD, "where the memory is too small for one layer, name "
+                         "another one: --layer") from None
     with track("load", len(image.payload), "words") as task:
         session.load(task.reach)
     try:
@@ -71,10 +66,12 @@ def one_layer(bench: Bench) -> list[str]:
     values = bench.images[0]
     presets = part.presets(part.tensors(values))
     wanted = iss_trace(part.program, values, presets).sigs
-    image = ProgramImage.of(part.program, model=design.name, network=design.network,
-                            predicted_cycles=predict(part.program, design.config.timing).cycles)
+    image = replace(
+        ProgramImage.of(part.program, model=design.name, network=design.network,
+                        predicted_cycles=predict(part.program, design.config.timing).cycles),
+        identity=bench.image.identity, source=bench.image.source)
     with bench.opened(need_memory=True) as device:
-        session = _session(bench, device, image)
+        session = _session(device, image)
         for address, words in presets:
             device.write(address, words)
         _, counters, _ = _run(session, values[None], bench, signatures=lambda _: wanted)
@@ -91,11 +88,11 @@ def one_image(bench: Bench) -> list[str]:
         return [outcome.write_hash for outcome in outcomes]
 
     with bench.opened(need_memory=True) as device:
-        session = _session(bench, device, design.image)
+        session = _session(device, bench.image)
         acc, counters, checked = _run(session, values, bench, crc=True, twice=True,
                                       signatures=signatures)
     _compare(design.network, values, acc, 0)
-    return [*checked.lines(design.image.descriptors),
+    return [*checked.lines(bench.image.descriptors),
             f"one image: all results as in the integer model; {counters['CYCLES']} cycles, "
             f"{design.prediction.cycles} predicted"]
 
@@ -116,7 +113,7 @@ def many_images(bench: Bench) -> list[str]:
     started = time.monotonic()
     cycles = 0
     with bench.opened(need_memory=True) as device:
-        session = _session(bench, device, design.image)
+        session = _session(device, bench.image)
         with track("images", len(images), "images") as task:
             for first in range(0, len(images), session.batch):
                 part = images[first:first + session.batch]

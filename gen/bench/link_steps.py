@@ -8,10 +8,16 @@ from gen.device.device import Device
 from gen.device.link import CAUSES
 from gen.device.memory_map import read_memory_map, run_memory_test
 from gen.device.port import LinkError
-from gen.flow.rtl import identity_text
 from hw.bringup.block_rams import history, results
 from hw.bringup_shell import BringupConfig, ROUNDS
-from hw.register import config_digest, MemoryFault, MemoryTest, Register, Restart
+from hw.register import (
+    config_digest,
+    identity_text,
+    MemoryFault,
+    MemoryTest,
+    Register,
+    Restart,
+)
 from model.files import write_atomic
 
 

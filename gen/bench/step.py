@@ -76,6 +76,8 @@ class Bench:
         Where the map of the SDRAM's settings is written.
     design : gen.api.Design or None
         For the steps with the core.
+    image : gen.compile.package.ProgramImage or None
+        Its program, bound to the bitstream of its build.
     images : array or None
         int8 (N, C, H, W), for the last steps.
     layer : str
@@ -93,6 +95,7 @@ class Bench:
     identity: int | None = None
     folder: Any = None
     design: Any = None
+    image: Any = None
     images: Any = None
     layer: str = ""
     deadline: float = 0.0

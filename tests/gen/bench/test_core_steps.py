@@ -1,5 +1,7 @@
 """The steps with a core, on a device that knows the results, and is wrong in many ways."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,8 +61,9 @@ class CoreBoard(SoftwareDevice):
 
 def bench(case, board, folder, said, **options):
     design, images, *_ = case
-    return bench_of(board, folder, said=said, design=design, images=images,
-                    layer=design.network.ops[0].name, **options)
+    return bench_of(board, folder, said=said, **{
+        "design": design, "image": design.image, "images": images,
+        "layer": design.network.ops[0].name} | options)
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +93,10 @@ def flipping(case):
     return board
 
 
+OTHER_BUILD = "the same core, built for other pins"
+
 PLANTED = {
+    OTHER_BUILD: (6, CoreBoard),
     "another core's bitstream": (6, lambda case: CoreBoard(case, digest=0x1234)),
     "a bit of the memory flips": (6, flipping),
     "a layer computes something else": (
@@ -112,7 +118,9 @@ def test_planted_fault(case, fault, tmp_path):
     step, said = CORE_STEPS[number - 6], []
     if number == 8:     # two runs
         case = (case[0], np.concatenate([case[1]] * 8), *case[2:])
-    failure = run_step(bench(case, make(case), tmp_path, said), step)
+    options = {"image": replace(case[0].image, identity=0x99, source="build/program.img")} if (
+        fault == OTHER_BUILD) else {}
+    failure = run_step(bench(case, make(case), tmp_path, said, **options), step)
     assert failure is not None and failure.remedies, said
     check_docs(fault, number, step, failure)
 
@@ -123,7 +131,7 @@ def test_a_layer_without_room(case, tmp_path):
     board.constant[Register.MEMORY_WORDS] = design.program.memory_words
     said = []
     failure = run_step(bench(case, board, tmp_path, said), CORE_STEPS[0])
-    assert "words of memory" in str(failure) and "--layer" in failure.remedies[0]
+    assert "words of memory" in str(failure) and "--layer" in failure.remedies[1]
 
 
 def test_a_lost_lock_is_told(case, tmp_path):
