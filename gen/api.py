@@ -286,7 +286,7 @@ def _flow(design: Design, folder: Path, stages: Sequence[str], tools: Any, seeds
     """Results of the stages behind the configuration, as `gen.flow.report.make_report` takes
     them."""
     board, config = design.board, design.config
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {"commit": commit()}    # a later one is not what runs here
     progress = Progress(len(stages) - 1)
     if "rtl" in stages:
         from gen.config.shell import make_shell
@@ -323,7 +323,8 @@ def _flow(design: Design, folder: Path, stages: Sequence[str], tools: Any, seeds
 
         with progress.step("bitstream"):
             results["packed"] = pack(board, folder, tools, results["routed"], comments={
-                "Identity": identity_text(results["rtl"].data["identity"]), "Commit": commit()})
+                "Identity": identity_text(results["rtl"].data["identity"]),
+                "Commit": results["commit"]})
     return results
 
 
@@ -348,8 +349,7 @@ def _report(design: Design, folder: Path, stages: Sequence[str], command: str, c
                  "verify": digest_of(record) if record else None,
                  **(bitstream_digests(results["packed"].outputs["top.bit"])
                     if "packed" in results else {"bitstream": None})},
-        commit=commit(), skip_verify=record is None, weights=network.origin,
-        config=config.to_dict(),
+        skip_verify=record is None, weights=network.origin, config=config.to_dict(),
         layers=layer_rows(config, network, design.program, design.prediction, timed),
         toolchain=tools, **results,
         extra=totals(config, design.program, design.prediction))

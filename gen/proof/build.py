@@ -74,7 +74,7 @@ def open_build(folder):
     bit = folder / "top.bit"
     if bitstream_idcode(bit) != board.idcode:
         raise InputError(f"{bit} is for IDCODE {bitstream_idcode(bit):#010x}, {board.name} has "
-                         f"{board.idcode:#010x}")
+                         f"{board.idcode:#010x}; {again}")
     image = ProgramImage.load(folder / "program.img")
     identity = _identity(folder, report, board, stamps, again)
     try:
@@ -100,7 +100,7 @@ def _report(folder):
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; this is no folder of qsdt build") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged: {error}") from None
+        raise InputError(f"{path} is damaged: {error}; build again") from None
     if report["until"] != "bitstream":
         raise InputError(f"{folder} was built up to {report['until']!r} only: there is no "
                          f"bitstream to prove; build without --until")
@@ -173,9 +173,10 @@ def _compare(folder, report, stamps, image, identity, again):
         ("identity", report.get("identity"), identity_text(identity)),
         ("identity in the bitstream", report.get("identity"), comments.get("Identity")),
         ("commit", report.get("commit"), comments.get("Commit")),
-        ("digest of all that it says", report.get("digest"), report_digest(report)),
     ]
     for what, said, found in pairs:
         if said != found:
             raise InputError(f"{folder / 'report.json'} does not belong to this build ({what}: "
                              f"{said}, the files have {found}); {again}")
+    if report.get("digest") != report_digest(report):
+        raise InputError(f"{folder / 'report.json'} was changed since the build wrote it; {again}")
