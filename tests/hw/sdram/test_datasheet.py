@@ -26,6 +26,7 @@ FIGURES = {
 }
 REFRESH = Fraction(64_000_000, 8192)        # 64 ms for 8192 rows
 OWED = 8                                    # refreshes that may be postponed
+POWER_UP = 400                              # a part that is ready sooner than a real one
 
 
 class Monitor:
@@ -35,14 +36,24 @@ class Monitor:
         self.times, self.period = times, Fraction(10**9, clock_hz)
         self.broken, self.commands = set(), 0
         self._last, self._open, self._refreshes, self._ready = {}, set(), 0, None
+        self._woken = None
 
     def _least(self, name, event, now):
         since = self._last.get(event)
         if since is not None and now - since < self.times[name]:
             self.broken.add(name)
 
+    def clock_enable(self, edge, cke):
+        """Low for the time of the power-up, then high for as long before the first command."""
+        if cke and self._woken is None:
+            self._woken = edge * self.period
+            if self._woken < POWER_UP:
+                self.broken.add("power_up")
+
     def command(self, edge, ras, cas, we, bank, address):
         now, last = edge * self.period, self._last
+        if self.commands == 0 and (self._woken is None or now - self._woken < POWER_UP):
+            self.broken.add("power_up")
         self.commands += 1
         self._least("trfc", "refresh", now)
         self._least("tmrd", "mode", now)
@@ -82,9 +93,10 @@ class Monitor:
         async def process(ctx):
             edge = 0
             while True:
-                _, _, *values = await ctx.tick().sample(pins.ras, pins.cas, pins.we, pins.bank,
-                                                        pins.address)
+                _, _, cke, *values = await ctx.tick().sample(
+                    pins.cke, pins.ras, pins.cas, pins.we, pins.bank, pins.address)
                 edge += 1
+                self.clock_enable(edge, cke)
                 if any(values[:3]):
                     self.command(edge, *values)
         return process
@@ -92,7 +104,8 @@ class Monitor:
 
 def broken_times(clock_hz, part):
     """What a controller of the slowest times breaks on a part, in traffic that meets all limits."""
-    config = SdramConfig(clock_hz=clock_hz, **PART.times, **(SMALL | {"refresh_ns": 7812.5}))
+    config = SdramConfig(clock_hz=clock_hz, **PART.times, **(SMALL | {
+        "refresh_ns": 7812.5, "power_up_ns": POWER_UP}))
     dut = Bench(config)
     monitor = Monitor(FIGURES[part], clock_hz)
     rows = [(write, config.row_words * place, 1) for place in (0, 1, 2, 3, 8, 4, 12, 16)
@@ -110,9 +123,9 @@ def test_figures_are_those_of_the_board():
 
 
 @pytest.mark.parametrize("clock_hz, part", [
-    (50_000_000, "AS4C32M16SB-7TCN"), (100_000_000, "MT48LC16M16A2TG-6A"),
+    (60_000_000, "AS4C32M16SB-7TCN"), (100_000_000, "MT48LC16M16A2TG-6A"),
     (125_000_000, "IS42S16160G-7TL"), (125_000_000, "AS4C32M16SB-7TCN"),
-    (135_000_000, "M12L2561616A-6TG2T")])
+    (140_000_000, "M12L2561616A-6TG2T")])
 def test_nanoseconds(clock_hz, part):
     assert broken_times(clock_hz, part) == (set(), [])
 
@@ -123,3 +136,14 @@ def test_rounding_down_is_caught(monkeypatch):
                         lambda self, ns: max(1, floor(ns * self.clock_hz / 1e9)))
     broken, chip_says = broken_times(125_000_000, "AS4C32M16SB-7TCN")
     assert "trp" in broken and chip_says == []
+
+
+@pytest.mark.parametrize("woken, first, broken", [
+    (40, 80, set()), (39, 80, {"power_up"}), (40, 79, {"power_up"}), (None, 80, {"power_up"})])
+def test_early_commands_are_caught(woken, first, broken):
+    """At 100 MHz, POWER_UP is 40 cycles; then PRECHARGE of all banks."""
+    monitor = Monitor(FIGURES["MT48LC16M16A2TG-6A"], 100_000_000)
+    for edge in range(1, first + 1):
+        monitor.clock_enable(edge, woken is not None and edge >= woken)
+    monitor.command(first, 1, 0, 1, 0, 1 << 10)
+    assert monitor.broken == broken

@@ -1,0 +1,86 @@
+"""The host, the shell and the SDRAM controller with its chip: map, tests, restarts."""
+from functools import partial
+
+from amaranth import DomainRenamer, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+import numpy as np
+import pytest
+
+from boards import find_board
+from gen.device.device import Device, MemoryFailed
+from gen.device.memory_map import read_memory_map, run_memory_tests
+from hw.config import CoreConfig
+from hw.port import Memory, MemoryStatus, MemoryTests
+from hw.register import Restart
+from hw.sdram_config import SdramConfig
+from sim.rtl.stub_core import StubCore
+from sim.rtl.virtual_board import VirtualBoard
+from sim.twin.sdram_system import SdramSystem
+
+
+pytestmark = [pytest.mark.rtl, pytest.mark.slow]
+
+SDRAM = SdramConfig(clock_hz=100_000_000, **find_board("ulx3s").sdram.times, row_bits=4,
+                    column_bits=8, power_up_ns=300)
+"""4096 words."""
+
+# Data arrive in phase 3 of 4, commands in phase 0: the phases 1 and 2 are good.
+PINS = {"phases": 4, "command_at": 0, "data_at": 3, "unsure": 1}
+
+
+class OneClock(wiring.Component):
+    """An SDRAM whose clock is the core's, which is all that a virtual board has."""
+
+    def __init__(self, **pins):
+        self._system = SdramSystem(SDRAM, verilog=True, **pins)
+        self.words = self._system.words
+        super().__init__({"memory": In(Memory()), "status": Out(MemoryStatus),
+                          "tests": In(MemoryTests()), "warm": In(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        system = self._system
+        m.submodules.system = DomainRenamer({"sdram": "sync"})(system)
+        wiring.connect(m, wiring.flipped(self.memory), system.memory)
+        wiring.connect(m, wiring.flipped(self.tests), system.tests)
+        m.d.comb += [self.status.eq(system.status), system.warm.eq(self.warm)]
+        return m
+
+
+def board(cache, **pins):
+    return VirtualBoard(CoreConfig(rows=16), cache=cache, core=StubCore(),
+                        memory=partial(OneClock, **PINS, **pins))
+
+
+def test_map_tests_and_restarts(tmp_path):
+    words = np.random.default_rng(1).integers(0, 2**64, 100, dtype=np.uint64)
+    with board(tmp_path) as running, Device(running.url, timeout=running.link_timeout) as device:
+        status = device.info().memory
+        assert (status["ready"], status["phase"], status["window"]) == (1, 1, 2)
+        assert device.info().memory_words == 4096
+        found = read_memory_map(device, status)
+        chosen = 1 << status["delay"]
+        assert [row & chosen for row in found.rows] == [0, chosen, chosen, 0]
+        assert found.verdict().endswith("clock phase 1, in a window of 2 of 4 phases")
+
+        results = run_memory_tests(device, timeout=120)
+        assert [(result.test.name, result.passed, result.pins) for result in results] == [
+            ("MARCH", True, 0), ("RANDOM", True, 0), ("SWITCHING", True, 0)]
+
+        device.write(1000, words)
+        device.restart(Restart.ABORT)
+        assert device.info().memory == status
+        np.testing.assert_array_equal(device.read(1000, 100), words)
+        device.restart(Restart.HOST)
+        assert device.info().memory == status
+        assert read_memory_map(device, status) == found
+
+
+def test_stuck_pin_is_named_with_the_map(tmp_path):
+    with board(tmp_path, stuck_data=1 << 4) as running, pytest.raises(MemoryFailed) as caught:
+        Device(running.url, timeout=running.link_timeout)
+    assert str(caught.value) == (
+        "The device's SDRAM passes at no setting, because words are never right at data pins 4: "
+        "look at these solder joints")
+    assert caught.value.map.rows == (0, 0, 0, 0)
