@@ -54,12 +54,29 @@ class SlowPin(Plain):
         return word & ~pin | late & pin
 
 
+class WeakCell(Plain):
+    """Bit 22 (pin 6) of word 11 misses its 1 where all pins rise at once."""
+
+    def read(self, address):
+        word = super().read(address)
+        rises = word & 0xFFFF == 0 and word >> 16 & 0xFFFF == 0xFFFF
+        return word & ~((address == 11 and rises) << 22)
+
+
+class OtherBank(Plain):
+    """Reads swap the lines of the bank, address bits 2 and 3."""
+
+    def read(self, address):
+        return super().read(address & ~0b1100 | (address & 4) << 1 | (address & 8) >> 1)
+
+
 def test_faults_are_named():
     """Errors, first address and pins of each test, on one memory after the other."""
     found, commands = {}, {}
 
     async def script(ctx, bench):
-        for kind in (Plain, StuckBit, CoupledCells, ShortedAddress, SlowPin):
+        for kind in (Plain, StuckBit, CoupledCells, ShortedAddress, SlowPin, WeakCell,
+                     OtherBank):
             bench.memory = kind()
             for test in (MARCH, RANDOM, SWITCHING):
                 bench.commands.clear()
@@ -91,6 +108,14 @@ def test_faults_are_named():
 
     assert found[SlowPin, SWITCHING] == (CONFIG.words, 0, 1 << 9)
     assert found[SlowPin, RANDOM][2] == 1 << 9
+
+    assert [found[WeakCell, test] for test in (MARCH, RANDOM, SWITCHING)] == [
+        (0, 0, 0), (0, 0, 0), (1, 11, 1 << 6)]
+
+    # Word 4 has its new value when it is read in place of word 8.
+    errors, address, pins = found[OtherBank, MARCH]
+    assert (address, pins) == (8, 0xFFFF) and errors > 0
+    assert found[OtherBank, RANDOM][0] > 0
 
     # Every word once in each pass; March in its order, the second test in another one.
     words = list(range(CONFIG.words))

@@ -1,9 +1,6 @@
 """The host, the shell and the SDRAM controller with its chip: map, tests, restarts."""
 from functools import partial
 
-from amaranth import DomainRenamer, Module
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 import numpy as np
 import pytest
 
@@ -11,12 +8,11 @@ from boards import find_board
 from gen.device.device import Device, MemoryFailed
 from gen.device.memory_map import read_memory_map, run_memory_tests
 from hw.config import CoreConfig
-from hw.port import Memory, MemoryStatus, MemoryTests
 from hw.register import Restart
 from hw.sdram_config import SdramConfig
 from sim.rtl.stub_core import StubCore
 from sim.rtl.virtual_board import VirtualBoard
-from sim.twin.sdram_system import SdramSystem
+from sim.twin.virtual_sdram import virtual_sdram
 
 
 pytestmark = [pytest.mark.rtl, pytest.mark.slow]
@@ -29,28 +25,9 @@ SDRAM = SdramConfig(clock_hz=100_000_000, **find_board("ulx3s").sdram.times, row
 PINS = {"phases": 4, "command_at": 0, "data_at": 3, "unsure": 1}
 
 
-class OneClock(wiring.Component):
-    """An SDRAM whose clock is the core's, which is all that a virtual board has."""
-
-    def __init__(self, **pins):
-        self._system = SdramSystem(SDRAM, verilog=True, **pins)
-        self.words = self._system.words
-        super().__init__({"memory": In(Memory()), "status": Out(MemoryStatus),
-                          "tests": In(MemoryTests()), "warm": In(1)})
-
-    def elaborate(self, platform):
-        m = Module()
-        system = self._system
-        m.submodules.system = DomainRenamer({"sdram": "sync"})(system)
-        wiring.connect(m, wiring.flipped(self.memory), system.memory)
-        wiring.connect(m, wiring.flipped(self.tests), system.tests)
-        m.d.comb += [self.status.eq(system.status), system.warm.eq(self.warm)]
-        return m
-
-
 def board(cache, **pins):
     return VirtualBoard(CoreConfig(rows=16), cache=cache, core=StubCore(),
-                        memory=partial(OneClock, **PINS, **pins))
+                        memory=partial(virtual_sdram, SDRAM, **PINS, **pins))
 
 
 def test_map_tests_and_restarts(tmp_path):
