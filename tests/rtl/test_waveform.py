@@ -9,6 +9,7 @@ from gen.check.compare import image_cases
 from gen.check.compare import verify as compare
 from gen.compile.compiler import compile_network
 from model.integer_random import random_network
+from sim.rtl import verilator
 from sim.rtl.core import Waveform
 from tests.rtl.test_networks import CORES
 
@@ -23,9 +24,12 @@ def case():
     return found, compile_network(found.network, config), twin
 
 
-def test_vcd_of_an_image(case, request, tmp_path):
+def test_vcd_of_an_image(case, request, tmp_path, monkeypatch):
     """The cycles asked for and no others; a value that is known: busy, from the first cycle on."""
     found, program, twin = case
+    # A single short run: the compiler's time is what it costs.
+    monkeypatch.setattr(verilator, "FLAGS", [flag.replace("OPT_FAST=-O2", "OPT_FAST=-O0")
+                                             for flag in verilator.FLAGS])
     path = tmp_path / "a wave.vcd"
     result = compare(found.network, program, found.images(1), forms=("integer", "rtl"), twin=twin,
                      cache=request.config.cache.mkdir("rtl"),
