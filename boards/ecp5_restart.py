@@ -49,7 +49,7 @@ class RestartController(wiring.Component):
     reset : ``Out(1)``
         Only while they stand still.
     state : ``Out(BoardState)``
-        Changes only while they stand still.
+        Changes as their stop begins: no answer that read it leaves any more.
     """
 
     locked: In(1)
