@@ -8,9 +8,10 @@ import sys
 
 from boards import find_board
 from gen.api import configure
-from gen.bench.bitstream import build_small, default_folder, read_record
+from gen.bench.bitstream import build_small, default_folder, read_record, write_record
 from gen.bench.core_steps import CORE_STEPS
 from gen.bench.link_steps import is_small, LINK_STEPS
+from gen.bench.proof import prove_small
 from gen.bench.step import Bench, run_step
 from gen.config.spec import chosen_clock, chosen_sdram_clock, read_overrides
 from gen.device.flash import find_loader, program
@@ -60,6 +61,9 @@ def _parser():
                         help="end with this step (default: %(default)s)")
     parser.add_argument("--build", action="store_true",
                         help="make the small bitstream, and do nothing else")
+    parser.add_argument("--prove", action="store_true",
+                        help="with --build, show that the bitstream is the design, as qsdt prove "
+                             "does: passes, lvs, bitstream")
     parser.add_argument("--program", action="store_true",
                         help="load the bitstreams as they are needed (openFPGALoader)")
     parser.add_argument("--folder", type=Path, metavar="DIR",
@@ -282,6 +286,12 @@ def _build(arguments, board, folder):
                       for name, clock in record["clocks"].items())
     print(f"{folder / 'top.bit'}: {used['comb']} COMB, {used['ff']} FF, {used['ebr']} block RAMs; "
           f"{found}; {record['seconds']:.0f} s")
+    if arguments.prove:
+        record["proof"] = prove_small(folder, arguments.seed)
+        write_record(folder, record)
+        if any(rung["differences"] for rung in record["proof"]):
+            raise VerificationFailed(f"{folder / 'top.bit'} is not the design: see above; do not "
+                                     "load it")
     next_step("gen.bringup", "--board", board.name, "--port", "/dev/ttyUSB0", "--program")
 
 

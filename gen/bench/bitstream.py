@@ -23,7 +23,7 @@ from model.files import digest_file, locked, write_atomic
 from model.progress import Progress
 
 
-__all__ = ["RECORD", "build_small", "default_folder", "read_record"]
+__all__ = ["RECORD", "build_small", "default_folder", "read_record", "write_record"]
 
 
 RECORD = "bringup.json"
@@ -71,11 +71,17 @@ def build_small(board: BoardSpec, folder: Path, *, clock_hz: int | None = None,
             "board": board.name, "clock_hz": clock_hz, "sdram_clock_hz": sdram_hz,
             "config": config_digest(BringupConfig()), "identity": rtl.data["identity"],
             "bitstream": digest_file(packed.outputs["top.bit"]),
-            "used": routed.used, "clocks": routed.clocks, "crossings": routed.crossings,
+            "seed": seed, "used": routed.used,
+            "clocks": routed.clocks, "crossings": routed.crossings,
             "seconds": round(time.monotonic() - started, 1), "tools": tools.describe(),
         }
-        write_atomic(folder / RECORD, json.dumps(record, indent=1) + "\n")
+        write_record(folder, record)
     return record
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Keep what is known of the bitstream beside it."""
+    write_atomic(folder / RECORD, json.dumps(record, indent=1) + "\n")
 
 
 def read_record(board: BoardSpec, folder: Path) -> Mapping[str, Any] | None:

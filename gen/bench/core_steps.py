@@ -75,7 +75,8 @@ def one_layer(bench: Bench) -> list[str]:
         for address, words in presets:
             device.write(address, words)
         _, counters, _ = _run(session, values[None], bench, signatures=lambda _: wanted)
-    return [f"layer {bench.layer}: {len(wanted)} descriptors, every signature as in the "
+    return [session.bitstream,
+            f"layer {bench.layer}: {len(wanted)} descriptors, every signature as in the "
             f"instruction-set simulator; {counters['CYCLES']} cycles"]
 
 

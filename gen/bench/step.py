@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import time
 from typing import Any
 
-from gen.device.device import Device
+from gen.device.device import Device, MemoryFailed
 from gen.device.port import LinkError
 from hw.register import Restart
 
@@ -169,6 +169,8 @@ def run_step(bench: Bench, step: Step) -> StepFailed | None:
 
 def of_link_error(error: LinkError) -> StepFailed:
     """What a broken link means to a step."""
+    if isinstance(error, MemoryFailed):
+        return StepFailed(str(error), "back to --step 4 (lock and phase map), which shows why")
     cause = getattr(error, "cause", None)
     if cause in REMEDIES:
         return StepFailed(str(error), REMEDIES[cause], "then this step again")

@@ -6,6 +6,7 @@ import pytest
 
 from boards import find_board
 from gen.bench.bitstream import build_small, read_record
+from gen.bench.proof import prove_small
 from gen.flow.bitstream import bitstream_idcode
 from hw.bringup.block_rams import WIDTHS
 
@@ -30,6 +31,8 @@ def test_smallest_board(tmp_path):
             for bits in [net["bits"]]]
     assert sum(map(len, kept)) == 2 + len(WIDTHS)
     assert all(driver[bit]["parameters"]["GSR"] == "DISABLED" for bits in kept for bit in bits)
+
+    assert [rung["differences"] for rung in prove_small(tmp_path, record["seed"])] == [0, 0, 0]
 
     again = build_small(board, tmp_path)
     assert again["seconds"] < record["seconds"] / 4 and again["bitstream"] == record["bitstream"]

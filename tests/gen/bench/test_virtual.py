@@ -4,11 +4,13 @@ Each board is compiled, which takes a minute of a CPU; the faults that one can h
 in one.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from gen.bench.link_steps import LINK_STEPS
 from gen.bench.step import Bench, run_step
-from gen.bench.virtual import small_board
+from gen.bench.virtual import SDRAM, small_board
 from gen.device.transport import Transport
 from hw.bringup.block_rams import RegisteredRam
 from hw.register import Restart
@@ -26,8 +28,8 @@ class Bad(RegisteredRam):
 
 def bench_of(board, folder, said, **options):
     return Bench(connect=lambda: Transport(board.url), say=said.append, folder=folder,
-                 timeout=10.0, patience=20.0, echoes=50, rounds=2,
-                 **{"press": lambda: board.restart(Restart.BUTTON)} | options)
+                 timeout=10.0, patience=20.0, rounds=2,
+                 press=lambda: board.restart(Restart.BUTTON), **{"echoes": 50} | options)
 
 
 def failures(board, folder, **options):
@@ -77,8 +79,8 @@ def test_skew(tmp_path):
 
 
 def test_wrong_part(tmp_path):
-    """An address pin that does nothing: a chip with half of the rows."""
-    with small_board(tmp_path, stuck_address=1 << 3) as board:
+    """A chip with half of the rows."""
+    with small_board(tmp_path, chip=replace(SDRAM, row_bits=SDRAM.row_bits - 1)) as board:
         found = failures(board, tmp_path)
     assert found[:3] == [None] * 3
     assert "the SDRAM works but is another part: address bit " in found[3]
