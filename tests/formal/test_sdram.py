@@ -4,6 +4,7 @@
 The rules are those of JESD79 in cycles, written down here; ages come from a record of the pins.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -21,12 +22,19 @@ pytestmark = pytest.mark.formal
 POWER_UP, AFTER = 2, 100
 """Cycles before the first command (it is waited twice), and those looked at behind them."""
 
-TRCD, TRP, TRAS, TRC, TRFC, TWR, TRRD, TMRD = 4, 3, 6, 9, 3, 2, 2, 2
+TRCD, TRP, TRFC, TWR, TRRD, TMRD = 4, 3, 3, 2, 2, 2
 CAS, BEATS, REFRESH, POSTPONED, INITIAL = 2, 4, 7, 8, 8
 
 CONFIG = SdramConfig(
     clock_hz=100_000_000, trcd_ns=40, trp_ns=30, tras_ns=60, trc_ns=90, trfc_ns=30, twr_ns=20,
     trrd_ns=20, tmrd_ns=20, refresh_ns=70, power_up_ns=20, bank_bits=1, row_bits=1, column_bits=4)
+
+LONG_ROWS = replace(CONFIG, tras_ns=120, trc_ns=140)
+"""Rows that must stay open for longer than it takes to open one, use a word and close it: else tRAS
+comes about by itself."""
+
+ROW_TIMES = {CONFIG: (6, 9), LONG_ROWS: (12, 14)}
+"""tRAS and tRC."""
 
 BANKS = 2
 
@@ -37,7 +45,7 @@ class Record:
     def __init__(self, m, now):
         self.past = {}
         for name, value in now.items():
-            past = Signal(12, name=f"past_{name}")
+            past = Signal(13, name=f"past_{name}")
             m.d.sync += past.eq(Cat(value, past))
             self.past[name] = Cat(value, past)
 
@@ -50,7 +58,7 @@ class Record:
         return self.past[name][first:last + 1].any()
 
 
-def _rules(m, pins):
+def _rules(m, pins, tras, trc):
     """Assertions about what is on the pins."""
     kinds = {"read": 0b010, "write": 0b011, "activate": 0b100, "precharge": 0b101,
              "refresh": 0b110, "mode": 0b111}
@@ -76,11 +84,11 @@ def _rules(m, pins):
         reached = now[f"read_{b}"] | now[f"write_{b}"]
         never(reached & (within(f"activate_{b}", TRCD) | ~opened[b]))
         never(activate & (opened[b] | within(f"precharge_{b}", TRP)
-                          | within(f"activate_{b}", TRC)))
+                          | within(f"activate_{b}", trc)))
         never(activate & within(f"activate_{1 - b}", TRRD))
         never((seen["refresh"] | seen["mode"]) & (opened[b] | within(f"precharge_{b}", TRP)))
-        never(seen["refresh"] & within(f"activate_{b}", TRC))
-        never(precharge & opened[b] & within(f"activate_{b}", TRAS))
+        never(seen["refresh"] & within(f"activate_{b}", trc))
+        never(precharge & opened[b] & within(f"activate_{b}", tras))
         # The last datum of a write comes 3 cycles behind its command.
         never(precharge & opened[b] & within(f"write_{b}", BEATS - 1 + TWR))
         never(precharge & opened[b] & within(f"read_{b}", BEATS))
@@ -130,9 +138,9 @@ def _rules(m, pins):
     never(owed > POSTPONED)
 
 
-def _design(module=scheduler):
+def _design(module=scheduler, config=CONFIG):
     m = Module()
-    dut = module.SdramScheduler(CONFIG, r_depth=4)
+    dut = module.SdramScheduler(config, r_depth=4)
     opened = Opened(dut)
     m.submodules.dut = opened.fragment
     command = dut.commands
@@ -141,11 +149,11 @@ def _design(module=scheduler):
     m.d.comb += [
         Assume(~offered | (command.valid & (command.payload.as_value() == was))),
         Assume((command.p.length != 0) & (command.p.length <= 5)),
-        Assume(command.p.address[CONFIG.words_bits:] == 0),
+        Assume(command.p.address[config.words_bits:] == 0),
         # What comes back is taken at once.
         dut.r_level.eq(0),
     ]
-    _rules(m, dut.pins)
+    _rules(m, dut.pins, *ROW_TIMES[config])
     return m, [command.payload.as_value(), command.valid, dut.w_data.valid]
 
 
@@ -154,7 +162,17 @@ def test_commands(tmp_path):
     check(*_design(), tmp_path, depth=2 * POWER_UP + AFTER)
 
 
+@pytest.mark.slow
+def test_rows_that_stay_open(tmp_path):
+    check(*_design(config=LONG_ROWS), tmp_path, depth=LONG_DEPTH)
+
+
+LONG_DEPTH = 70
+"""Cycles with :data:`LONG_ROWS`."""
+
 FAULTS = {
+    "tRAS": (banks, "max(config.tras, config.trc - config.trp)", "config.trc - config.trp",
+             LONG_DEPTH),
     "tRCD": (scheduler, "then=max(config.trcd, config.trrd)", "then=1", 60),
     "tRP": (scheduler, "then=config.trp)\n                m.d.sync += pins.bank",
             "then=1)\n                m.d.sync += pins.bank", 70),
@@ -181,4 +199,5 @@ def test_faults_are_found(tmp_path, fault):
         faulty, module = module, ModuleType("user")
         exec(Path(scheduler.__file__).read_text(), module.__dict__)     # noqa: S102
         module.count_banks = faulty.count_banks
-    refuted(*_design(module), tmp_path, depth=depth)
+    config = LONG_ROWS if fault == "tRAS" else CONFIG
+    refuted(*_design(module, config), tmp_path, depth=depth)
