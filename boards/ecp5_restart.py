@@ -52,13 +52,11 @@ class RestartController(wiring.Component):
         Changes as their stop begins: no answer that read it leaves any more.
     """
 
-    locked: In(1)
-    button: In(1)
-    request: In(Restart)
-    run: Out(1)
-    run_chip: Out(1)
-    reset: Out(1)
-    state: Out(BoardState)
+    def __init__(self):
+        super().__init__({
+            "locked": In(1), "button": In(1), "request": In(Restart), "run": Out(1),
+            "run_chip": Out(1), "reset": Out(1), "state": Out(BoardState),
+        })
 
     def elaborate(self, platform):
         m = Module()

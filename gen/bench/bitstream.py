@@ -49,6 +49,8 @@ def build_small(board: BoardSpec, folder: Path, *, clock_hz: int | None = None,
     Clocks are those that are built for the board by default unless given. Raises what the steps of
     :mod:`gen.flow` do.
     """
+    if board.sdram is None:
+        raise InputError(f"{board.name} has no SDRAM, which steps of the bring-up test")
     clock_hz = clock_hz or board.target_hz
     sdram_hz = sdram_hz or board.sdram.target_hz
     shell = small_shell(board, clock_hz, sdram_hz)

@@ -58,7 +58,7 @@ def retain(netlist: dict) -> int:
                 cell["parameters"]["GSR"] = "DISABLED"
         registers = {cell["connections"]["Q"][0]: cell for cell in module["cells"].values()
                      if cell["type"] == "TRELLIS_FF"}
-        bits = {}
+        bits: dict[int, str] = {}
         for name, net in module.get("netnames", {}).items():
             if int(net["attributes"].get("retained", "0"), 2):
                 bits |= {bit: name for bit in net["bits"] if not isinstance(bit, str)}
