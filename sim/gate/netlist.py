@@ -8,6 +8,7 @@ from pathlib import Path
 import zlib
 
 from model.error import InputError
+from sim.gate.pads import ddr_output, pad_net, pad_registers
 
 
 __all__ = ["CELLS", "GateNetlist", "read_routed"]
@@ -82,7 +83,10 @@ class GateNetlist:
     """Verilog of a routed design.
 
     Its module ``gate`` has the design's ports, and as further inputs what every PLL puts out:
-    ``{cell}_{port}``, with dots as underscores. LUTs, carry chains, LUT-RAM and flip-flops become
+    ``{cell}_{port}``, with dots as underscores; where a PLL's phase can be moved, PHASESTEP is an
+    output. A port of several bits is several ports, each with its number behind its name; one that
+    goes both ways is three, ``{port}_i``, ``{port}_o`` and ``{port}_t`` (1: not driven). LUTs,
+    carry chains, LUT-RAM, flip-flops and the registers of pads become
     expressions; the rest are modules of :data:`CELLS`. An open input is 1, as on the chip.
 
     Parameters
@@ -116,13 +120,23 @@ class GateNetlist:
         self._declared, self._written = set(), defaultdict(list)
         self.ports, self.memories, self.lut_rams = {}, [], []
         self.kinds = defaultdict(int)
-        self._pads = {bits["bits"][0]: name for name, bits in module["ports"].items()}
+        self._pads = {}
         for name, port in module["ports"].items():
-            self.ports[name] = port["direction"]
+            for place, bit in enumerate(port["bits"]):
+                one = name if len(port["bits"]) == 1 else f"{name}{place}"
+                self._pads[bit] = one
+                self.ports |= ({one: port["direction"]} if port["direction"] != "inout" else
+                               {f"{one}_i": "input", f"{one}_o": "output", f"{one}_t": "output"})
+        self._zeros, self._ones = ({
+            cell["connections"]["F"][0] for cell in module["cells"].values()
+            if cell["type"] == "TRELLIS_COMB" and cell["connections"].get("F")
+            and set(str(cell["parameters"].get("INITVAL", "?")).strip()) == {digit}
+            and str(cell["parameters"].get("MODE", "LOGIC")).strip() == "LOGIC"} for digit in "01")
         emitters = {"TRELLIS_COMB": self._comb, "TRELLIS_FF": self._flip_flop,
                     "TRELLIS_RAMW": self._ramw, "DP16KD": self._block_ram,
                     "MULT18X18D": self._multiplier, "DCCA": self._clock_buffer,
-                    "EHXPLLL": self._pll, "TRELLIS_IO": self._pad, "GSR": self._set_reset}
+                    "EHXPLLL": self._pll, "TRELLIS_IO": self._pad, "GSR": self._set_reset,
+                    "IOLOGIC": self._pad_logic, "SIOLOGIC": self._pad_logic}
         self._released = any(cell["type"] == "GSR" for cell in module["cells"].values())
         for name, cell in module["cells"].items():
             kind = cell["type"]
@@ -280,17 +294,37 @@ class GateNetlist:
                 port = f"{cell.name.replace('.', '_')}_{pin}"
                 self.ports[port] = "input"
                 self._assign(cell, pin, port)
+        if cell.text("DPHASE_SOURCE") == "ENABLED":
+            for pin in ("PHASEDIR", "PHASELOADREG", "PHASESEL0", "PHASESEL1"):
+                if cell.net(pin) not in self._zeros:
+                    self._refuse(cell, f"{pin} that is not 0")
+            port = f"{cell.name.replace('.', '_')}_PHASESTEP"
+            self.ports[port] = "output"
+            self._body.append(f"assign {port} = {cell.input('PHASESTEP')};")
 
     def _pad(self, cell):
         direction = cell.text("DIR")
         port = self._pads[cell.net("B")]
+        driven, kept = pad_net(cell, "I"), pad_net(cell, "T")
         if direction == "INPUT":
             self._assign(cell, "O", port)
         elif direction == "OUTPUT":
             # One that is not driven is pulled up.
-            self._body.append(f"assign {port} = {cell.input('I')} | {cell.input('T', BIT_0)};")
+            self._body.append(f"assign {port} = {driven} | {kept};")
+        elif direction == "BIDIR":
+            self._body.append(f"assign {port}_o = {driven}, {port}_t = {kept};")
+            self._assign(cell, "O", f"{kept} ? {port}_i : {driven}")
         else:
             self._refuse(cell, f"direction {direction}")
+
+    def _pad_logic(self, cell):
+        restarts = self._released and cell.text("GSR", "ENABLED") == "ENABLED"
+        for one in pad_registers(cell, self._zeros):
+            self._clocked[one.clock, one.edge, one.enable, one.reset, restarts].append(
+                (one.net, one.value, one.data))
+        double = ddr_output(cell, self._zeros, self._ones)
+        if double is not None:
+            self._body.append(f"assign n{double[0]} = {double[1]};")
 
     def _join(self):
         registers = [(net, value) for group in self._clocked.values() for net, value, _ in group]

@@ -3,6 +3,8 @@
 // Usage: Vtop CYCLES: of a bit of the UART or, compiled with BYTES, from one byte to the next.
 // Prints "PORT n", then serves one connection after the other. Sleeps while the design has nothing
 // to do. Ends when stdin is closed: runs the design's final blocks, and prints "CYCLES n".
+// With WORLD, another source says what a cycle of the clock is, takes further lines of stdin, and
+// has something to print at the end (sim/gate/sdram_world.cpp).
 // Restarts the design when that asks for it, and on a line "restart CYCLES CAUSE" on stdin, so many
 // cycles later.
 
@@ -37,7 +39,16 @@ static uint64_t restart_at;            // 0: none is due
 static unsigned restart_cause;
 static std::string command;            // so far, of stdin
 
+#ifdef WORLD
+void world_cycle(Vtop *top);
+void world_command(Vtop *top, const char *line);
+void world_finish(Vtop *top);
+#endif
+
 static void finish() {
+#ifdef WORLD
+    world_finish(top);
+#endif
     top->final();
     printf("CYCLES %llu\n", (unsigned long long)cycles);
     fflush(stdout);
@@ -69,6 +80,9 @@ static void obey(char byte) {
     unsigned long long after;
     if (sscanf(command.c_str(), "restart %llu %u", &after, &restart_cause) == 2)
         restart_at = cycles + after + 1;
+#ifdef WORLD
+    else world_command(top, command.c_str());
+#endif
     command.clear();
 }
 
@@ -166,10 +180,14 @@ int main(int argc, char **argv) {
         }
 
 #endif
+#ifdef WORLD
+        world_cycle(top);
+#else
         top->clk = 0;
         top->eval();
         top->clk = 1;
         top->eval();
+#endif
         ++cycles;
 
 #ifndef BYTES

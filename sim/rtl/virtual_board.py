@@ -134,6 +134,8 @@ class VirtualBoard:
         """Port for ``gen.device.device.Device``, ``socket://127.0.0.1:n``, while running."""
         self.cycles = None
         """Simulated cycles, after the board was stopped."""
+        self.said = {}
+        """All numbers that the simulator then said, by their names."""
 
     def start(self):
         if self._process is not None:
@@ -169,8 +171,10 @@ class VirtualBoard:
             process.kill()
             output, _ = process.communicate()
         for line in output.splitlines():
-            if line.startswith("CYCLES "):
-                self.cycles = int(line.split()[1])
+            name, _, value = line.partition(" ")
+            if value.isdecimal():
+                self.said[name] = int(value)
+        self.cycles = self.said.get("CYCLES")
 
     def __enter__(self):
         self.start()

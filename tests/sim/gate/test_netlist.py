@@ -330,7 +330,7 @@ def test_global_set_reset(tmp_path, mode):
     (cell("DP16KD", {}, {}, DATA_WIDTH_A=36, DATA_WIDTH_B=18), "widths 36 and 18"),
     (cell("MULT18X18D", {}, {}, REG_OUTPUT_CLK="CLK0"), "register OUTPUT on CLK0"),
     (cell("TRELLIS_COMB", {}, {}, MODE="RAMW"), "mode RAMW is not modelled"),
-    (cell("IOLOGIC", {}, {}), "no model of IOLOGIC"),
+    (cell("DTR", {}, {}), "no model of DTR"),
     (cell("TRELLIS_FF", {"LSR": [0]}, {"Q": [1]}, SRMODE="ASYNC"), "SRMODE ASYNC"),
 ])
 def test_what_is_not_modelled_is_refused(made, message):
