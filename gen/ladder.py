@@ -11,7 +11,7 @@ import numpy as np
 
 from gen.api import samples
 from gen.check.simulate import reported
-from gen.config.memory import twin_memory
+from gen.config.memory import sdram_config, twin_memory
 from gen.config.shell import make_shell
 from gen.device.port import LinkError
 from gen.flow.bitstream import unpack
@@ -22,6 +22,7 @@ from gen.proof.fabric import compare_design
 from gen.proof.gate import difference, memory_words, run_gates, run_on
 from gen.proof.lvs import compare
 from gen.proof.origin import check_rtl, notes
+from gen.proof.pads import run_layer, small_layer
 from gen.proof.passes import compare_passes
 from gen.proof.record import Rung, write_proof
 from gen.proof.trellis import parse_config, read_config
@@ -32,8 +33,10 @@ from model.progress import Progress
 from model.zoo import shipped
 from sim.gate.board import GateBoard
 from sim.gate.netlist import read_routed
+from sim.gate.sdram_board import PadTimes, SdramGateBoard
 from sim.rtl.verilator import require_tools, SIMULATORS
 from sim.rtl.virtual_board import VirtualBoard
+from sim.twin.sdram_chip import broken_rules
 
 
 __all__ = ["RUNGS", "SIMULATED", "check_tools", "prove"]
@@ -52,11 +55,17 @@ RUNGS = {
     "gate": "gate level: the routed design runs one image; results, counters and the log with "
             "its times equal those of the RTL",
     "unknown": "the same with random values wherever nothing defines one, with several seeds",
+    "pads": "the routed design boots with a model of the SDRAM chip, finds phase and delay though "
+            "every wire has a delay of its own, and runs its smallest layer: signatures equal "
+            "those of the instruction-set simulator, no rule of the chip is broken",
 }
 """The ladder: what each rung shows."""
 
-SIMULATED = ("gate", "unknown")
-"""Rungs that run a design; its memory must be on chip."""
+SIMULATED = {"gate": "onchip", "unknown": "onchip", "pads": "sdram"}
+"""Rungs that run a design, and the memory that they are for."""
+
+
+WHERE = {"onchip": "on chip", "sdram": "not on chip"}
 
 
 class _Ladder:
@@ -118,6 +127,31 @@ class _Ladder:
                 return False, f"seed {seed}: {found}"
         return True, f"{self._seeds} seeds: {self._said()}"
 
+    def pads(self, say):
+        """The same of one layer behind the pads of an SDRAM."""
+        design = self._design
+        part, words, wanted = small_layer(design.network, design.program, self._values)
+        config, hz = design.config, design.config.sdram_clock_hz
+        _, divisor = design.board.link(config.clock_hz)
+        say(f"routed design, layer {part.name}")
+        with tempfile.TemporaryDirectory() as folder, reported():
+            board = SdramGateBoard(
+                self._routed, folder=Path(folder), divisor=divisor, cache=self._cache, seed=1,
+                chip=sdram_config(design.board, hz), times=PadTimes(1),
+                clocks={"board": design.board.clock_hz, "sync": config.clock_hz, "sdram": hz},
+                phases=design.board.sdram_phases(hz))
+            try:
+                found = run_layer(board, part.program, words, say=say)
+            except LinkError as error:
+                return False, str(error)
+        broken = ", ".join(broken_rules(board.violations))
+        differs = found.difference(wanted) or (f"rules of the chip broken: {broken}" if broken
+                                               else None)
+        return differs is None, differs or (
+            f"{found.memory['window']} of {design.board.sdram_phases(hz)} phases pass, layer "
+            f"{part.name}: {len(found.sigs)} signatures equal, "
+            f"{found.counters['CYCLES']:,} cycles, no rule broken")
+
     def _said(self):
         return (f"{self._rtl.counters['CYCLES']:,} cycles, {len(self._rtl.records) // 2} "
                 "completion records, all counters and logits equal")
@@ -171,7 +205,7 @@ def check_tools(memory, names=tuple(RUNGS)):
 
     Raises :class:`model.error.ToolMissing`.
     """
-    chosen = [name for name in names if memory == "onchip" or name not in SIMULATED]
+    chosen = [name for name in names if SIMULATED.get(name, memory) == memory]
     if set(chosen) & set(SIMULATED):
         require("serial", what="the link to the simulated board")
         with reported():
@@ -216,8 +250,9 @@ def prove(build, design, names, *, command, seeds=5, cache=SIMULATORS):
     ladder = _Ladder(build, design, cache, seeds)
     for name, text in RUNGS.items():
         if name not in names:
-            other = name in SIMULATED and design.config.memory != "onchip"
-            rungs.append(Rung(name, None, "the memory is not on chip" if other else "", text))
+            memory = design.config.memory
+            other = SIMULATED.get(name, memory) != memory
+            rungs.append(Rung(name, None, f"the memory is {WHERE[memory]}" if other else "", text))
             continue
         started = time.monotonic()
         with progress.step(name):

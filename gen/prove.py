@@ -5,7 +5,7 @@ import sys
 
 from gen.api import configure, load
 from gen.config.spec import read_overrides
-from gen.ladder import check_tools, prove, RUNGS, SIMULATED
+from gen.ladder import check_tools, prove, RUNGS
 from gen.proof.build import open_build
 from model.command import add_verbosity, ArgumentParser, called, main, next_step
 from model.error import InputError, known
@@ -24,7 +24,7 @@ def _parser():
     parser.add_argument("build", type=Path, metavar="DIR", help="a folder of qsdt build")
     parser.add_argument("--only", metavar="R,…",
                         help=f"some rungs of {', '.join(RUNGS)} (default: all that belong to the "
-                             f"build; {' and '.join(SIMULATED)} need a memory on chip)")
+                             "build; gate and unknown need a memory on chip, pads an SDRAM)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N",
                         help="seeds of the rung unknown (default: %(default)s)")
     parser.add_argument("--config", metavar="C.yaml", help="the overrides the board was built with")
@@ -56,8 +56,10 @@ def _run(arguments):
     build = open_build(arguments.build)
     chosen = check_tools(build.report["config"]["memory"], names)
     if arguments.only is not None and chosen != names:
-        raise InputError(f"--only {arguments.only}: the rungs {' and '.join(SIMULATED)} run "
-                         f"designs whose memory is on chip; leave them out")
+        wrong = [name for name in names if name not in chosen]
+        raise InputError(f"--only {arguments.only}: {', '.join(wrong)} cannot run here: gate and "
+                         "unknown run designs whose memory is on chip, pads those with an SDRAM; "
+                         "leave out what does not belong")
     prove(build, _design(build, overrides), chosen, seeds=arguments.seeds, cache=arguments.cache,
           command=arguments.command_line)
     next_step("gen.run", "--board", build.report["board"], "--model", build.report["model"],

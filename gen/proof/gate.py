@@ -12,7 +12,7 @@ from hw.config import RECORD_WORDS
 from hw.register import Counter, COUNTER_BASE
 
 
-__all__ = ["BoardRun", "difference", "memory_words", "run_gates", "run_on"]
+__all__ = ["BoardRun", "difference", "memory_words", "run_gates", "run_on", "wait_for"]
 
 
 RUN_TIMEOUT = 3600.0
@@ -101,7 +101,7 @@ def run_gates(board, image, *, say):
             device.start(program=image.program, log=image.log, image=image.image,
                          image_stride=image.image_words, result=image.result,
                          result_stride=image.result_words, count=1)
-            _wait(device, say)
+            wait_for(device, say)
             counters = device.counters()
             identity = device.info().identity
     acc, _ = logits_of(image, np.array(board.words(image.result, image.result_words), np.uint64))
@@ -109,7 +109,8 @@ def run_gates(board, image, *, say):
     return BoardRun(acc, counters, records, board.cycles, identity)
 
 
-def _wait(device, say):
+def wait_for(device, say):
+    """Wait until the simulated core of a device is idle; ``say`` is told the cycles so far."""
     deadline = time.monotonic() + RUN_TIMEOUT
     while device.is_busy():
         if time.monotonic() >= deadline:

