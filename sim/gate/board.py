@@ -8,7 +8,7 @@ from sim.rtl.verilator import build_simulator
 from sim.rtl.virtual_board import HARNESS, VirtualBoard
 
 
-__all__ = ["GateBoard"]
+__all__ = ["GateBoard", "build_gates"]
 
 
 TOP = """
@@ -57,9 +57,14 @@ class GateBoard(VirtualBoard):
         return read_words(self._folder, self.netlist, self._module, first, count)
 
     def _build(self):
-        text = self.netlist.text + _top(self.netlist)
-        return build_simulator(text, HARNESS, self._cache, sources=[CELLS],
-                               options=["--output-split-cfuncs", "2000"])
+        return build_gates(self.netlist, HARNESS, self._cache)
+
+
+def build_gates(netlist, harness, cache):
+    """Path of the executable of a :class:`sim.gate.netlist.GateNetlist` with the ports of a virtual
+    board, driven by ``harness``."""
+    return build_simulator(netlist.text + _top(netlist), harness, cache, sources=[CELLS],
+                           options=["--output-split-cfuncs", "2000"])
 
 
 def _top(netlist):

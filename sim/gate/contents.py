@@ -6,7 +6,7 @@ import random
 from model.error import InputError
 
 
-__all__ = ["onchip_words", "read_words", "write_contents"]
+__all__ = ["onchip_words", "read_words", "word_pieces", "write_contents"]
 
 
 CELL_WORDS = 1024
@@ -86,25 +86,52 @@ def read_words(folder, netlist, module, first, count, memory=BANKS):
     InputError
         The simulation has not ended, or it has no such memory.
     """
-    numbers = {name: number for number, name in enumerate(netlist.memories)}
-    blocks = _blocks(module, memory)
+    numbers, contents = {name: k for k, name in enumerate(netlist.memories)}, {}
+
+    def cells(name):
+        if name not in contents:
+            path = folder / f"{numbers[name]}.end"
+            try:
+                text = path.read_text()
+            except OSError as error:
+                raise InputError(f"{path}: {error.strerror}; the simulation did not end") from None
+            contents[name] = [int(line, 16) for line in text.splitlines()
+                              if not line.startswith(("//", "@"))]
+        return contents[name]
+
+    words = []
+    for pieces in word_pieces(module, first, count, memory):
+        word = at = 0
+        for name, cell, low, width in pieces:
+            word |= (cells(name)[cell] >> low & (1 << width) - 1) << at
+            at += width
+        words.append(word)
+    return words
+
+
+def word_pieces(module, first, count, memory=BANKS):
+    """Where each of ``count`` words from address ``first`` of the memory behind the core lies:
+    lists of (block RAM, its word of 18 bits, lowest bit, width), the lowest bits first.
+
+    Raises
+    ------
+    InputError
+        There is no such memory.
+    """
     if first < 0 or count < 0 or first + count > _size(module, memory):
         raise InputError(f"the design's memory {memory}* has {_size(module, memory)} words, not "
                          f"{count} from {first}")
-    words = [0] * count
-    for block in blocks:
-        here = range(max(first, block.first), min(first + count, block.first + block.depth))
-        if not here:
-            continue
-        path = folder / f"{numbers[block.name]}.end"
-        try:
-            text = path.read_text()
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}; the simulation did not end") from None
-        cells = [int(line, 16) for line in text.splitlines() if not line.startswith(("//", "@"))]
-        for address in here:
-            value = _part(cells, address - block.first, block.width)
-            words[address - first] |= (value & (1 << WORD - block.low) - 1) << block.low
+    words = [[] for _ in range(count)]
+    for block in sorted(_blocks(module, memory), key=lambda block: block.low):
+        for address in range(max(first, block.first), min(first + count,
+                                                          block.first + block.depth)):
+            width, place = min(block.width, WORD - block.low), address - block.first
+            if block.width == 36:
+                pieces = [(block.name, 2 * place, 0, min(width, 18)),
+                          (block.name, 2 * place + 1, 0, max(width - 18, 0))]
+            else:
+                pieces = [(block.name, *_place(place, block.width), width)]
+            words[address - first] += pieces
     return words
 
 
@@ -173,11 +200,3 @@ def _column(words, width, low):
         cell, bit = _place(address, width)
         cells[cell] |= value << bit
     return cells
-
-
-def _part(cells, address, width):
-    """The ``width`` bits at an address of a block RAM."""
-    if width == 36:
-        return cells[2 * address] | cells[2 * address + 1] << 18
-    cell, bit = _place(address, width)
-    return cells[cell] >> bit & (1 << width) - 1

@@ -3,11 +3,11 @@
 from copy import copy, deepcopy
 
 from gen.proof.bitstream import by_tile, compare_config
-from gen.proof.fabric import Fabric
 from gen.proof.lut import function
 from gen.proof.lvs import differences, Layout, Schematic
 from gen.proof.trellis import tile_bits, tile_kind, TileDatabase
 from model.error import InputError
+from tests.campaign.chip import Chip, NoEquivalent
 
 
 PASS_FAULTS = ("swapped nets", "inverted enable", "wrong copy", "dropped copy", "wrong input")
@@ -95,7 +95,7 @@ class Bits:
 
     def __init__(self, module, written, read):
         self.written, self.read = written, read
-        self.fabric = Fabric(module, read.device)
+        self.fabric = Chip(module, read)
         self.wanted, _ = by_tile(written)
         self.differences = (len(compare_config(written, read).differences)
                             + len(self.fabric.compare(read).differences))
@@ -115,18 +115,18 @@ class Bits:
 
 
 def plant(design, rng, kinds):
-    """One fault of a kind in the design: (kind, what it is, what the rungs say)."""
+    """One fault of a kind in the design: (kind, what it is, its cells, what the rungs say)."""
     while True:
         kind = rng.choice(kinds)
         cells, also, what = PLANT[kind](design, rng)
         if any(cell != design.cells.get(name) for name, cell in cells.items()):
             break
     found = design.look(cells, also)
-    return kind, what, {"lvs": bool(found), "bitstream": False, "why": why(design, cells)}
+    return kind, what, cells, {"lvs": bool(found), "bitstream": False, "why": why(design, cells)}
 
 
 def why(design, cells):
-    """Why a fault may stay unseen."""
+    """Why a fault is none; "" where it is one."""
     for name, cell in cells.items():
         if name in design.cells and cell and is_lut(cell):
             pins = [[(one["connections"].get(pin) or ["1"])[0] for pin in "ABCD"]
@@ -134,7 +134,14 @@ def why(design, cells):
             tables = [int(one["parameters"]["INITVAL"], 2) for one in (cell, design.cells[name])]
             if function(tables[0], pins[0]) == function(tables[1], pins[1]):
                 return "the function of the LUT is the same: no fault"
-    return "no rung that was run looks at it"
+        if name in design.cells and cell and is_memory(cell):
+            for side in "AB":
+                mode = f"REGMODE_{side}"
+                if cell["parameters"].get(mode) != design.cells[name]["parameters"].get(mode) and (
+                        not any(bits for pin, bits in cell["connections"].items()
+                                if pin.startswith(f"DO{side}"))):
+                    return f"nothing is connected to the outputs of port {side}: no fault"
+    return ""
 
 
 def _swapped(design, rng):
@@ -232,7 +239,8 @@ PLANT = {
 
 
 def plant_bits(bits, rng):
-    """One fault in the bitstream: (kind, what it is, what the rungs say)."""
+    """One fault in the bitstream: (kind, what it is, the cells of the routed design that it
+    changes, what the rungs say)."""
     while True:
         kind = rng.choice(("LUT bit", "connection", "lost connection", "mode bit", "any bit",
                            "block RAM word"))
@@ -243,6 +251,7 @@ def plant_bits(bits, rng):
             words[word] ^= 1 << bit
             what, found = (f"bit {bit} of word {word} of block RAM {number}",
                            bits.look_at_memory(number, words))
+            cells, reason = bits.fabric.memory_equivalent(number, words), ""
             break
         tile = rng.choice(bits.tiles if kind == "any bit" else bits.logic)
         lines = _spoil_tile(kind, tile, list(bits.read.tiles[tile]), rng)
@@ -253,10 +262,20 @@ def plant_bits(bits, rng):
                 what = f"{tile}: " + " ".join(
                     f"F{frame}B{bit}" for frame, bit in sorted(before ^ after))
                 found = bits.look(tile, lines)
+                cells, reason = _equivalent(bits, tile, lines)
                 break
     text, design = found
-    return kind, what, {"lvs": False, "bitstream": text or design, "text": text, "design": design,
-                        "why": "no rung that was run looks at it"}
+    return kind, what, cells, {"lvs": False, "bitstream": text or design, "text": text,
+                               "design": design, "why": reason}
+
+
+def _equivalent(bits, tile, lines):
+    """(cells that a fault changes, why there are none)."""
+    try:
+        cells = bits.fabric.equivalent(tile, bits.read.tiles[tile], lines)
+    except NoEquivalent as error:
+        return None, f"not run, {error}"
+    return cells, "" if cells else "nothing of the design is there"
 
 
 def _spoil_tile(kind, tile, lines, rng):

@@ -4,7 +4,10 @@ The shell with a core that copies, and a memory of block RAMs, some of 4 bits an
 """
 
 from copy import deepcopy
+from pathlib import Path
 import random
+import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,13 +28,25 @@ from gen.proof.lvs import compare
 from gen.proof.trellis import parse_config, read_config
 from hw.config import CoreConfig
 from hw.memory.onchip_memory import OnChipMemory
-from hw.register import Register, Restart
+from hw.register import Counter, Register, Restart
 from hw.shell import Shell
 from model.files import locked
-from sim.gate.board import GateBoard
-from sim.gate.netlist import read_routed
+from sim.gate.board import build_gates, GateBoard
+from sim.gate.contents import read_words, word_pieces, write_contents
+from sim.gate.netlist import GateNetlist, read_routed
 from sim.rtl.stub_core import HUNG, StubCore
-from tests.campaign.faults import Design, PASS_FAULTS, PLANT, ROUTED_FAULTS, why
+from tests.campaign import gate
+from tests.campaign.faults import (
+    Bits,
+    Design,
+    is_lut,
+    PASS_FAULTS,
+    PLANT,
+    plant_bits,
+    ROUTED_FAULTS,
+    why,
+)
+from tests.campaign.lanes import compile_lanes, Lanes, with_fault
 
 
 pytestmark = pytest.mark.synth
@@ -39,6 +54,7 @@ pytestmark = pytest.mark.synth
 DIVISOR = 8
 WORDS = 4096 + 1024
 FAULTS = 50
+IMAGE, RESULT, COUNT = 4080, 100, 20
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +183,114 @@ def test_planted_faults_are_found(routed):
         assert found == bool(design.look(cells, also)), (number, kind, what)
         none = changed == module["cells"] or why(design, cells).endswith("no fault")
         assert found or none, (number, kind, what)
+
+
+def test_faults_in_the_bitstream_have_equivalents(routed):
+    """What the routed design does not see changes none of its cells; what changes them, LVS sees
+    in the design that has them."""
+    netlist, module, written, read, _ = routed
+    bits, design, rng = Bits(module, written, read), Design(netlist, module), random.Random(0)
+    changed = 0
+    for number in range(2 * FAULTS):
+        kind, what, cells, said = plant_bits(bits, rng)
+        assert said["design"] or not cells, (number, kind, what)
+        assert cells or said["why"], (number, kind, what)
+        assert not cells or design.look(cells), (number, kind, what)
+        changed += bool(cells)
+    assert changed > FAULTS
+
+
+def planted(netlist, module):
+    """Faults of all kinds, and first some that are none: LUTs with two inputs exchanged."""
+    design, rng, faults = Design(netlist, module), random.Random(0), []
+    for _ in range(10):
+        name = design.pick(rng, is_lut)
+        cell = deepcopy(design.cells[name])
+        nets, table = cell["connections"], int(cell["parameters"]["INITVAL"], 2)
+        nets["A"], nets["D"] = nets["D"], nets["A"]
+        exchanged = (index & 6 | index >> 3 & 1 | (index & 1) << 3 for index in range(16))
+        cell["parameters"]["INITVAL"] = "".join(
+            str(table >> at & 1) for at in reversed(list(exchanged)))
+        faults.append({name: cell})
+    kinds = sorted({*PASS_FAULTS, *ROUTED_FAULTS})
+    return faults + [PLANT[kinds[number % len(kinds)]](design, rng)[0] for number in range(FAULTS)]
+
+
+BEFORE = np.random.default_rng(0).integers(0, 1 << 64, WORDS, dtype=np.uint64).tolist()
+RIGHT = [(word + 1) % (1 << 64) for word in BEFORE[IMAGE:IMAGE + COUNT]]
+
+
+def script():
+    """Requests to the core that copies."""
+    image = SimpleNamespace(program=0, log=0, image=IMAGE, image_words=COUNT, result=RESULT,
+                            result_words=COUNT)
+    return list(gate.requests(image, 500))
+
+
+@pytest.fixture(scope="module")
+def in_lanes(routed, request):
+    """(faults, their run)"""
+    netlist, module = routed[:2]
+    faults = planted(netlist, module)
+    lanes = Lanes(module, faults)
+    numbers = {name: number for number, name in enumerate(lanes.memories)}
+    watch = {"result": [[(numbers[name], *rest) for name, *rest in pieces]
+                        for pieces in word_pieces(module, RESULT, COUNT)]}
+    binary = compile_lanes(lanes, request.config.cache.mkdir("rtl"))
+    return faults, gate.run_lanes(binary, lanes, module, script=script(), divisor=DIVISOR,
+                                  words=BEFORE, watch=watch)
+
+
+def test_lanes(in_lanes):
+    """Lane 0 answers, copies and counts; faults that are none are never seen, many others are."""
+    faults, run = in_lanes
+    assert run.words["result"] == RIGHT
+    assert run.answers["counters"][Counter.IMAGES] == 1 and run.answers["end"] == [0]
+    none = range(1, len(faults) - FAULTS + 1)
+    assert not run.caught.keys() & set(none) and not run.stirred.keys() & set(none)
+    assert len(run.caught) > FAULTS // 5
+    assert run.caught.keys() <= run.stirred.keys()
+
+
+def replay(module, folder, cache):
+    """Answers of a design in Verilator, bytes by request, and its result."""
+    netlist = GateNetlist(module)
+    binary = build_gates(netlist, Path(gate.__file__).with_name("replay.cpp"), cache).resolve()
+    write_contents(folder, netlist, module, words=BEFORE)
+    (folder / "script").write_text("".join(f"{line}\n" for line in script()))
+    output = subprocess.run([binary, str(DIVISOR)], cwd=folder, text=True, check=True,
+                            stdout=subprocess.PIPE).stdout
+    answers = dict(line.split(" ")[1:] for line in output.splitlines())
+    return ({label: bytes.fromhex(text) for label, text in answers.items()},
+            read_words(folder, netlist, module, RESULT, COUNT))
+
+
+@pytest.mark.slow
+def test_lanes_are_verilator(routed, in_lanes, request, tmp_path):
+    """Without a fault: every byte that is answered, and the result."""
+    cache, (_, run) = request.config.cache.mkdir("rtl"), in_lanes
+    answers, result = replay(routed[1], tmp_path, cache)
+    assert result == run.words["result"] == RIGHT
+    assert {label: gate.data_of(answer) for label, answer in answers.items()} == run.answers
+
+
+@pytest.mark.slow
+def test_lanes_are_the_faulty_netlists(routed, in_lanes, request):
+    """A lane does what lane 0 does in the model of the netlist that has its fault: one of each kind
+    that the run can see. What it has sent, where it was caught, is the same to the byte."""
+    module, (faults, run) = routed[1], in_lanes
+    cache, first = request.config.cache.mkdir("rtl"), len(faults) - FAULTS
+    kinds, seen = len({*PASS_FAULTS, *ROUTED_FAULTS}), {}
+    answered = [lane for lane, (_, how) in run.caught.items() if how.endswith("another answer")]
+    for lane in sorted(answered):
+        seen.setdefault((lane - first - 1) % kinds, lane)
+    assert len(seen) >= 4
+    for lane in seen.values():
+        faulty = with_fault(module, faults[lane - 1])
+        lanes = Lanes(faulty, [])
+        alone = gate.run_lanes(compile_lanes(lanes, cache), lanes, faulty, script=script(),
+                               divisor=DIVISOR, words=BEFORE)
+        label = run.caught[lane][1].partition(":")[0]
+        before = list(run.answers)[:list(run.answers).index(label)]
+        assert [alone.answers.get(one) for one in before] == [run.answers[one] for one in before]
+        assert alone.sent[label] == run.its[lane] != run.sent[label], (lane, label)
