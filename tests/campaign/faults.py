@@ -138,9 +138,10 @@ def why(design, cells):
             for side in "AB":
                 mode = f"REGMODE_{side}"
                 if cell["parameters"].get(mode) != design.cells[name]["parameters"].get(mode) and (
-                        not any(bits for pin, bits in cell["connections"].items()
+                        not any(bits and design.users.get(bits[0])
+                                for pin, bits in cell["connections"].items()
                                 if pin.startswith(f"DO{side}"))):
-                    return f"nothing is connected to the outputs of port {side}: no fault"
+                    return f"nothing reads the outputs of port {side}: no fault"
     return ""
 
 

@@ -31,9 +31,10 @@ def page(record):
     yield ("A third of the faults lies between the netlist and placement, where our passes work, a "
            "third in the routed design, a third in the bitstream. Of the first two the bitstream "
            "is taken to follow faithfully.")
-    yield (f"`gate` is a run of one image; `unknown` are {record['seeds']} runs with random values "
-           "where nothing defines one. Of the faults in the bitstream these ran what the fault "
-           "does to the routed design.")
+    unknown = (f"`unknown` are {record['seeds']} runs with random values where nothing defines one."
+               if record["seeds"] else "`unknown` was not run.")
+    yield (f"`gate` is a run of one image; {unknown} Of the faults in the bitstream these ran what "
+           "the fault does to the routed design.")
     yield ""
     yield "| planted in | faults | `lvs` | `bitstream` | `gate` | `unknown` | LVS off | LVS on |"
     yield "|---|---|---|---|---|---|---|---|"
