@@ -268,16 +268,15 @@ def sdram_tests(bench: Bench) -> list[str]:
             started = time.monotonic()
             found = run_memory_test(device, test, timeout=bench.limit_s)
             lines.append(f"{found.text()} ({time.monotonic() - started:.1f} s)")
-            if found.errors:
-                wrong.append(found.text())
+            if not found.passed:
+                wrong.append(found)
         _check_lock(device)
         words = device.info().memory_words
     if wrong:
         _say_all(bench, lines)
-        raise StepFailed(
-            "; ".join(wrong), SLOWER,
-            "the same address each time: a cell; other ones: timing, or the supply",
-            "one data pin in all of them: its solder joint")
+        raise StepFailed("; ".join(found.text() for found in wrong),
+                         *dict.fromkeys(found.advice() for found in wrong),
+                         "the same address each time: a cell; other ones: timing", SLOWER)
     return [*lines, f"three tests of {words} words each: no error"]
 
 

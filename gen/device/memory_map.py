@@ -16,8 +16,7 @@ from hw.register import (
 )
 
 
-__all__ = ["MemoryMap", "MemoryTestResult", "read_memory_map", "run_memory_test",
-           "run_memory_tests"]
+__all__ = ["MemoryMap", "MemoryTestResult", "read_memory_map", "run_memory_test"]
 
 
 DELAYS = 1 << MEMORY_STATUS_BITS["delay"]
@@ -200,16 +199,3 @@ def run_memory_test(device, test, *, timeout=60.0, interval=0.05):
             raise LinkError(f"The device's test {test.name} of its memory did not end in "
                             f"{timeout:g} s: its clock may not run; restart the board")
         time.sleep(interval)
-
-
-def run_memory_tests(device, *, timeout=60.0, progress=None):
-    """All tests one after the other; a tuple of :class:`MemoryTestResult`.
-
-    ``progress(result)`` is called after each; ``timeout`` is for each.
-    """
-    results = []
-    for test in (MemoryTest.MARCH, MemoryTest.RANDOM, MemoryTest.SWITCHING):
-        results.append(run_memory_test(device, test, timeout=timeout))
-        if progress is not None:
-            progress(results[-1])
-    return tuple(results)

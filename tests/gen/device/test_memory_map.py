@@ -8,7 +8,6 @@ from gen.device.memory_map import (
     MemoryTestResult,
     read_memory_map,
     run_memory_test,
-    run_memory_tests,
 )
 from gen.device.port import LinkError
 from hw.register import MAP_ROW_BIT, MemoryFault, MemoryTest, Register
@@ -95,13 +94,6 @@ def test_advice_names_the_next_step():
     assert all("data pin 5" in advice[test, 1 << 5] for test in list(MemoryTest)[1:])
     assert "supply" in advice[MemoryTest.SWITCHING, 0xFFFF]
     assert "address" in advice[MemoryTest.RANDOM, 0xFFFF]
-
-
-def test_all_tests_are_run():
-    seen = []
-    device = Registers(polls=[test << 1 | 1 << 4 for test in list(MemoryTest)[1:]])
-    results = run_memory_tests(device, progress=seen.append)
-    assert [result.test for result in results] == list(MemoryTest)[1:] and seen == list(results)
 
 
 @pytest.mark.parametrize("polls, message", [
