@@ -65,9 +65,9 @@ def test_bitstream(tmp_path, name):
     write_rtl(board, EchoShell(), tmp_path, core_clock_hz=80_000_000)
     synth = synthesize(board, tmp_path, tools)
     # The echo's 4096x4 memory is one block RAM and no fabric (83 more flip-flops without the
-    # collision mask for 36 bits; here 4 + 12).
+    # collision mask for 36 bits; here 4 + 12). 43 are those of the restart.
     assert synth.data["cells"]["DP16KD"] == 1
-    assert synth.data["cells"]["TRELLIS_FF"] < 80
+    assert synth.data["cells"]["TRELLIS_FF"] < 120
     routed = route(board, tmp_path, tools, seeds=[1])
     assert routed.fmax_mhz(80_000_000) > 80
     assert routed.used["ebr"] == 1
