@@ -109,6 +109,6 @@ def test_compiles_where_paths_have_spaces(tmp_path, monkeypatch):
     binary = build_simulator(Counter(), harness, Path("the cache"))
     assert binary.resolve().is_relative_to(place)
     assert subprocess.run([binary], capture_output=True, text=True, check=True).stdout == "7\n"
-    # Nothing but the simulator, its Verilog and the log stays.
-    assert sorted(path.name for path in binary.parent.iterdir()) == ["Vtop", "build.log"]
+    # Nothing but the simulator, the log and the folder's lock stays.
+    assert sorted(path.name for path in binary.parent.iterdir()) == [".lock", "Vtop", "build.log"]
     assert build_simulator(Counter(), harness, Path("the cache")) == binary

@@ -114,4 +114,4 @@ from gen.main import cli""")
     assert ended.returncode == 2, ended.stderr
     assert "error: verilator ended with exit code 1" in ended.stderr
     loaded = ended.stdout.rpartition("loaded: ")[2].strip().split(",")
-    assert not {"scipy", "numba", "torch"} & set(loaded) and "serial" in loaded
+    assert not {"scipy", "numba", "torch"} & set(loaded) and "amaranth" in loaded
