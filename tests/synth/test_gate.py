@@ -277,7 +277,8 @@ def test_lanes_are_verilator(routed, in_lanes, request, tmp_path):
 @pytest.mark.slow
 def test_lanes_are_the_faulty_netlists(routed, in_lanes, request):
     """A lane does what lane 0 does in the model of the netlist that has its fault: one of each kind
-    that the run can see. What it has sent, where it was caught, is the same to the byte."""
+    that the run can see. What it has sent is the same up to the first byte that is not lane 0's;
+    what comes after it is not compared."""
     module, (faults, run) = routed[1], in_lanes
     cache, first = request.config.cache.mkdir("rtl"), len(faults) - FAULTS
     kinds, seen = len({*PASS_FAULTS, *ROUTED_FAULTS}), {}
@@ -293,4 +294,6 @@ def test_lanes_are_the_faulty_netlists(routed, in_lanes, request):
         label = run.caught[lane][1].partition(":")[0]
         before = list(run.answers)[:list(run.answers).index(label)]
         assert [alone.answers.get(one) for one in before] == [run.answers[one] for one in before]
-        assert alone.sent[label] == run.its[lane] != run.sent[label], (lane, label)
+        caught = next(place for place, (one, right) in enumerate(
+            zip(run.its[lane], run.sent[label], strict=False)) if one != right)
+        assert alone.sent[label][:caught + 1] == run.its[lane][:caught + 1], (lane, label)
