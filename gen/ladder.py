@@ -1,7 +1,5 @@
 """The rungs of a proof, from a netlist to the bitstream, and what they show of a build."""
 
-import gzip
-import json
 import logging
 from pathlib import Path
 import tempfile
@@ -14,18 +12,12 @@ from gen.check.simulate import reported
 from gen.config.memory import sdram_config, twin_memory
 from gen.config.shell import make_shell
 from gen.device.port import LinkError
-from gen.flow.bitstream import unpack
 from gen.flow.synth import SYNTHESISED
-from gen.proof.bitstream import compare_config
-from gen.proof.blocks import METHOD
-from gen.proof.fabric import compare_design
 from gen.proof.gate import difference, memory_words, run_gates, run_on
-from gen.proof.lvs import compare
 from gen.proof.origin import check_rtl, notes
 from gen.proof.pads import run_layer, small_layer
-from gen.proof.passes import compare_passes
 from gen.proof.record import Rung, write_proof
-from gen.proof.trellis import parse_config, read_config
+from gen.proof.static import bitstream, lvs, passes
 from hw.register import identity_text
 from model.command import require
 from model.error import InputError, VerificationFailed
@@ -69,7 +61,7 @@ WHERE = {"onchip": "on chip", "sdram": "not on chip"}
 
 
 class _Ladder:
-    """The rungs of one build."""
+    """The rungs of one build. Each gives whether it holds, a figure, and perhaps its parts."""
 
     def __init__(self, build, design, cache, seeds):
         self._build, self._design, self._cache, self._seeds = build, design, cache, seeds
@@ -78,43 +70,13 @@ class _Ladder:
         self._rtl = self._iss = None
 
     def passes(self, say):
-        """The same of the netlist passes, and the blocks by their kind."""
-        build = self._build
-        proof = compare_passes(json.loads(gzip.decompress(build.synthesised.read_bytes())),
-                               json.loads(build.netlist.read_text()))
-        for text in proof.differences[:3]:
-            say(text)
-        parts = [{"what": kind, "count": count, "distinct": proof.distinct[kind],
-                  "method": METHOD} for kind, count in proof.blocks.items()]
-        return (not proof.differences,
-                f"{len(proof.differences)} differences, {proof.blocks.total():,} changed blocks "
-                f"proven, {proof.same:,} cells as they were"
-                + (f" (global set/reset kept from {_counts(proof.kept)})" if proof.kept else ""),
-                parts)
+        return _said_of(passes(self._build.synthesised, self._build.netlist, say))
 
     def lvs(self, say):
-        """Whether no statement differs, and the figure."""
-        result = compare(read_routed(self._build.netlist), self._routed)
-        parts = ", ".join(f"{count:,} {kind}s" for kind, count in result.compared.items())
-        say(parts)
-        copies = f", {result.folded:,} copies folded" if result.folded else ""
-        shared = (f" (global set/reset kept from {result.shared:,} tristate registers beside DDR "
-                  "outputs)" if result.shared else "")
-        return (not result.differences,
-                f"{len(result.differences)} differences in {parts}{copies}{shared}")
+        return _said_of(lvs(read_routed(self._build.netlist), self._routed, say))
 
     def bitstream(self, say):
-        """The same of every bit of the bitstream: nextpnr's text, and the routed design."""
-        read = parse_config(unpack(self._build.bit))
-        text = compare_config(read_config(self._build.config), read)
-        say(f"{len(text.differences)} differences to what nextpnr wrote")
-        design = compare_design(self._routed, read)
-        said = "; ".join(f"{why}: {count:,}" for why, count in text.explained.most_common())
-        return (not text.differences and not design.differences,
-                f"{len(text.differences)} differences in {_counts(text.compared)}"
-                + (f" (written differently, bits equal: {said})" if said else "")
-                + f"; {len(design.differences)} to the routed design in "
-                + _counts(design.compared))
+        return _said_of(bitstream(self._build.bit, self._build.config, self._routed, say))
 
     def gate(self, say):
         found = self._run(None, say)
@@ -128,7 +90,7 @@ class _Ladder:
         return True, f"{self._seeds} seeds: {self._said()}"
 
     def pads(self, say):
-        """The same of one layer behind the pads of an SDRAM."""
+        """One layer behind the pads of an SDRAM."""
         design = self._design
         part, words, wanted = small_layer(design.network, design.program, self._values)
         config, hz = design.config, design.config.sdram_clock_hz
@@ -196,8 +158,8 @@ def _image(design):
     return np.random.default_rng(0).integers(-128, 128, design.network.input_shape, dtype=np.int8)
 
 
-def _counts(compared):
-    return ", ".join(f"{count:,} {kind}" for kind, count in compared.items())
+def _said_of(finding):
+    return not finding.differences, finding.figure, finding.parts
 
 
 def check_tools(memory, names=tuple(RUNGS)):

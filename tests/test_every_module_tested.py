@@ -41,6 +41,7 @@ HELD_BY = {
     # Checks, and what builds and runs a network.
     "gen/build.py": "tests/gen/test_commands.py",
     "gen/bench/proof.py": "tests/gen/bench/test_bitstream.py",
+    "gen/proof/static.py": "tests/gen/test_prove.py",
     "gen/bench/step.py": "tests/gen/bench/test_link_steps.py",
     "gen/check/compare.py": "tests/rtl/test_simulate.py",
     "gen/check/record.py": "tests/gen/test_commands.py",

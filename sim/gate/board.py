@@ -8,7 +8,7 @@ from sim.rtl.verilator import build_simulator
 from sim.rtl.virtual_board import HARNESS, VirtualBoard
 
 
-__all__ = ["GateBoard", "build_gates"]
+__all__ = ["GateBoard", "build_gates", "connected"]
 
 
 TOP = """
@@ -69,9 +69,20 @@ def build_gates(netlist, harness, cache):
 
 def _top(netlist):
     """Verilog that gives the design the ports of a virtual board."""
+    return TOP.format(**connected(netlist, lambda port: None, clock=lambda port: "clk"))
+
+
+def connected(netlist, special, *, clock):
+    """``{"pins": ..., "wires": ...}``, Verilog of what a design's ports are connected to.
+
+    ``special`` gives the net of a port, or None for what every board has: the UART, locked PLLs,
+    buttons that nobody presses, outputs that nothing takes, and otherwise ``clock(port)``.
+    """
     pins, wires = [], []
     for number, (port, way) in enumerate(netlist.ports.items()):
-        if way == "output":
+        if (net := special(port)) is not None:
+            pass
+        elif way == "output":
             wires.append(f"wire out{number};")
             net = "tx" if port.endswith("__tx__io") else f"out{number}"
         elif port.endswith("__rx__io"):
@@ -81,6 +92,6 @@ def _top(netlist):
         elif port.startswith("button_"):
             net = "1'b0"
         else:
-            net = "clk"
+            net = clock(port)
         pins.append(f".{port}({net})")
-    return TOP.format(pins=", ".join(pins), wires="\n".join(wires))
+    return {"pins": ", ".join(pins), "wires": "\n".join(wires)}

@@ -4,7 +4,7 @@ from pathlib import Path
 import random
 import time
 
-from sim.gate.board import GateBoard
+from sim.gate.board import connected, GateBoard
 from sim.gate.netlist import CELLS
 from sim.rtl.verilator import build_simulator
 from sim.rtl.verilog import to_verilog
@@ -21,9 +21,10 @@ WORLD = Path(__file__).with_name("sdram_world.cpp")
 FS = 1_000_000
 """Femtoseconds of a nanosecond."""
 
-PADS = ["clk_en", "ras", "cas", "we", *(f"ba{k}" for k in range(2)),
-        *(f"a{k}" for k in range(13)), *(f"dqm{k}" for k in range(2))]
-"""Outputs to the chip, as the board names them; behind them the data pins and their tristates."""
+PADS = ["clk_en__io", "ras__io", "cas__io", "we__io", *(f"ba__io{k}" for k in range(2)),
+        *(f"a__io{k}" for k in range(13)), *(f"dqm__io{k}" for k in range(2))]
+"""Outputs to the chip as the design names them, without ``sdram_0__``; behind them the data pins
+and their tristates."""
 
 TOP = """
 module top(input clk, input rst, input rx, output tx, output busy, output [2:0] restart,
@@ -130,39 +131,25 @@ class SdramGateBoard(GateBoard):
 
 
 def _top(netlist):
-    pins, wires = [], []
-    places = {f"sdram_0__{_port(name)}": place for place, name in enumerate(PADS)}
-    for number, (port, way) in enumerate(netlist.ports.items()):
-        if port in places:
-            net = f"pads[{places[port]}]"
-        elif port.startswith("sdram_0__dq__io"):
-            bit, kind = port.removeprefix("sdram_0__dq__io").split("_")
-            net = {"i": f"data_pads[{bit}]", "o": f"pads[{21 + int(bit)}]",
-                   "t": f"pads[{37 + int(bit)}]"}[kind]
-        elif port == "sdram_0__clk__io":
-            net = "chip_clock"
-        elif port.endswith("_PHASESTEP"):
-            net = "phase_step"
-        elif way == "output":
-            wires.append(f"wire out{number};")
-            net = "tx" if port.endswith("__tx__io") else f"out{number}"
-        elif port.endswith("__rx__io"):
-            net = "rx"
-        elif port.endswith("_LOCK"):
-            net = "1'b1"
-        elif port.startswith("button_"):
-            net = "1'b0"
-        elif port.endswith("_CLKOS"):
-            net = "shifted_clk"
-        elif port.endswith("_CLKOS2"):
-            net = "sdram_clk" if port.startswith("sdram_") else "clk"
-        else:    # the oscillator, and the feedback of a PLL, which nothing uses
-            net = "board_clk"
-        pins.append(f".{port}({net})")
-    return TOP.format(pins=", ".join(pins), wires="\n".join(wires))
+    return TOP.format(**connected(netlist, _pad, clock=_clock))
 
 
-def _port(name):
-    """Name of a pad's port in the design: those of several bits have their number at the end."""
-    digits = len(name) - len(name.rstrip("0123456789"))
-    return f"{name[:-digits]}__io{name[-digits:]}" if digits else f"{name}__io"
+def _pad(port):
+    """The net of a pin of the chip, or of the PLL that moves its clock; None for another port."""
+    if (pad := port.removeprefix("sdram_0__")) in PADS:
+        return f"pads[{PADS.index(pad)}]"
+    if port.startswith("sdram_0__dq__io"):
+        bit, kind = port.removeprefix("sdram_0__dq__io").split("_")
+        return {"i": f"data_pads[{bit}]", "o": f"pads[{21 + int(bit)}]",
+                "t": f"pads[{37 + int(bit)}]"}[kind]
+    if port == "sdram_0__clk__io":
+        return "chip_clock"
+    return "phase_step" if port.endswith("_PHASESTEP") else None
+
+
+def _clock(port):
+    if port.endswith("_CLKOS"):
+        return "shifted_clk"
+    if port.endswith("_CLKOS2"):
+        return "sdram_clk" if port.startswith("sdram_") else "clk"
+    return "board_clk"    # the oscillator, and the feedback of a PLL, which nothing uses

@@ -20,7 +20,7 @@ from gen.compile.package import ProgramImage
 from gen.flow.report import report_digest
 from gen.flow.rtl import identity_of, MODULE
 from gen.flow.step import run_step
-from gen.proof import origin
+from gen.proof import origin, static
 from gen.proof.gate import BoardRun, difference
 from gen.proof.passes import PassProof
 from hw.register import identity_text
@@ -144,7 +144,7 @@ def test_parts_of_a_rung(folder, capsys, monkeypatch):
             proof = PassProof(5, Counter({"rewritten cells": 3}), Counter({"rewritten cells": 2}))
         return proof
 
-    monkeypatch.setattr(ladder, "compare_passes", found)
+    monkeypatch.setattr(static, "compare_passes", found)
     changed = json.loads(json.dumps(NETLIST))
     changed["modules"]["top"]["cells"]["ff"]["parameters"]["REGSET"] = "SET"
     finish(folder, synthesised=changed)
