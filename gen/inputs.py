@@ -24,15 +24,17 @@ __all__ = ["InputImages", "add_image_options", "add_network_options", "load_imag
 log = logging.getLogger(__name__)
 
 
-def add_network_options(parser):
-    """``--model``, ``--weights``, ``--heads`` and the widths."""
+def add_network_options(parser, default=None):
+    """``--model``, ``--weights``, ``--heads`` and the widths; ``default`` says what is taken where
+    neither of the first two is given."""
     parser.add_argument("--model", metavar="NAME",
                         help=f"a network by name: {', '.join(MODELS)}. Its weights are those that "
                              f"ship with the project ({', '.join(zoo.shipped())}), else a file "
                              "NAME.qsd, NAME.pth or the published checkpoint in "
                              "$XDG_CACHE_HOME/qsdt (~/.cache/qsdt), else synthetic: timing is "
                              "real, classes are not. Or a spec of one's own (F.yaml, such as "
-                             "small_grey.yaml)")
+                             "small_grey.yaml)"
+                             + (f" (default: {default})" if default else ""))
     parser.add_argument("--weights", type=Path, metavar="F",
                         help="an exported network (.qsd) or a published checkpoint (.pth)")
     parser.add_argument("--heads", type=int, metavar="H",

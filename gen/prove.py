@@ -3,8 +3,9 @@
 from pathlib import Path
 import sys
 
-from gen.api import configure, load
+from gen.api import configure
 from gen.config.spec import read_overrides
+from gen.inputs import add_network_options, load_network, network_words
 from gen.ladder import check_tools, prove, RUNGS
 from gen.proof.build import open_build
 from model.command import add_verbosity, ArgumentParser, called, main, next_step
@@ -27,6 +28,7 @@ def _parser():
                              "build; gate and unknown need a memory on chip, pads an SDRAM)")
     parser.add_argument("--seeds", type=int, default=5, metavar="N",
                         help="seeds of the rung unknown (default: %(default)s)")
+    add_network_options(parser, default="the build's")
     parser.add_argument("--config", metavar="C.yaml", help="the overrides the board was built with")
     parser.add_argument("--cache", default=SIMULATORS, type=Path, metavar="DIR",
                         help="compiled simulators (default: %(default)s)")
@@ -34,15 +36,17 @@ def _parser():
     return parser
 
 
-def _design(build, overrides):
+def _design(build, arguments, overrides):
     """The design that the build was made of: its program must be the one in the folder."""
     report = build.report
-    design = configure(load(report["model"]), board=report["board"], name=report["model"],
-                       overrides=overrides)
+    if arguments.model is None and arguments.weights is None:
+        arguments.model = report["model"]
+    name, network = load_network(arguments)
+    design = configure(network, board=report["board"], name=name, overrides=overrides)
     if design.image.payload_digest != build.image.payload_digest:
-        raise InputError(f"{build.folder}: this code compiles another program for "
-                         f"{report['model']} than the build has; was it built with --config, or "
-                         f"by another commit? Build again: {report['command']}")
+        raise InputError(f"{build.folder}: this code compiles another program for {name} than the "
+                         "build has; was it built with --weights, widths or --config, or by "
+                         f"another commit? Build again: {report['command']}")
     return design
 
 
@@ -60,10 +64,10 @@ def _run(arguments):
         raise InputError(f"--only {arguments.only}: {', '.join(wrong)} cannot run here: gate and "
                          "unknown run designs whose memory is on chip, pads those with an SDRAM; "
                          "leave out what does not belong")
-    prove(build, _design(build, overrides), chosen, seeds=arguments.seeds, cache=arguments.cache,
-          command=arguments.command_line)
-    next_step("gen.run", "--board", build.report["board"], "--model", build.report["model"],
-              "--program", "--port", "/dev/ttyUSB0")
+    prove(build, _design(build, arguments, overrides), chosen, seeds=arguments.seeds,
+          cache=arguments.cache, command=arguments.command_line)
+    next_step("gen.run", "--board", build.report["board"], *network_words(arguments), "--program",
+              "--port", "/dev/ttyUSB0")
 
 
 def cli(argv=None):

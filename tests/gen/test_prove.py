@@ -6,6 +6,7 @@ The netlists are a flip-flop; what the rungs find on real ones, tests/synth/test
 from collections import Counter
 from dataclasses import replace
 import gzip
+from importlib import resources
 import json
 import re
 from types import SimpleNamespace
@@ -124,6 +125,16 @@ def test_proof(folder, capsys):
     page = (folder / "proof.md").read_text()
     assert "| lvs | holds |" in page
     assert "Not run, and so not proven: bitstream, gate, unknown, pads." in page
+
+
+def test_weights_of_a_file(folder, capsys):
+    """A build of a file's weights is proven with that file; another network is refused."""
+    qsd = resources.files("model") / "weights" / "qsdt_nano.qsd"
+    assert prove.cli([str(folder), "--weights", str(qsd), "--only", "lvs"]) == 0
+    assert f"--weights {qsd} --program" in capsys.readouterr().err
+    assert prove.cli([str(folder), "--z-bits", "10", "--only", "lvs", "-q"]) == 1
+    assert "this code compiles another program for qsdt_nano than the build has" in (
+        capsys.readouterr().err)
 
 
 def test_what_fails_is_said(folder, capsys):
