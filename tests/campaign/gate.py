@@ -31,14 +31,16 @@ class LaneRun:
 
     caught, ``{lane: (cycle, how)}``; stirred, ``{lane: (first cycle, cycles)}`` in which a faulty
     cell put out something else than it should; its, ``{lane: bytes}`` that a lane has sent as
-    answer to the request at which it was caught. Of lane 0: sent, ``{request: bytes}``,
-    answers, the words in these, and words, ``{group: [word]}``, of memory. cycles, how many were
-    simulated. Where lane 0 does not answer, nothing comes behind that.
+    answer to the request at which it was caught. times, ``{request: cycle}`` in which it was sent.
+    Of lane 0: sent, ``{request: bytes}``, answers, the words in these, and words, ``{group:
+    [word]}``, of memory. cycles, how many were simulated. Where lane 0 does not answer, nothing
+    comes behind that.
     """
 
     caught: dict
     stirred: dict
     its: dict
+    times: dict
     sent: dict
     answers: dict
     words: dict
@@ -88,7 +90,7 @@ def watched(module, memories, image):
 
 
 def run_lanes(binary, lanes, module, *, script, divisor, words=(), watch=None, seed=None,
-              folder=None):
+              times=None, folder=None):
     """Run a script.
 
     Parameters
@@ -107,6 +109,9 @@ def run_lanes(binary, lanes, module, *, script, divisor, words=(), watch=None, s
         take the place of what a fault has put there.
     watch : dict
         ``{group: [[(block, cell, low, width)]]}``.
+    times : dict
+        ``{request: cycle}`` before which it is not sent: the times of another run, since a request
+        waits for the slowest lane that may still become right.
     """
     with tempfile.TemporaryDirectory() as own:
         folder = Path(folder or own)
@@ -120,6 +125,8 @@ def run_lanes(binary, lanes, module, *, script, divisor, words=(), watch=None, s
             f"{group} {number} {block} {cell} {low} {width}\n"
             for group, places in (watch or {}).items() for number, pieces in enumerate(places)
             for block, cell, low, width in pieces))
+        (folder / "times").write_text("".join(
+            f"{label} {cycle}\n" for label, cycle in (times or {}).items()))
         output = subprocess.run([binary, str(divisor)], cwd=folder, text=True, check=False,
                                 stdout=subprocess.PIPE).stdout
     return parse(output)
@@ -133,7 +140,7 @@ def data_of(answer):
 
 def parse(output):
     """The :class:`LaneRun` that a run has printed."""
-    caught, stirred, its, sent, words, cycles = {}, {}, {}, {}, {}, 0
+    caught, stirred, its, times, sent, words, cycles = {}, {}, {}, {}, {}, {}, 0
     for line in output.splitlines():
         kind, _, rest = line.partition(" ")
         if kind == "caught":
@@ -146,12 +153,12 @@ def parse(output):
             lane, text = rest.split(" ")
             its[int(lane)] = bytes.fromhex(text)
         elif kind == "answer":
-            label, text = rest.split(" ")
-            sent[label] = bytes.fromhex(text)
+            label, begun, text = rest.split(" ")
+            times[label], sent[label] = int(begun), bytes.fromhex(text)
         elif kind == "words":
             group, *numbers = rest.split(" ")
             words[group] = [int(number, 16) for number in numbers]
         elif kind == "cycles":
             cycles = int(rest)
     answers = {label: data_of(answer) for label, answer in sent.items()}
-    return LaneRun(caught, stirred, its, sent, answers, words, cycles)
+    return LaneRun(caught, stirred, its, times, sent, answers, words, cycles)

@@ -4,6 +4,7 @@
 // K.cells and K.outputs of each block RAM. A lane that was caught becomes like lane 0.
 //
 // script: "send LABEL HEX", "run LABEL CYCLES" line by line; bytes of a request, answered by a frame.
+// times, which may be missing: "LABEL CYCLE", before which the request is not sent.
 // watch: "GROUP WORD BLOCK CELL LOW WIDTH": a part of a word of memory. Groups "records" and
 // "result". flips: "LANE BLOCK CELL BIT".
 
@@ -254,14 +255,15 @@ static void check_all() {
     }
 }
 
-static void print_answer() {
-    printf("answer %s ", now.c_str());
+static void print_answer(uint64_t begun) {
+    printf("answer %s %llu ", now.c_str(), (unsigned long long)begun);
     for (uint8_t byte : receivers[0].bytes) printf("%02x", byte);
     printf("\n");
     fflush(stdout);
 }
 
 static void send(const std::vector<uint8_t> &bytes) {
+    uint64_t begun = cycle;
     for (Receiver &r : receivers) r.bytes.clear();
     for (uint8_t byte : bytes)
         for (unsigned bit = 0, frame = 1u << 9 | byte << 1; bit < 10; bit++)
@@ -278,7 +280,7 @@ static void send(const std::vector<uint8_t> &bytes) {
     for (int k = 0; !complete(receivers[0]); k++) {
         if (k == kAnswerCycles) {
             fprintf(stderr, "%s: the design does not answer\n", now.c_str());
-            print_answer();
+            print_answer(begun);
             exit(1);
         }
         step();
@@ -299,7 +301,7 @@ static void send(const std::vector<uint8_t> &bytes) {
         }
     }
     caught(different(), "another answer, or none");
-    print_answer();
+    print_answer(begun);
     for (int k = 0; k < 20 * divisor; k++) step();
 }
 
@@ -355,8 +357,10 @@ int main(int argc, char **argv) {
     if (rx_net >= 0) N[rx_net] = ONES;
     now = "power-up";
     rest();
-    std::ifstream script("script");
+    std::ifstream script("script"), given("times");
+    std::map<std::string, uint64_t> times;
     std::string line, word, rest_of_line;
+    for (uint64_t at; given >> word >> at;) times[word] = at;
     while (std::getline(script, line)) {
         std::istringstream words(line);
         words >> word >> now >> rest_of_line;
@@ -369,6 +373,7 @@ int main(int argc, char **argv) {
             std::vector<uint8_t> bytes;
             for (size_t at = 0; at + 1 < rest_of_line.size(); at += 2)
                 bytes.push_back(std::stoi(rest_of_line.substr(at, 2), nullptr, 16));
+            while (cycle < times[now]) step();
             send(bytes);
         }
     }
