@@ -20,6 +20,9 @@ __all__ = ["GAP_FACTOR", "Gap", "Trace", "build"]
 GAP_FACTOR = 1.75
 """An interval of more than this many periods is a gap: at least a sample is missing."""
 
+ARRIVAL_LIMIT_PPM = 10_000.0
+"""No meter's clock is so wrong: samples were lost, and the meter did not tell."""
+
 RUNNING = "running"
 """Name of the phase that the marker stands for."""
 
@@ -198,6 +201,11 @@ def build(meter: Meter, blocks: Sequence[Block], phases: Sequence[Phase]) -> Tra
         if meter.own_clock:
             clock = from_arrivals([float(block.time_s[-1]) for block in full],
                                   [block.arrival_s for block in full])
+            if abs(clock.ppm) > ARRIVAL_LIMIT_PPM:
+                raise MeterError(
+                    f"{meter.name}: its samples cover {time[-1] - time[0]:.4g} s, but "
+                    f"{clock.rate * (time[-1] - time[0]):.4g} s went by: many were lost unseen; "
+                    "record at a lower rate, or with less beside it on the host")
     trace = Trace(clock.host(time), volts, amps, watts,
                   tuple((float(clock.host(at)), level) for at, level in edges), tuple(phases),
                   meter.describe(), meter.tag, meter.accuracy, clock,
