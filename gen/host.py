@@ -29,7 +29,8 @@ BASE = {"amaranth": "amaranth", "amaranth_boards": "amaranth-boards", "numpy": "
         "safetensors": "safetensors", "yaml": "PyYAML", "jinja2": "jinja2"}
 """Modules that every command needs, and their distributions."""
 
-DISTRIBUTIONS = {"serial": "pyserial", "PIL": "pillow", "cocotb_tools": "cocotb"}
+DISTRIBUTIONS = {"serial": "pyserial", "PIL": "pillow", "cocotb_tools": "cocotb",
+                 "pyjoulescope_driver": "pyjoulescope-driver", "hid": "hidapi"}
 """Distributions of the modules of extras that have another name."""
 
 COMPILER = ("g++", "make", "perl")
@@ -47,6 +48,10 @@ NEEDS = {
     "run --board virtual": ("serial", *SIMULATOR),
     "run --port PORT": ("serial",),
     "run --program, flash": ("serial", "openFPGALoader"),
+    "meter --meter ina": ("smbus2",),
+    "meter --meter ppk2": ("ppk2lab",),
+    "meter --meter joulescope": ("pyjoulescope_driver",),
+    "meter --meter usb": ("hid",),
     "pictures as --images": ("PIL",),
     "train": ("torch", "matplotlib"),
     "checkpoints (.pth)": ("torch",),

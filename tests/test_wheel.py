@@ -24,6 +24,7 @@ WORKS = {
     "traffic": NANO,
     "verify": [*NANO, "--forms", "integer,iss", "--count", "1"],
     "build": [*NANO, "--board", "ulx3s", "--config", "sdram", "--until", "rtl"],
+    "meter": ["--meter", "simulated", "--seconds", "0.5"],
 }
 """What needs no extra, and the words behind the command."""
 

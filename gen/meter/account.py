@@ -114,8 +114,8 @@ class Account:
 def account(trace: Trace, images: int, *, limit_s: float | None = None) -> Account:
     """Integrate every phase of a recording.
 
-    With a marker, ``running`` is from its first rising to its last falling edge; without one, it
-    is what the host saw.
+    With a marker, ``running`` is from its first rising to its last falling edge in that phase;
+    without one, it is what the host saw.
 
     Parameters
     ----------
@@ -140,9 +140,10 @@ def account(trace: Trace, images: int, *, limit_s: float | None = None) -> Accou
     last = {phase.name: phase for phase in trace.phases}
     for name, phase in last.items():
         start, end = phase.start_s, phase.end_s
-        if name == RUNNING and trace.pulses:
-            start, end = trace.pulses[0][0], trace.pulses[-1][1]
-            window = f"edges of the marker ({len(trace.pulses)} pulses)"
+        edges = trace.window(phase) if name == RUNNING else None
+        if edges is not None:
+            start, end = edges
+            window = "edges of the marker"
         try:
             phases[name] = integrate(trace, start, end, limit_s=limit_s)
         except InputError as error:

@@ -15,6 +15,10 @@ DRIFT_LIMIT_PPM = 1000.0
 """Crystals are within 100 ppm, RC oscillators of cheap meters within 1 %: more than this between
 marker and run means that they do not belong together."""
 
+RATE_PPM = 50.0
+"""Events tell the rate only where the host's lateness is less than this part of their span:
+crystals are that good by themselves."""
+
 PARTS = 32
 """Parts of a recording, each of which gives its least delayed arrival."""
 
@@ -87,7 +91,8 @@ def from_events(meter_s: Sequence[float], host_s: Sequence[float], *, slack_s: f
     Parameters
     ----------
     meter_s, host_s : sequence of float
-        Times of the same events in s, increasing. One gives the offset only.
+        Times of the same events in s, increasing. They give the rate, too, where they lie far
+        enough apart (:data:`RATE_PPM`); otherwise the offset only.
     slack_s : float
         How late the host may see an event, in s.
 
@@ -97,14 +102,14 @@ def from_events(meter_s: Sequence[float], host_s: Sequence[float], *, slack_s: f
         The clocks would drift more than :data:`DRIFT_LIMIT_PPM` apart.
     """
     meter, host = np.asarray(meter_s, float), np.asarray(host_s, float)
-    if len(meter) == 1:
-        return Clock(float(host[0] - meter[0]), 1.0, slack_s / np.sqrt(12), what)
-    seconds, expected = meter[-1] - meter[0], host[-1] - host[0]
-    if abs(seconds - expected) > DRIFT_LIMIT_PPM * 1e-6 * expected + slack_s:
-        raise InputError(f"{what} spans {seconds:.4g} s, but the run took {expected:.4g} s: this "
+    late = float(slack_s / np.sqrt(12))
+    span, expected = float(np.ptp(meter)), float(np.ptp(host))
+    if abs(span - expected) > DRIFT_LIMIT_PPM * 1e-6 * expected + slack_s:
+        raise InputError(f"{what} spans {span:.4g} s, but the run took {expected:.4g} s: this "
                          "is another recording, or the pin is another one")
+    if len(meter) == 1 or slack_s > RATE_PPM * 1e-6 * span:
+        return Clock(float((host - meter).mean()), 1.0, late, what)
     rate, offset = np.polyfit(meter - meter[0], host - host[0], 1)
     rest = (host - host[0]) - (offset + rate * (meter - meter[0]))
-    error = max(float(np.abs(rest).max()), slack_s / np.sqrt(12)) if len(meter) == 2 else (
-        float(rest.std()))
-    return Clock(float(host[0] + offset - rate * meter[0]), float(rate), error, what)
+    return Clock(float(host[0] + offset - rate * meter[0]), float(rate),
+                 max(late, float(rest.std())), what)

@@ -16,7 +16,7 @@ import numpy as np
 
 from gen.meter.base import Accuracy, Block, Meter, MeterError, Option, Phase
 from gen.meter.clock import Clock, from_events
-from gen.meter.trace import RUNNING
+from gen.meter.trace import RUNNING, SLACK_S
 from model.error import os_error_text
 
 
@@ -278,7 +278,7 @@ class File(Meter):
                                what="the given beginning")
         if running is not None and ups and downs:
             return from_events([ups[0], downs[-1]], [running.start_s, running.end_s],
-                               slack_s=max(0.02, 2 / self.rate_hz),
+                               slack_s=max(SLACK_S, 2 / self.rate_hz),
                                what=f"the marker in {self._path}")
         if self._absolute:
             return Clock(self._clock() - self._wall(), 1.0, 0.1, "dates in the file")

@@ -32,6 +32,9 @@ SILENT_S = 3.0
 """No message for so long: the instrument is gone."""
 
 
+LONGEST_GAP = FULL_HZ
+"""Samples that may be missing within a recording; more, and it begins anew."""
+
 FAILURES = (RuntimeError, OSError, ValueError, MemoryError)
 """What the driver raises; a time-out is an OSError."""
 
@@ -48,11 +51,12 @@ class _Signal:
         return (self.first or 0) + len(self.data)
 
     def put(self, index: int, data: np.ndarray) -> None:
-        """Samples from number `index`; those known already are dropped, before a gap all are."""
-        if self.first is None or index > self.end:
+        """Samples from number `index`; those known already are dropped, a gap becomes NaN."""
+        if self.first is None or index > self.end + LONGEST_GAP:
             self.first, self.data = index, data
         else:
-            self.data = np.concatenate([self.data, data[self.end - index:]])
+            gap = np.full(max(0, index - self.end), np.nan)
+            self.data = np.concatenate([self.data, gap, data[max(0, self.end - index):]])
 
     def take(self, start: int, end: int) -> np.ndarray:
         """Samples `start` to `end`, and forget what lies before `end`."""
@@ -175,8 +179,8 @@ class Joulescope(Meter):
         amps, volts, marker = (self._signals[name].take(start, end) for name in ("i", "v", "gpi"))
         if self._origin is None:
             self._origin = start
-        # The driver marks samples that it lost as NaN.
-        good = np.isfinite(amps) & np.isfinite(volts)
+        # The driver marks samples that the instrument lost as NaN, too.
+        good = np.isfinite(amps) & np.isfinite(volts) & np.isfinite(marker)
         if not good.all():
             return self._split(start - self._origin, volts, amps, marker, good, now)
         return self._decimator.put(start - self._origin, volts, amps, marker.astype(int), now)

@@ -47,7 +47,7 @@ class Simulated(Meter):
 
     Parameters
     ----------
-    busy : callable, optional
+    line : callable, optional
         Levels (0 or 1) of the busy pin at an array of host times, as :class:`BusyLine`; by
         default it is periodic.
     clock, sleep : callable, optional
@@ -76,13 +76,13 @@ class Simulated(Meter):
         "seed": Option(int, 1, "of noise, jitter and gaps", 0, 2**32 - 1),
     }
 
-    def __init__(self, *, busy: Callable[[np.ndarray], np.ndarray] | None = None,
+    def __init__(self, *, line: Callable[[np.ndarray], np.ndarray] | None = None,
                  clock: Callable[[], float] = time.monotonic,
                  sleep: Callable[[float], None] = time.sleep,
                  **options: float | str | None) -> None:
         super().__init__(**options)
         self._clock, self._sleep = clock, sleep
-        self._busy = busy or self._periodic
+        self._busy = line or self._periodic
         self._o = {name: float(value) for name, value in self.options.items()
                    if value is not None}
         self.rate_hz = self._o["rate"]

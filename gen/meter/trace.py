@@ -23,6 +23,9 @@ GAP_FACTOR = 1.75
 ARRIVAL_LIMIT_PPM = 10_000.0
 """No meter's clock is so wrong: samples were lost, and the meter did not tell."""
 
+SLACK_S = 0.05
+"""How late the host may know of begin and end of a run: serial ports gather bytes for 16 ms."""
+
 RUNNING = "running"
 """Name of the phase that the marker stands for."""
 
@@ -124,19 +127,28 @@ class Trace:
             text += f", {self.clipped} SAMPLES AT THE END OF THE METER'S RANGE"
         return f"{text}; clock by {self.clock.method}, {self.clock.ppm:+.0f} ppm"
 
-    def by_marker(self) -> "Trace":
-        """The trace with its clock corrected by the marker: first and last edge of the phase
-        ``running``.
+    def window(self, phase: Phase) -> tuple[float, float] | None:
+        """First rising and last falling edge of the marker in a phase, in s; None without a
+        pulse there."""
+        slack = max(SLACK_S, 2 * self.period_s)
+        inside = [pulse for pulse in self.pulses if pulse[0] >= phase.start_s - slack
+                  and pulse[1] <= phase.end_s + slack]
+        return (inside[0][0], inside[-1][1]) if inside else None
 
-        Unchanged without a marker or that phase. Raises :class:`InputError` where marker and
-        phase do not belong together.
+    def by_marker(self, *, slack_s: float = SLACK_S) -> "Trace":
+        """The trace with its clock corrected by the marker's edges in the phase ``running``.
+
+        Unchanged without that phase or a pulse in it. For a meter whose samples do not tell the
+        time of their arrival, or where the phase comes from the board's cycle counter, which
+        knows its length better than the host (then with a small `slack_s`).
+
+        Raises :class:`InputError` where marker and phase do not belong together.
         """
-        phase, pulses = self.phase(RUNNING), self.pulses
-        if phase is None or not pulses:
+        phase = self.phase(RUNNING)
+        edges = None if phase is None else self.window(phase)
+        if phase is None or edges is None:
             return self
-        clock = from_events([pulses[0][0], pulses[-1][1]], [phase.start_s, phase.end_s],
-                            slack_s=max(0.02, 2 * self.period_s))
-        return self.mapped(clock)
+        return self.mapped(from_events(edges, [phase.start_s, phase.end_s], slack_s=slack_s))
 
     def mapped(self, clock: Clock) -> "Trace":
         """The trace with `clock` behind its present one."""
@@ -206,8 +218,7 @@ def build(meter: Meter, blocks: Sequence[Block], phases: Sequence[Phase]) -> Tra
                     f"{meter.name}: its samples cover {time[-1] - time[0]:.4g} s, but "
                     f"{clock.rate * (time[-1] - time[0]):.4g} s went by: many were lost unseen; "
                     "record at a lower rate, or with less beside it on the host")
-    trace = Trace(clock.host(time), volts, amps, watts,
-                  tuple((float(clock.host(at)), level) for at, level in edges), tuple(phases),
-                  meter.describe(), meter.tag, meter.accuracy, clock,
-                  sum(block.lost for block in blocks), sum(block.clipped for block in blocks))
-    return trace.by_marker() if meter.own_clock else trace
+    return Trace(clock.host(time), volts, amps, watts,
+                 tuple((float(clock.host(at)), level) for at, level in edges), tuple(phases),
+                 meter.describe(), meter.tag, meter.accuracy, clock,
+                 sum(block.lost for block in blocks), sum(block.clipped for block in blocks))

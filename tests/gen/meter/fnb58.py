@@ -3,20 +3,21 @@
 import struct
 
 
+IDS = (0x2E3C, 0x5558)
+
+KINDS = {0x81: 0x8E, 0x82: 0x96, 0x83: 0x9E}
+"""What the host may send, and the last byte that was seen with it on real meters."""
+
+
 class Fnb58:
     """The functions of the module ``hid`` that a driver uses, with one meter behind them.
 
     It falls silent a second after it was last asked to go on. ``written`` keeps what was sent.
     """
 
-    IDS = (0x2E3C, 0x5558)
-
-    KINDS = {0x81: 0x8E, 0x82: 0x96, 0x83: 0x9E}
-    """What the host may send, and the last byte that was seen with it on real meters."""
-
     def __init__(self, time, sample, *, serial="0001A0000000"):
         self.time, self.sample = time, sample    # sample(t) is (volts, amps)
-        self.entries = [{"path": b"1-1:1.3", "vendor_id": self.IDS[0], "product_id": self.IDS[1],
+        self.entries = [{"path": b"1-1:1.3", "vendor_id": IDS[0], "product_id": IDS[1],
                          "serial_number": serial, "interface_number": 3}]
         self.written, self.reports = [], 0
         self.gone = self.closed = False
@@ -41,7 +42,7 @@ class Fnb58:
         if self.gone:
             return -1
         assert len(data) == 65 and data[0] == 0 and data[1] == 0xAA, data
-        assert data[3:64] == bytes(61) and data[64] == self.KINDS[data[2]], data.hex()
+        assert data[3:64] == bytes(61) and data[64] == KINDS[data[2]], data.hex()
         self.written.append(data[2])
         if self.written[:3] == [0x81, 0x82, 0x82] and self.begun is None:
             self.begun = self.time.now

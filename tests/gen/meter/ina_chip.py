@@ -3,25 +3,26 @@
 import errno
 
 
+DEFAULTS = {
+    "INA226": {0x00: 0x4127, 0x01: 0, 0x02: 0, 0x06: 0, 0xFE: 0x5449, 0xFF: 0x2260},
+    "INA228": {0x00: 0, 0x01: 0xFB68, 0x04: 0, 0x05: 0, 0x0B: 0x0001, 0x3E: 0x5449,
+               0x3F: 0x2281},
+}
+
+WIDE = {"INA226": (), "INA228": (0x04, 0x05, 0x07, 0x08)}    # of 24 bits
+
+READ_ONLY = {"INA226": (0x01, 0x02, 0x03, 0x04, 0xFE, 0xFF),
+             "INA228": (0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A, 0x3E, 0x3F)}
+
+TIMES = {"INA226": (140, 204, 332, 588, 1100, 2116, 4156, 8244),
+         "INA228": (50, 84, 150, 280, 540, 1052, 2074, 4120)}
+
+
 class InaChip:
     """A chip on a bus, at the interface of smbus2's ``SMBus``.
 
     Every message is kept in ``log`` as (address, "w" or "r", bytes).
     """
-
-    DEFAULTS = {
-        "INA226": {0x00: 0x4127, 0x01: 0, 0x02: 0, 0x06: 0, 0xFE: 0x5449, 0xFF: 0x2260},
-        "INA228": {0x00: 0, 0x01: 0xFB68, 0x04: 0, 0x05: 0, 0x0B: 0x0001, 0x3E: 0x5449,
-                   0x3F: 0x2281},
-    }
-
-    WIDE = {"INA226": (), "INA228": (0x04, 0x05, 0x07, 0x08)}    # of 24 bits
-
-    READ_ONLY = {"INA226": (0x01, 0x02, 0x03, 0x04, 0xFE, 0xFF),
-                 "INA228": (0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A, 0x3E, 0x3F)}
-
-    TIMES = {"INA226": (140, 204, 332, 588, 1100, 2116, 4156, 8244),
-             "INA228": (50, 84, 150, 280, 540, 1052, 2074, 4120)}
 
     AVERAGES = (1, 4, 16, 64, 128, 256, 512, 1024)
 
@@ -34,7 +35,7 @@ class InaChip:
         self.reset()
 
     def reset(self):
-        self.registers = dict(self.DEFAULTS[self.kind])
+        self.registers = dict(DEFAULTS[self.kind])
         self.begun = self.time()
         self.done = 0
 
@@ -47,7 +48,7 @@ class InaChip:
         else:
             config = self.registers[0x01]
             average, bus, shunt = config & 7, config >> 9 & 7, config >> 6 & 7
-        times = self.TIMES[self.kind]
+        times = TIMES[self.kind]
         return 1e-6 * self.AVERAGES[average] * (times[bus] + times[shunt])
 
     def convert(self):
@@ -92,7 +93,7 @@ class InaChip:
             return
         assert len(data) == 3, data
         value = int.from_bytes(data[1:], "big")
-        if self.pointer in self.READ_ONLY[self.kind]:
+        if self.pointer in READ_ONLY[self.kind]:
             return
         if self.pointer == 0x00 and value & 0x8000:
             self.reset()
@@ -103,7 +104,7 @@ class InaChip:
 
     def answer(self, count):
         self.convert()
-        width = 3 if self.pointer in self.WIDE[self.kind] else 2
+        width = 3 if self.pointer in WIDE[self.kind] else 2
         value = self.registers.get(self.pointer, 0)
         if self.kind == "INA226" and self.pointer == 0x06:
             self.registers[0x06] &= ~(1 << 3)

@@ -12,6 +12,8 @@ import numpy as np
 
 PATH = "u/js220/000415"
 
+MESSAGE = {"i": 0.01, "v": 0.01, "gpi/0": 0.02}    # seconds of a message: they differ
+
 
 class FakeDriver:
     """Streams ``volts``, ``amps`` and ``level`` (functions of seconds since the start).
@@ -21,8 +23,6 @@ class FakeDriver:
     """
 
     FULL = 2_000_000    # of the JS220
-
-    MESSAGE = {"i": 0.01, "v": 0.01, "gpi/0": 0.02}    # seconds of a message: they differ
 
     def __init__(self, volts, amps, level, *, paths=(PATH,), lose=(), nan=(), rate=100_000):
         self.functions = {"v": volts, "i": amps, "gpi/0": level}
@@ -74,9 +74,9 @@ class FakeDriver:
 
     def _stream(self, signal):
         step = self.FULL // self.rate
-        count = round(self.MESSAGE[signal] * self.rate)
+        count = round(MESSAGE[signal] * self.rate)
         begun, number = time.monotonic(), 0
-        while not self._ending.wait(max(0.0, begun + (number + 1) * self.MESSAGE[signal]
+        while not self._ending.wait(max(0.0, begun + (number + 1) * MESSAGE[signal]
                                         - time.monotonic())):
             first = number * count
             data = self.functions[signal]((first + np.arange(count)) / self.rate)

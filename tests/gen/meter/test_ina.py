@@ -89,17 +89,17 @@ def test_each_conversion_once(monkeypatch, kind):
         truth, rel=0.01)
 
 
-@pytest.mark.parametrize("kind, low, full", [("INA226", -0.8192, 0.8192), ("INA228", -1.6384, 1.6384)])
-def test_range_and_sign(monkeypatch, kind, low, full):
+@pytest.mark.parametrize("kind, full", [("INA226", 0.8192), ("INA228", 1.6384)])
+def test_range_and_sign(monkeypatch, kind, full):
     now = {"amps": -0.2}
     chip, meter = chip_and_meter(monkeypatch, kind, amps=lambda t: now["amps"])
     with meter:
         meter.start()
         assert meter.read(1.0).amps[0] == pytest.approx(-0.2)
-        for amps in (2 * low, 2 * full):
+        for amps in (-2 * full, 2 * full):
             now["amps"] = amps
             block = [meter.read(1.0) for _ in range(2)][-1]
-            assert block.amps[0] == pytest.approx(full if amps > 0 else low, rel=1e-4)
+            assert block.amps[0] == pytest.approx(amps / 2, rel=1e-4)
             assert block.clipped == 1
 
 

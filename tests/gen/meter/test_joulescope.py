@@ -2,7 +2,6 @@
 
 import inspect
 import threading
-import time
 
 import numpy as np
 import pyjoulescope_driver
@@ -13,7 +12,8 @@ from gen.meter.base import MeterError
 from gen.meter.choice import parse_meter
 from gen.meter.energy import integrate
 from gen.meter.recorder import Recorder
-from tests.gen.meter.joulescope_driver import FakeDriver, PATH
+from tests.gen.meter.joulescope_driver import FakeDriver, MESSAGE, PATH
+from tests.gen.meter.waveform import until
 
 
 def level(t):
@@ -29,8 +29,7 @@ def record(fake, words="", seconds=0.5):
     meter = parse_meter("joulescope" + words)
     meter._make = lambda: fake
     with meter, Recorder(meter) as recorder:
-        recorder.wait(5)
-        time.sleep(seconds)
+        until(recorder, seconds)
         text = meter.describe()
     return recorder.trace(), text
 
@@ -58,7 +57,7 @@ def test_a_message_is_lost(lose):
     """The other signals wait for none that never comes, and nothing shifts."""
     trace, _ = record(driver(lose=[lose]))
     assert len(trace.gaps) == 1
-    assert trace.gaps[0].seconds == pytest.approx(FakeDriver.MESSAGE[lose[0]] + 1e-3, abs=1.1e-3)
+    assert trace.gaps[0].seconds == pytest.approx(MESSAGE[lose[0]] + 1e-3, abs=1.1e-3)
     assert trace.lost >= 900
     starts = np.array([start for start, _ in trace.pulses])
     early, late = starts[starts < trace.gaps[0].start_s], starts[starts > trace.gaps[0].end_s]
@@ -78,7 +77,7 @@ def test_unplugged(monkeypatch):
     fake = driver()
     threading.Timer(0.3, fake.silence).start()
     with pytest.raises(MeterError, match=r"^joulescope: no data for 0\.3 s; connect"):
-        record(fake, seconds=1.0)
+        record(fake, seconds=5.0)
 
 
 @pytest.mark.parametrize("paths, words, text", [

@@ -1,6 +1,7 @@
 """Known waveforms and what a meter makes of them: the truth that the tests compare with."""
 
 from dataclasses import dataclass, field
+import time
 
 import numpy as np
 
@@ -86,10 +87,10 @@ class Instrument(Meter):
     own_clock = True
     accuracy = Accuracy(0.0, 0.0, "exact")
 
-    def open(self):
-        """Nothing."""
+    def nothing(self):
+        pass
 
-    start = stop = close = open
+    open = start = stop = close = nothing
 
     def read(self, timeout_s):
         return None
@@ -109,3 +110,15 @@ class FakeTime:
 
     def sleep(self, seconds):
         self.now += seconds
+
+
+def until(recorder, seconds):
+    """Wait until a recorder has samples of so many seconds, however busy this machine is."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        recorder.check()
+        last = [block for block in list(recorder._blocks) if len(block.time_s)][-1:]
+        if last and last[0].time_s[-1] >= seconds:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no {seconds} s of samples within 20 s")
