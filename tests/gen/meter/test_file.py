@@ -6,6 +6,7 @@ import pytest
 from gen.meter.account import account
 from gen.meter.base import MeterError, Phase
 from gen.meter.choice import parse_meter
+from gen.meter.file import File
 from gen.meter.trace import build
 from model.error import InputError
 from tests.gen.meter.waveform import FakeTime, Sampled, Wave
@@ -169,5 +170,6 @@ def test_paths_with_commas_and_colons(tmp_path):
 
 def test_error_of_the_instrument(tmp_path):
     meter = parse_meter(f"file:{write(tmp_path, GOOD)},error=0.5")
+    assert isinstance(meter, File)
     assert meter.accuracy.gain == 0.005
     assert "gain errors are left out" in parse_meter("file:x").accuracy.source

@@ -11,6 +11,7 @@ from gen.meter.account import account
 from gen.meter.base import MeterError, Phase
 from gen.meter.choice import parse_meter
 from gen.meter.energy import integrate
+from gen.meter.ppk2 import Ppk2
 from gen.meter.recorder import Recorder
 from tests.gen.meter.ppk2_kit import amperes, Kit, RATE
 from tests.gen.meter.waveform import until
@@ -180,3 +181,4 @@ def test_kit_that_does_not_obey():
 def test_modes():
     with pytest.raises(MeterError, match="mode must be source or ampere, not 'x'"):
         parse_meter("ppk2:mode=x")
+    assert Ppk2().rate_hz == Ppk2(rate=1000).rate_hz == 1000.0
