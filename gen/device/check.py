@@ -38,11 +38,15 @@ class Checks:
         See :data:`CHECKS`.
     signatures : callable or None
         The check ``host``: gives the signature of every descriptor for an image int8 (C, H, W).
+    results : callable or None
+        With it: gives the accumulators int64 (classes,), which lie in the board's memory until
+        the host reads them.
     """
 
     crc: bool = False
     twice: bool = False
     signatures: Callable[[NDArray[np.int8]], Sequence[int]] | None = None
+    results: Callable[[NDArray[np.int8]], NDArray[np.int64]] | None = None
     images: int = 0
     words: int = 0
     """Memory words whose CRC was compared."""
@@ -70,8 +74,9 @@ class Checks:
                 f"signature {first[index]:#010x}, then {second[index]:#010x}; the board computes "
                 "unreliably: look at its supply, or build with a lower clock_mhz or sdram_mhz")
 
-    def compare_host(self, image, values, found):
-        """Raise :exc:`CheckFailed` unless a run of image ``values`` left the simulator's."""
+    def compare_host(self, image, values, found, acc):
+        """Raise :exc:`CheckFailed` unless a run of image ``values`` left the simulator's signatures
+        ``found`` and accumulators ``acc``."""
         wanted = np.asarray(self.signatures(values), np.int64)
         index = _first_difference(found, wanted)
         if index is not None:
@@ -80,6 +85,11 @@ class Checks:
                 f"instruction-set simulator: signature {found[index]:#010x}, not "
                 f"{wanted[index]:#010x}; add --check twice to learn whether it is the same each "
                 "time (a wrong bitstream) or not (an unreliable board)")
+        if self.results is not None and not np.array_equal(acc, self.results(values)):
+            raise CheckFailed(
+                f"Image {self.images}: every instruction did what the instruction-set simulator "
+                "does, but the result that was read is another: the memory is unreliable; build "
+                "with a lower sdram_mhz")
 
     def lines(self, descriptors: int) -> list[str]:
         """What was checked, a line for each check, with the seconds that it took."""

@@ -21,6 +21,9 @@ __all__ = ["Session", "classify"]
 
 logger = logging.getLogger(__name__)
 
+_PART_WORDS = 256
+"""Words that are read, or written again, where a CRC tells that one of them differs."""
+
 WATCHDOG_FACTOR = 4
 """Times the predicted cycles of an image after which the device gives up."""
 
@@ -42,16 +45,8 @@ class Session:
 
     def __init__(self, device, image):
         info = device.info()
-        wanted = config_digest(image.config)
-        if info.config_digest != wanted:
-            raise WeightsMismatch(
-                f"The device has configuration {info.config_digest:#010x}, the program needs "
-                f"{wanted:#010x}: load the bitstream of this build (--program)")
-        self.bitstream = _compare_identity(info.identity, image)
+        self.bitstream = _compare(info, image)
         """What is known of the device's bitstream, in a line."""
-        if info.memory_words < image.memory_words:
-            raise WeightsMismatch(f"The device has {info.memory_words} words of memory, the "
-                                  f"program needs {image.memory_words}")
         self._device = device
         self._image = image
         # Images beside the program's own place where the memory has room: fewer, longer runs.
@@ -59,6 +54,11 @@ class Session:
         per_image = image.image_words + image.result_words
         self.batch = max(1, free // per_image)
         self._base = image.memory_words if free >= per_image else None
+        self.image_address = image.image if self._base is None else self._base
+        """Memory word of the first image of a run."""
+        self.result_address = (image.result if self._base is None
+                               else self._base + self.batch * image.image_words)
+        """Memory word of its result."""
         self._doubtful = False                  # a run failed: memory may hold anything
 
     def load(self, progress=None):
@@ -90,8 +90,17 @@ class Session:
             if progress:
                 progress(start + len(part))
 
+    def _parts(self, address, wanted):
+        """(address, words) of the parts of a region that have another CRC than ``wanted``."""
+        for start in range(0, len(wanted), _PART_WORDS):
+            part = wanted[start:start + _PART_WORDS]
+            if self._device.crc(address + start, len(part)) != crc_of(part):
+                yield address + start, part
+
     def _name_difference(self, address, wanted):
-        found = self._device.read(address, len(wanted))
+        found = wanted.copy()
+        for start, part in self._parts(address, wanted):
+            found[start - address:][:len(part)] = self._device.read(start, len(part))
         wrong = np.flatnonzero(found != wanted)
         if len(wrong) == 0:
             raise CheckFailed(
@@ -106,21 +115,26 @@ class Session:
             "stays (sdram_mhz)")
 
     def recover(self):
-        """Make a device whose run failed as it was after loading; returns whether it was loaded.
+        """Make a device whose run failed as it was after loading; returns whether that needed
+        writing. Another bitstream than before is refused.
 
-        It keeps its memory unless it was calibrated again, so mostly nothing has to be written.
+        It keeps its memory unless it was calibrated again, so mostly nothing has to be written,
+        and else only the parts that differ.
         """
-        self._device.reopen()
+        _compare(self._device.reopen(), self._image)
         if self._device.is_busy():
             self._device.restart(Restart.ABORT)
-        try:
+        repaired, payload = False, self._image.payload
+        for start in range(0, len(payload), CRC_WORDS):
+            block = payload[start:start + CRC_WORDS]
+            if self._device.crc(start, len(block)) != crc_of(block):
+                repaired = True
+                for address, part in self._parts(start, block):
+                    self._device.write(address, part)
+        if repaired:
             self.check()
-        except CheckFailed:
-            self.load()
-            self.check()
-            return True
         self._doubtful = False
-        return False
+        return repaired
 
     def run(self, images, *, timeout, progress=None, checks=None):
         """Run at most :attr:`batch` images int8 (N, C, H, W); one, if ``checks.each``.
@@ -154,7 +168,7 @@ class Session:
 
     def _checked(self, images, timeout, progress, checks):
         image, device = self._image, self._device
-        first = image.image if self._base is None else self._base
+        first = self.image_address
         written = np.concatenate([image_words(image, values) for values in images])
         device.write(first, written)
         with checks.timed("crc"):
@@ -169,13 +183,13 @@ class Session:
                         f"Image {checks.images}: two runs gave other results although every "
                         "instruction did the same: the memory is unreliable; build with a lower "
                         "sdram_mhz")
+        outcome = [logits_of(image, part) for part in words.reshape(len(images), -1)]
         if checks.signatures is not None:
             with checks.timed("host"):
-                checks.compare_host(image, images[0], signatures)
+                checks.compare_host(image, images[0], signatures, outcome[0][0])
         with checks.timed("crc"):
             self._check_inputs(first, written, checks)
         checks.images += len(images)
-        outcome = [logits_of(image, part) for part in words.reshape(len(images), -1)]
         acc, logits = (np.stack(part) for part in zip(*outcome, strict=True))
         return acc, logits, counters
 
@@ -189,10 +203,7 @@ class Session:
         """One run of ``count`` images that are in place: words of the results, counters, and if
         asked for the signature of every descriptor, for the last image."""
         image, device = self._image, self._device
-        first, result = image.image, image.result
-        if self._base is not None:
-            first = self._base
-            result = first + self.batch * image.image_words
+        first, result = self.image_address, self.result_address
         # What the run must write is erased first: a core that does nothing leaves zeros, never an
         # old result.
         records = image.descriptors if signatures else 1
@@ -212,6 +223,21 @@ class Session:
             raise LinkError(f"The core reports memory collisions ({counters['ERRORS']:#x}): "
                             f"the results are void")
         return words, counters, (found[::RECORD_WORDS] & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
+def _compare(info, image):
+    """Raise :exc:`WeightsMismatch` unless the program is for a device that says ``info``; returns
+    what is known of its bitstream, in a line."""
+    wanted = config_digest(image.config)
+    if info.config_digest != wanted:
+        raise WeightsMismatch(
+            f"The device has configuration {info.config_digest:#010x}, the program needs "
+            f"{wanted:#010x}: load the bitstream of this build (--program)")
+    said = _compare_identity(info.identity, image)
+    if info.memory_words < image.memory_words:
+        raise WeightsMismatch(f"The device has {info.memory_words} words of memory, the "
+                              f"program needs {image.memory_words}")
+    return said
 
 
 def _compare_identity(found, image):
