@@ -40,7 +40,7 @@ from model.code import commit
 from model.command import require
 from model.data import Dataset
 from model.epilogue import IntegerParams
-from model.error import as_input_error, InputError, known, VerificationFailed
+from model.error import as_input_error, known, VerificationFailed
 from model.evaluate import read_images
 from model.files import digest_of, locked, write_atomic
 from model.integer import IntegerNetwork
@@ -363,7 +363,8 @@ def _report(design: Design, folder: Path, stages: Sequence[str], command: str, c
 def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
         cache: Path | str = "build/sim", check: Sequence[str] = (),
         folder: Path | str | None = None) -> RunResult:
-    """Classify images on a device that holds the design.
+    """Classify images on a device that holds the design, and close it; to keep it open, use
+    :class:`gen.accelerator.Accelerator`.
 
     After loading, the device computes the CRC-32 of program, weights and constants in its memory.
 
@@ -387,13 +388,7 @@ def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
     InputError
         If the device does not answer, holds another design, reports an error or fails a check.
     """
-    from gen.opened import classify_on, simulate
+    from gen.accelerator import Accelerator
 
-    if device == ISS:
-        if check:
-            raise InputError("The instruction-set simulator has no checks: they are for devices")
-        return RunResult(*simulate(design, images))
-
-    return RunResult(*classify_on(design, images, device=None if device == VIRTUAL else device,
-                                  cache=Path(cache), check=check,
-                                  folder=Path(folder) if folder else design.folder))
+    with Accelerator(design, device=device, cache=cache, check=check, folder=folder) as found:
+        return found.run(images)

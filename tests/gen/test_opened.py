@@ -1,4 +1,5 @@
-"""gen.opened: a design on a device, with all checks; the device is one in software."""
+"""gen.opened: the program image of a build, and what a run on a device says of it; the device is
+one in software."""
 
 from contextlib import contextmanager
 from dataclasses import replace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gen import opened as module
+from gen import accelerator as module
 from gen.compile.package import ProgramImage
 from gen.device.device import Device
 from hw.register import Register
@@ -32,20 +33,25 @@ def classify(case, monkeypatch, tmp_path):
     board, core = board_of(case)
 
     @contextmanager
-    def opened(*arguments):
-        with Device(SoftwareTransport(board), timeout=0.01) as device:
-            yield device
+    def reachable(*arguments):
+        yield lambda: Device(SoftwareTransport(board), timeout=0.01)
 
-    monkeypatch.setattr(module, "opened", opened)
+    monkeypatch.setattr(module, "reachable", reachable)
     image = ProgramImage.of(program, model="random", network=network, predicted_cycles=9)
-    design = SimpleNamespace(board=None, config=None, program=program, image=image, name="random")
-    return (lambda *check, device=None: module.classify_on(
-        design, images, device=device, cache=tmp_path, check=check, folder=tmp_path)), board, core
+    design = SimpleNamespace(board=None, config=None, program=program, image=image, name="random",
+                             network=network)
+
+    def run(*check, device="virtual"):
+        with module.Accelerator(design, device=device, check=check, folder=tmp_path) as found:
+            return found.run(images)
+
+    return run, board, core
 
 
 def test_without_checks(case, classify):
     run, board, _ = classify
-    acc, _, counters, _, checked = run()
+    result = run()
+    acc, counters, checked = result.acc, result.counters, result.checked
     wanted = case[0].run_batched(case[2], keep=("logits_acc",))["logits_acc"]
     np.testing.assert_array_equal(acc, wanted.reshape(2, -1))
     assert counters["IMAGES"] == 2 and board.starts == 1
@@ -58,7 +64,7 @@ def test_without_checks(case, classify):
 
 def test_all_checks(classify):
     run, board, _ = classify
-    *_, checked = run("host", "twice", "crc")
+    checked = run("host", "twice", "crc").checked
     assert board.starts == 4
     assert [line.split(":")[0] for line in checked] == [
         "bitstream 00005678", "check after loading", "check crc", "check twice", "check host"]
@@ -84,7 +90,7 @@ def test_the_bitstream_of_the_build(classify, image, tmp_path):
     run, board, _ = classify
     path = tmp_path / "program.img"
     replace(image, identity=0x5678).save(path)
-    *_, checked = run(device="port")
+    checked = run(device="port").checked
     assert checked[0] == f"bitstream 00005678: the one that {path} was built with"
     replace(image, identity=0x1a2b3c4d).save(path)
     with pytest.raises(WeightsMismatch) as error:
@@ -95,7 +101,7 @@ def test_the_bitstream_of_the_build(classify, image, tmp_path):
     assert board.starts == 1
     # A simulation of the RTL has none.
     board.constant[Register.IDENTITY] = 0
-    *_, checked = run(device="port")
+    checked = run(device="port").checked
     assert checked[0] == ("bitstream: the device has none with an identity, it is a simulation of "
                           "the RTL")
 
@@ -106,14 +112,14 @@ def test_other_programs_of_a_build(classify, image, tmp_path):
     path = tmp_path / "program.img"
     replace(image, identity=0x5678, network_digest="0" * 64, payload=image.payload + np.uint64(1)
             ).save(path)
-    *_, checked = run(device="port")
+    checked = run(device="port").checked
     assert checked[0] == f"bitstream 00005678: the one that {path} was built with"
     replace(image, identity=0x5678, payload=image.payload + np.uint64(1)).save(path)
     with pytest.raises(WeightsMismatch, match="program.img: this code compiles another program"):
         run(device="port")
     replace(image, identity=0x1234, config=replace(image.config, rows=2 * image.config.rows)
             ).save(path)
-    *_, checked = run(device="port")
+    checked = run(device="port").checked
     assert "not compared" in checked[0]
     path.write_bytes(b"")
     with pytest.raises(InputError, match="program.img is not a complete program image"):
