@@ -121,7 +121,7 @@ HW = [
           "self.o.payload.eq(Mux(second_valid, second, self.i.payload)),",
           "self.o.payload.eq(self.i.payload),"),
     Fault("stream-level", "hw/lib/stream_buffer.py", "a word that arrives does not count",
-          "self.level.eq(level),", "self.level.eq(level >> 1),",
+          "self.level.eq(count),", "self.level.eq(count >> 1),",
           ("tests/hw/memory/test_move.py",)),
     Fault("pipeline-spare", "hw/lib/pipeline_queue.py", "room is given beyond the depth",
           "self.room.eq(used <= depth - self._spare),", "self.room.eq(used <= depth),"),
@@ -135,8 +135,8 @@ HW = [
           "crc.match_detected & ~bad & ~token.error &", "crc.match_detected & ~bad &"),
     Fault("frame-length", "hw/link/frame.py", "a frame longer than the buffer is taken",
           "with m.If(~room | count.all()):", "with m.If(~room):"),
-    Fault("command-range", "hw/link/command.py", "requests beyond the memory are carried out",
-          "with m.If(~known | ~fits |", "with m.If(~known |"),
+    Fault("command-range", "hw/link/command.py", "requests of any length are carried out",
+          "malformed = ~known | ~fits |", "malformed = ~known |"),
 ]
 
 
