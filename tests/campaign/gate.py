@@ -120,6 +120,8 @@ def run_lanes(binary, lanes, module, *, script, divisor, words=(), watch=None, s
         (folder / "flips").write_text("".join(
             f"{lane} {block} {cell} {bit}\n" for lane, block, cell, bit in lanes.flips
             if not defined.get(lanes.memories[block], [0] * 1024)[cell] >> bit & 1))
+        (folder / "ram_flips").write_text("".join(
+            f"{lane} {ram} {bit}\n" for lane, ram, bit in lanes.ram_flips))
         (folder / "script").write_text("".join(f"{line}\n" for line in script))
         (folder / "watch").write_text("".join(
             f"{group} {number} {block} {cell} {low} {width}\n"

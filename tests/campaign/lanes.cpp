@@ -1,12 +1,12 @@
 // Runs a script on all lanes; tells which no longer do what lane 0 does. See lanes.py.
 //
-// Usage: lanes DIVISOR. Reads from the working folder: script, watch, flips, lut_rams, and
+// Usage: lanes DIVISOR. Reads from the working folder: script, watch, flips, lut_rams, ram_flips, and
 // K.cells and K.outputs of each block RAM. A lane that was caught becomes like lane 0.
 //
 // script: "send LABEL HEX", "run LABEL CYCLES" line by line; bytes of a request, answered by a frame.
 // times, which may be missing: "LABEL CYCLE", before which the request is not sent.
 // watch: "GROUP WORD BLOCK CELL LOW WIDTH": a part of a word of memory. Groups "records" and
-// "result". flips: "LANE BLOCK CELL BIT".
+// "result". flips: "LANE BLOCK CELL BIT". ram_flips: "LANE LUT-RAM BIT".
 
 #include <cstdio>
 #include <cstdlib>
@@ -328,12 +328,13 @@ static void load() {
         rams >> std::hex >> word;
         for (int bit = 0; bit < 16; bit++) R[k][bit] = everywhere(word >> bit & 1);
     }
-    std::ifstream flips("flips"), watch("watch");
+    std::ifstream flips("flips"), ram_flips("ram_flips"), watch("watch");
     int lane, block, cell, bit;
     while (flips >> lane >> block >> cell >> bit) {
         V &v = blocks[block].cells[cell][bit];
         put(v, lane, !get(v, lane));
     }
+    while (ram_flips >> lane >> block >> bit) put(R[block][bit], lane, !get(R[block][bit], lane));
     std::string group;
     size_t number;
     Piece piece;

@@ -84,6 +84,8 @@ class Lanes:
         As of :class:`sim.gate.netlist.GateNetlist`.
     flips : list of (lane, memory, word, bit)
         What faults change in the initial contents of block RAMs.
+    ram_flips : list of (lane, LUT-RAM, bit)
+        And in those of LUT-RAMs.
     loops : int
         Nets at which a fault may close a loop of gates.
 
@@ -96,7 +98,7 @@ class Lanes:
     def __init__(self, module, faults):
         if len(faults) >= LANES:
             raise InputError(f"{len(faults)} faults do not fit into {LANES} lanes")
-        self.memories, self.lut_rams, self.flips = [], [], []
+        self.memories, self.lut_rams, self.flips, self.ram_flips = [], [], [], []
         self._statements = []    # (net, code): what is not clocked
         self._groups = defaultdict(list)    # (enable, reset): [(net, code, value)]
         self._writes, self._blocks = defaultdict(list), []
@@ -266,9 +268,9 @@ class Lanes:
     def _lut_ram(self, cell):
         number = len(self.lut_rams)
         self.lut_rams.append((cell.name, cell.number("INITVAL")))
-        if any(other.number("INITVAL") != cell.number("INITVAL")
-               for _, other in self._others.get(cell.name, ())):
-            self._refuse(cell, "a fault of its contents")
+        for lane, other in self._others.get(cell.name, ()):
+            changed = other.number("INITVAL") ^ cell.number("INITVAL")
+            self.ram_flips += [(lane, number, bit) for bit in range(16) if changed >> bit & 1]
         wre = self._pin(cell, "WRE")
         enable = _enable(cell.text("WREMUX", "WRE"), "WRE", wre)
         clock = self._clock(cell, "WCK", "WCKMUX")

@@ -139,7 +139,8 @@ def why(fault):
             "inverted enable": "whenever its enable changes nothing, the register holds what it "
                                "would load: this bit of its data is the same in the whole run",
             "wrong input": "what both inputs carry is the same whenever the register is enabled",
-            "LUT bit": "the run never brings the LUT's inputs to this value",
+            "LUT bit": "the run never brings the LUT's inputs to this value, or a LUT-RAM is "
+                       "written before it is read there",
             "open input": "the LUT does not depend on the input with the values that occur",
         }.get(kind, "with the values that occur in this run its cells put out the same")
     return (f"its cells put out another value in {cycles:,} cycles, the first {first:,}, which "

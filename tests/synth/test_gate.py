@@ -53,7 +53,7 @@ pytestmark = pytest.mark.synth
 
 DIVISOR = 8
 WORDS = 4096 + 1024
-FAULTS = 50
+NONE, FAULTS, RAMS = 10, 50, 4
 IMAGE, RESULT, COUNT = 4080, 100, 20
 
 
@@ -201,9 +201,10 @@ def test_faults_in_the_bitstream_have_equivalents(routed):
 
 
 def planted(netlist, module):
-    """Faults of all kinds, and first some that are none: LUTs with two inputs exchanged."""
+    """Faults of all kinds, first some that are none: LUTs with two inputs exchanged; last contents
+    of LUT-RAMs."""
     design, rng, faults = Design(netlist, module), random.Random(0), []
-    for _ in range(10):
+    for _ in range(NONE):
         name = design.pick(rng, is_lut)
         cell = deepcopy(design.cells[name])
         nets, table = cell["connections"], int(cell["parameters"]["INITVAL"], 2)
@@ -213,7 +214,13 @@ def planted(netlist, module):
             str(table >> at & 1) for at in reversed(list(exchanged)))
         faults.append({name: cell})
     kinds = sorted({*PASS_FAULTS, *ROUTED_FAULTS})
-    return faults + [PLANT[kinds[number % len(kinds)]](design, rng)[0] for number in range(FAULTS)]
+    faults += [PLANT[kinds[number % len(kinds)]](design, rng)[0] for number in range(FAULTS)]
+    for name in sorted(name for name, cell in design.cells.items()
+                       if str(cell["parameters"].get("MODE", "")).strip() == "DPRAM")[:RAMS]:
+        cell = deepcopy(design.cells[name])
+        cell["parameters"]["INITVAL"] = "1" * 16
+        faults.append({name: cell})
+    return faults
 
 
 BEFORE = np.random.default_rng(0).integers(0, 1 << 64, WORDS, dtype=np.uint64).tolist()
@@ -246,10 +253,12 @@ def test_lanes(in_lanes):
     faults, run = in_lanes
     assert run.words["result"] == RIGHT
     assert run.answers["counters"][Counter.IMAGES] == 1 and run.answers["end"] == [0]
-    none = range(1, len(faults) - FAULTS + 1)
+    none = range(1, NONE + 1)
     assert not run.caught.keys() & set(none) and not run.stirred.keys() & set(none)
     assert len(run.caught) > FAULTS // 5
     assert run.caught.keys() <= run.stirred.keys()
+    # What lies in a LUT-RAM at first is read before it is written, by some.
+    assert run.stirred.keys() & set(range(NONE + FAULTS + 1, len(faults) + 1))
 
 
 def replay(module, folder, cache):
@@ -280,11 +289,11 @@ def test_lanes_are_the_faulty_netlists(routed, in_lanes, request):
     that the run can see. Requests are sent at the same times, and every byte is the same: as many
     as had come when the lane was caught, or when the request had its answer."""
     module, (faults, run) = routed[1], in_lanes
-    cache, first = request.config.cache.mkdir("rtl"), len(faults) - FAULTS
+    cache = request.config.cache.mkdir("rtl")
     kinds, seen = len({*PASS_FAULTS, *ROUTED_FAULTS}), {}
     answered = [lane for lane, (_, how) in run.caught.items() if how.endswith("another answer")]
     for lane in sorted(answered):
-        seen.setdefault((lane - first - 1) % kinds, lane)
+        seen.setdefault((lane - NONE - 1) % kinds if lane <= NONE + FAULTS else -1, lane)
     assert len(seen) >= 4
     for lane in seen.values():
         faulty = with_fault(module, faults[lane - 1])
