@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 import re
 
-from gen.pnr.ecp5 import CROSSING_NS
+from gen.pnr.ecp5 import crossing_limit
 
 
 __all__ = ["clock_margin", "derived_clocks", "long_crossings", "port_clocks",
@@ -54,8 +54,9 @@ def read_crossings(report: Mapping) -> list[dict]:
 def long_crossings(crossings: Iterable[Mapping]) -> str:
     """Those above the limit, in words; empty if there are none."""
     return ", ".join(f"{crossing['from']} to {crossing['to']} takes {crossing['ns']:g} of at most "
-                     f"{CROSSING_NS:g} ns (from {crossing['start']} to {crossing['end']})"
-                     for crossing in crossings if crossing["ns"] > CROSSING_NS)
+                     f"{limit:g} ns (from {crossing['start']} to {crossing['end']})"
+                     for crossing in crossings
+                     if crossing["ns"] > (limit := crossing_limit(crossing["from"])))
 
 
 def derived_clocks(log_text: str) -> dict[str, float]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gen.flow.report import check_report, LATER, META, STAGES, TITLES
-from gen.pnr.ecp5 import CROSSING_NS
+from gen.pnr.ecp5 import crossing_limit
 from model.error import InputError
 from model.files import write_atomic
 
@@ -278,7 +278,7 @@ def render_page(report: Mapping, layout: Mapping | None = None) -> str:
         floorplan=_floorplan(layout, blocks) if layout else [],
         paths=_paths(layout) if layout else [],
         tags={tag: text for tag, text in TAG_TEXT.items() if tag in tags},
-        next_command=_next_command(report), crossing_ns=CROSSING_NS)
+        next_command=_next_command(report), crossing_limit=crossing_limit)
 
 
 def _number(value: float) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gen.pnr.anneal import Pulls
-from gen.pnr.ecp5 import CROSSING_NS
+from gen.pnr.ecp5 import crossing_limit
 from gen.pnr.slack import NEVER, pull_flow, slacks
 
 
@@ -69,7 +69,7 @@ def timed_pairs(periods: Mapping) -> Iterator[tuple[int, int, str, float]]:
     for domain, (name, ns) in periods.items():
         yield domain, domain, name, ns
     for (launch, (name, _)), (capture, (other, _)) in permutations(periods.items(), 2):
-        yield launch, capture, f"{name} to {other}", CROSSING_NS
+        yield launch, capture, f"{name} to {other}", crossing_limit(name)
 
 
 def critical_pulls(design: "Design") -> Pulls:

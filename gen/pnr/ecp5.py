@@ -12,8 +12,9 @@ import re
 
 __all__ = ["BLOCK_RAM_SITES", "CARRY_NS", "CLOCK_PORTS", "CLOCK_TO_Q_NS", "CROSSING_NS",
            "FLIP_FLOP", "GRIDS", "INSIDE_PORTS", "LCS", "LUT", "LUT_INPUTS", "LUT_NS",
-           "OUTPUT_REGISTER_NS", "RAM_WRITE", "RESOURCES", "ROWS", "SETUP_NS", "SLOTS", "UNTIMED",
-           "comb_cells", "comb_delay", "launch_delay", "parse_bel", "slot_bel"]
+           "OUTPUT_REGISTER_NS", "RAM_WRITE", "RESOURCES", "ROWS", "SETUP_NS", "SLOTS",
+           "STATIC_CLOCK", "STATIC_NS", "UNTIMED", "comb_cells", "comb_delay", "crossing_limit",
+           "launch_delay", "parse_bel", "slot_bel"]
 
 
 # Cells and ports.
@@ -76,6 +77,18 @@ than a period of the clock that sends them, or two of them seem to change at onc
 clock that a board offers has 7.4 ns (135 MHz). A path of 6 ns at most keeps the skew between any
 two of them below that.
 """
+
+STATIC_CLOCK, STATIC_NS = "board_clk", 40.0
+"""Clock whose flip-flops stand still while the others run, and the longest path from them to those
+of other clocks, ns.
+
+It is that of :mod:`boards.ecp5_restart` alone, whose state changes only as the other clocks stop,
+many cycles before what reads it is reset. Nothing samples a change, so that skew does no harm."""
+
+
+def crossing_limit(launch: str) -> float:
+    """Longest path, ns, from a flip-flop of the clock ``launch`` to one of another clock."""
+    return STATIC_NS if launch == STATIC_CLOCK else CROSSING_NS
 
 
 def launch_delay(kind: str, parameters: Mapping[str, str], port: str) -> float:

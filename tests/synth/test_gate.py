@@ -21,6 +21,7 @@ from gen.flow.rtl import read_identity, write_rtl
 from gen.flow.synth import synthesize
 from gen.flow.toolchain import find_toolchain
 from gen.pnr import replicate
+from gen.pnr.ecp5 import STATIC_CLOCK
 from gen.pnr.place import read_design
 from gen.proof.bitstream import compare_config
 from gen.proof.fabric import compare_design
@@ -164,6 +165,13 @@ def test_retained_flip_flops(routed):
               if int(net["attributes"].get("retained", "0"), 2) for bit in net["bits"]}
     assert len(kept) == len(marked - {"0", "1"}) > ASK_BITS + 8
     assert all(name.startswith("restart_controller.") for name in kept)
+    # All flip-flops of the oscillator's clock are the controller's (gen.pnr.ecp5.STATIC_CLOCK).
+    clock = {bit for name, net in design["netnames"].items()
+             if name.removeprefix("$glbnet$") == STATIC_CLOCK for bit in net["bits"]}
+    of_clock = {name for name, cell in design["cells"].items()
+                if cell["type"] == "TRELLIS_FF" and set(cell["connections"]["CLK"]) & clock}
+    assert len(of_clock) >= len(kept)
+    assert all(name.startswith("restart_controller.") for name in of_clock)
     assert {cell["parameters"]["GSR"] for cell in design["cells"].values()
             if cell["type"] == "DP16KD"} == {"DISABLED"}
 

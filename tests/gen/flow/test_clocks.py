@@ -46,6 +46,15 @@ def test_crossings():
     assert read_crossings({}) == []
 
 
+def test_what_stands_still_may_come_later():
+    """From the clock of the restart controller; towards it the limit is as for others."""
+    crossing = {"from": "board_clk", "to": "clk", "ns": 7.0, "start": "a", "end": "b"}
+    assert long_crossings([crossing]) == ""
+    assert long_crossings([crossing | {"ns": 40.5}]) == (
+        "board_clk to clk takes 40.5 of at most 40 ns (from a to b)")
+    assert "of at most 6 ns" in long_crossings([crossing | {"from": "clk", "to": "board_clk"}])
+
+
 def test_limit_is_below_a_period_of_every_clock():
     """The skew of a Gray-coded pointer stays below a period of the clock that sends it."""
     for board in BOARDS.values():
