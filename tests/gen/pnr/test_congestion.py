@@ -39,7 +39,7 @@ def test_cost_grows_with_congestion(monkeypatch):
     monkeypatch.setattr(congestion, "CONGESTED", 0.1)
     congested = congestion_sums(boxes, nets)
     # Far from the edges of 30 boxes of 61 x 61 tiles, each with a tree of 120.5 tiles.
-    extra = 4 * (30 * 120.5 / 61**2 / 0.1 - 1)
+    extra = congestion.EXTRA_COST * (30 * 120.5 / 61**2 / 0.1 - 1)
     assert net_cost(38, 42, 38, 42, 1.0, congested) == pytest.approx(8 * (1 + extra))
     # Tiles without wire cost nothing more.
     assert net_cost(0, 1, 110, 111, 1.0, congested) == pytest.approx(2.0)
