@@ -48,6 +48,7 @@ NEEDS = {
     "run --board virtual": ("serial", *SIMULATOR),
     "run --port PORT": ("serial",),
     "run --program, flash": ("serial", "openFPGALoader"),
+    "measure --board virtual": ("serial", *SIMULATOR),
     "meter --meter ina": ("smbus2",),
     "meter --meter ppk2": ("ppk2lab",),
     "meter --meter joulescope": ("pyjoulescope_driver",),

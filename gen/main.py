@@ -27,6 +27,7 @@ COMMANDS = {
     "prove": ("gen.prove", "show that a bitstream is the design that was verified"),
     "bringup": ("gen.bringup", "bring a board up, step by step"),
     "run": ("gen.run", "classify images on a board, or on the virtual board"),
+    "measure": ("gen.measure", "measure throughput and energy, and write a report"),
     "meter": ("gen.meter.meter", "watch a power meter, to check its wiring"),
     "report": ("gen.report", "make a build's report.html and report.md again"),
     "traffic": ("gen.traffic", "memory traffic of a network, layer by layer"),

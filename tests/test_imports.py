@@ -68,9 +68,11 @@ FOLDERS = {
     "gen/bench": (("hw contract", "hw", "hw/bringup", "hw/sdram", "boards", "sim/rtl", "sim/twin",
                    "sim/gate", "gen/check", "gen/compile", "gen/config", "gen/device", "gen/flow",
                    "gen/machine", "gen/proof", "model base"), {"numpy"}),
+    "gen/measurement": (("hw contract", "gen/device", "gen/flow", "gen/machine", "gen/meter",
+                         "model base"), {"numpy", "jinja2"}),
     "gen": (("hw contract", "boards", "model base", "model", "sim/rtl", "sim/twin", "sim/gate",
              "gen/isa", "gen/compile", "gen/machine", "gen/config", "gen/check", "gen/device",
-             "gen/flow", "gen/meter", "gen/pnr", "gen/proof", "gen/bench"),
+             "gen/flow", "gen/measurement", "gen/meter", "gen/pnr", "gen/proof", "gen/bench"),
             {"numpy", "PIL", "serial"}),
 }
 

@@ -32,6 +32,7 @@ NEEDS = [
     (["build", *NANO, "--board", "ulx3s"], {"build"}, 1, "No passing verification"),
     (["run", *NANO, "--board", "ulx3s", "--port", "/dev/ttyNONE"], {"run"}, 1, "no such port"),
     (["run", *NANO, "--board", "virtual", "--port", "x"], {"run"}, 1, "are for real boards"),
+    (["measure", *NANO, "--board", "virtual", "--port", "x"], {"run"}, 1, "are for real boards"),
     (["verify", *NANO, "--images", "none.npz"], {"sim"}, 1, "none.npz: no such file"),
     (["train", "--data-dir", "none", "--epochs", "1"], {"train"}, 1, "none"),
     (["report", "none"], {"", "build", "run", "sim", "train"}, 1, "none"),

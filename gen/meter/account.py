@@ -9,7 +9,7 @@ from gen.meter.trace import RUNNING, Trace
 from model.error import InputError
 
 
-__all__ = ["Account", "account", "IDLE", "RUNNING", "UNCONFIGURED"]
+__all__ = ["Account", "account", "IDLE", "joules_text", "RUNNING", "UNCONFIGURED"]
 
 
 UNCONFIGURED = "unconfigured"
@@ -17,6 +17,16 @@ UNCONFIGURED = "unconfigured"
 
 IDLE = "idle"
 """Bitstream loaded, clocks running, no image."""
+
+
+PREFIXES = (("J", 1.0), ("mJ", 1e-3), ("uJ", 1e-6), ("nJ", 1e-9))
+
+
+def joules_text(joules: float, error: float) -> str:
+    """An energy and half of its interval in the unit that suits them: ``4.5 +- 0.02 mJ``."""
+    size = max(abs(joules), error)
+    unit, factor = next((one for one in PREFIXES if size >= one[1]), PREFIXES[-1])
+    return f"{joules / factor:.4g} +- {error / factor:.2g} {unit}"
 
 
 @dataclass(frozen=True)
@@ -80,14 +90,12 @@ class Account:
             lines.append(f"{name}: {energy.watts:.4g} +- {energy.error_w:.2g} W over "
                          f"{energy.seconds:.4g} s ({tag})" + (f"; {gaps}" if gaps else ""))
         lines.append(f"window of {RUNNING}: {self.window}")
-        joules, error = self.image_j
-        lines.append(f"energy per image, whole board: {joules * 1e3:.4g} +- {error * 1e3:.2g} mJ "
-                     f"({tag}, {self.images} images, 95 %)")
+        lines.append(f"energy per image, whole board: {joules_text(*self.image_j)} ({tag}, "
+                     f"{self.images} images, 95 %)")
         above = self.above_idle_j
         lines.append("energy per image above idle: not known, since idle was not measured"
                      if above is None else
-                     f"energy per image above idle: {above[0] * 1e3:.4g} +- {above[1] * 1e3:.2g} "
-                     f"mJ ({tag}, 95 %)")
+                     f"energy per image above idle: {joules_text(*above)} ({tag}, 95 %)")
         return lines
 
     def to_json(self) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def from_arrivals(meter_s: Sequence[float], arrival_s: Sequence[float]) -> Clock
     delay = arrival - meter
     span = meter[-1] - meter[0]
     if len(meter) < 4 * PARTS or span <= 0:
-        return Clock(float(delay.min()), 1.0, float(np.ptp(delay)) / np.sqrt(12),
+        return Clock(float(delay.min()), 1.0, float(np.ptp(delay) / np.sqrt(12)),
                      "earliest arrival")
     part = np.minimum((PARTS * (meter - meter[0]) / span).astype(int), PARTS - 1)
     best = np.array([np.flatnonzero(part == p)[delay[part == p].argmin()]

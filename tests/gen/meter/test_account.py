@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from gen.meter.account import account, IDLE, RUNNING, UNCONFIGURED
+from gen.meter.account import account, IDLE, joules_text, RUNNING, UNCONFIGURED
 from gen.meter.base import Accuracy, Phase
 from model.error import InputError
 from tests.gen.meter.waveform import Sampled, Wave
@@ -42,9 +42,8 @@ def test_every_line_says_where_it_comes_from():
     found = account(recording(), 12_000)
     lines = found.lines()
     assert all(f"({found.tag}" in line for line in lines if " W " in line or " mJ" in line)
-    assert lines[-2].startswith("energy per image, whole board: 4.5 +- ")
-    assert lines[-1].startswith("energy per image above idle: 2 +- ") or (
-        lines[-1].startswith("energy per image above idle: 2.00"))
+    assert re.match(r"energy per image, whole board: 4\.5\d* \+- 0\.0\d+ mJ \(board", lines[-2])
+    assert re.match(r"energy per image above idle: 2(\.0\d+)? \+- 0\.0\d+ mJ \(board", lines[-1])
     plain = json.loads(json.dumps(found.to_json()))
     assert plain["tag"] == "board" and plain["images"] == 12_000
     assert plain["joules_per_image"] == found.image_j[0]
@@ -61,6 +60,14 @@ def test_offset_cancels_above_idle_and_gain_does_not():
     assert whole[1] == pytest.approx(1.96 * ((0.01 * whole[0]) ** 2 + (0.1 * 30) ** 2) ** 0.5,
                                      rel=0.01)
     assert above[1] == pytest.approx(1.96 * 0.01 * above[0], rel=0.15)
+
+
+@pytest.mark.parametrize("joules, error, text", [
+    (12.345678, 0.5, "12.35 +- 0.5 J"), (0.0045, 1.2e-5, "4.5 +- 0.012 mJ"),
+    (3e-7, 4e-6, "0.3 +- 4 uJ"), (-2.5e-3, 1e-4, "-2.5 +- 0.1 mJ"), (0.0, 0.0, "0 +- 0 nJ"),
+])
+def test_units(joules, error, text):
+    assert joules_text(joules, error) == text
 
 
 def test_without_idle_and_without_marker():

@@ -1,0 +1,280 @@
+"""Measure a board, or rehearse it on the virtual one: throughput, energy, health; a report."""
+
+from contextlib import ExitStack, nullcontext
+from datetime import datetime, UTC
+import logging
+from pathlib import Path
+import sys
+import time
+
+from boards import ALIASES, BOARDS, find_board
+from gen.api import configure, VIRTUAL
+from gen.check.simulate import reported
+from gen.config.spec import read_overrides
+from gen.device.flash import find_loader, program
+from gen.device.port import check_port, LinkError
+from gen.device.session import Session
+from gen.flow.bitstream import bitstream_idcode
+from gen.inputs import add_image_options, add_network_options, load_images, load_network
+from gen.measurement.figures import layer_figures, run_figures, stall_rows, tagged
+from gen.measurement.runs import measure_runs, Stopwatch
+from gen.measurement.write import FILES, write_measurement
+from gen.meter.account import account, IDLE, RUNNING, UNCONFIGURED
+from gen.meter.choice import parse_meter
+from gen.meter.recorder import Recorder
+from gen.meter.simulated import BusyLine, Simulated
+from gen.opened import bound_image, opened
+from model.code import commit
+from model.command import add_verbosity, ArgumentParser, called, main, require
+from model.error import as_input_error, InputError, known
+from model.files import check_folder
+from model.progress import track
+from sim.rtl.verilator import require_tools, SIMULATORS
+
+
+__all__ = ["cli"]
+
+
+log = logging.getLogger(__name__)
+
+
+DEFAULTS = {"seconds": (60.0, 0.0), "warm_up": (60.0, 0.0), "idle": (10.0, 1.0)}
+"""Seconds of running, of the warm-up and of idle: on a board, and on the virtual board."""
+
+COUNT = (1000, 2)
+"""Images of a run."""
+
+REPEATS = 3
+
+IMAGE_S = (10.0, 600.0)
+"""Longest time for an image, with the link."""
+
+FIRST_S = 10.0
+"""Longest wait for a meter's first sample."""
+
+
+def _parser():
+    parser = ArgumentParser(
+        prog=called("gen.measure"),
+        description="Measure throughput and energy of a board (docs/tutorials/measure.md): "
+                    "identity, memory and CRCs are checked first, every result is compared with "
+                    "the integer model, and each number says how it was obtained.",
+        epilog="--board virtual --meter simulated rehearses all of it without a board; its power "
+               "is no measurement, and says so.")
+    parser.add_argument("--board", required=True, metavar="NAME",
+                        help="virtual, or ulx3s-12f, ulx3s-25f, ulx3s-45f, ulx3s-85f (ulx3s)")
+    add_network_options(parser)
+    add_image_options(parser)
+    parser.add_argument("--port", metavar="P",
+                        help="serial port of the board, e.g. /dev/ttyUSB0 (or socket://host:port)")
+    parser.add_argument("--meter", metavar="M",
+                        help="the meter, as for qsdt meter; without one there is no energy")
+    parser.add_argument("--out", type=Path, default=Path("measured"), metavar="DIR",
+                        help=f"folder for {', '.join(FILES)} (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=REPEATS, metavar="R",
+                        help="least number of runs over all images (default: %(default)s)")
+    for name, text in (("seconds", "least time of the runs; hours make a soak"),
+                       ("warm-up", "images run for so long before anything counts"),
+                       ("idle", "time for idle, and for --unconfigured")):
+        board, virtual = DEFAULTS[name.replace("-", "_")]
+        parser.add_argument(f"--{name}", type=float, metavar="S",
+                            help=f"{text} (default: {board:g}; on the virtual board {virtual:g})")
+    parser.add_argument("--unconfigured", action="store_true",
+                        help="the board has no bitstream yet: measure its power so, before "
+                             "--program loads it")
+    parser.add_argument("--program", action="store_true",
+                        help="load the bitstream of the build folder first (openFPGALoader)")
+    parser.add_argument("--build", type=Path, metavar="DIR",
+                        help="build folder with the bitstream, which the board must then have "
+                             "(default: build/<board>-<model>)")
+    parser.add_argument("--config", metavar="C.yaml", help="the overrides the board was built with")
+    parser.add_argument("--cache", default=SIMULATORS, type=Path, metavar="DIR",
+                        help="compiled simulators (default: %(default)s)")
+    add_verbosity(parser)
+    return parser
+
+
+class _Measurement:
+    """One measurement, from the options to the files."""
+
+    def __init__(self, arguments):
+        self.arguments = arguments
+        self.virtual = arguments.board == VIRTUAL
+        for name, values in DEFAULTS.items():
+            value = getattr(arguments, name)
+            value = values[self.virtual] if value is None else value
+            if not 0 <= value < float("inf"):
+                raise InputError(f"--{name.replace('_', '-')} must be 0 or more seconds, not "
+                                 f"{value:g}")
+            setattr(self, name, value)
+        if arguments.repeats < 1:
+            raise InputError(f"--repeats must be at least 1, not {arguments.repeats}")
+        if arguments.unconfigured and not (arguments.program or self.virtual):
+            raise InputError("--unconfigured needs --program: the bitstream is loaded afterwards")
+        if arguments.unconfigured and not arguments.meter:
+            raise InputError("--unconfigured needs --meter")
+        self.tag = "rtl-sim" if self.virtual else "board"
+        self.line = BusyLine()
+        self.meter = self._meter(arguments.meter)
+        with as_input_error():
+            self.board = find_board("ulx3s" if self.virtual else arguments.board)
+        check_folder(arguments.out)
+        overrides = read_overrides(arguments.config)
+        name, network = load_network(arguments)
+        self.folder = arguments.build or Path("build") / f"{self.board.name}-{name}"
+        self._check_way()
+        self.network = network
+        self.found = self._images(network)
+        self.design = configure(network, board=self.board.name, name=name, overrides=overrides)
+
+    def _meter(self, words):
+        meter = None if words is None else parse_meter(words)
+        if isinstance(meter, Simulated):
+            return Simulated(line=self.line, **meter.options)
+        return meter
+
+    def _images(self, network):
+        arguments = self.arguments
+        count = COUNT[self.virtual] if arguments.count is None else arguments.count
+        found = load_images(arguments.images, network, model=arguments.model, count=count,
+                            dataset=arguments.data, data_dir=arguments.data_dir,
+                            fit=arguments.fit, background=arguments.background)
+        if not self.virtual and len(found.image_q) < count:
+            log.info("there are %d images: they make a run, again and again", len(found.image_q))
+        return found
+
+    def _check_way(self):
+        """What is wrong with the way to the device is said before anything that takes long."""
+        arguments = self.arguments
+        if self.virtual:
+            if arguments.port or arguments.program:
+                raise InputError("--port and --program are for real boards")
+            with reported():
+                require_tools()
+            return
+        check_port(arguments.port)
+        if arguments.program:
+            path = self.folder / "top.bit"
+            if not path.is_file():
+                raise InputError(f"{path}: there is no bitstream; make it with: "
+                                 f"{called('gen.build')} --board {arguments.board}")
+            bitstream_idcode(path)
+            find_loader()
+
+    def run(self):
+        """Measure; returns (runs, checks, trace or None)."""
+        try:
+            with ExitStack() as stack:
+                recorder = None
+                if self.meter is not None:
+                    recorder = stack.enter_context(
+                        Recorder(stack.enter_context(self.meter)))
+                    recorder.wait(FIRST_S)
+                runs, checks = self._on_device(stack, recorder)
+        except LinkError as error:
+            raise InputError(str(error)) from None
+        return runs, checks, None if recorder is None else recorder.trace()
+
+    def _on_device(self, stack, recorder):
+        arguments, design = self.arguments, self.design
+        if arguments.unconfigured:
+            self._rest(recorder, UNCONFIGURED)
+        if arguments.program:
+            program(self.board, self.folder / "top.bit")
+        image = design.image if self.virtual else bound_image(design, self.folder)
+        device = Stopwatch(
+            stack.enter_context(opened(self.board, design.config,
+                                       None if self.virtual else arguments.port,
+                                       arguments.cache)), self.line.set)
+        session = Session(device, image)
+        checks = [session.bitstream, self._memory(device.info().memory)]
+        words = len(image.payload)
+        with track("load", words, "words") as task:
+            session.load(task.reach)
+        with track("check", words, "words") as task:
+            session.check(task.reach)
+        checks.append(f"{words} words of program, weights and constants have the right CRC")
+        if recorder is not None:
+            self._rest(recorder, IDLE)
+        expected = self.network.run_batched(self.found.image_q, keep=("logits_acc",))["logits_acc"]
+        runs = measure_runs(
+            session, device, image, self.found.image_q, expected, repeats=arguments.repeats,
+            seconds=self.seconds, warm_up_s=self.warm_up, timeout_s=IMAGE_S[self.virtual],
+            begin=lambda: recorder.phase(RUNNING) if recorder else nullcontext(),
+            look=recorder.check if recorder else lambda: None)
+        session.check()
+        checks.append(f"{runs.images} results as in the integer model, every one; program, "
+                      "weights and constants still have their CRC afterwards")
+        state = device.state()
+        checks.append(f"{state['restarts']} restarts since configuration, "
+                      + ("A PLL LOST ITS LOCK" if state["lock_lost"] else "no PLL lost its lock"))
+        return runs, checks
+
+    def _rest(self, recorder, name):
+        """A phase in which nothing happens."""
+        with recorder.phase(name), track(name, max(1, round(self.idle)), "s") as task:
+            end = time.monotonic() + self.idle
+            while (left := end - time.monotonic()) > 0:
+                recorder.check()
+                time.sleep(min(0.2, left))
+                task.reach(round(self.idle - left))
+
+    def _memory(self, status):
+        if not status["window"]:
+            return "memory: on chip, nothing to calibrate"
+        return (f"SDRAM: its test at power-up passed; read delay {status['delay']}, clock phase "
+                f"{status['phase']}, window of {status['window']} phases")
+
+    def content(self, runs, checks, trace):
+        """measure.json."""
+        arguments, design, labels = self.arguments, self.design, self.found.labels
+        layers = layer_figures(design, runs.records, self.tag)
+        energy = None if trace is None else account(trace, runs.images).to_json()
+        stamps = []
+        if self.virtual:
+            stamps.append("Rehearsal on the virtual board: the RTL in a simulator. Cycles are "
+                          "exact; times of the host are those of the simulation.")
+        if energy and energy["tag"] == "simulated":
+            stamps.append("The meter is simulated: power and energy are made up"
+                          + (", over the time of the simulation." if self.virtual else "."))
+        if self.network.origin:
+            stamps.append(self.network.origin)
+        hits = None if labels is None else int((runs.classes == labels).sum())
+        return {
+            "schema": 1, "model": design.name, "board": self.board.name,
+            "device": "the virtual board" if self.virtual else self.board.name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": arguments.command_line, "commit": commit(), "stamps": stamps,
+            "checks": checks, "config": design.config.to_dict(),
+            "accuracy": None if hits is None else tagged(
+                hits / len(labels), self.tag, f"{hits} of {len(labels)} images"),
+            "figures": run_figures(design.config, layers, runs, self.tag),
+            "units": stall_rows(runs.runs, self.tag), "layers": layers, "energy": energy,
+        }
+
+
+def _run(arguments):
+    require("serial", what="the link to a board, also to the virtual one")
+    known("board", arguments.board, [VIRTUAL, *BOARDS, *ALIASES])
+    measurement = _Measurement(arguments)
+    runs, checks, trace = measurement.run()
+    content = measurement.content(runs, checks, trace)
+    write_measurement(arguments.out, content, runs.runs, measurement.tag, trace)
+    for line in [*content["stamps"], *checks]:
+        print(line)
+    for name in ("cycles_per_image", "images_per_s", "images_per_s_host", "images_per_s_link"):
+        figure = content["figures"][name]
+        print(f"{name} {figure['value']:.6g} ({figure['tag']}): {figure['text']}")
+    if trace is not None:
+        for line in account(trace, runs.images).lines():
+            print(line)
+    print(f"report: {arguments.out / 'report.html'}")
+
+
+def cli(argv=None):
+    """The command."""
+    return main(_run, _parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

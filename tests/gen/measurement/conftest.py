@@ -1,0 +1,57 @@
+"""A device in software that knows the results of two images, and a measurement of it."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+from boards import find_board
+from gen.api import Design
+from gen.config.spec import AcceleratorConfig
+from gen.measurement.runs import measure_runs, Stopwatch
+from tests.faults.known_board import board_of, known_results, session_on
+from tests.gen.random_cases import compile_case
+
+
+@pytest.fixture(scope="session")
+def case():
+    """As that of tests/faults: (network, program, two images, their results)."""
+    found, program = compile_case(3)
+    shape = found.network.input_shape
+    images = np.random.default_rng(1).integers(-128, 128, (2, *shape), dtype=np.int8)
+    return found.network, program, images, known_results(program, images)
+
+
+@pytest.fixture(scope="session")
+def design(case):
+    """The case on a board, with memory on chip."""
+    network, program, _, _ = case
+    board = find_board("ulx3s-85f")
+    config = AcceleratorConfig(board=board.name, core=program.config, clock_hz=80_000_000,
+                               memory="onchip", memory_words=program.memory_words + 4096,
+                               sdram_clock_hz=None)
+    return Design("random", board, network, config, program)
+
+
+class Bench:
+    """A loaded device with a stopwatch."""
+
+    def __init__(self, case):
+        self.case = case
+        self.board, self.core = board_of(case)
+        self.session = session_on(self.board, case)
+        self.levels = []
+        self.watch = Stopwatch(self.session._device, self.levels.append)
+        self.session._device = self.watch
+
+    def measure(self, **options):
+        network, _, images, _ = self.case
+        expected = network.run_batched(images, keep=("logits_acc",))["logits_acc"]
+        options = {"expected": expected, "repeats": 3, "seconds": 0.0, "warm_up_s": 0.0,
+                   "timeout_s": 5.0, "begin": nullcontext, "look": lambda: None, **options}
+        return measure_runs(self.session, self.watch, self.session._image, images, **options)
+
+
+@pytest.fixture
+def bench(case):
+    return Bench(case)

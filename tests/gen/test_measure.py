@@ -1,0 +1,55 @@
+"""``qsdt measure``: what is wrong is said before anything that takes long."""
+
+import pytest
+
+from gen import measure
+from model.command import ArgumentParser
+
+
+NANO = ("--model", "qsdt_nano")
+
+VIRTUAL = ("--board", "virtual", *NANO)
+
+BOARD = ("--board", "ulx3s-85f", *NANO)
+
+
+@pytest.mark.parametrize("words, message", [
+    (("--board", "none", *NANO), "Unknown board 'none': known are virtual, ulx3s-12f"),
+    (("--board", "virtual"), "Name a network: --model"),
+    ((*VIRTUAL, "--meter", "none"), "Unknown meter 'none': known are ina, ppk2"),
+    ((*VIRTUAL, "--seconds", "-1"), "--seconds must be 0 or more seconds, not -1"),
+    ((*VIRTUAL, "--warm-up", "inf"), "--warm-up must be 0 or more seconds, not inf"),
+    ((*VIRTUAL, "--repeats", "0"), "--repeats must be at least 1, not 0"),
+    ((*VIRTUAL, "--unconfigured"), "--unconfigured needs --meter"),
+    ((*VIRTUAL, "--port", "/dev/ttyUSB0"), "--port and --program are for real boards"),
+    ((*BOARD, "--unconfigured", "--meter", "usb"), "--unconfigured needs --program: the bitstream "
+                                                   "is loaded afterwards"),
+    (BOARD, "Name the board's serial port: --port /dev/ttyUSB0"),
+    ((*BOARD, "--port", "/dev/ttyNONE"), "Cannot open /dev/ttyNONE: there is no such port"),
+    ((*BOARD, "--port", "socket://localhost:1", "--program", "--build", "none"),
+     "none/top.bit: there is no bitstream; make it with: "),
+    ((*VIRTUAL, "--out", "/dev/null"), "/dev/null: is a file; name a folder"),
+    ((*VIRTUAL, "--count", "0"), "Count of images must be at least 1, not 0"),
+    ((*VIRTUAL, "--images", "none.npz"), "none.npz"),
+])
+def test_mistakes(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert measure.cli(list(words)) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and message in captured.err
+    assert captured.err.count("\n") == 1 and captured.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_meter_that_is_not_there_ends_it_before_the_device(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert measure.cli([*VIRTUAL, "--meter", "ina:bus=250"]) == 1
+    assert "error: ina: cannot open /dev/i2c-250" in capsys.readouterr().err
+    assert not (tmp_path / "measured").exists()
+
+
+def test_defaults_are_told(capsys):
+    parser = measure._parser()
+    assert isinstance(parser, ArgumentParser)
+    text = " ".join(parser.format_help().split())
+    assert "least time of the runs; hours make a soak (default: 60; on the virtual board 0)" in text
