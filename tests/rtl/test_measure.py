@@ -18,16 +18,16 @@ def test_measures_the_virtual_board(request, tmp_path, capsys):
     small.write_text("core: {rows: 16, load_rows: 8, neuron_lanes: 4}\n")
     cache, out = request.config.cache.mkdir("rtl"), tmp_path / "out"
     assert measure.cli(["--board", "virtual", "--model", "qsdt_nano", "--count", "1", "--repeats",
-                        "2", "--config", str(small), "--cache", str(cache), "--meter",
+                        "1", "--config", str(small), "--cache", str(cache), "--meter",
                         "simulated:idle=1,busy=1.5", "--unconfigured", "--idle", "0.5", "--out",
                         str(out)]) == 0
     assert {path.name for path in out.iterdir()} == set(FILES)
     said = capsys.readouterr().out.splitlines()
     found = json.loads((out / "measure.json").read_text())
     figures, energy = found["figures"], found["energy"]
-    assert figures["images"] == {"value": 2, "tag": "rtl-sim", "text": "in 2 runs, 1 for each "
+    assert figures["images"] == {"value": 1, "tag": "rtl-sim", "text": "in 1 runs, 1 for each "
                                  "start of the core; 1 before as warm-up"}
-    # The same image takes the same cycles, of which the layers tell but for the last record.
+    # The layers make up the image but for its last record.
     with open(out / "runs.csv", newline="") as file:
         cycles = {int(row["CYCLES"]) for row in csv.DictReader(file)}
     assert cycles == {figures["cycles_per_image"]["value"]}
