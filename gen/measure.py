@@ -23,7 +23,7 @@ from gen.meter.account import account, IDLE, RUNNING, UNCONFIGURED
 from gen.meter.choice import parse_meter
 from gen.meter.recorder import Recorder
 from gen.meter.simulated import BusyLine, Simulated
-from gen.opened import bound_image, opened
+from gen.opened import bound_image, reachable
 from model.code import commit
 from model.command import add_verbosity, ArgumentParser, called, main, require
 from model.error import as_input_error, InputError, known
@@ -182,10 +182,10 @@ class _Measurement:
         if arguments.program:
             program(self.board, self.folder / "top.bit")
         image = design.image if self.virtual else bound_image(design, self.folder)
-        device = Stopwatch(
-            stack.enter_context(opened(self.board, design.config,
-                                       None if self.virtual else arguments.port,
-                                       arguments.cache)), self.line.set)
+        connect = stack.enter_context(reachable(self.board, design.config,
+                                                None if self.virtual else arguments.port,
+                                                arguments.cache))
+        device = Stopwatch(stack.enter_context(connect()), self.line.set)
         session = Session(device, image)
         checks = [session.bitstream, self._memory(device.info().memory)]
         words = len(image.payload)
