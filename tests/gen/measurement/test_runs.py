@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from gen.measurement.runs import Runs
 from gen.meter.base import MeterError
 from model.error import VerificationFailed
 from tests.faults.known_board import IMAGE_CYCLES
@@ -13,6 +14,7 @@ from tests.faults.known_board import IMAGE_CYCLES
 def test_counters_are_the_sum_of_single_runs(bench, case):
     _, program, images, results = case
     runs = bench.measure()
+    assert isinstance(runs, Runs)
     assert len(runs.runs) == 3 and runs.images == 6 and runs.warm_up == 2
     for run in runs.runs:
         assert run.images == 2 and run.cycles == IMAGE_CYCLES
