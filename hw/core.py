@@ -16,6 +16,7 @@ from hw.memory.pool import Pool
 from hw.neuron.unit import NeuronUnit
 from hw.port import core_members
 from hw.register import CoreError, Counter
+from hw.run_sequence import RunSequence
 from hw.sequencer import Fetch, Recorder, UnitQueue, UNITS
 
 
@@ -45,11 +46,19 @@ class Core(wiring.Component):
     program, log, image, image_stride, result, result_stride : ``In(24)``
     count : ``In(16)``
         Images to run, at least 1.
+    ring : ``In(Ring)``
+        Sizes of the rings of images and results, see :class:`hw.run_sequence.RunSequence`.
+    phase : ``Out(1)``
+        0 from the start of every image on; changes a cycle after a descriptor with ``mark`` starts
+        (twice at once, where two units do).
     counters : ``Out(ArrayLayout(32, len(Counter)))``
         Cleared by ``start``; see :class:`hw.register.Counter`.
     trace_neuron, trace_attention : ``Out``
         Every pool word those units write, for verification; left open on a board.
     """
+
+    capabilities = "rings", "phase"
+    """See :data:`hw.register.CAPABILITY_BITS`."""
 
     def __init__(self, config):
         self._config = config
@@ -130,44 +139,24 @@ class Core(wiring.Component):
                 m.d.sync += completed[unit.value].eq(completed[unit.value] + 1)
 
         # One image after the other.
-        image = Signal(24)
-        result = Signal(24)
-        left = Signal(16)
-        drained = Signal()
-        m.d.sync += drained.eq(fetch.ended & recorder.idle & Cat(q.idle for q in queues).all())
+        m.submodules.runs = runs = RunSequence()
+        m.d.sync += runs.drained.eq(fetch.ended & recorder.idle
+                                    & Cat(q.idle for q in queues).all())
+        for name in ("start", "count", "image", "image_stride", "result", "result_stride", "ring"):
+            m.d.comb += getattr(runs, name).eq(getattr(self, name))
+        wiring.connect(m, runs.record, recorder.run)
         m.d.comb += [
+            self.busy.eq(runs.busy), fetch.start.eq(runs.begin),
+            runs.time.eq(self.counters[Counter.CYCLES]),
+            runs.errors.eq(self.counters[Counter.ERRORS]),
             fetch.program.eq(self.program), recorder.log.eq(self.log),
-            load.image.eq(image), store.result.eq(result),
+            load.image.eq(runs.image_address), store.result.eq(runs.result_address),
         ]
-        with m.FSM():
-            with m.State("IDLE"):
-                with m.If(self.start):
-                    m.d.sync += [
-                        self.busy.eq(1), image.eq(self.image), result.eq(self.result),
-                        left.eq(self.count),
-                    ]
-                    m.next = "BEGIN"
-            with m.State("BEGIN"):
-                m.d.comb += fetch.start.eq(1)
-                m.d.sync += completed.eq(0)
-                m.next = "BEGUN"
-            with m.State("BEGUN"):
-                # `drained` still tells of the time before; skip it once.
-                m.next = "SETTLE"
-            with m.State("SETTLE"):
-                m.next = "RUN"
-            with m.State("RUN"):
-                with m.If(drained):
-                    m.d.sync += self.counters[Counter.IMAGES].eq(
-                        self.counters[Counter.IMAGES] + 1)
-                    m.d.sync += [
-                        image.eq(image + self.image_stride),
-                        result.eq(result + self.result_stride), left.eq(left - 1),
-                    ]
-                    m.next = "BEGIN"
-                    with m.If(left <= 1):
-                        m.d.sync += self.busy.eq(0)
-                        m.next = "IDLE"
+        m.d.sync += self.phase.eq(self.phase ^ Cat(q.marked for q in queues).xor())
+        with m.If(runs.begin):
+            m.d.sync += [completed.eq(0), self.phase.eq(0)]
+        with m.If(runs.finished):
+            m.d.sync += self.counters[Counter.IMAGES].eq(self.counters[Counter.IMAGES] + 1)
 
         self._count(m, units, queues, pool, psum, neuron)
         for trace, port in ((self.trace_neuron, neuron.write),

@@ -64,9 +64,10 @@ class NeuronFunction(enum.Enum, shape=1):
 
 class Header(data.Struct):
     """Word 0. A descriptor starts when, for every unit u, the count of completed descriptors of
-    u, modulo 2**WAIT_BITS, has reached ``waits[u]`` (compared as a signed difference)."""
+    u, modulo 2**WAIT_BITS, has reached ``waits[u]`` (compared as a signed difference). ``mark``
+    does nothing but to change the core's ``phase`` as it starts."""
     kind: UnitKind
-    _reserved: 1
+    mark: 1
     waits: data.ArrayLayout(WAIT_BITS, 6)
 
 

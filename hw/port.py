@@ -5,13 +5,13 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
-from hw.register import Counter, MEMORY_STATUS_BITS, MEMORY_TEST_BITS, STATE_BITS
+from hw.register import Counter, MEMORY_STATUS_BITS, MEMORY_TEST_BITS, RING_BITS, STATE_BITS
 
 
 __all__ = ["POOL_LATENCY", "PSUM_LATENCY", "PSUM_ROW_DATA", "PSUM_HALF_DATA", "PSUM_ADD_LATENCY",
            "PoolRead", "PoolWrite", "PsumRead", "PsumRow", "PsumHalf", "MemoryCommand", "Memory",
            "MemoryStatus", "MemoryTests", "BoardState", "RETAINED", "SdramPins", "Unit", "Stall",
-           "core_members"]
+           "Ring", "RunRecord", "core_members"]
 
 
 POOL_LATENCY = 4
@@ -217,6 +217,22 @@ class Unit(wiring.Signature):
         })
 
 
+Ring = data.StructLayout(RING_BITS)
+"""Sizes of the rings of images and results, see :data:`hw.register.RING_BITS`."""
+
+
+class RunRecord(data.Struct):
+    """What a run leaves in memory, and the ``slot`` of its result; :data:`hw.register.RING_BITS`.
+
+    ``left`` counts the runs that are left, this one included; ``slot`` the results of the ring from
+    this one to the last.
+    """
+    left: 16
+    errors: 2
+    end: 32
+    slot: 16
+
+
 def core_members():
     """Ports of what a shell takes as its core; :class:`hw.core.Core` says what each is."""
     return {
@@ -231,5 +247,7 @@ def core_members():
         "result": In(24),
         "result_stride": In(24),
         "count": In(16),
+        "ring": In(Ring),
+        "phase": Out(1),
         "counters": Out(data.ArrayLayout(32, len(Counter))),
     }

@@ -10,7 +10,7 @@ import zlib
 
 __all__ = ["MAGIC", "VERSION", "FRAME_WORDS", "REGISTER_BITS", "SESSION_BITS", "RUN_BITS",
            "WATCHDOG_BITS", "WATCHDOG_UNIT_BITS", "COUNTER_BASE", "Opcode", "REPLY", "REFUSED",
-           "Refusal", "Register", "CONTROL_BITS", "STATE_BITS", "Restart",
+           "Refusal", "Register", "CONTROL_BITS", "RING_BITS", "CAPABILITY_BITS", "STATE_BITS", "Restart",
            "MEMORY_STATUS_BITS", "MemoryFault", "MEMORY_TEST_BITS", "MEMORY_TEST_COUNT_BITS",
            "MAP_ROW_BIT", "MemoryTest", "UNITS", "Counter", "CoreError", "config_digest",
            "fields_of", "identity_text"]
@@ -98,7 +98,11 @@ class Register(IntEnum):
     each read delay passed there (bit n for delay n), and in bit ``MAP_ROW_BIT`` whether there is
     such a phase.
 
-    24..31 and 96..127 are kept free for rings of images and results, and for further outputs.
+    ``RING`` has :data:`RING_BITS`; 0: ``COUNT`` images follow each other, and so do their results.
+    ``CAPABILITIES`` has :data:`CAPABILITY_BITS`, and is 0 for
+    a device that has none of them, which ignores what is written to their registers.
+
+    28..31 and 96..127 are kept free for further outputs.
     """
     MAGIC = 0
     VERSION = 1
@@ -124,6 +128,8 @@ class Register(IntEnum):
     MEMORY_TEST_PINS = 21
     MEMORY_MAP = 22
     IDENTITY = 23
+    RING = 24
+    CAPABILITIES = 25
 
 
 CONTROL_BITS = {
@@ -136,6 +142,24 @@ CONTROL_BITS = {
     Register.RESULT_STRIDE: 24,
 }
 """Width of every register that goes to a core port of the same name, in lower case."""
+
+
+RING_BITS = {"images": 16, "results": 16}
+"""Fields of ``Register.RING``, the lowest first.
+
+``images``: so many images lie at ``IMAGE``, and are run again and again; 0: ``COUNT`` of them.
+``results``: so many results lie at ``RESULT``, and are overwritten again and again; 0: ``COUNT`` of
+them. With ``results`` not 0, every run leaves a record: that of slot k of the results (from 0) lies
+at ``LOG - 2 * (results + 1 - k)``, below the log, and is two memory words, {left: 16 bits, 0: 16,
+errors: 32} and {0: 32, end: 32}: the runs that were left, this one included, so ``COUNT`` for the
+first and 1 for the last; the bits of :class:`CoreError` that were set by then; the cycle in which
+it ended, as ``Counter.CYCLES`` counts.
+"""
+
+
+CAPABILITY_BITS = {"rings": 1, "phase": 1, "meter": 1}
+"""Fields of ``Register.CAPABILITIES``, the lowest first: ``RING``; the phase pin; the registers
+``METER…``."""
 
 
 STATE_BITS = {"busy": 1, "lock_lost": 1, "cause": 3, "restarts": 8}

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
 from hw.descriptor import DESCRIPTOR_WORDS, Header, UnitKind, WAIT_BITS
-from hw.port import Memory, Unit
+from hw.port import Memory, RunRecord, Unit
 
 
 __all__ = ["Fetch", "UnitQueue", "Recorder", "QUEUED", "Record", "UNITS"]
@@ -158,9 +158,10 @@ class UnitQueue(wiring.Component):
         Cycle counter for the records.
     unit : ``Out(Unit(layout))``
     record : ``Out(stream.Signature(Record))``
-    done, idle, busy, waiting : ``Out(1)``
+    done, idle, busy, waiting, marked : ``Out(1)``
         A descriptor completed in this cycle; nothing queued (not even a part), running or
-        unrecorded; one is running; one waits for its dependencies and none is running.
+        unrecorded; one is running; one waits for its dependencies and none is running; one with
+        ``mark`` starts in this cycle.
     """
 
     def __init__(self, *, layout, depth):
@@ -176,6 +177,7 @@ class UnitQueue(wiring.Component):
             "idle": Out(1),
             "busy": Out(1),
             "waiting": Out(1),
+            "marked": Out(1),
         })
 
     def elaborate(self, platform):
@@ -196,12 +198,14 @@ class UnitQueue(wiring.Component):
         header = data.View(Header, queued.word)
         waits = Signal.like(header.waits)
         index = Signal(16)
+        mark = Signal()
         fields = Signal(width)
         m.d.comb += queue.r_en.eq(~whole)
         with m.If(queue.r_rdy & ~whole):
             m.d.sync += place.eq(place << 1)
         with m.If(place[0]):
-            m.d.sync += [waits.eq(header.waits), index.eq(queued.index)]
+            m.d.sync += [waits.eq(header.waits), index.eq(queued.index),
+                         mark.eq(header.mark)]
         for number in range(1, DESCRIPTOR_WORDS):
             start = (number - 1) * MEMORY_BITS
             with m.If(place[number]):
@@ -236,7 +240,7 @@ class UnitQueue(wiring.Component):
                 with m.If(whole & met.all() & recorded & ready):
                     m.next = "START"
             with m.State("START"):
-                m.d.comb += self.unit.run.valid.eq(1)
+                m.d.comb += [self.unit.run.valid.eq(1), self.marked.eq(mark)]
                 # The unit has the fields: the head is free.
                 m.d.sync += [record.start.eq(self.time), record.index.eq(index), place.eq(1)]
                 m.next = "RUN"
@@ -253,12 +257,15 @@ class UnitQueue(wiring.Component):
 
 
 class Recorder(wiring.Component):
-    """Write completion records into the log: two memory words at ``log + 2 * index``.
+    """Write completion records into the log: two memory words at ``log + 2 * index``, and those
+    of whole runs below it (:data:`hw.register.RING_BITS`).
 
     Members
     -------
     log : ``In(24)``
     i : ``In(stream.Signature(Record)).array(6)``
+    run : ``In(stream.Signature(RunRecord))``
+        Comes alone: when all others are written.
     memory : ``Out(Memory())``
     idle : ``Out(1)``
     """
@@ -267,6 +274,7 @@ class Recorder(wiring.Component):
         super().__init__({
             "log": In(24),
             "i": In(stream.Signature(Record)).array(len(UNITS)),
+            "run": In(stream.Signature(RunRecord)),
             "memory": Out(Memory()),
             "idle": Out(1),
         })
@@ -274,28 +282,35 @@ class Recorder(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # A record stays in its queue until it is written: only one word of it is multiplexed.
-        chosen = Signal(range(len(UNITS)))
+        chosen = Signal(range(len(UNITS) + 1))
         record = Signal(Record)
+        index = Signal(signed(len(record.index) + 1))
+        m.d.comb += index.eq(record.index)
         with m.Switch(chosen):
-            for index in range(len(UNITS)):
-                with m.Case(index):
-                    m.d.comb += record.eq(self.i[index].payload)
+            with m.Case(len(UNITS)):
+                run = self.run.payload
+                m.d.comb += [record.sig.eq(run.left), record.events.eq(run.errors),
+                             record.end.eq(run.end), index.eq(Cat(~run.slot, 1))]
+            for place in range(len(UNITS)):
+                with m.Case(place):
+                    m.d.comb += record.eq(self.i[place].payload)
         # The chosen record's address and words go through registers, away from the multiplexer.
         command = self.memory.commands
         data = self.memory.w_data
         m.d.comb += [command.payload.length.eq(2), command.payload.write.eq(1)]
         with m.FSM():
             with m.State("IDLE"):
-                waiting = Cat(port.valid for port in self.i)
+                waiting = Cat(*(port.valid for port in self.i), self.run.valid)
                 m.d.comb += self.idle.eq(~waiting.any())
-                for index in reversed(range(len(UNITS))):
-                    with m.If(self.i[index].valid):
-                        m.d.sync += chosen.eq(index)
+                m.d.sync += chosen.eq(len(UNITS))
+                for place in reversed(range(len(UNITS))):
+                    with m.If(self.i[place].valid):
+                        m.d.sync += chosen.eq(place)
                 with m.If(waiting.any()):
                     m.next = "LOOK"
             with m.State("LOOK"):
                 m.d.sync += [
-                    command.payload.address.eq(self.log + (record.index << 1)),
+                    command.payload.address.eq(self.log + (index << 1)),
                     data.payload.eq(Cat(record.sig, record.events)),
                 ]
                 m.next = "COMMAND"
@@ -311,7 +326,7 @@ class Recorder(wiring.Component):
             with m.State("TIME"):
                 m.d.comb += data.valid.eq(1)
                 with m.If(data.ready):
-                    for index in range(len(UNITS)):
-                        m.d.comb += self.i[index].ready.eq(chosen == index)
+                    for place, port in enumerate([*self.i, self.run]):
+                        m.d.comb += port.ready.eq(chosen == place)
                     m.next = "IDLE"
         return m

@@ -37,7 +37,7 @@ class Link(wiring.Component):
     divisor : int or None
         Clock cycles in a bit of the UART, at least 4. None leaves the UART out: the line is
         streams of bytes, for a simulation that has no time for bits.
-    config_digest, memory_words : int
+    config_digest, memory_words, capabilities
         See :class:`hw.link.register_file.RegisterFile`.
 
     Members
@@ -55,9 +55,10 @@ class Link(wiring.Component):
         ``session`` and ``run``.
     """
 
-    def __init__(self, *, divisor, config_digest, memory_words):
+    def __init__(self, *, divisor, config_digest, memory_words, capabilities=()):
         self._divisor = divisor
-        self._registers = RegisterFile(config_digest=config_digest, memory_words=memory_words)
+        self._registers = RegisterFile(config_digest=config_digest, memory_words=memory_words,
+                                       capabilities=capabilities)
         members = dict(self._registers.signature.members)
         for name in ("bus", "link_error", "session", "run"):
             del members[name]
@@ -147,6 +148,8 @@ class Shell(wiring.Component):
         4..6 low bits of the count of images, 7 always lit.
     busy : ``Out(1)``
         Low while nothing happens unless ``rx`` falls; lets a simulation sleep.
+    running, phase : ``Out(1)``
+        ``busy`` and ``phase`` of the core, a cycle late, for pins.
     restart : ``Out(Restart)``
         What the host or the watchdog wants the board to be restarted for; stays until that
         happens.
@@ -166,11 +169,14 @@ class Shell(wiring.Component):
         self._core = core
         self._divisor = divisor
         self._link = Link(divisor=divisor, config_digest=config_digest(config),
-                          memory_words=memory.words)
+                          memory_words=memory.words,
+                          capabilities=getattr(core, "capabilities", ()))
         super().__init__({
             **_line(divisor),
             "leds": Out(8),
             "busy": Out(1),
+            "running": Out(1),
+            "phase": Out(1),
             "restart": Out(Restart),
             "state": In(BoardState),
             "identity": In(32),
@@ -223,6 +229,7 @@ class Shell(wiring.Component):
                 m.d.sync += self.restart.eq(Restart.WATCHDOG)
         m.d.comb += [
             core.start.eq(link.start),
+            core.ring.eq(link.ring),
             link.core_busy.eq(core.busy),
             link.counters.eq(core.counters),
             self.busy.eq(link.busy | link.start | core.busy | memory_busy),
@@ -238,6 +245,7 @@ class Shell(wiring.Component):
             name = register.name.lower()
             m.d.comb += getattr(core, name).eq(getattr(link, name))
 
+        m.d.sync += [self.running.eq(core.busy), self.phase.eq(core.phase)]
         errors, link_busy, link_errors = Signal(), Signal(), Signal()
         m.d.sync += [errors.eq((core.counters[Counter.ERRORS] != 0) | memory_fault),
                      link_busy.eq(link.busy), link_errors.eq(link.link_errors != 0)]

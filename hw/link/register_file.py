@@ -5,8 +5,9 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.link.command import RegisterBus
-from hw.port import BoardState, MemoryStatus, MemoryTests
+from hw.port import BoardState, MemoryStatus, MemoryTests, Ring
 from hw.register import (
+    CAPABILITY_BITS,
     CONTROL_BITS,
     Counter,
     COUNTER_BASE,
@@ -42,6 +43,8 @@ class RegisterFile(wiring.Component):
         Value of ``Register.CONFIG``, 32 bits (:func:`hw.register.config_digest`).
     memory_words : int
         Value of ``Register.MEMORY_WORDS``.
+    capabilities : iterable of str
+        Those fields of ``Register.CAPABILITIES`` are 1.
 
     Members
     -------
@@ -73,14 +76,18 @@ class RegisterFile(wiring.Component):
         To the memory backend.
     count, program, log, image, image_stride, result, result_stride : ``Out(...)``
         Control registers, widths in :data:`hw.register.CONTROL_BITS`.
+    ring : ``Out(Ring)``
+        ``Register.RING``.
     """
 
-    def __init__(self, *, config_digest, memory_words):
+    def __init__(self, *, config_digest, memory_words, capabilities=()):
         for name, value in (("Digest", config_digest), ("Memory words", memory_words)):
             if not 0 <= value < 1 << 32:
                 raise ValueError(f"{name} must fit in 32 bits, not {value!r}")
         self._config_digest = config_digest
         self._memory_words = memory_words
+        self._capabilities = sum((name in capabilities) << bit
+                                 for bit, name in enumerate(CAPABILITY_BITS))
         super().__init__({
             "bus": In(RegisterBus()),
             "session": Out(SESSION_BITS),
@@ -96,6 +103,7 @@ class RegisterFile(wiring.Component):
             "memory_status": In(MemoryStatus),
             "tests": Out(MemoryTests()),
             "counters": In(data.ArrayLayout(32, len(Counter))),
+            "ring": Out(Ring),
             **{register.name.lower(): Out(bits) for register, bits in CONTROL_BITS.items()},
         })
 
@@ -121,7 +129,7 @@ class RegisterFile(wiring.Component):
             ~self.memory_status.ready | testing, Refusal.NOT_READY, 0)))
         written = self.bus.write_data
         simple = {Register.SESSION: self.session, Register.WATCHDOG: self.watchdog,
-                  Register.MEMORY_MAP: self.tests.phase,
+                  Register.MEMORY_MAP: self.tests.phase, Register.RING: self.ring.as_value(),
                   **{register: getattr(self, register.name.lower()) for register in CONTROL_BITS}}
         with m.If(self.bus.write):
             with m.Switch(self.bus.address):
@@ -157,6 +165,7 @@ class RegisterFile(wiring.Component):
         values[Register.MEMORY_TEST_ADDRESS] = self.tests.address
         values[Register.MEMORY_TEST_PINS] = self.tests.pins
         values[Register.IDENTITY] = self.identity
+        values[Register.CAPABILITIES] = C(self._capabilities, 32)
         for register, value in simple.items():
             values[register] = value
         values[Register.MEMORY_MAP] = self.tests.map

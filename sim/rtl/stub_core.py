@@ -5,6 +5,8 @@ from amaranth.lib import wiring
 
 from hw.port import core_members
 from hw.register import Counter
+from hw.run_sequence import RunSequence
+from hw.sequencer import Recorder
 
 
 HUNG = 0xFFFFFF
@@ -12,9 +14,12 @@ HUNG = 0xFFFFFF
 
 
 class StubCore(wiring.Component):
-    """For each of ``count`` images, ``image_stride`` words go from ``image`` to ``result``, each
-    plus one. The counters count cycles, images and words; the others hold their own number. It
-    hangs in the program at :data:`HUNG`."""
+    """For each of ``count`` images, ``image_stride`` words go from its address to that of its
+    result, each plus one. The sequence of the runs and their records are those of the core. The
+    counters count cycles, images and words; the others hold their own number. It hangs in the
+    program at :data:`HUNG`."""
+
+    capabilities = ("rings",)
 
     def __init__(self):
         super().__init__(core_members())
@@ -27,20 +32,28 @@ class StubCore(wiring.Component):
             if counter not in (Counter.CYCLES, Counter.IMAGES, Counter.READ_WORDS):
                 m.d.comb += counters[counter].eq(0x1000 + counter)
         m.d.comb += counters[Counter.ERRORS].eq(0)
-        source, target, word = Signal(24), Signal(24), Signal(24)
+        m.submodules.runs = runs = RunSequence()
+        m.submodules.recorder = recorder = Recorder()
+        for name in ("start", "count", "image", "image_stride", "result", "result_stride", "ring"):
+            m.d.comb += getattr(runs, name).eq(getattr(self, name))
+        wiring.connect(m, runs.record, recorder.run)
+        m.d.comb += [
+            recorder.log.eq(self.log), self.busy.eq(runs.busy),
+            runs.time.eq(counters[Counter.CYCLES]), runs.errors.eq(counters[Counter.ERRORS]),
+        ]
+        word = Signal(24)
         left = Signal(8)                    # words of the host's burst
         value = Signal(64)
         with m.If(self.busy):
             m.d.sync += counters[Counter.CYCLES].eq(counters[Counter.CYCLES] + 1)
-        with m.FSM() as fsm:
-            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE") & ~fsm.ongoing("HOST_READ")
-                                     & ~fsm.ongoing("HOST_WRITE"))
+        with m.If(runs.finished):
+            m.d.sync += counters[Counter.IMAGES].eq(counters[Counter.IMAGES] + 1)
+        with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += memory.commands.payload.eq(host.commands.payload)
                 with m.If(self.start):
                     m.d.sync += [counters[Counter.CYCLES].eq(0), counters[Counter.IMAGES].eq(0),
-                                 counters[Counter.READ_WORDS].eq(0), word.eq(0),
-                                 source.eq(self.image), target.eq(self.result)]
+                                 counters[Counter.READ_WORDS].eq(0), word.eq(0)]
                     m.next = "READ"
                     with m.If(self.program == HUNG):
                         m.next = "HUNG"
@@ -72,7 +85,7 @@ class StubCore(wiring.Component):
                 pass
             with m.State("READ"):
                 m.d.comb += [memory.commands.valid.eq(1), memory.commands.p.length.eq(1),
-                             memory.commands.p.address.eq(source + word)]
+                             memory.commands.p.address.eq(runs.image_address + word)]
                 with m.If(memory.commands.ready):
                     m.next = "TAKE"
             with m.State("TAKE"):
@@ -84,7 +97,7 @@ class StubCore(wiring.Component):
             with m.State("WRITE"):
                 m.d.comb += [memory.commands.valid.eq(1), memory.commands.p.length.eq(1),
                              memory.commands.p.write.eq(1),
-                             memory.commands.p.address.eq(target + word)]
+                             memory.commands.p.address.eq(runs.result_address + word)]
                 with m.If(memory.commands.ready):
                     m.next = "PUT"
             with m.State("PUT"):
@@ -93,10 +106,22 @@ class StubCore(wiring.Component):
                     m.d.sync += word.eq(word + 1)
                     m.next = "READ"
                     with m.If(word + 1 == self.image_stride):
-                        m.d.sync += [word.eq(0), source.eq(source + self.image_stride),
-                                     target.eq(target + self.result_stride),
-                                     counters[Counter.IMAGES].eq(counters[Counter.IMAGES] + 1)]
-                        with m.If(counters[Counter.IMAGES] + 1 == self.count):
-                            m.next = "IDLE"
+                        m.next = "DRAINED"
+            with m.State("DRAINED"):
+                # The recorder has the memory, and after the last run the host.
+                m.d.comb += [
+                    runs.drained.eq(1),
+                    memory.commands.valid.eq(recorder.memory.commands.valid),
+                    memory.commands.payload.eq(recorder.memory.commands.payload),
+                    recorder.memory.commands.ready.eq(memory.commands.ready),
+                    memory.w_data.valid.eq(recorder.memory.w_data.valid),
+                    memory.w_data.payload.eq(recorder.memory.w_data.payload),
+                    recorder.memory.w_data.ready.eq(memory.w_data.ready),
+                ]
+                with m.If(runs.begin):
+                    m.d.sync += word.eq(0)
+                    m.next = "READ"
+                with m.Elif(~self.busy):
+                    m.next = "IDLE"
 
         return m

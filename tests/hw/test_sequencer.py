@@ -145,7 +145,7 @@ def test_queue_compares_signed(unit, count):
             waits = [count] * 6
             completed[unit] = (count + difference) % (1 << WAIT_BITS)
             ctx.set(dut.completed, completed)
-            for word in (pack(Header, waits=waits), 0, 0):
+            for word in (pack(Header, waits=waits, mark=difference == 511), 0, 0):
                 ctx.set(dut.i.payload, {"word": word})
                 ctx.set(dut.i.valid, 1)
                 await ctx.tick()
@@ -155,6 +155,7 @@ def test_queue_compares_signed(unit, count):
             for _ in range(10):
                 await ctx.tick()
                 starts.append(ctx.get(dut.unit.run.valid))
+                assert ctx.get(dut.marked) == (starts[-1] and difference == 511)
                 if not met:
                     assert ctx.get(dut.waiting)
             assert starts == [0, met] + 8 * [0]
@@ -216,6 +217,17 @@ def test_recorder(stall, quiet, log):
             assert idle == (not any(valid))
             quiet_for = quiet_for + 1 if idle else 0
         assert content == logged([r for queue in records for r in queue], log)
+        # Then those of runs: below the log, the slots from the last one on.
+        for slot in (1, 2, 65535, 300):
+            left, errors, end = slot * 7 % 65536, slot % 4, slot * 1234567 % (1 << 32)
+            content.clear()
+            ctx.set(dut.run.payload, {"left": left, "errors": errors, "end": end, "slot": slot})
+            ctx.set(dut.run.valid, 1)
+            await ctx.tick().until(dut.run.ready)
+            ctx.set(dut.run.valid, 0)
+            await ctx.tick().repeat(60)
+            address = (log - 2 * (slot + 1)) % (1 << 24)
+            assert content == {address: left | errors << 32, (address + 1) % (1 << 24): end << 32}
 
     simulate(dut, bench, *(feed_stream(dut.i[k], records[k], rng=rng, stall=quiet)
                            for k in range(6)),

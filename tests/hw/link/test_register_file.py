@@ -25,7 +25,7 @@ from sim.drive.ports import simulate
 DIGEST, WORDS = 0xDEAD_BEEF, 0xFFFF_FFFF
 
 
-WRITABLE = {**CONTROL_BITS, Register.SESSION: 24, Register.WATCHDOG: 16}
+WRITABLE = {**CONTROL_BITS, Register.SESSION: 24, Register.WATCHDOG: 16, Register.RING: 32}
 
 
 class Model:
@@ -69,6 +69,7 @@ class Model:
                 Register.CONFIG: DIGEST, Register.MEMORY_WORDS: WORDS, Register.START: self.run,
                 Register.STATE: inputs["core_busy"] | inputs["state"] << 1,
                 Register.IDENTITY: inputs["identity"],
+                Register.CAPABILITIES: 0b101,
                 Register.MEMORY_STATUS: inputs["memory_status"],
                 Register.MEMORY_TEST: inputs["status"],
                 Register.MEMORY_TEST_ERRORS: inputs["errors"],
@@ -81,7 +82,8 @@ def test_random_accesses():
     """Random writes to any address; a steady address gives what the register map said
     ``REGISTER_LATENCY`` cycles ago; values, pulses and refusals come in the next cycle."""
     rng = random.Random(0)
-    dut = RegisterFile(config_digest=DIGEST, memory_words=WORDS)
+    dut = RegisterFile(config_digest=DIGEST, memory_words=WORDS,
+                       capabilities=("meter", "rings"))
     model = Model()
     seen_effects = Counts()
     inputs = {name: Value.cast(getattr(dut if hasattr(dut, name) else dut.tests, name))
@@ -119,7 +121,7 @@ def test_random_accesses():
             assert ctx.get(dut.tests.phase) == model.phase
             assert ctx.get(dut.run) == model.run
             for register, held in model.writable.items():
-                assert ctx.get(getattr(dut, register.name.lower())) == held
+                assert ctx.get(Value.cast(getattr(dut, register.name.lower()))) == held
             if steady >= REGISTER_LATENCY:
                 assert ctx.get(dut.bus.read_data) == seen[-REGISTER_LATENCY]
 
