@@ -10,7 +10,8 @@ import zlib
 
 __all__ = ["MAGIC", "VERSION", "FRAME_WORDS", "REGISTER_BITS", "SESSION_BITS", "RUN_BITS",
            "WATCHDOG_BITS", "WATCHDOG_UNIT_BITS", "COUNTER_BASE", "Opcode", "REPLY", "REFUSED",
-           "Refusal", "Register", "CONTROL_BITS", "RING_BITS", "CAPABILITY_BITS", "STATE_BITS", "Restart",
+           "Refusal", "Register", "CONTROL_BITS", "RING_BITS", "CAPABILITY_BITS",
+           "STATE_BITS", "Restart",
            "MEMORY_STATUS_BITS", "MemoryFault", "MEMORY_TEST_BITS", "MEMORY_TEST_COUNT_BITS",
            "MAP_ROW_BIT", "MemoryTest", "UNITS", "Counter", "CoreError", "config_digest",
            "fields_of", "identity_text"]

@@ -15,6 +15,7 @@ from gen.device.link import decode_state, DeviceRestarted, Link, Request
 from gen.device.memory_map import read_memory_map
 from gen.device.port import LinkError
 from hw.register import (
+    CAPABILITY_BITS,
     CONTROL_BITS,
     Counter,
     COUNTER_BASE,
@@ -26,6 +27,7 @@ from hw.register import (
     Opcode,
     Register,
     Restart,
+    RING_BITS,
     SESSION_BITS,
     VERSION,
     WATCHDOG_BITS,
@@ -89,7 +91,8 @@ class DeviceInfo:
     """What a device says about itself.
 
     ``config_digest`` is :func:`hw.register.config_digest` of the core's configuration,
-    ``identity`` a digest of the whole design; ``memory`` the status of its memory
+    ``identity`` a digest of the whole design, ``capabilities`` what it has of
+    :data:`hw.register.CAPABILITY_BITS`; ``memory`` the status of its memory
     (:data:`hw.register.MEMORY_STATUS_BITS`), ``state`` what :meth:`Device.state` said.
     """
     version: int
@@ -98,6 +101,7 @@ class DeviceInfo:
     memory_words: int
     memory: dict
     state: dict
+    capabilities: frozenset = frozenset()
 
 
 def crc_of(words):
@@ -152,7 +156,9 @@ class Device(Link):
         self.write_register(Register.SESSION, session)
         self._session, self._run = session, self._seen[1]
         digest, words = self.read_registers(Register.CONFIG, 2)
-        identity, = self.read_registers(Register.IDENTITY)
+        identity, self._ring, found = self.read_registers(Register.IDENTITY, 3)
+        capabilities = frozenset(name for name, has in fields_of(CAPABILITY_BITS, found).items()
+                                 if has)
         memory = self._await_memory(words)
         if memory["size_bits"]:
             words = 1 << memory["size_bits"]
@@ -161,7 +167,8 @@ class Device(Link):
             logger.warning("%s: a PLL lost its lock since the board was configured; look at supply "
                            "and cable", self.name)
         self._info = DeviceInfo(version=version, config_digest=digest, identity=identity,
-                                memory_words=words, memory=memory, state=state)
+                                memory_words=words, memory=memory, state=state,
+                                capabilities=capabilities)
         return self._info
 
     def _await_memory(self, words):
@@ -319,11 +326,13 @@ class Device(Link):
         units = -(-cycles >> WATCHDOG_UNIT_BITS) + 1 if cycles else 0
         self.write_register(Register.WATCHDOG, min(units, (1 << WATCHDOG_BITS) - 1))
 
-    def start(self, **control):
+    def start(self, *, ring=None, **control):
         """Set control registers (names of ``CONTROL_BITS`` in lower case) and start the core.
 
-        Registers not given keep their value.
+        Registers not given keep their value. ``ring`` has the fields of
+        :data:`hw.register.RING_BITS`; None: no rings.
         """
+        ring = self._ring_value(ring or {})
         for name, value in control.items():
             register = Register.__members__.get(name.upper())
             bits = CONTROL_BITS.get(register)
@@ -336,12 +345,28 @@ class Device(Link):
             raise LinkError("Device is still busy with an earlier run")
         for name, value in control.items():
             self.write_register(Register[name.upper()], value)
+        if ring != self._ring:
+            self._ring = None
+            self.write_register(Register.RING, ring)
+            self._ring = ring
         last, self._run = self._run, self._run % 255 + 1
         try:
             self.write_register(Register.START, self._run)
         except LinkError:
             self._run = last                    # it may have been refused
             raise
+
+    def _ring_value(self, fields):
+        if fields and "rings" not in self._info.capabilities:
+            raise LinkError("The device has no rings of images and results: build and load a "
+                            "bitstream of this version")
+        value, place = 0, 0
+        for name, bits in RING_BITS.items():
+            if not 0 <= fields.get(name, 0) < 1 << bits:
+                raise ValueError(f"Ring of {name} must fit in {bits} bits, not {fields[name]!r}")
+            value |= fields.get(name, 0) << place
+            place += bits
+        return value
 
     def wait(self, *, timeout, progress=None, interval=0.0):
         """Wait until the core is idle.

@@ -1,5 +1,6 @@
 """A program on a device: images in, classes and counters out."""
 
+from contextlib import contextmanager
 import logging
 from pathlib import Path
 import time
@@ -60,6 +61,16 @@ class Session:
                                else self._base + self.batch * image.image_words)
         """Memory word of its result."""
         self._doubtful = False                  # a run failed: memory may hold anything
+
+    @property
+    def device(self):
+        """The :class:`gen.device.device.Device`."""
+        return self._device
+
+    @property
+    def image(self):
+        """The :class:`gen.compile.package.ProgramImage`."""
+        return self._image
 
     def load(self, progress=None):
         """Write program, weights and constants; a run that is left over is ended first."""
@@ -158,10 +169,16 @@ class Session:
         most = 1 if checks.each else self.batch
         if not 1 <= len(images) <= most:
             raise ValueError(f"Images must be 1..{most}, not {len(images)}")
+        with self.running():
+            return self._checked(images, timeout, progress, checks)
+
+    @contextmanager
+    def running(self):
+        """Around a run: after one that failed, :meth:`recover` comes first."""
         if self._doubtful:
             self.recover()
         try:
-            return self._checked(images, timeout, progress, checks)
+            yield
         except LinkError:
             self._doubtful = True
             raise

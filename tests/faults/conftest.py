@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.faults.known_board import known_results
-from tests.gen.random_cases import compile_case
+from tests.faults.known_board import case_of
 
 
 @pytest.fixture
@@ -19,7 +17,4 @@ def data_folder(request):
 @pytest.fixture(scope="session")
 def case():
     """(network, program, two images, :func:`tests.faults.known_board.known_results` of them)."""
-    found, program = compile_case(3)
-    shape = found.network.input_shape
-    images = np.random.default_rng(1).integers(-128, 128, (2, *shape), dtype=np.int8)
-    return found.network, program, images, known_results(program, images)
+    return case_of()

@@ -11,8 +11,9 @@ from gen.device.device import Device
 from gen.device.session import Session
 from gen.machine.iss import Iss
 from hw.config import RECORD_WORDS
-from hw.register import config_digest, Counter, Register
+from hw.register import config_digest, Counter, fields_of, Register, RING_BITS
 from tests.gen.device.software_device import SoftwareDevice, SoftwareTransport
+from tests.gen.random_cases import compile_case
 
 
 IMAGE_CYCLES = 4000
@@ -26,6 +27,8 @@ class KnownCore:
         self.wrong_run = lambda run: False
         """Whether this run, counted from 1, computes something else."""
         self.hangs = False
+        self.after_record = lambda device, slot, place: None
+        """Called when a run of a ring has left its record, with its address."""
 
     def __call__(self, device):
         program = self.program
@@ -33,6 +36,8 @@ class KnownCore:
         (base, log, image, image_stride, result, result_stride, count) = (
             device.registers[Register[name]] for name in (
                 "PROGRAM", "LOG", "IMAGE", "IMAGE_STRIDE", "RESULT", "RESULT_STRIDE", "COUNT"))
+        ring = fields_of(RING_BITS, device.registers[Register.RING])
+        images, results = ring["images"] or count, ring["results"] or count
         memory, right = device.memory, program.payload
         if self.hangs or not np.array_equal(memory[base:len(right)], right[program.program:]):
             while True:
@@ -40,17 +45,22 @@ class KnownCore:
         # The last image's result stands first: a restart on the way leaves it there.
         for index in range(count):
             yield IMAGE_CYCLES // 2
-            source = memory[image + index * image_stride:][:program.image_words].tobytes()
+            source = memory[image + index % images * image_stride:][:program.image_words].tobytes()
             words, records = self.results.get(source) or next(iter(self.results.values()))
             wrong = (source not in self.results or self.wrong_run(device.starts)
                      or not np.array_equal(memory[:len(right)], right))
-            target = result + index * result_stride
+            target = result + index % results * result_stride
             memory[target:target + len(words)] = words ^ np.uint64(wrong)
             memory[log:log + len(records)] = records ^ np.uint64(wrong)
             yield IMAGE_CYCLES // 2
             device.counters[Counter.IMAGES] += 1
             device.counters[Counter.DESCRIPTORS] += len(program.descriptors)
             device.counters[Counter.CYCLES] += IMAGE_CYCLES
+            if ring["results"]:
+                place = log - RECORD_WORDS * (results + 1 - index % results)
+                memory[place:place + RECORD_WORDS] = (
+                    count - index, device.counters[Counter.CYCLES] << 32)
+                self.after_record(device, index % results, place)
 
 
 def known_results(program, images):
@@ -65,6 +75,14 @@ def known_results(program, images):
         results[image_words(program, image).tobytes()] = (
             core.memory[program.result:program.result + program.result_words].copy(), records)
     return results
+
+
+def case_of():
+    """(network, program, two images, :func:`known_results` of them)."""
+    found, program = compile_case(3)
+    shape = found.network.input_shape
+    images = np.random.default_rng(1).integers(-128, 128, (2, *shape), dtype=np.int8)
+    return found.network, program, images, known_results(program, images)
 
 
 def board_of(case):

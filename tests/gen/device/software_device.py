@@ -31,7 +31,8 @@ from hw.register import (
 )
 
 
-WRITABLE = {**CONTROL_BITS, Register.SESSION: SESSION_BITS, Register.WATCHDOG: WATCHDOG_BITS}
+WRITABLE = {**CONTROL_BITS, Register.SESSION: SESSION_BITS, Register.WATCHDOG: WATCHDOG_BITS,
+            Register.RING: 32}
 
 def memory_status(**fields):
     value = 0
@@ -65,7 +66,8 @@ class SoftwareDevice:
         self.core = core
         self.constant = {Register.MAGIC: MAGIC, Register.VERSION: VERSION,
                          Register.CONFIG: digest, Register.MEMORY_WORDS: words,
-                         Register.IDENTITY: 0x5678, Register.MEMORY_STATUS: 1}
+                         Register.IDENTITY: 0x5678, Register.MEMORY_STATUS: 1,
+                         Register.CAPABILITIES: 1}
         self.lock_lost = self.restarts = self.starts = 0
         self.cause = Restart.CONFIGURATION
         self.requests = 0
