@@ -18,9 +18,8 @@ class RunSequence(wiring.Component):
     ``ring.results`` not 0, those of the results likewise, and every run leaves a record, which
     says its number: so thousands of runs need no host, and no more memory than the rings.
 
-    4 cycles from ``start`` to the first descriptor's fetch and from one run to the next, and with
-    records some 8 more and the memory's latency. 161 COMB, of which 72 are for the rings, and
-    173 FF (yosys, ECP5).
+    4 cycles from one run's end to the next one's fetch, and with records some 8 more and the
+    memory's latency. 240 COMB, of which 88 are for rings and records, and 135 FF (yosys, ECP5).
 
     Members
     -------
@@ -31,7 +30,7 @@ class RunSequence(wiring.Component):
     count, image, image_stride, result, result_stride, ring : ``In(...)``
         As for :class:`hw.core.Core`; must stay while ``busy``.
     drained : ``In(1)``
-        The program has come to its end, seen through one register.
+        Everything has come to its end, the writing of records too; seen through one register.
     time : ``In(32)``, errors : ``In(2)``
         Cycles since ``start``, and the sticky errors, for the records.
     begin : ``Out(1)``
@@ -99,6 +98,9 @@ class RunSequence(wiring.Component):
             with m.State("RECORD"):
                 m.d.comb += self.record.valid.eq(1)
                 with m.If(self.record.ready):
+                    m.next = "RECORDED"
+            with m.State("RECORDED"):
+                with m.If(self.drained):
                     finish()
 
         with m.If(self.finished):

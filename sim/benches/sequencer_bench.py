@@ -95,6 +95,8 @@ async def recorder(dut, stall, quiet):
     rng = random.Random(6)
     log = (1 << 24) - 5000
     dut.log.value = log
+    dut.run__valid.value = 0
+    dut.run__payload.value = 0
     sources = [StreamSource(dut, f"i__{k}", dut.clk, rng=rng, stall=quiet)
                for k in range(len(UNITS))]
     content, expected = {}, {}

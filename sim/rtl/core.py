@@ -45,7 +45,8 @@ class RtlProgress:
 
     ``written`` counts the words that neuron and attention unit have written since the start;
     ``violations`` are the rules that an SDRAM saw broken
-    (:func:`sim.twin.sdram_chip.broken_rules`).
+    (:func:`sim.twin.sdram_chip.broken_rules`); ``phase_changes`` counts those of the core's
+    ``phase``.
     """
 
     cycles: int
@@ -53,6 +54,7 @@ class RtlProgress:
     finished: bool
     written: tuple
     violations: int
+    phase_changes: int = 0
 
     @property
     def descriptors(self):
@@ -207,10 +209,11 @@ class RtlCore:
         self._send(b"R" + struct.pack("<II", address, count))
         return np.frombuffer(self._read(8 * count), np.uint64)
 
-    def start(self, *, count=1, **controls):
-        """Start the program; controls are those of :data:`sim.rtl.top.CONTROLS`."""
+    def start(self, *, count=1, ring=0, **controls):
+        """Start the program; controls are those of :data:`sim.rtl.top.CONTROLS`, ``ring`` is
+        ``Register.RING``."""
         values = [controls.get(name, 0) for name in CONTROLS]
-        self._send(b"G" + struct.pack("<6II", *values, count))
+        self._send(b"G" + struct.pack("<6I2I", *values, count, ring))
 
     def advance(self, cycles, trace=NOTHING):
         """Run on for at most ``cycles``.
@@ -227,7 +230,7 @@ class RtlCore:
             Per unit the (addresses, words) traced meanwhile.
         """
         self._send(b"C" + struct.pack("<5Q", cycles, *trace[0], *trace[1]))
-        finished, violations, total = struct.unpack("<IIQ", self._read(16))
+        finished, violations, phase_changes, total = struct.unpack("<IIIQ", self._read(20))
         counters = struct.unpack(f"<{len(Counter)}I", self._read(4 * len(Counter)))
         counters = {counter.name: counters[counter] for counter in Counter}
         written, traces = [], []
@@ -236,7 +239,8 @@ class RtlCore:
             written.append(total_words)
             addresses = np.frombuffer(self._read(2 * size), np.uint16)
             traces.append((addresses, np.frombuffer(self._read(8 * size), np.uint64)))
-        return RtlProgress(total, counters, bool(finished), tuple(written), violations), traces
+        return RtlProgress(total, counters, bool(finished), tuple(written), violations,
+                           phase_changes), traces
 
     def finish(self, *, limit, trace=NOTHING, watch=None):
         """Run on until the core is idle, at most until cycle ``limit`` of the run.
@@ -266,9 +270,9 @@ class RtlCore:
                   for unit in zip(*parts, strict=True)]
         return RtlRun(state, *joined)
 
-    def run(self, *, count=1, limit=10_000_000, trace=EVERYTHING, watch=None, **controls):
+    def run(self, *, count=1, ring=0, limit=10_000_000, trace=EVERYTHING, watch=None, **controls):
         """:meth:`start` and :meth:`finish`."""
-        self.start(count=count, **controls)
+        self.start(count=count, ring=ring, **controls)
         return self.finish(limit=limit, trace=trace, watch=watch)
 
     def save(self, path):

@@ -7,9 +7,9 @@
 // Commands on stdin, answers on stdout, all little endian; FINISHED is 1 once the core is idle:
 //   W address:u32 count:u32 data:u64[count]     -> nothing
 //   R address:u32 count:u32                     -> data:u64[count]
-//   G controls:u32[6] images:u32                -> nothing; starts a run, its cycles count from 0
+//   G controls:u32[6] images:u32 ring:u32       -> nothing; starts a run, its cycles count from 0
 //   C cycles:u64 window:u64[2][2]
-//        -> finished:u32 violations:u32 cycles:u64 counters:u32[N]
+//        -> finished:u32 violations:u32 phase_changes:u32 cycles:u64 counters:u32[N]
 //           then per unit written:u64 count:u64 addresses:u16[count] data:u64[count]
 //        Runs on, at most that many cycles. A unit (neuron, attention) has written so many words
 //        since the start; those of its window (first, count) that came meanwhile follow.
@@ -166,6 +166,7 @@ static void start() {
     top->result = get<uint32_t>();
     top->result_stride = get<uint32_t>();
     top->count = get<uint32_t>();
+    top->ring = get<uint32_t>();
     top->start = 1;
     clock_cycle();
     top->start = 0;
@@ -194,8 +195,10 @@ static void advance() {
         for (int k = 0; k < kSettleCycles; k++) clock_cycle();
     }
     uint32_t finished = !top->busy, violations = top->violations;
+    uint32_t phase_changes = top->phase_changes;
     put(&finished, 4);
     put(&violations, 4);
+    put(&phase_changes, 4);
     put(&cycles, 8);
     put(top->counters.data(), sizeof(top->counters));
     put_trace(neuron);

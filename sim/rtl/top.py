@@ -39,7 +39,8 @@ class RtlTop(wiring.Component):
         rows = config.rows
         super().__init__({
             "clk": In(1), "sdram_clk": In(1), "ready": Out(1), "violations": Out(32),
-            "start": In(1), "busy": Out(1), "count": In(16),
+            "start": In(1), "busy": Out(1), "count": In(16), "ring": In(32),
+            "phase_changes": Out(32),
             **{name: In(24) for name in CONTROLS},
             "counters": Out(32 * len(Counter)),
             "neuron_valid": Out(1), "neuron_address": Out(16), "neuron_data": Out(rows),
@@ -66,9 +67,17 @@ class RtlTop(wiring.Component):
         m.d.sync += [
             *(getattr(core, name).eq(getattr(self, name))
               for name in ("start", "count", *CONTROLS)),
+            core.ring.eq(self.ring),
             self.busy.eq(self.start | core.start | core.busy),
             self.counters.eq(core.counters.as_value()),
         ]
+        # Of the core's phase, since the start.
+        phase = Signal()
+        m.d.sync += phase.eq(core.phase)
+        with m.If(core.start):
+            m.d.sync += self.phase_changes.eq(0)
+        with m.Elif(phase ^ core.phase):
+            m.d.sync += self.phase_changes.eq(self.phase_changes + 1)
         for name in ("neuron", "attention"):
             trace = getattr(core, f"trace_{name}")
             for part in ("valid", "address", "data"):

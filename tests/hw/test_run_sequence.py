@@ -41,12 +41,16 @@ def test_runs(count, images, results):
                         ctx.get(record.slot)) == (count - number, errors, time, results - result)
                 ctx.set(dut.time, rng.getrandbits(32))
                 ctx.set(dut.record.ready, not waiting)
-                assert ctx.get(dut.finished) == (not waiting)
+                assert not ctx.get(dut.finished)
                 await ctx.tick()
+                ctx.set(dut.drained, 0)
             ctx.set(dut.record.ready, 0)
-        else:
-            assert ctx.get(dut.finished)
-            await ctx.tick()
+            for _ in range(rng.randrange(3)):
+                await ctx.tick()
+            assert not ctx.get(dut.finished)
+            ctx.set(dut.drained, 1)
+        assert ctx.get(dut.finished)
+        await ctx.tick()
         ctx.set(dut.drained, 0)
 
     async def bench(ctx):

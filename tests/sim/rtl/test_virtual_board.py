@@ -13,7 +13,7 @@ from gen.device.link import DeviceRestarted
 from gen.device.port import LinkError
 from gen.device.transport import Transport
 from hw.config import CoreConfig
-from hw.register import config_digest, Register, Restart
+from hw.register import config_digest, Counter, COUNTER_BASE, Register, Restart
 from hw.sdram_config import SdramConfig
 from sim.rtl.stub_core import HUNG, StubCore
 from sim.rtl.verilator import SimulatorMissing
@@ -63,6 +63,63 @@ def test_run(board):
         assert counters["WRITE_WORDS"] == 0x1000 + 33
         assert device.repeated == device.damaged == 0
         assert device.read_registers(Register.LINK_ERRORS) == [0]
+
+
+def ring_of(device, images, count, results):
+    """Start ``count`` runs over ``images`` (n, 20); their log is at 4000."""
+    device.write(1000, images.reshape(-1))
+    device.write(2000, np.zeros(20 * results, np.uint64))
+    device.write(4000 - 2 * (results + 1), np.zeros(2 * results, np.uint64))
+    device.start(program=0, image=1000, image_stride=20, result=2000, result_stride=20, log=4000,
+                 count=count, ring={"images": len(images), "results": results})
+
+
+def test_ring(board):
+    """Results and records of the last runs; counters are the sums of single ones."""
+    images = random_words(60).reshape(3, 20)
+    with Device(board.url, timeout=board.link_timeout) as device:
+        words = 0
+        for number in range(3):
+            ring_of(device, images[[number]], 1, 1)
+            device.wait(timeout=60)
+            words += device.counters()["READ_WORDS"]
+        ring_of(device, images, 12, 5)
+        device.wait(timeout=60)
+        counters = device.counters()
+        assert counters["IMAGES"] == 12 and counters["READ_WORDS"] == 4 * words
+        results = device.read(2000, 100).reshape(5, 20)
+        records = device.read(4000 - 12, 10).reshape(5, 2)
+        ends = {}
+        for run in range(7, 12):
+            np.testing.assert_array_equal(results[run % 5], images[run % 3] + np.uint64(1))
+            left, end = records[run % 5].tolist()
+            assert left == 12 - run and end % (1 << 32) == 0
+            ends[run] = end >> 32
+        assert sorted(ends.values()) == list(ends.values())
+        assert ends[7] > 0 and ends[11] <= counters["CYCLES"]
+        # A run without a ring follows.
+        np.testing.assert_array_equal(use(device, random_words(40)), random_words(40)
+                                      + np.uint64(1))
+
+
+@pytest.mark.parametrize("cause", [Restart.ABORT, Restart.BUTTON])
+def test_restart_in_a_ring(board, cause):
+    """An error that names the cause, while the host waits; then the ring is gone."""
+    with virtual_board(board._cache, board._divisor) as board:
+        with Device(board.url, timeout=2) as device:
+            ring_of(device, random_words(60).reshape(3, 20), 65535, 5)
+            with pytest.raises(LinkError, match="still busy with an earlier run"):
+                device.start(count=1)
+            with pytest.raises(LinkError, match="The device refused WRITE_REGISTER .* core runs"):
+                device.write_register(Register.START, device._run + 1)
+            images, = device.read_registers(COUNTER_BASE + Counter.IMAGES)
+            board.restart(cause, after=100)
+            with pytest.raises(DeviceRestarted) as error:
+                device.wait(timeout=60)
+            assert error.value.cause == cause and images < 65535
+            device.reopen()
+            np.testing.assert_array_equal(use(device, random_words(40)), random_words(40)
+                                          + np.uint64(1))
 
 
 def restarted(board, cause, lost=False):
