@@ -116,6 +116,8 @@ class BoardSpec:
         shell (``rx``, ``tx``, ``leds`` and perhaps SDRAM ``pins``) to the board's pins and clocks.
     sdram_phases : callable
         ``sdram_phases(sdram_clock_hz)``: steps of the chip's clock phase that the top can make.
+    meter : bool
+        Whether a build has the port of a power monitor unless its configuration says otherwise.
     loader : str
         openFPGALoader's name of the board.
     usb : tuple of (int, int)
@@ -141,6 +143,7 @@ class BoardSpec:
     platform: type[Platform]
     top: Callable
     sdram_phases: Callable[[int], int]
+    meter: bool
     loader: str
     usb: tuple[int, int]
 

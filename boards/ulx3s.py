@@ -1,6 +1,7 @@
 """Radiona ULX3S (https://radiona.org/ulx3s) with each of its four FPGAs."""
 
 from amaranth import *
+from amaranth.build import Attrs, Pins, Resource, Subsignal
 from amaranth.lib import io, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth_boards.ulx3s import (
@@ -22,6 +23,16 @@ __all__ = ["ULX3S", "Ulx3sTop"]
 CLOCK_HZ = 25_000_000
 
 
+MEASURE = Resource(
+    "measure", 0,
+    Subsignal("running", Pins("0+", dir="o", conn=("gpio", 0))),
+    Subsignal("phase", Pins("0-", dir="o", conn=("gpio", 0))),
+    Subsignal("scl", Pins("1+", dir="io", conn=("gpio", 0)), Attrs(PULLMODE="UP")),
+    Subsignal("sda", Pins("1-", dir="io", conn=("gpio", 0)), Attrs(PULLMODE="UP")),
+    Attrs(IO_TYPE="LVCMOS33"))
+"""Pins of the header J1 for who measures: GP0, GN0, GP1 and GN1 as they are printed there."""
+
+
 class Ulx3sTop(wiring.Component):
     """The pins, clock and reset of a ULX3S around a core shell.
 
@@ -40,6 +51,9 @@ class Ulx3sTop(wiring.Component):
       and ``sdram`` start together, because the FIFOs between them need it.
     * ``shell.identity``, where there is one, is a constant that follows from everything else
       (:mod:`gen.flow.rtl`): an instance of a module ``identity``, which is not part of the RTL.
+    * ``shell.running`` and ``shell.phase`` leave at :data:`MEASURE`, GP0 and GN0 of the header J1,
+      from flip-flops; ``shell.i2c``, where there is one, is the bus at GP1 (SCL) and GN1 (SDA),
+      whose levels pass two flip-flops. All are 3.3 V.
     * The ESP32 is held in reset (it shares the SD card and JTAG pins, and its power draw would
       be measured as ours). Its wireless loader works again after the next power cycle.
 
@@ -136,6 +150,8 @@ class Ulx3sTop(wiring.Component):
             m.submodules[f"led_pin_{index}"] = led_pin = io.Buffer("o", led)
             m.d.comb += led_pin.o.eq(leds[index])
 
+        self._measure(m, platform, shell)
+
         # ESP32: in reset; its boot pin high, which the board wants of any design.
         esp32 = platform.request("esp32", 0, dir=dict.fromkeys(
             ("en", "tx", "rx", "gpio0", "gpio5", "gpio16", "gpio17"), "-"))
@@ -144,6 +160,28 @@ class Ulx3sTop(wiring.Component):
         m.d.comb += [esp32_en.o.eq(0), esp32_gpio0.o.eq(1)]
 
         return m
+
+
+    def _measure(self, m, platform, shell):
+        """Pins for who measures, and the bus of the power monitor."""
+        names = [name for name in ("running", "phase") if name in shell.signature.members]
+        if "i2c" in shell.signature.members:
+            names += ["scl", "sda"]
+        if not names:
+            return
+        platform.add_resources([MEASURE])
+        port = platform.request("measure", 0, dir=dict.fromkeys(
+            ("running", "phase", "scl", "sda"), "-"))
+        for name in names:
+            pin = getattr(port, name)
+            if name in ("running", "phase"):
+                m.submodules[f"{name}_pin"] = buffer = io.Buffer("o", pin)
+                m.d.comb += buffer.o.eq(getattr(shell, name))
+                continue
+            m.submodules[f"{name}_pin"] = buffer = io.Buffer("io", pin)
+            m.submodules[f"{name}_sync"] = FFSynchronizer(buffer.i, getattr(shell.i2c, name),
+                                                          init=1)
+            m.d.comb += [buffer.o.eq(0), buffer.oe.eq(getattr(shell.i2c, f"{name}_low"))]
 
 
 def sdram_phases(sdram_clock_hz):
@@ -183,7 +221,7 @@ def _ulx3s(suffix, *, idcode, comb, ebr, dsp, platform):
         baud_rates=(2_000_000, 1_000_000),
         comb=comb, ff=comb, ebr=ebr, dsp=dsp, comb_limit=0.84,
         sdram=SDRAM, platform=platform, top=Ulx3sTop, sdram_phases=sdram_phases,
-        loader="ulx3s", usb=(0x0403, 0x6015),
+        meter=suffix == "85f", loader="ulx3s", usb=(0x0403, 0x6015),
     )
 
 

@@ -5,13 +5,22 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
-from hw.register import Counter, MEMORY_STATUS_BITS, MEMORY_TEST_BITS, RING_BITS, STATE_BITS
+from hw.register import (
+    Counter,
+    MEMORY_STATUS_BITS,
+    MEMORY_TEST_BITS,
+    METER_CONTROL_BITS,
+    METER_STATUS_BITS,
+    METER_VALUES,
+    RING_BITS,
+    STATE_BITS,
+)
 
 
 __all__ = ["POOL_LATENCY", "PSUM_LATENCY", "PSUM_ROW_DATA", "PSUM_HALF_DATA", "PSUM_ADD_LATENCY",
            "PoolRead", "PoolWrite", "PsumRead", "PsumRow", "PsumHalf", "MemoryCommand", "Memory",
            "MemoryStatus", "MemoryTests", "BoardState", "RETAINED", "SdramPins", "Unit", "Stall",
-           "Ring", "RunRecord", "core_members"]
+           "Ring", "RunRecord", "I2cPins", "MeterBus", "core_members"]
 
 
 POOL_LATENCY = 4
@@ -231,6 +240,28 @@ class RunRecord(data.Struct):
     errors: 2
     end: 32
     slot: 16
+
+
+class I2cPins(wiring.Signature):
+    """An I2C bus from its master: ``scl_low`` and ``sda_low`` pull a line low, which a resistor
+    holds high; ``scl`` and ``sda`` are what it is, synchronised."""
+
+    def __init__(self):
+        super().__init__({"scl_low": Out(1), "sda_low": Out(1),
+                          "scl": In(1, init=1), "sda": In(1, init=1)})
+
+
+class MeterBus(wiring.Signature):
+    """Registers ``METER…``: ``write`` is high for one cycle with ``command``; ``value`` is that of
+    :data:`hw.register.METER_VALUES` at ``place``; ``data`` what ``METER_COMMAND`` is read as."""
+
+    def __init__(self):
+        super().__init__({
+            "write": Out(1), "command": Out(32),
+            "control": Out(data.StructLayout(METER_CONTROL_BITS)),
+            "place": Out(range(len(METER_VALUES))),
+            "value": In(32), "data": In(32), "status": In(data.StructLayout(METER_STATUS_BITS)),
+        })
 
 
 def core_members():

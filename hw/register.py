@@ -11,10 +11,11 @@ import zlib
 __all__ = ["MAGIC", "VERSION", "FRAME_WORDS", "REGISTER_BITS", "SESSION_BITS", "RUN_BITS",
            "WATCHDOG_BITS", "WATCHDOG_UNIT_BITS", "COUNTER_BASE", "Opcode", "REPLY", "REFUSED",
            "Refusal", "Register", "CONTROL_BITS", "RING_BITS", "CAPABILITY_BITS",
-           "STATE_BITS", "Restart",
+           "METER_CONTROL_BITS", "METER_STATUS_BITS",
+           "METER_VALUES", "MeterMode", "STATE_BITS", "Restart",
            "MEMORY_STATUS_BITS", "MemoryFault", "MEMORY_TEST_BITS", "MEMORY_TEST_COUNT_BITS",
            "MAP_ROW_BIT", "MemoryTest", "UNITS", "Counter", "CoreError", "config_digest",
-           "fields_of", "identity_text"]
+           "fields_of", "value_of", "identity_text"]
 
 
 MAGIC = 0x54445351
@@ -99,11 +100,16 @@ class Register(IntEnum):
     each read delay passed there (bit n for delay n), and in bit ``MAP_ROW_BIT`` whether there is
     such a phase.
 
-    ``RING`` has :data:`RING_BITS`; 0: ``COUNT`` images follow each other, and so do their results.
-    ``CAPABILITIES`` has :data:`CAPABILITY_BITS`, and is 0 for
+    ``RING`` has :data:`RING_BITS`, and is read as 0; 0: ``COUNT`` images follow each other, and so
+    do their results. ``CAPABILITIES`` has :data:`CAPABILITY_BITS`, and is 0 for
     a device that has none of them, which ignores what is written to their registers.
 
-    28..31 and 96..127 are kept free for further outputs.
+    ``METER_COMMAND``: what is written goes to the power monitor at once, and while it is sampled
+    again and again (:class:`hw.meter.power_meter.PowerMeter`); read, it is what went over its line
+    last. ``METER_CONTROL`` has, written, :data:`METER_CONTROL_BITS`, and read,
+    :data:`METER_STATUS_BITS`. The others are :data:`METER_VALUES`, steady while ``active`` is 0.
+
+    96..127 are kept free for further outputs.
     """
     MAGIC = 0
     VERSION = 1
@@ -131,6 +137,12 @@ class Register(IntEnum):
     IDENTITY = 23
     RING = 24
     CAPABILITIES = 25
+    METER_COMMAND = 26
+    METER_CONTROL = 27
+    METER_SAMPLES = 28
+    METER_ERRORS = 29
+    METER_SUM = 30
+    METER_SUM_HIGH = 31
 
 
 CONTROL_BITS = {
@@ -161,6 +173,33 @@ it ended, as ``Counter.CYCLES`` counts.
 CAPABILITY_BITS = {"rings": 1, "phase": 1, "meter": 1}
 """Fields of ``Register.CAPABILITIES``, the lowest first: ``RING``; the phase pin; the registers
 ``METER…``."""
+
+
+METER_CONTROL_BITS = {"period": 16, "mode": 2, "wide": 1}
+"""Fields written to ``Register.METER_CONTROL``, the lowest first.
+
+``period``: from one sample to the next, less 1, in quarters of a bit of the monitor's line; at
+most that long may an access take. ``mode``: a :class:`MeterMode`. ``wide``: 24 bits are read
+instead of 16.
+"""
+
+
+METER_STATUS_BITS = {"active": 1, "failed": 1}
+"""Fields read from ``Register.METER_CONTROL``, the lowest first: an access is under way or being
+counted; the last one was not acknowledged or was given up."""
+
+
+METER_VALUES = ("samples", "errors", "sum", "sum_high")
+"""What the registers from ``METER_SAMPLES`` on count, 32 bits each; ``sum_high`` are the upper half
+of the sum. None is ever cleared, and after configuration they may hold anything: take differences,
+modulo 2**32 and 2**64. An hour of 24-bit samples at 20 kHz sums up to 2**51."""
+
+
+class MeterMode(IntEnum):
+    """When samples are taken: never, while the core runs, always."""
+    OFF = 0
+    RUNNING = 1
+    ALWAYS = 2
 
 
 STATE_BITS = {"busy": 1, "lock_lost": 1, "cause": 3, "restarts": 8}
@@ -242,6 +281,21 @@ def fields_of(bits, value):
         fields[name] = value & (1 << width) - 1
         value >>= width
     return fields
+
+
+def value_of(bits, fields):
+    """The reverse: a register's value of ``fields`` by name, 0 for those that are not named.
+
+    Raises :exc:`ValueError` for an unknown name, and for a value that does not fit.
+    """
+    for name, field in fields.items():
+        if name not in bits or not 0 <= field < 1 << bits[name]:
+            known = ", ".join(f"{known} of {width} bits" for known, width in bits.items())
+            raise ValueError(f"Fields must be {known}, not {name} = {field!r}")
+    value = 0
+    for name in reversed(bits):
+        value = value << bits[name] | int(fields.get(name, 0))
+    return value
 
 
 def identity_text(identity):

@@ -11,7 +11,8 @@ from hw.link.frame import FrameReceiver, FrameTransmitter, FrameWord
 from hw.link.register_file import RegisterFile
 from hw.link.uart import UartReceiver, UartTransmitter
 from hw.link.watchdog import Watchdog
-from hw.port import BoardState, Memory
+from hw.meter.power_meter import PowerMeter
+from hw.port import BoardState, I2cPins, Memory
 from hw.register import config_digest, CONTROL_BITS, Counter, MemoryFault, Restart
 
 
@@ -137,6 +138,8 @@ class Shell(wiring.Component):
         As for :class:`Link`, whose members of the line are the shell's, too.
     core : component, optional
         Instead of ``hw.core.Core(config)``; same ports.
+    meter : int or None
+        Cycles in a quarter of a bit of the bus of a power monitor, at least 8; None leaves it out.
 
     Members
     -------
@@ -157,9 +160,11 @@ class Shell(wiring.Component):
         See :data:`hw.register.STATE_BITS`.
     identity : ``In(32)``
         ``Register.IDENTITY``.
+    i2c : ``Out(I2cPins())``
+        With ``meter``: the bus of the power monitor (:class:`hw.meter.power_meter.PowerMeter`).
     """
 
-    def __init__(self, config, *, memory, divisor, core=None):
+    def __init__(self, config, *, memory, divisor, core=None, meter=None):
         if core is None:
             from hw.core import Core
 
@@ -170,7 +175,9 @@ class Shell(wiring.Component):
         self._divisor = divisor
         self._link = Link(divisor=divisor, config_digest=config_digest(config),
                           memory_words=memory.words,
-                          capabilities=getattr(core, "capabilities", ()))
+                          capabilities=(*getattr(core, "capabilities", ()),
+                                        *(["meter"] if meter else [])))
+        self._meter = meter and PowerMeter(quarter=meter)
         super().__init__({
             **_line(divisor),
             "leds": Out(8),
@@ -180,6 +187,7 @@ class Shell(wiring.Component):
             "restart": Out(Restart),
             "state": In(BoardState),
             "identity": In(32),
+            **({"i2c": Out(I2cPins())} if meter else {}),
             **{name: member for name, member in memory.signature.members.items()
                if name == "pins"},
         })
@@ -245,6 +253,11 @@ class Shell(wiring.Component):
             name = register.name.lower()
             m.d.comb += getattr(core, name).eq(getattr(link, name))
 
+        if self._meter:
+            m.submodules.meter = meter = self._meter
+            wiring.connect(m, link.meter, meter.bus)
+            wiring.connect(m, meter.pins, wiring.flipped(self.i2c))
+            m.d.comb += meter.running.eq(self.running)
         m.d.sync += [self.running.eq(core.busy), self.phase.eq(core.phase)]
         errors, link_busy, link_errors = Signal(), Signal(), Signal()
         m.d.sync += [errors.eq((core.counters[Counter.ERRORS] != 0) | memory_fault),

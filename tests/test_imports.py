@@ -17,7 +17,7 @@ CONTRACT = {f"hw.{name}" for name in ("config", "descriptor", "register", "port"
 """What gen and sim/reference may know of the hardware, and what its rooms share."""
 
 HW_ROOMS = ("array", "depthwise", "attention", "neuron", "memory", "sdram", "link",
-            "bringup")
+            "bringup", "meter")
 
 BASE = {f"model.{name}" for name in ("code", "command", "error", "files", "progress",
                                       "yaml_file")}

@@ -87,7 +87,8 @@ class _Search:
             sdram_hz = chosen_sdram_clock(self.board, self.overrides)
         try:
             return AcceleratorConfig(board=self.board.name, clock_hz=self.clock_hz, core=core,
-                                     memory=memory, memory_words=words, sdram_clock_hz=sdram_hz)
+                                     memory=memory, memory_words=words, sdram_clock_hz=sdram_hz,
+                                     meter=self.overrides.get("meter", self.board.meter))
         except (TypeError, ValueError) as error:
             raise InputError(f"Configuration: {error}") from error
 

@@ -7,6 +7,10 @@ from model.error import as_input_error
 __all__ = ["make_shell"]
 
 
+METER_HZ = 400_000
+"""Clock of the bus of a power monitor, at most: fast mode of I2C (UM10204)."""
+
+
 def make_shell(board, config):
     """The top that is synthesised: shell, core and memory, at the board's link speed."""
     from hw.shell import Shell
@@ -14,4 +18,5 @@ def make_shell(board, config):
     _, divisor = board.link(config.clock_hz)
     with as_input_error():
         memory = make_memory(board, config)
-    return Shell(config.core, memory=memory, divisor=divisor)
+    meter = -(-config.clock_hz // (4 * METER_HZ)) if config.meter else None
+    return Shell(config.core, memory=memory, divisor=divisor, meter=meter)

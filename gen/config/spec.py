@@ -61,6 +61,8 @@ class AcceleratorConfig:
         Memory behind the core, 64-bit words.
     sdram_clock_hz : int or None
         Of an SDRAM; None on chip.
+    meter : bool
+        Whether there is the port of a power monitor (:mod:`hw.meter.power_meter`).
     """
 
     board: str
@@ -69,6 +71,7 @@ class AcceleratorConfig:
     memory: str = "onchip"
     memory_words: int
     sdram_clock_hz: int | None = None
+    meter: bool = False
 
     def __post_init__(self):
         if self.memory not in MEMORIES:
@@ -94,6 +97,7 @@ class AcceleratorConfig:
     def to_dict(self):
         return {"board": self.board, "clock_hz": self.clock_hz, "memory": self.memory,
                 "memory_words": self.memory_words, "sdram_clock_hz": self.sdram_clock_hz,
+                "meter": self.meter,
                 "core": self.core.to_dict()}
 
     def describe(self):
@@ -111,7 +115,8 @@ def read_overrides(path: str | Path | None) -> dict[str, Any]:
 
     ``core`` (fields of CoreConfig), ``clock_mhz``, ``memory`` (onchip or sdram), ``sdram_mhz``,
     ``memory_words``, ``strip_rows`` and ``fold`` (of
-    :func:`gen.compile.compiler.compile_network`) and ``twin`` (fields of TwinSpec); all optional.
+    :func:`gen.compile.compiler.compile_network`), ``meter`` (true or
+    false) and ``twin`` (fields of TwinSpec); all optional.
 
     Raises
     ------
@@ -125,13 +130,15 @@ def read_overrides(path: str | Path | None) -> dict[str, Any]:
     numbers = {"clock_mhz": (float, 1, MAX_MHZ), "sdram_mhz": (float, 1, MAX_MHZ),
                "memory_words": (int, 1, 1 << CoreConfig().address_bits),
                "strip_rows": (int, 1, STRIP_ROWS), "fold": (int, 1, FOLD)}
-    known = ("core", "twin", "memory", *numbers)
+    known = ("core", "twin", "memory", "meter", *numbers)
     for key, value in content.items():
         if key not in known:
             raise InputError(f"{path}: unknown key {shown(key)}; known are {', '.join(known)}")
         if key in numbers:
             kind, low, high = numbers[key]
             checked(f"{path}: {key}", value, kind, low=low, high=high)
+    if "meter" in content:
+        checked(f"{path}: meter", content["meter"], bool)
     if "memory" in content and content["memory"] not in MEMORIES:
         raise InputError(f"{path}: memory must be one of {', '.join(MEMORIES)}, "
                          f"not {shown(content['memory'])}")

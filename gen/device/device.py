@@ -29,6 +29,7 @@ from hw.register import (
     Restart,
     RING_BITS,
     SESSION_BITS,
+    value_of,
     VERSION,
     WATCHDOG_BITS,
     WATCHDOG_UNIT_BITS,
@@ -49,7 +50,6 @@ CRC_WORDS = 1 << 14
 board less than its time-out."""
 
 _RESTART_S = 0.01                               # from one look to the next
-
 
 
 class RunAborted(LinkError):
@@ -156,9 +156,9 @@ class Device(Link):
         self.write_register(Register.SESSION, session)
         self._session, self._run = session, self._seen[1]
         digest, words = self.read_registers(Register.CONFIG, 2)
-        identity, self._ring, found = self.read_registers(Register.IDENTITY, 3)
-        capabilities = frozenset(name for name, has in fields_of(CAPABILITY_BITS, found).items()
-                                 if has)
+        identity, _, found = self.read_registers(Register.IDENTITY, 3)
+        self._ring = None                       # whatever another program left there
+        capabilities = frozenset(n for n, has in fields_of(CAPABILITY_BITS, found).items() if has)
         memory = self._await_memory(words)
         if memory["size_bits"]:
             words = 1 << memory["size_bits"]
@@ -329,10 +329,11 @@ class Device(Link):
     def start(self, *, ring=None, **control):
         """Set control registers (names of ``CONTROL_BITS`` in lower case) and start the core.
 
-        Registers not given keep their value. ``ring`` has the fields of
-        :data:`hw.register.RING_BITS`; None: no rings.
+        Those not given keep their value. ``ring``: :data:`hw.register.RING_BITS`; None: no rings.
         """
-        ring = self._ring_value(ring or {})
+        if ring and "rings" not in self._info.capabilities:
+            raise LinkError("The device has no rings of images and results: build and load anew")
+        ring = value_of(RING_BITS, ring or {})
         for name, value in control.items():
             register = Register.__members__.get(name.upper())
             bits = CONTROL_BITS.get(register)
@@ -355,18 +356,6 @@ class Device(Link):
         except LinkError:
             self._run = last                    # it may have been refused
             raise
-
-    def _ring_value(self, fields):
-        if fields and "rings" not in self._info.capabilities:
-            raise LinkError("The device has no rings of images and results: build and load a "
-                            "bitstream of this version")
-        value, place = 0, 0
-        for name, bits in RING_BITS.items():
-            if not 0 <= fields.get(name, 0) < 1 << bits:
-                raise ValueError(f"Ring of {name} must fit in {bits} bits, not {fields[name]!r}")
-            value |= fields.get(name, 0) << place
-            place += bits
-        return value
 
     def wait(self, *, timeout, progress=None, interval=0.0):
         """Wait until the core is idle.

@@ -135,6 +135,11 @@ class Link:
         self._transport.close()
 
     @property
+    def timeout(self):
+        """Seconds without an answer after which frames are sent again."""
+        return self._timeout
+
+    @property
     def name(self):
         """What messages call the device, at the beginning of a sentence."""
         return getattr(self._transport, "port", "The device")

@@ -5,13 +5,14 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.link.command import RegisterBus
-from hw.port import BoardState, MemoryStatus, MemoryTests, Ring
+from hw.port import BoardState, MemoryStatus, MemoryTests, MeterBus, Ring
 from hw.register import (
     CAPABILITY_BITS,
     CONTROL_BITS,
     Counter,
     COUNTER_BASE,
     MAGIC,
+    METER_VALUES,
     Refusal,
     Register,
     REGISTER_BITS,
@@ -78,6 +79,8 @@ class RegisterFile(wiring.Component):
         Control registers, widths in :data:`hw.register.CONTROL_BITS`.
     ring : ``Out(Ring)``
         ``Register.RING``.
+    meter : ``Out(MeterBus())``
+        Registers ``METER…``, with the capability "meter".
     """
 
     def __init__(self, *, config_digest, memory_words, capabilities=()):
@@ -86,6 +89,7 @@ class RegisterFile(wiring.Component):
                 raise ValueError(f"{name} must fit in 32 bits, not {value!r}")
         self._config_digest = config_digest
         self._memory_words = memory_words
+        self._meter = "meter" in capabilities
         self._capabilities = sum((name in capabilities) << bit
                                  for bit, name in enumerate(CAPABILITY_BITS))
         super().__init__({
@@ -104,6 +108,7 @@ class RegisterFile(wiring.Component):
             "tests": Out(MemoryTests()),
             "counters": In(data.ArrayLayout(32, len(Counter))),
             "ring": Out(Ring),
+            "meter": Out(MeterBus()),
             **{register.name.lower(): Out(bits) for register, bits in CONTROL_BITS.items()},
         })
 
@@ -131,6 +136,9 @@ class RegisterFile(wiring.Component):
         simple = {Register.SESSION: self.session, Register.WATCHDOG: self.watchdog,
                   Register.MEMORY_MAP: self.tests.phase, Register.RING: self.ring.as_value(),
                   **{register: getattr(self, register.name.lower()) for register in CONTROL_BITS}}
+        if self._meter:
+            simple[Register.METER_CONTROL] = self.meter.control.as_value()
+            m.d.comb += [self.meter.command.eq(written), self.meter.place.eq(self.bus.address)]
         with m.If(self.bus.write):
             with m.Switch(self.bus.address):
                 for register, value in simple.items():
@@ -145,6 +153,9 @@ class RegisterFile(wiring.Component):
                     for cause in (Restart.HOST, Restart.ABORT):
                         with m.If(written == cause):
                             m.d.sync += self.restart.eq(cause)
+                if self._meter:
+                    with m.Case(Register.METER_COMMAND):
+                        m.d.comb += self.meter.write.eq(1)
                 with m.Case(Register.MEMORY_TEST):
                     with m.If(~testing | (written[:3] != self.tests.test)):
                         m.d.sync += self.bus.refusal.eq(refusal)
@@ -169,6 +180,12 @@ class RegisterFile(wiring.Component):
         for register, value in simple.items():
             values[register] = value
         values[Register.MEMORY_MAP] = self.tests.map
+        values[Register.RING] = C(0, 32)
+        if self._meter:
+            values[Register.METER_COMMAND] = self.meter.data
+            values[Register.METER_CONTROL] = self.meter.status.as_value()
+            for place in range(len(METER_VALUES)):
+                values[Register.METER_SAMPLES + place] = self.meter.value
         for counter in Counter:
             values[COUNTER_BASE + counter] = self.counters[counter]
 

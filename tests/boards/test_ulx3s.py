@@ -13,13 +13,14 @@ import pytest
 from boards import ALIASES, BOARDS, find_board, UnknownBoard
 from boards.pll import Ecp5Pll, PllDividers
 from boards.ulx3s import CLOCK_HZ, Ulx3sTop
+from hw.port import I2cPins
 
 
 class Wire(wiring.Component):
     """Smallest shell: sends the link back at once."""
 
-    def __init__(self, *, leds=8):
-        super().__init__({"rx": In(1), "tx": Out(1, init=1), "leds": Out(leds)})
+    def __init__(self, *, leds=8, **members):
+        super().__init__({"rx": In(1), "tx": Out(1, init=1), "leds": Out(leds), **members})
 
     def elaborate(self, platform):
         m = Module()
@@ -29,8 +30,8 @@ class Wire(wiring.Component):
         return m
 
 
-def files(board, *, leds=8, core_clock_hz=80_000_000):
-    top = board.top(Wire(leds=leds), core_clock_hz=core_clock_hz)
+def files(board, *, leds=8, core_clock_hz=80_000_000, **members):
+    top = board.top(Wire(leds=leds, **members), core_clock_hz=core_clock_hz)
     return board.platform().prepare(top, emit_src=False).files
 
 
@@ -148,6 +149,19 @@ def test_top_pins():
     # L3 is driven by the USB bridge: driving it too would be a short.
     assert "L3" not in located.values()
     assert 'FREQUENCY PORT "clk25_0__io" 25000000.0 HZ' in content["top.lpf"]
+
+
+@pytest.mark.parametrize("meter", [False, True])
+def test_pins_for_who_measures(meter):
+    """GP0 and GN0 of J1, and with a power monitor GP1 and GN1, which are only ever pulled low."""
+    members = {"running": Out(1), "phase": Out(1)} | ({"i2c": Out(I2cPins())} if meter else {})
+    content = files(find_board("ulx3s"), **members)
+    located = dict(re.findall(r'LOCATE COMP "(measure\S+)" SITE "(\S+)"', content["top.lpf"]))
+    pins = {"running": "B11", "phase": "C11"} | ({"scl": "A10", "sda": "A11"} if meter else {})
+    assert located == {f"measure_0__{name}__io": site for name, site in pins.items()}
+    types = re.findall(r'IOBUF PORT "measure_0__(\w+?)__io" (.*);', content["top.lpf"])
+    assert {name for name, what in types if "LVCMOS33" in what} == {*pins}
+    assert {name for name, what in types if "PULLMODE=UP" in what} == {*pins} - {"running", "phase"}
 
 
 def test_rtl_names_no_source_path():

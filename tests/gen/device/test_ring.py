@@ -158,7 +158,8 @@ def test_ring_fields():
     with Device(SoftwareTransport(model)) as device:
         device.start(count=2, ring={"images": 3, "results": 65535})
         assert model.registers[Register.RING] == 0xFFFF_0003
-        with pytest.raises(ValueError, match="^Ring of results must fit in 16 bits, not 65536$"):
+        with pytest.raises(ValueError, match="^Fields must be images of 16 bits, results "
+                           "of 16 bits, not results = 65536$"):
             device.start(count=2, ring={"results": 65536})
 
 

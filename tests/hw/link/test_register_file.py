@@ -68,7 +68,7 @@ class Model:
         return {**self.writable, Register.MAGIC: MAGIC, Register.VERSION: VERSION,
                 Register.CONFIG: DIGEST, Register.MEMORY_WORDS: WORDS, Register.START: self.run,
                 Register.STATE: inputs["core_busy"] | inputs["state"] << 1,
-                Register.IDENTITY: inputs["identity"],
+                Register.IDENTITY: inputs["identity"], Register.RING: 0,
                 Register.CAPABILITIES: 0b101,
                 Register.MEMORY_STATUS: inputs["memory_status"],
                 Register.MEMORY_TEST: inputs["status"],
@@ -91,7 +91,7 @@ def test_random_accesses():
 
     async def testbench(ctx):
         address, steady, seen = 0, 0, []
-        for _ in range(5000):
+        for _ in range(7000):
             if rng.random() < 0.1:
                 for name, signal in inputs.items():
                     value = rng.getrandbits(len(signal))
@@ -128,6 +128,42 @@ def test_random_accesses():
     simulate(dut, testbench)
     # Everything a write can do was seen.
     assert len(seen_effects) == 1 + 1 + 1 + 2 + 2 and min(seen_effects.values()) > 5
+
+
+def test_power_meter():
+    """Writes go to the meter, and its values are read; without one its registers are 0."""
+    for capabilities in ((), ("meter",)):
+        dut = RegisterFile(config_digest=0, memory_words=0, capabilities=capabilities)
+
+        async def testbench(ctx, dut=dut, has=bool(capabilities)):
+            async def read(register):
+                ctx.set(dut.bus.address, register)
+                await ctx.tick().repeat(REGISTER_LATENCY)
+                return ctx.get(dut.bus.read_data)
+
+            ctx.set(dut.meter.data, 0x89ABCDEF)
+            ctx.set(dut.meter.status, {"active": 1, "failed": 0})
+            for place, register in enumerate((Register.METER_SAMPLES, Register.METER_ERRORS,
+                                              Register.METER_SUM, Register.METER_SUM_HIGH)):
+                ctx.set(dut.meter.value, 0x70000000 + place)
+                assert await read(register) == has * (0x70000000 + place)
+                assert not has or ctx.get(dut.meter.place) == place
+            assert await read(Register.METER_COMMAND) == has * 0x89ABCDEF
+            assert await read(Register.METER_CONTROL) == has * 1
+            for register, value in ((Register.METER_CONTROL, 0x5ABCD),
+                                    (Register.METER_COMMAND, 0x12345678)):
+                ctx.set(dut.bus.address, register)
+                ctx.set(dut.bus.write_data, value)
+                ctx.set(dut.bus.write, 1)
+                assert ctx.get(dut.meter.write) == (has and register == Register.METER_COMMAND)
+                assert not has or ctx.get(dut.meter.command) == value
+                await ctx.tick()
+                ctx.set(dut.bus.write, 0)
+                assert not ctx.get(dut.meter.write)
+            control = ctx.get(Value.cast(dut.meter.control))
+            assert control == has * 0x5ABCD
+
+        simulate(dut, testbench)
 
 
 def test_link_errors():
