@@ -143,7 +143,7 @@ class BoardSpec:
     platform: type[Platform]
     top: Callable
     sdram_phases: Callable[[int], int]
-    meter: bool
+    meter: bool = False
     loader: str
     usb: tuple[int, int]
 
