@@ -49,6 +49,9 @@ REPEATS = 3
 IMAGE_S = (10.0, 600.0)
 """Longest time for an image, with the link."""
 
+PORT_S = 10.0
+"""Longest wait for the serial port of a board that the meter feeds."""
+
 FIRST_S = 10.0
 """Longest wait for a meter's first sample."""
 
@@ -152,7 +155,9 @@ class _Measurement:
             with reported():
                 require_tools()
             return
-        check_port(arguments.port)
+        # A board that the meter feeds has no port yet.
+        if arguments.port is None or self.meter is None or not self.meter.feeds:
+            check_port(arguments.port)
         if arguments.program:
             path = self.folder / "top.bit"
             if not path.is_file():
@@ -177,6 +182,8 @@ class _Measurement:
 
     def _on_device(self, stack, recorder):
         arguments, design = self.arguments, self.design
+        if recorder is not None and self.meter.feeds and not self.virtual:
+            self._await_port()
         if arguments.unconfigured:
             self._rest(recorder, UNCONFIGURED)
         if arguments.program:
@@ -209,6 +216,17 @@ class _Measurement:
         checks.append(f"{state['restarts']} restarts since configuration, "
                       + ("A PLL LOST ITS LOCK" if state["lock_lost"] else "no PLL lost its lock"))
         return runs, checks
+
+    def _await_port(self):
+        """The port of a board that has only just been fed."""
+        deadline = time.monotonic() + PORT_S
+        while True:
+            try:
+                return check_port(self.arguments.port)
+            except InputError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.1)
 
     def _rest(self, recorder, name):
         """A phase in which nothing happens."""

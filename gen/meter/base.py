@@ -125,6 +125,8 @@ class Meter(ABC):
         Whether blocks may carry edges of a digital input.
     simulated : bool
         Whether no instrument is behind it; every output must say so.
+    feeds : bool
+        Whether the board has its supply from the meter, and so only while that is open.
     """
 
     name: ClassVar[str]
@@ -136,6 +138,7 @@ class Meter(ABC):
     rate_hz: float
     accuracy: Accuracy
     has_marker: bool = False
+    feeds: bool = False
 
     def __init__(self, **options: float | str | None) -> None:
         self.options = {name: option.default for name, option in self.OPTIONS.items()} | options

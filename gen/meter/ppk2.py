@@ -63,6 +63,7 @@ class Ppk2(Meter):
         if self.options["mode"] not in MODES:
             raise MeterError(f"--meter ppk2: mode must be {' or '.join(MODES)}, not "
                              f"{self.options['mode']!r}")
+        self.feeds = self.options["mode"] == "source"
         self._factor = max(1, round(RATE_HZ / self.number("rate")))
         self.rate_hz = RATE_HZ / self._factor
 
@@ -76,15 +77,14 @@ class Ppk2(Meter):
         try:
             self._device = PPK2.open(port=None if port is None else str(port), simulate=False)
             millivolts = round(1000 * self.number("volts"))
-            source = self.options["mode"] == "source"
-            self._device.set_mode(Mode.SOURCE if source else Mode.AMPERE)
+            self._device.set_mode(Mode.SOURCE if self.feeds else Mode.AMPERE)
             self._device.set_source_voltage_mv(millivolts)
             metadata = self._device.metadata
             if metadata is None or metadata.vdd_mv != millivolts:
                 raise MeterError(f"ppk2: the kit was asked for {millivolts} mV and reports "
                                  f"{metadata and metadata.vdd_mv}; unplug it for a moment")
             self._constants = self._calibration()
-            if source:
+            if self.feeds:
                 self._device.set_dut_power(True)
         except Ppk2labError as error:
             self.close()
@@ -171,7 +171,7 @@ class Ppk2(Meter):
 
     def describe(self) -> str:
         """Mode, voltage and rate; the kit does not measure the voltage."""
-        what = ("feeds the board" if self.options["mode"] == "source" else
+        what = ("feeds the board" if self.feeds else
                 "in the board's supply, whose voltage is as given")
         return (f"Nordic PPK2, {what}: {self.options['volts']:g} V (set, not measured), means of "
                 f"{self._factor} of {RATE_HZ} samples/s; {self.accuracy.source}")

@@ -1,9 +1,13 @@
 """``qsdt measure``: what is wrong is said before anything that takes long."""
 
+import threading
+from types import SimpleNamespace
+
 import pytest
 
 from gen import measure
 from model.command import ArgumentParser
+from model.error import InputError
 
 
 NANO = ("--model", "qsdt_nano")
@@ -46,6 +50,27 @@ def test_a_meter_that_is_not_there_ends_it_before_the_device(capsys, tmp_path, m
     assert measure.cli([*VIRTUAL, "--meter", "ina:bus=250"]) == 1
     assert "error: ina: cannot open /dev/i2c-250" in capsys.readouterr().err
     assert not (tmp_path / "measured").exists()
+
+
+def test_port_of_a_board_that_the_meter_feeds(capsys, tmp_path, monkeypatch):
+    """It is there only after the meter was opened, and so is not asked for before."""
+    monkeypatch.chdir(tmp_path)
+    words = [*BOARD, "--port", str(tmp_path / "tty"), "--meter"]
+    assert measure.cli([*words, "ppk2:port=/dev/ttyNONE"]) == 1
+    assert "error: ppk2: port /dev/ttyNONE does not exist" in capsys.readouterr().err
+    assert measure.cli([*words, "ppk2:port=/dev/ttyNONE,mode=ampere"]) == 1
+    assert f"Cannot open {tmp_path / 'tty'}: there is no such port" in capsys.readouterr().err
+
+    class Waiting(measure._Measurement):
+        def __init__(self):
+            self.arguments = SimpleNamespace(port=str(tmp_path / "tty"))
+
+    threading.Timer(0.3, (tmp_path / "tty").touch).start()
+    Waiting()._await_port()
+    (tmp_path / "tty").unlink()
+    monkeypatch.setattr(measure, "PORT_S", 0.2)
+    with pytest.raises(InputError, match="there is no such port"):
+        Waiting()._await_port()
 
 
 def test_defaults_are_told(capsys):
