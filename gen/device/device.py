@@ -313,6 +313,12 @@ class Device(Link):
 
     # Running
 
+    @property
+    def has_run(self):
+        """Whether the core was started since the device's last restart, as far as the last answer
+        tells."""
+        return bool(self._seen[1])
+
     def is_busy(self):
         return bool(self.state()["busy"])
 

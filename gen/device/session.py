@@ -73,10 +73,11 @@ class Session:
         return self._image
 
     def load(self, progress=None):
-        """Write program, weights and constants; a run that is left over is ended first."""
+        """Write program, weights and constants; a run that is left over is ended first, and what it
+        left in the core is cleared."""
         if self._device.is_busy():
             logger.warning("the device still runs what another program began: it is aborted")
-            self._device.restart(Restart.ABORT)
+        self._clear()
         self._device.write(0, self._image.payload, progress=progress)
         self._doubtful = False
 
@@ -133,8 +134,7 @@ class Session:
         and else only the parts that differ.
         """
         _compare(self._device.reopen(), self._image)
-        if self._device.is_busy():
-            self._device.restart(Restart.ABORT)
+        self._clear()
         repaired, payload = False, self._image.payload
         for start in range(0, len(payload), CRC_WORDS):
             block = payload[start:start + CRC_WORDS]
@@ -146,6 +146,12 @@ class Session:
             self.check()
         self._doubtful = False
         return repaired
+
+    def _clear(self):
+        """Restart a core that has run: with a damaged program even a run that came to its end may
+        leave words in the streams, which the next one would take."""
+        if self._device.has_run or self._device.is_busy():
+            self._device.restart(Restart.ABORT)
 
     def run(self, images, *, timeout, progress=None, checks=None):
         """Run at most :attr:`batch` images int8 (N, C, H, W); one, if ``checks.each``.

@@ -12,7 +12,8 @@ from gen.device import session as session_module
 from gen.device.check import CheckFailed, Checks
 from gen.device.device import CRC_WORDS, RunAborted
 from gen.device.link import DeviceRestarted
-from tests.faults.known_board import session_of
+from hw.register import Restart
+from tests.faults.known_board import session_of, session_on
 from tests.faults.test_01_restarted_board import right
 
 
@@ -145,6 +146,24 @@ def test_host(case):
     with pytest.raises(CheckFailed, match=r"^Image 1: descriptor 0 \(\w+, \S+\) differs from the "
                                           r"instruction-set simulator: signature 0x\w{8}, not "):
         session.run(case[2][:1], timeout=1, checks=checks)
+
+
+def test_what_a_failed_run_left_in_the_core(case):
+    """Words in a stream, behind a damaged program, spoil all later runs until the core restarts."""
+    board, core, session = session_of(case)
+    signatures = lambda image: iss_trace(case[1], image).sigs  # noqa: E731
+    core.wrong_run = lambda run: board.restarts == 0
+    with pytest.raises(CheckFailed, match="differs from the instruction-set simulator"):
+        session.run(case[2][:1], timeout=1, checks=Checks(signatures=signatures))
+    right(case, session.run(case[2], timeout=1))
+    assert (board.restarts, board.cause) == (1, Restart.ABORT)
+
+
+def test_what_another_program_left_in_the_core(case):
+    board, core, session = session_of(case)
+    core.wrong_run = lambda run: board.restarts == 0
+    session.run(case[2], timeout=1)
+    right(case, session_on(board, case).run(case[2], timeout=1))
 
 
 def test_lost_memory(case):
