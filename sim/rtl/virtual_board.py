@@ -11,7 +11,9 @@ from amaranth.lib.wiring import In, Out
 from hw.port import BoardState
 from hw.register import Restart
 from hw.shell import Shell
+from sim.rtl.back_door import BACK_DOOR, BackDoor, Control, public_arrays
 from sim.rtl.verilator import build_simulator
+from sim.rtl.verilog import cached_verilog, to_verilog
 from sim.twin.storage import STORAGE_VERILOG
 
 
@@ -48,7 +50,7 @@ class VirtualTop(wiring.Component):
     rx, tx : ``In(1)``, ``Out(1)``
         The line of a shell with a UART; of one without, ``received`` and ``sent`` are its bytes,
         each with a ``…_valid``.
-    busy, restart, state
+    busy, restart, state, leds, identity
         Of the shell.
     rst : ``In(1)``
         Restarts everything.
@@ -62,7 +64,7 @@ class VirtualTop(wiring.Component):
                     "sent_valid": Out(1)}
         super().__init__({"clk": In(1), "rst": In(1), **line, "busy": Out(1),
                           "restart": Out(len(Value.cast(self._shell.restart))),
-                          "state": In(BoardState.size)})
+                          "state": In(BoardState.size), "leds": Out(8), "identity": In(32)})
 
     def elaborate(self, platform):
         m = Module()
@@ -74,6 +76,8 @@ class VirtualTop(wiring.Component):
             self.busy.eq(shell.busy),
             self.restart.eq(shell.restart),
             shell.state.eq(self.state),
+            shell.identity.eq(self.identity),
+            self.leds.eq(shell.leds),
         ]
         if shell.divisor is None:
             m.d.sync += [
@@ -130,6 +134,8 @@ class VirtualBoard:
         self._divisor = divisor
         self._cache = Path(cache)
         self._process = self._folder = None
+        self.door = None
+        """The :class:`sim.rtl.back_door.BackDoor`, while running."""
         self.url = None
         """Port for ``gen.device.device.Device``, ``socket://127.0.0.1:n``, while running."""
         self.cycles = None
@@ -149,11 +155,16 @@ class VirtualBoard:
             self.stop()
             raise VirtualBoardError(f"The simulator {binary} did not start")
         self.url = f"socket://127.0.0.1:{line[1]}"
+        self.door = BackDoor(Control(self._process.stdin, self._process.stdout))
 
     def _build(self):
+        text = (cached_verilog(self._top, "top", self._cache)
+                if isinstance(self._top, partial) else to_verilog(self._top, "top"))
         return build_simulator(
-            self._top, HARNESS, self._cache, sources=[STORAGE_VERILOG],
-            options=["-CFLAGS", "-DBYTES"] if self._divisor is None else [])
+            public_arrays(text), HARNESS, self._cache,
+            sources=[STORAGE_VERILOG, BACK_DOOR], options=[
+                "-CFLAGS", "-DBACK_DOOR",
+                *(["-CFLAGS", "-DBYTES"] if self._divisor is None else [])])
 
     def restart(self, cause=Restart.BUTTON, *, after=0):
         """Restart the board from outside, ``after`` cycles from about now on."""
@@ -162,7 +173,7 @@ class VirtualBoard:
 
     def stop(self):
         """End the process; it sees its input closed."""
-        process, self._process, self.url = self._process, None, None
+        process, self._process, self.url, self.door = self._process, None, None, None
         if process is None:
             return
         try:

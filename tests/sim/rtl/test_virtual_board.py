@@ -15,6 +15,7 @@ from gen.device.transport import Transport
 from hw.config import CoreConfig
 from hw.register import config_digest, Counter, COUNTER_BASE, Register, Restart
 from hw.sdram_config import SdramConfig
+from sim.rtl.back_door import BackDoorError
 from sim.rtl.stub_core import HUNG, StubCore
 from sim.rtl.verilator import SimulatorMissing
 from sim.rtl.virtual_board import VirtualBoard
@@ -376,3 +377,81 @@ def test_garbage_from_another_program(board):
             connection.recv(1)
     with Device(board.url, timeout=board.link_timeout) as device:
         assert device.read_registers(Register.LINK_ERRORS)[0] > 0
+
+
+def arrays(board):
+    """The array of the memory behind the core."""
+    (name, (entries, bits)), = board.door.arrays.items()
+    assert "shell.memory" in name and (entries, bits) == (4096, 64)
+    return name
+
+
+def test_back_door(board):
+    """Memory is filled at once; a bit, an entry and the identity change."""
+    name, words = arrays(board), random_words(4096, 7)
+    with board.door.copy() as copy, Device(copy.url, timeout=board.link_timeout) as device:
+        copy.door.load(name, words[100:], 100)
+        np.testing.assert_array_equal(device.read(100, 300), words[100:400])
+        copy.door.plant(copy.door.flip(name, 101, 63))
+        copy.door.plant(copy.door.poke(name, 102, 0x1234))
+        found = device.read(100, 3)
+        assert found[1] == words[101] ^ np.uint64(1 << 63) and found[2] == 0x1234
+        copy.door.identify(0x89abcdef)
+        assert device.read_registers(Register.IDENTITY) == [0x89abcdef]
+        assert copy.door.planted == 2
+        for order in (("now", "flip", 0, 4096, 0), ("now", "flip", 1, 0, 0), ("at", "year", 1),
+                      ("load", 0, 0, "/no/such/file")):
+            with pytest.raises(BackDoorError, match="refuses"):
+                copy.door._order(*order)
+
+
+def test_copies_share_nothing(board):
+    """Each goes on from where it was copied, beside the others and the first."""
+    name = arrays(board)
+    with Device(board.url, timeout=board.link_timeout) as device:
+        device.write(900, random_words(10, 1))
+        with board.door.copy() as one, one.door.copy() as other:
+            for copy, change in ((one, 1), (other, 2)):
+                copy.door.plant(copy.door.poke(name, 900, change))
+                with Device(copy.url, timeout=board.link_timeout) as found:
+                    assert found.read(900, 1) == [change]
+                    np.testing.assert_array_equal(found.read(901, 9), random_words(10, 1)[1:])
+        np.testing.assert_array_equal(device.read(900, 10), random_words(10, 1))
+    with pytest.raises(BackDoorError, match="The simulator has ended"):
+        one.door.plant(("die",))
+
+
+def test_faults_at_a_moment(board):
+    """In a cycle of a run, at a byte of the line; a fault of a run that is over never comes."""
+    name, image = arrays(board), random_words(40)
+    with board.door.copy() as copy, Device(copy.url, timeout=board.link_timeout) as device:
+        door = copy.door
+        # The core reads the words of an image one after the other.
+        door.plant(door.flip(name, 1039, 0), run=1, cycle=100)
+        door.plant(door.flip(name, 1000, 0), run=1, cycle=10**6)
+        changed = image.copy()
+        changed[39] ^= np.uint64(1)
+        np.testing.assert_array_equal(use(device, image), changed + np.uint64(1))
+        np.testing.assert_array_equal(use(device, image), image + np.uint64(1))
+        assert door.planted == 1
+        door.plant(("restart", int(Restart.BUTTON)), byte=300)
+        with pytest.raises(DeviceRestarted):
+            device.write(1000, random_words(300))
+        device.reopen()
+        door.plant(("die",), run=1, cycle=50)
+        with pytest.raises(LinkError, match="Lost"):
+            use(device, image)
+
+
+def test_memory_is_lost_in_part(board):
+    """By a restart that calibrates it anew, not by one that ends a run; or at once."""
+    name, words = arrays(board), random_words(4096, 3)
+    with board.door.copy() as copy, Device(copy.url, timeout=2) as device:
+        copy.door.load(name, words)
+        copy.door.forget(name)
+        device.restart(Restart.ABORT)
+        np.testing.assert_array_equal(device.read(0, 4096), words)
+        for lose in (lambda: device.restart(Restart.HOST), copy.door.decay):
+            copy.door.load(name, words)
+            lose()
+            assert 128 <= (device.read(0, 4096) != words).sum() <= 256
