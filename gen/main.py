@@ -29,6 +29,7 @@ COMMANDS = {
     "run": ("gen.run", "classify images on a board, or on the virtual board"),
     "measure": ("gen.measure", "measure throughput and energy, and write a report"),
     "meter": ("gen.meter.meter", "watch a power meter, to check its wiring"),
+    "faults": ("gen.faults", "plant faults while a network runs, and count what comes of them"),
     "report": ("gen.report", "make a build's report.html and report.md again"),
     "traffic": ("gen.traffic", "memory traffic of a network, layer by layer"),
     "flash": ("gen.device.flash", "load a bitstream into a board"),

@@ -58,6 +58,8 @@ FOLDERS = {
                    "sim/twin", "model base", "model"), {"numpy"}),
     "gen/device": (("hw contract", "boards", "gen/compile", "gen/flow", "model base"),
                    {"numpy", "serial"}),
+    "gen/campaign": (("hw contract", "boards", "sim/rtl", "gen/check", "gen/compile", "gen/config",
+                      "gen/device", "gen/isa", "model base"), {"numpy"}),
     "gen/proof": (("hw contract", "boards", "gen/check", "gen/compile", "gen/device", "gen/flow",
                    "model base"), {"numpy"}),
     "gen/meter": (("model base",),
@@ -72,7 +74,8 @@ FOLDERS = {
                          "model base"), {"numpy", "jinja2"}),
     "gen": (("hw contract", "boards", "model base", "model", "sim/rtl", "sim/twin", "sim/gate",
              "gen/isa", "gen/compile", "gen/machine", "gen/config", "gen/check", "gen/device",
-             "gen/flow", "gen/measurement", "gen/meter", "gen/pnr", "gen/proof", "gen/bench"),
+             "gen/flow", "gen/measurement", "gen/meter", "gen/pnr", "gen/proof", "gen/bench",
+             "gen/campaign"),
             {"numpy", "PIL", "serial"}),
 }
 

@@ -123,18 +123,19 @@ def _is_chip(found: int, idcode: int) -> bool:
     return found == idcode or (found >> 28 == 0 and found == idcode & 0x0FFFFFFF)
 
 
-def program(board: BoardSpec, bitstream: Path) -> int:
+def program(board: BoardSpec, bitstream: Path, *, loader: str | None = None) -> int:
     """Load ``bitstream`` into the chip's configuration memory (lost at power-off).
 
     The IDCODEs of bitstream, board and chip must all be the same; the chip is left alone
-    otherwise. Returns the chip's IDCODE as the loader printed it: without its version where the
+    otherwise. ``loader`` is the path of openFPGALoader, if not that of :func:`find_loader`. Returns
+    the chip's IDCODE as the loader printed it: without its version where the
     loader leaves that out, and then a 12F and a 25F are not told apart.
     """
     meant = bitstream_idcode(bitstream)
     if meant != board.idcode:
         raise WeightsMismatch(f"{bitstream} is for IDCODE {_name_of(meant)}, but the board is "
                               f"{board.name}, {board.idcode:#010x}")
-    loader = find_loader()
+    loader = loader or find_loader()
     chip = detect(board, loader=loader)
     if not _is_chip(chip, board.idcode):
         raise WeightsMismatch(f"The connected chip has IDCODE {_name_of(chip)}, but the bitstream "

@@ -10,13 +10,12 @@ from gen import run
 pytestmark = pytest.mark.rtl
 
 
-def test_classifies_on_the_virtual_board(request, tmp_path, capsys):
-    # A small array compiles and simulates faster; the path is the same.
-    small = tmp_path / "small.yaml"
-    small.write_text("core: {rows: 16, load_rows: 8, neuron_lanes: 4}\n")
+def test_classifies_on_the_virtual_board(request, capsys):
+    # A small array compiles and simulates faster; the path is the same. The simulator is that of
+    # tests/gen/test_faults.py.
     cache = request.config.cache.mkdir("rtl")
     assert run.cli(["--board", "virtual", "--model", "qsdt_nano", "--count", "2", "--check",
-                    "crc,twice", "--check", "host", "--config", str(small),
+                    "crc,twice", "--check", "host", "--config", "narrow.yaml",
                     "--cache", str(cache)]) == 0
     out = capsys.readouterr().out
     assert "agreement with the integer model: 2 of 2 images" in out
