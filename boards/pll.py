@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 
-__all__ = ["Ecp5Pll", "PllDividers"]
+__all__ = ["Ecp5Pll", "PllDividers", "phases"]
 
 
 VCO_HZ = (400_000_000, 800_000_000)
@@ -102,6 +102,11 @@ class PllDividers:
         raise ValueError(f"PLL of an oscillator of {input_hz / 1e6:g} MHz cannot make "
                          f"{output_hz / 1e6:.9g} MHz; the nearest that it can: "
                          + ", ".join(f"{hz / 1e6:.9g} MHz" for hz in near))
+
+
+def phases(input_hz: int, output_hz: int) -> int:
+    """Steps of the dynamic phase in a period of ``output_hz``, made from ``input_hz``."""
+    return PllDividers.find(input_hz, output_hz).phases
 
 
 class Ecp5Pll(wiring.Component):

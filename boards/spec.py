@@ -118,10 +118,16 @@ class BoardSpec:
         ``sdram_phases(sdram_clock_hz)``: steps of the chip's clock phase that the top can make.
     meter : bool
         Whether a build has the port of a power monitor unless its configuration says otherwise.
-    loader : str
-        openFPGALoader's name of the board.
+    loader : tuple of str
+        openFPGALoader's options that select the board: its name there (``-b``), or the cable.
     usb : tuple of (int, int)
         USB vendor and product of the programming port.
+    usb_port : str
+        What that port is called, in messages: ``"US1"``.
+    button : str or None
+        What the button that restarts the board is called; None where there is none.
+    alive_led : str
+        What the LED that shows bit 7 of the shell is called.
     """
 
     name: str
@@ -144,8 +150,11 @@ class BoardSpec:
     top: Callable
     sdram_phases: Callable[[int], int]
     meter: bool = False
-    loader: str
+    loader: tuple[str, ...]
     usb: tuple[int, int]
+    usb_port: str
+    button: str | None
+    alive_led: str
 
     def __post_init__(self) -> None:
         if self.target_hz not in self.core_clocks_hz:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boards import find_board
+from boards import DEFAULT, find_board
 from boards.spec import BoardSpec
 from gen.check.simulate import reported
 from gen.compile.package import ProgramImage
@@ -170,7 +170,7 @@ def convert(source: Path | str, out: Path | str, *, heads: int | None = None,
     return Path(out)
 
 
-def configure(network: IntegerNetwork, *, board: str = "ulx3s", name: str = "network",
+def configure(network: IntegerNetwork, *, board: str = DEFAULT, name: str = "network",
               overrides: Mapping[str, Any] | None = None) -> Design:
     """Derive the accelerator's configuration and compile the network for it.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import select
 import sys
 
-from boards import find_board
+from boards import find_board, NAMES
 from gen.api import configure
 from gen.bench.bitstream import build_small, default_folder, read_record, write_record
 from gen.bench.core_steps import CORE_STEPS
@@ -50,7 +50,7 @@ def _parser():
                     "small bitstream, which --build makes (docs/bringup.md).",
         epilog="The first step that fails ends it; --step goes on there.")
     parser.add_argument("--board", required=True, metavar="NAME",
-                        help="ulx3s-12f, ulx3s-25f, ulx3s-45f, ulx3s-85f; ulx3s is the 85f")
+                        help=NAMES)
     parser.add_argument("--port", metavar="P",
                         help="serial port of the board, e.g. /dev/ttyUSB0 (or "
                              "socket://host:port), or virtual for a rehearsal on the RTL in a "
@@ -217,7 +217,7 @@ class _Bringup:
         arguments, board = self._arguments, self._board
         if core:
             self._prepare_core()
-        common = {"say": self._say, "folder": self._folder, "design": self._design,
+        common = {"board": board, "say": self._say, "folder": self._folder, "design": self._design,
                   "image": self._image, "images": self._images, "layer": self._layer()}
         if self._virtual:
             from gen.bench.virtual import core_board, small_board

@@ -282,8 +282,8 @@ def _board_lines(boards: dict[str, Any]) -> Iterable[str]:
         return
     ports = [port for port in boards["ports"] if port["usb"]]
     if not ports:
-        yield ("  no USB serial port; connect the board's port US1 with a cable that carries "
-               "data, or use --board virtual")
+        yield ("  no USB serial port; connect the board's programming port with a cable that "
+               "carries data, or use --board virtual")
     for port in ports:
         names = f", may be {', '.join(port['boards'])}" if port["boards"] else ""
         denied = "" if port["permitted"] else (

@@ -3,7 +3,7 @@
 from pathlib import Path
 import sys
 
-from boards import find_board
+from boards import DEFAULT, find_board, NAMES
 from gen.api import configure, run, VIRTUAL
 from gen.check.simulate import reported
 from gen.config.spec import read_overrides
@@ -39,7 +39,7 @@ def _parser():
                "local socket; its first start compiles for a minute or two (g++, make and perl "
                "are needed).")
     parser.add_argument("--board", required=True, metavar="NAME",
-                        help="virtual, or ulx3s-12f, ulx3s-25f, ulx3s-45f, ulx3s-85f (ulx3s)")
+                        help=f"virtual, or {NAMES}")
     add_network_options(parser)
     add_image_options(parser)
     parser.add_argument("--port", metavar="P",
@@ -90,7 +90,7 @@ def _run(arguments):
     require("serial", what="the link to a board, also to the virtual one")
     known("board", arguments.board, [VIRTUAL, *BOARDS, *ALIASES])
     with as_input_error():
-        board = find_board("ulx3s" if arguments.board == VIRTUAL else arguments.board)
+        board = find_board(DEFAULT if arguments.board == VIRTUAL else arguments.board)
     check = [name for names in arguments.check for name in names.split(",")]
     for name in check:
         known("check", name, CHECKS)

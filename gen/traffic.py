@@ -6,6 +6,7 @@ and writes, how many strips it runs in, its fused group, and where the tensors t
 
 import sys
 
+from boards import DEFAULT
 from gen.api import configure
 from gen.config.spec import read_overrides
 from gen.inputs import add_network_options, load_network, network_words
@@ -24,7 +25,7 @@ def _parser():
                     "through a ring of rows in the pool, or memory). Totals include descriptors "
                     "and completion records.")
     add_network_options(parser)
-    parser.add_argument("--board", default="ulx3s", metavar="NAME",
+    parser.add_argument("--board", default=DEFAULT, metavar="NAME",
                         help="board whose configuration is used (default: %(default)s)")
     parser.add_argument("--config", metavar="C.yaml",
                         help="overrides, see docs/configuration.md")

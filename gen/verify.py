@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from boards import find_board
+from boards import DEFAULT, find_board
 from gen.api import configure
 from gen.check.compare import CHECKPOINT_CYCLES, COMPARISONS, FORMS, parts, verify, WHOLE_WORDS
 from gen.check.record import core_digest, described, save
@@ -41,7 +41,7 @@ def _parser():
                     "record a passing comparison for gen.build.")
     add_network_options(parser)
     add_image_options(parser)
-    parser.add_argument("--board", default="ulx3s", metavar="NAME",
+    parser.add_argument("--board", default=DEFAULT, metavar="NAME",
                         help="board whose configuration is verified (default: %(default)s)")
     parser.add_argument("--config", metavar="C.yaml",
                         help="overrides: core (parameters of CoreConfig), memory_words, twin "

@@ -68,17 +68,22 @@ def led_and_button(bench: Bench) -> list[str]:
             before = device.state()
     except LinkError as error:
         return _by_eye(bench, error)
-    if bench.ask and not bench.ask("Does LED 7 blink about once a second?"):
+    led, button = bench.board.alive_led, bench.board.button
+    if bench.ask and not bench.ask(f"Does {led} blink about once a second?"):
         raise StepFailed(
-            "LED 7 does not blink although the chip answers", "look at the other end of the row",
+            f"{led} does not blink although the chip answers", "look at the other LEDs",
             "another board: the LED may be broken")
-    bench.say("  Press the button F1 for a second: all LEDs are dark meanwhile.")
+    if button is None:
+        return ["the chip answers, this board has no button: the bitstream is loaded, and its "
+                "clock runs"]
+    bench.say(f"  Press the button {button} for a second: all LEDs are dark meanwhile.")
     if bench.press:
         bench.press()
     while True:
         if time.monotonic() >= bench.deadline - 2 * bench.timeout:
             raise StepFailed(
-                "no press of F1 was seen", "press F1, not PWR, for longer than 5 ms",
+                f"no press of {button} was seen",
+                f"press {button}, and no other button, for longer than 5 ms",
                 "go on with --step 2: the button is needed for nothing else")
         time.sleep(0.1)
         try:
@@ -97,19 +102,23 @@ def led_and_button(bench: Bench) -> list[str]:
 
 def _by_eye(bench, error):
     """The verdict of a person where no answer comes."""
+    led, button = bench.board.alive_led, bench.board.button
     if bench.ask is None:
         raise StepFailed(
             f"no answer ({error})",
             "all LEDs dark: the bitstream is not loaded, or no PLL is locked; load it again",
-            "LED 7 blinks: the chip runs; look for the port with qsdt doctor, then --step 2",
-            "LED 7 lit or dark all the time: the clock of the core does not run") from None
-    blinks = bench.ask("No answer. Does LED 7 blink about once a second?")
+            f"{led} blinks: the chip runs; look for the port with qsdt doctor, then --step 2",
+            f"{led} lit or dark all the time: the clock of the core does not run") from None
+    blinks = bench.ask(f"No answer. Does {led} blink about once a second?")
     if not blinks:
         raise StepFailed(
             "the clock of the core does not run", "load the bitstream again; is it for this chip "
             "(qsdt flash --board ... --detect)?", "lit all the time: the board's supply",
             "another board with the same bitstream") from None
-    if not bench.ask("Are all LEDs dark while F1 is pressed, and does LED 7 blink afterwards?"):
+    if button is None:
+        return ["by eye: the chip's clock runs; step 2 will say why nothing answers"]
+    if not bench.ask(f"Are all LEDs dark while {button} is pressed, and does {led} blink "
+                     "afterwards?"):
         raise StepFailed("the button does not restart the chip", "press it for longer than 5 ms",
                          "load the bitstream again") from None
     return ["by eye: the chip's clock runs, and its button restarts it; step 2 will say why "
@@ -190,7 +199,8 @@ def _judge_rams(device, rounds, when):
     if not complete:
         raise StepFailed(
             "the contents after configuration were not read to the end: the board restarted within "
-            "some milliseconds", "load the bitstream again, and leave F1 alone for a second",
+            "some milliseconds",
+            "load the bitstream again, and leave the board's button alone for a second",
             SUPPLY)
     return (f"{counters['IMAGES']} rounds, {counters['CYCLES']} cycles, block RAMs "
             f"{', '.join(map(str, found))} bits wide: no wrong read")
@@ -228,7 +238,7 @@ def lock_and_map(bench: Bench) -> list[str]:
     if not memory["ready"] and not memory["fault"]:
         _say_all(bench, lines)
         raise StepFailed("the SDRAM is still being tested: its clock does not run",
-                         "press F1; load the bitstream again", SUPPLY)
+                         "press the board's button; load the bitstream again", SUPPLY)
     if memory["fault"] or memory["window"] < least:
         _say_all(bench, lines)
         raise StepFailed(
@@ -281,7 +291,8 @@ def sdram_tests(bench: Bench) -> list[str]:
 
 
 LINK_STEPS = (
-    Step("LED and button", "the bitstream is loaded, the core's clock runs, F1 restarts the chip",
+    Step("LED and button",
+         "the bitstream is loaded, the core's clock runs, a button restarts the chip",
          led_and_button, 60),
     Step("UART echo", "every frame arrives the first time, both ways", uart_echo, 60),
     Step("block RAMs", "contents after configuration, port enables and output registers in every "

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import time
 from typing import Any
 
+from boards import BoardSpec, DEFAULT, find_board
 from gen.device.device import Device, MemoryFailed
 from gen.device.port import LinkError
 from hw.register import Restart
@@ -64,7 +65,7 @@ class Bench:
     patience : float
         Factor of the time limits: a simulated board is slow.
     press : callable or None
-        Presses the board's button F1; None where a person does.
+        Presses the board's button; None where a person does.
     ask : callable or None
         Puts a question to the person in front of the board, and returns whether the answer is
         yes; None where nobody is there.
@@ -82,6 +83,8 @@ class Bench:
         int8 (N, C, H, W), for the last steps.
     layer : str
         That runs by itself.
+    board : BoardSpec
+        What its button and its LEDs are called.
     """
 
     connect: Callable[[], Any]
@@ -98,6 +101,7 @@ class Bench:
     image: Any = None
     images: Any = None
     layer: str = ""
+    board: BoardSpec = field(default_factory=lambda: find_board(DEFAULT))
     deadline: float = 0.0
     """Of the step that runs, of time.monotonic()."""
     limit_s: float = 0.0
@@ -137,7 +141,7 @@ REMEDIES = {
     Restart.CONFIGURATION: "look at the supply: another cable, a port of the computer itself",
     Restart.HOST: "end other programs that use this port",
     Restart.ABORT: "end other programs that use this port",
-    Restart.BUTTON: "leave the button F1 alone but in step 1",
+    Restart.BUTTON: "leave the board's button alone but in step 1",
     Restart.WATCHDOG: "build the program again, or the bitstream with a lower clock_mhz",
     Restart.LOCK: "look at the supply: another cable, a port of the computer itself",
 }
@@ -155,7 +159,7 @@ def run_step(bench: Bench, step: Step) -> StepFailed | None:
     except StepFailed as error:
         failure = error
     except LinkError as error:
-        failure = of_link_error(error)
+        failure = of_link_error(error, bench.board)
     else:
         for line in lines[:-1]:
             bench.say(f"  {line}")
@@ -167,7 +171,7 @@ def run_step(bench: Bench, step: Step) -> StepFailed | None:
     return failure
 
 
-def of_link_error(error: LinkError) -> StepFailed:
+def of_link_error(error: LinkError, board: BoardSpec) -> StepFailed:
     """What a broken link means to a step."""
     if isinstance(error, MemoryFailed):
         return StepFailed(str(error), "back to --step 4 (lock and phase map), which shows why")
@@ -176,6 +180,7 @@ def of_link_error(error: LinkError) -> StepFailed:
         return StepFailed(str(error), REMEDIES[cause], "then this step again")
     return StepFailed(
         str(error), "this step again",
-        "look at the LEDs (docs/bringup.md): LED 7 tells whether the chip's clock runs",
-        "press F1 for a second, or load the bitstream again; another cable or port of the "
-        "computer")
+        f"look at the LEDs (docs/bringup.md): {board.alive_led} tells whether the chip's clock "
+        "runs",
+        f"{f'press {board.button} for a second, or ' if board.button else ''}load the bitstream "
+        "again; another cable or port of the computer")

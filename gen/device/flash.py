@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 
-from boards import BOARDS, BoardSpec, find_board
+from boards import BOARDS, BoardSpec, DEFAULT, find_board
 from gen.flow.bitstream import bitstream_comments, bitstream_idcode
 from model.command import add_verbosity, ArgumentParser, called, main, next_step
 from model.error import as_input_error, InputError, ToolFailed, ToolMissing, WeightsMismatch
@@ -79,8 +79,8 @@ def _check_cable(board: BoardSpec, output: str) -> None:
     device = f"{board.name} (USB {vendor:04x}:{product:04x})"
     code = int(found[1])
     if code == -3:
-        raise InputError(f"No {device} found: connect the port US1, with a cable that carries "
-                         "data")
+        raise InputError(f"No {device} found: connect the port {board.usb_port}, with a cable that "
+                         "carries data")
     if code in (-4, -8):
         rule = (f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor:04x}", '
                 f'ATTRS{{idProduct}}=="{product:04x}", MODE="0666"')
@@ -96,7 +96,7 @@ def _check_cable(board: BoardSpec, output: str) -> None:
 def detect(board: BoardSpec, *, loader: str | None = None) -> int:
     """IDCODE of the chip that answers on the board's programming port."""
     loader = loader or find_loader()
-    code, output = _run([loader, "-b", board.loader, "--detect"])
+    code, output = _run([loader, *board.loader, "--detect"])
     _check_cable(board, output)
     codes = [int(text, 16) for text in
              re.findall(r"\bidcode:?\s+(?:0x)?([0-9a-f]{5,8})\b", output, re.IGNORECASE)]
@@ -140,7 +140,7 @@ def program(board: BoardSpec, bitstream: Path, *, loader: str | None = None) -> 
     if not _is_chip(chip, board.idcode):
         raise WeightsMismatch(f"The connected chip has IDCODE {_name_of(chip)}, but the bitstream "
                               f"is for {board.name}, {board.idcode:#010x}; nothing was loaded")
-    code, output = _run([loader, "-b", board.loader, "-m", str(bitstream)])
+    code, output = _run([loader, *board.loader, "-m", str(bitstream)])
     _check_cable(board, output)
     if code != 0:
         raise ToolFailed(f"openFPGALoader ended with exit code {code}: {_last(output)}")
@@ -149,7 +149,7 @@ def program(board: BoardSpec, bitstream: Path, *, loader: str | None = None) -> 
 
 def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(prog=called("gen.device.flash"), description="Load a bitstream.")
-    parser.add_argument("--board", default="ulx3s", metavar="NAME",
+    parser.add_argument("--board", default=DEFAULT, metavar="NAME",
                         help="board that is connected (default: %(default)s)")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--bitstream", type=Path, metavar="F", help="file to load, e.g. top.bit")

@@ -45,7 +45,7 @@ def test_right_chip_is_loaded(loader, tmp_path, board, printed):
 
 @pytest.mark.parametrize("printed,named", [
     ("0x1112043", r"0x01112043 \(ulx3s-45f\)"),
-    ("0x1111043", r"0x01111043 \(ulx3s-12f or ulx3s-25f\)"),
+    ("0x1111043", r"0x01111043 \(ulx3s-12f or ulx3s-25f or icepi-zero or icesugar-pro\)"),
     ("0x21113043", "0x21113043, but"),
 ])
 def test_another_chip_is_left_alone(loader, tmp_path, printed, named):
@@ -59,6 +59,6 @@ def test_another_chip_is_left_alone(loader, tmp_path, printed, named):
 def test_12f_is_told_from_25f_by_the_version(loader, tmp_path):
     loaded = loader("0x41111043")
     board = find_board("ulx3s-12f")
-    with pytest.raises(WeightsMismatch, match=r"\(ulx3s-25f\)"):
+    with pytest.raises(WeightsMismatch, match=r"\(ulx3s-25f or icepi-zero or icesugar-pro\)"):
         flash.program(board, bitstream(tmp_path / "top.bit", board.idcode))
     assert not loaded.exists()
