@@ -3,20 +3,25 @@
 from pathlib import Path
 import sys
 
-from boards import find_board
-from gen.api import build, configure, NotVerified
+from boards import BOARDS, find_board, NAMES
+from gen.api import build, configure, load, NotVerified
+from gen.config.holdings import holdings, table
+from gen.config.plans import Plans
 from gen.config.spec import read_overrides
 from gen.flow.report import headline, layer_lines, STAGES
 from gen.inputs import add_network_options, load_network, network_words
+from model import zoo
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import as_input_error, InputError, VerificationFailed
 from model.files import check_folder
+from model.progress import track
+from model.spec import MODELS
 
 
 __all__ = ["cli"]
 
 
-def _parser():
+def _parser(listing=False):
     parser = ArgumentParser(
         prog=called("gen.build"),
         description="Build an accelerator for a network: configuration, RTL, synthesis, place and "
@@ -24,8 +29,11 @@ def _parser():
         epilog="Place and route takes most of the time (tens of minutes with the WebAssembly "
                "tools; a native yosys and nextpnr-ecp5 on PATH are used first). Results are "
                "reused while inputs and tools are the same.")
-    parser.add_argument("--board", required=True, metavar="NAME",
-                        help="ulx3s-12f, ulx3s-25f, ulx3s-45f, ulx3s-85f; ulx3s is the 85f")
+    parser.add_argument("--board", required=not listing, metavar="NAME", help=NAMES)
+    parser.add_argument("--list", action="store_true",
+                        help="say what every board holds (or the one of --board): each network "
+                             "(or the one of --model) with lanes, block RAMs, memory and the cost "
+                             "model's images/s, or why it does not fit; builds nothing")
     add_network_options(parser)
     parser.add_argument("--config", metavar="C.yaml",
                         help="overrides of the derived configuration (docs/configuration.md)")
@@ -57,7 +65,31 @@ def _parser():
     return parser
 
 
+def _list(arguments):
+    """Print what the boards hold."""
+    with as_input_error():
+        boards = [find_board(arguments.board)] if arguments.board else list(BOARDS.values())
+    if arguments.model or arguments.weights:
+        networks = dict([load_network(arguments)])
+    else:
+        networks = {name: load(name) for name in MODELS}
+    plans = Plans(zoo.cache_folder() / "plans")
+    rows = []
+    with track("what the boards hold", len(boards) * len(networks), "networks") as task:
+        for row in holdings(boards, networks, plans=plans):
+            rows.append(row)
+            task.update(1)
+    print("\n".join(table(rows)))
+    print("block RAMs: estimate; images/s of the core alone: cost-model")
+    for name, network in networks.items():
+        if network.origin:
+            print(f"{name}: {network.origin}")
+
+
 def _run(arguments):
+    if arguments.list:
+        _list(arguments)
+        return
     if arguments.prove and arguments.until != "bitstream":
         raise InputError(f"--prove needs the bitstream: leave out --until {arguments.until}")
     if arguments.until not in ("config", "rtl"):
@@ -104,7 +136,8 @@ def _run(arguments):
 
 
 def cli(argv=None):
-    return main(_run, _parser(), argv)
+    words = sys.argv[1:] if argv is None else argv
+    return main(_run, _parser(listing="--list" in words), argv)
 
 
 if __name__ == "__main__":
