@@ -30,6 +30,7 @@ COMMANDS = {
     "measure": ("gen.measure", "measure throughput and energy, and write a report"),
     "meter": ("gen.meter.meter", "watch a power meter, to check its wiring"),
     "faults": ("gen.faults", "plant faults while a network runs, and count what comes of them"),
+    "sweep": ("gen.sweep", "run a task for many seeds, configurations, images or faults"),
     "report": ("gen.report", "make a build's report.html and report.md again"),
     "traffic": ("gen.traffic", "memory traffic of a network, layer by layer"),
     "flash": ("gen.device.flash", "load a bitstream into a board"),

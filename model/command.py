@@ -46,6 +46,7 @@ EXTRAS = {
     "torch": "train", "matplotlib": "train",
     "smbus2": "meter-ina", "ppk2lab": "meter-ppk2", "pyjoulescope_driver": "meter-joulescope",
     "hid": "meter-usb",
+    "distributed": "sweep",
 }
 """Modules that are not installed with the project itself, and the extra that installs each."""
 

@@ -72,11 +72,12 @@ FOLDERS = {
                    "gen/machine", "gen/proof", "model base"), {"numpy"}),
     "gen/measurement": (("hw contract", "gen/device", "gen/flow", "gen/machine", "gen/meter",
                          "model base"), {"numpy", "jinja2"}),
+    "gen/scale": (("model base",), {"dask", "distributed"}),
     "gen": (("hw contract", "boards", "model base", "model", "sim/rtl", "sim/twin", "sim/gate",
              "gen/isa", "gen/compile", "gen/machine", "gen/config", "gen/check", "gen/device",
              "gen/flow", "gen/measurement", "gen/meter", "gen/pnr", "gen/proof", "gen/bench",
-             "gen/campaign"),
-            {"numpy", "PIL", "serial"}),
+             "gen/campaign", "gen/scale"),
+            {"numpy", "PIL", "serial", "yaml"}),
 }
 
 
