@@ -50,11 +50,14 @@ def connected(scheduler: str | None = None, *, workers: int = 2) -> Iterator[Cli
     InputError
         The scheduler does not answer, or has no worker.
     """
+    # What goes wrong is said here, in the words of this project.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     dask.config.set({"distributed.scheduler.allowed-failures": DEATHS,
                      "distributed.comm.timeouts.connect": f"{CONNECT_S}s"})
     if scheduler is None:
-        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None,
-                          memory_limit=0, silence_logs=logging.CRITICAL) as cluster:
+        # No page of its own beyond this machine, at a port that is free.
+        with LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=0,
+                          dashboard_address="127.0.0.1:0") as cluster:
             with Client(cluster) as client:
                 yield client
         return
