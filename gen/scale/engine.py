@@ -64,8 +64,8 @@ def connected(scheduler: str | None = None, *, workers: int = 2) -> Iterator[Cli
     try:
         client = Client(scheduler, timeout=CONNECT_S)
     except (OSError, ValueError) as error:
-        raise InputError(f"No scheduler at {scheduler} ({str(error) or 'no answer'}); start one there "
-                         "with: dask scheduler, and on every machine: dask worker "
+        raise InputError(f"No scheduler at {scheduler} ({str(error) or 'no answer'}); start one "
+                         "there with: dask scheduler, and on every machine: dask worker "
                          f"{scheduler} --nthreads 1") from error
     with client:
         try:
