@@ -23,6 +23,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from boards import DEFAULT
 from gen.api import configure, Design, ISS, load, RunResult, VIRTUAL
 from gen.device.check import CHECKS, Checks
 from gen.device.port import LinkError
@@ -38,9 +39,6 @@ __all__ = ["Accelerator", "Pool"]
 
 
 log = logging.getLogger(__name__)
-
-BOARD = "ulx3s"
-"""Whose core is simulated, where no board is named."""
 
 PATIENCE_S = 10.0
 """For which a board that was unplugged is looked for."""
@@ -225,7 +223,7 @@ class Accelerator(_Classifies):
         """Images that the device takes at once; more are run in several parts."""
 
     @classmethod
-    def open(cls, *, board: str = BOARD, model: str | None = None,
+    def open(cls, *, board: str = DEFAULT, model: str | None = None,
              weights: Path | str | None = None, port: str | None = None,
              overrides: Mapping[str, Any] | None = None, **options: Any) -> Self:
         """Load a network, configure it for a board, and open that.
@@ -320,7 +318,7 @@ class Pool(_Classifies):
         self._part = part
 
     @classmethod
-    def open(cls, *, ports: Sequence[str], board: str = BOARD, model: str | None = None,
+    def open(cls, *, ports: Sequence[str], board: str = DEFAULT, model: str | None = None,
              weights: Path | str | None = None, overrides: Mapping[str, Any] | None = None,
              part: int | None = None, **options: Any) -> Self:
         """Open boards of one kind at several ports (``virtual`` and ``iss`` are some, too); the
@@ -408,7 +406,7 @@ class _Shares:
 def _design(board, model, weights, overrides):
     network = load(model, weights)
     name = Path(model or weights).stem
-    return configure(network, board=BOARD if board in (VIRTUAL, ISS) else board, name=name,
+    return configure(network, board=DEFAULT if board in (VIRTUAL, ISS) else board, name=name,
                      overrides=overrides)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import sys
 import time
 
-from boards import ALIASES, BOARDS, find_board
+from boards import ALIASES, BOARDS, DEFAULT, find_board, NAMES
 from gen.api import configure, VIRTUAL
 from gen.check.simulate import reported
 from gen.config.spec import read_overrides
@@ -65,7 +65,7 @@ def _parser():
         epilog="--board virtual --meter simulated rehearses all of it without a board; its power "
                "is no measurement, and says so.")
     parser.add_argument("--board", required=True, metavar="NAME",
-                        help="virtual, or ulx3s-12f, ulx3s-25f, ulx3s-45f, ulx3s-85f (ulx3s)")
+                        help=f"virtual, or {NAMES}")
     add_network_options(parser)
     add_image_options(parser)
     parser.add_argument("--port", metavar="P",
@@ -120,7 +120,7 @@ class _Measurement:
         self.line = BusyLine()
         self.meter = self._meter(arguments.meter)
         with as_input_error():
-            self.board = find_board("ulx3s" if self.virtual else arguments.board)
+            self.board = find_board(DEFAULT if self.virtual else arguments.board)
         check_folder(arguments.out)
         overrides = read_overrides(arguments.config)
         name, network = load_network(arguments)
