@@ -72,8 +72,8 @@ def _ulx3s(suffix, *, idcode, comb, ebr, dsp, platform):
         comb=comb, ff=comb, ebr=ebr, dsp=dsp, comb_limit=0.84,
         sdram=SDRAM, platform=platform, top=partial(Ecp5Top, pins=PINS),
         sdram_phases=partial(phases, PINS.clock_hz),
-        meter=suffix == "85f", loader=("-b", "ulx3s"), usb=(0x0403, 0x6015), usb_port="US1", button="F1",
-        alive_led="LED 7",
+        meter=suffix == "85f", loader=("-b", "ulx3s"), usb=(0x0403, 0x6015), usb_port="US1",
+        button="F1", alive_led="LED 7",
     )
 
 
