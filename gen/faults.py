@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 
+from boards import DEFAULT
 from gen.api import configure
 from gen.campaign.board import on_shelf
 from gen.campaign.fault import KINDS, MODES, TURNS
@@ -46,7 +47,7 @@ def _parser():
     add_network_options(parser)
     add_image_options(parser)
     parser.set_defaults(count=100)
-    parser.add_argument("--board", default="ulx3s", metavar="NAME",
+    parser.add_argument("--board", default=DEFAULT, metavar="NAME",
                         help="whose core runs on the virtual board (default: %(default)s)")
     parser.add_argument("--config", metavar="C.yaml", help="overrides of the configuration")
     parser.add_argument("--seed", type=int, default=1, metavar="S",
