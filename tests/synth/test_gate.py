@@ -256,6 +256,7 @@ def in_lanes(routed, request):
                                   words=BEFORE, watch=watch)
 
 
+@pytest.mark.slow
 def test_lanes(in_lanes):
     """Lane 0 answers, copies and counts; faults that are none are never seen, many others are."""
     faults, run = in_lanes
