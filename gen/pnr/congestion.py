@@ -21,7 +21,7 @@ __all__ = ["SHARED_BY_ALL", "Nets", "bounding_boxes", "congestion_sums", "net_bo
            "ranges", "read_nets"]
 
 
-CONGESTED, EXTRA_COST = 90.0, 30.0
+CONGESTED, EXTRA_COST = 70.0, 4.0
 """Wire of a tile, in tiles, from which on it is congested, and by how much a net over a tile costs
 more that has twice of it."""
 
