@@ -157,7 +157,6 @@ class Device(Link):
         self._session, self._run = session, self._seen[1]
         digest, words = self.read_registers(Register.CONFIG, 2)
         identity, _, found = self.read_registers(Register.IDENTITY, 3)
-        self._ring = None                       # whatever another program left there
         capabilities = frozenset(n for n, has in fields_of(CAPABILITY_BITS, found).items() if has)
         memory = self._await_memory(words)
         if memory["size_bits"]:
@@ -352,10 +351,7 @@ class Device(Link):
             raise LinkError("Device is still busy with an earlier run")
         for name, value in control.items():
             self.write_register(Register[name.upper()], value)
-        if ring != self._ring:
-            self._ring = None
-            self.write_register(Register.RING, ring)
-            self._ring = ring
+        self.write_register(Register.RING, ring)
         last, self._run = self._run, self._run % 255 + 1
         try:
             self.write_register(Register.START, self._run)
