@@ -58,6 +58,7 @@ def test_cost_model_within_ten_percent(network, images, request):
             assert abs(predicted / layer.cycles - 1) < 0.10, (name, predicted, layer.cycles)
 
 
+@pytest.mark.slow
 def test_shrunken_configuration(network, images, request):
     overrides = read_overrides(CONFIGS / "shrunken.yaml")
     _, program = derive(find_board("ulx3s"), network, overrides)
