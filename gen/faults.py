@@ -18,7 +18,7 @@ from gen.config.spec import read_overrides
 from gen.device.device import CRC_WORDS
 from gen.inputs import add_image_options, add_network_options, load_images, load_network
 from gen.machine.iss import Iss
-from model.command import add_verbosity, ArgumentParser, called, main, require
+from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import as_input_error, InputError, known, VerificationFailed
 from model.files import check_folder
 from sim.rtl.verilator import require_tools, SIMULATORS
@@ -133,6 +133,7 @@ def _run(arguments):
     print(f"{found['faults']} faults: "
           + ", ".join(f"{count} {outcome}" for outcome, count in _totals(found).items()))
     print(arguments.out / "campaign.md")
+    next_step("gen.measure", "--help")
     if found["broken_promises"]:
         raise VerificationFailed(f"{len(found['broken_promises'])} results that must not be: see "
                                  f"{arguments.out / 'campaign.md'}")

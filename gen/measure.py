@@ -25,7 +25,7 @@ from gen.meter.recorder import Recorder
 from gen.meter.simulated import BusyLine, Simulated
 from gen.opened import bound_image, reachable
 from model.code import commit
-from model.command import add_verbosity, ArgumentParser, called, main, require
+from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import as_input_error, InputError, known
 from model.files import check_folder
 from model.progress import track
@@ -287,6 +287,7 @@ def _run(arguments):
         for line in account(trace, runs.images).lines():
             print(line)
     print(f"report: {arguments.out / 'report.html'}")
+    next_step("gen.faults", "--help")
 
 
 def cli(argv=None):

@@ -10,7 +10,7 @@ import yaml
 
 from gen.scale.table import Table
 from gen.scale.task import NAMES, tasks_over
-from model.command import add_verbosity, ArgumentParser, called, main, require
+from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import InputError, ToolFailed
 from model.files import locked
 from model.progress import track
@@ -131,6 +131,7 @@ def _run(arguments):
             failures = _run_missing(arguments, tasks, table, len(tasks) - there)
         path = table.write_markdown(tasks)
     print(f"{path}: {len(tasks) - len(failures)} of {len(tasks)} tasks")
+    next_step("gen.build", "--help")
     if failures:
         task, text = next((task, failures[task.key]) for task in tasks if task.key in failures)
         raise ToolFailed(f"{len(failures)} of {len(tasks)} tasks failed and run again with the "

@@ -15,7 +15,7 @@ from gen.meter.choice import meter_help, parse_meter
 from gen.meter.energy import integrate
 from gen.meter.recorder import Recorder
 from gen.meter.trace import Trace
-from model.command import add_verbosity, ArgumentParser, called, main
+from model.command import add_verbosity, ArgumentParser, called, main, next_step
 from model.error import InputError
 from model.files import check_writable
 
@@ -115,6 +115,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.csv:
         trace.write_csv(arguments.csv)
         print(f"samples: {arguments.csv} ({trace.tag})")
+    next_step("gen.measure", "--help")
 
 
 def cli(argv=None):
