@@ -36,7 +36,7 @@ from hw.register import (
 )
 
 
-__all__ = ["CRC_WORDS", "Device", "DeviceInfo", "MemoryFailed", "RunAborted", "crc_of",
+__all__ = ["CRC_WORDS", "Device", "DeviceInfo", "MemoryFailed", "RunAborted", "SATURATED", "crc_of",
            "decode_memory_status"]
 
 
@@ -50,6 +50,10 @@ CRC_WORDS = 1 << 14
 board less than its time-out."""
 
 _RESTART_S = 0.01                               # from one look to the next
+
+
+SATURATED = {"U_SATURATED": 1 << 16, "Z_SATURATED": 1 << 16}
+"""Counters that count on from one run to the next, and their moduli."""
 
 
 class RunAborted(LinkError):

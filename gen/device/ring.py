@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from gen.compile.package import image_words, logits_of
 from gen.device.check import CheckFailed
+from gen.device.device import SATURATED
 from gen.device.port import LinkError
 from gen.device.session import WATCHDOG_FACTOR
 from hw.config import RECORD_WORDS
@@ -21,9 +22,6 @@ MOST_RUNS = (1 << CONTROL_BITS[Register.COUNT]) - 1
 """Runs that one start of the core can make."""
 
 COUNTER_VALUES = 1 << 32
-
-SATURATED = {"U_SATURATED": 1 << 16, "Z_SATURATED": 1 << 16}
-"""Counters that count on from one run to the next, and their moduli."""
 
 EVENTS = ("SPIKE_EVENTS", "EVENTS_DEPTHWISE", "EVENTS_ATTENTION", "EVENTS_NEURON")
 """Counters that may grow by more than one in a cycle."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from gen.compile.package import image_words, logits_of
 from gen.device.check import CheckFailed, Checks
-from gen.device.device import crc_of, CRC_WORDS
+from gen.device.device import crc_of, CRC_WORDS, SATURATED
 from gen.device.port import LinkError
 from hw.config import RECORD_WORDS
 from hw.register import config_digest, identity_text, Restart
@@ -234,6 +234,7 @@ class Session:
         device.write(result, np.zeros(count * image.result_words, np.uint64))
         device.write(log, np.zeros(RECORD_WORDS * records, np.uint64))
         device.set_watchdog(WATCHDOG_FACTOR * image.predicted_cycles)
+        before = device.counters()
         device.start(program=image.program, log=image.log, image=first,
                      image_stride=image.image_words, result=result,
                      result_stride=image.result_words, count=count)
@@ -245,6 +246,8 @@ class Session:
         if counters["ERRORS"]:
             raise LinkError(f"The core reports memory collisions ({counters['ERRORS']:#x}): "
                             f"the results are void")
+        counters |= {name: (counters[name] - before[name]) % size
+                     for name, size in SATURATED.items()}
         return words, counters, (found[::RECORD_WORDS] & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 

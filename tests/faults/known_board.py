@@ -18,6 +18,9 @@ from tests.gen.random_cases import compile_case
 
 IMAGE_CYCLES = 4000
 
+CLIPPED = 1000
+"""Saturated membranes of an image; their counter goes on at a start, as the core's does."""
+
 
 class KnownCore:
     """A core for a program: {words of an image: (words of its result, records)}."""
@@ -32,7 +35,8 @@ class KnownCore:
 
     def __call__(self, device):
         program = self.program
-        device.counters = [0] * len(Counter)
+        device.counters = [value if counter == Counter.U_SATURATED else 0
+                           for counter, value in zip(Counter, device.counters, strict=True)]
         (base, log, image, image_stride, result, result_stride, count) = (
             device.registers[Register[name]] for name in (
                 "PROGRAM", "LOG", "IMAGE", "IMAGE_STRIDE", "RESULT", "RESULT_STRIDE", "COUNT"))
@@ -56,6 +60,8 @@ class KnownCore:
             device.counters[Counter.IMAGES] += 1
             device.counters[Counter.DESCRIPTORS] += len(program.descriptors)
             device.counters[Counter.CYCLES] += IMAGE_CYCLES
+            device.counters[Counter.U_SATURATED] = (
+                device.counters[Counter.U_SATURATED] + CLIPPED) % (1 << 16)
             if ring["results"]:
                 place = log - RECORD_WORDS * (results + 1 - index % results)
                 memory[place:place + RECORD_WORDS] = (

@@ -13,7 +13,7 @@ from gen.compile.package import ProgramImage
 from gen.device.device import Device
 from hw.register import Register
 from model.error import InputError, WeightsMismatch
-from tests.faults.known_board import board_of, known_results
+from tests.faults.known_board import board_of, CLIPPED, known_results
 from tests.gen.device.software_device import SoftwareTransport
 from tests.gen.random_cases import compile_case
 
@@ -55,6 +55,7 @@ def test_without_checks(case, classify):
     wanted = case[0].run_batched(case[2], keep=("logits_acc",))["logits_acc"]
     np.testing.assert_array_equal(acc, wanted.reshape(2, -1))
     assert counters["IMAGES"] == 2 and board.starts == 1
+    assert counters["U_SATURATED"] == 2 * CLIPPED
     assert board.registers[Register.WATCHDOG] == 2
     assert len(checked) == 2
     assert checked[0] == ("bitstream 00005678: not compared, as the program was not built with a "
