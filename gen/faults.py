@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 from boards import DEFAULT
-from gen.api import configure
+from gen.api import configure, VIRTUAL
 from gen.campaign.board import on_shelf
 from gen.campaign.fault import KINDS, MODES, TURNS
 from gen.campaign.measure import measure
@@ -16,7 +16,13 @@ from gen.campaign.trial import Reference, Trial, Trials
 from gen.check.simulate import reported
 from gen.config.spec import read_overrides
 from gen.device.device import CRC_WORDS
-from gen.inputs import add_image_options, add_network_options, load_images, load_network
+from gen.inputs import (
+    add_image_options,
+    add_network_options,
+    load_images,
+    load_network,
+    network_words,
+)
 from gen.machine.iss import Iss
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import as_input_error, InputError, known, VerificationFailed
@@ -133,7 +139,7 @@ def _run(arguments):
     print(f"{found['faults']} faults: "
           + ", ".join(f"{count} {outcome}" for outcome, count in _totals(found).items()))
     print(arguments.out / "campaign.md")
-    next_step("gen.measure", "--help")
+    next_step("gen.measure", "--board", VIRTUAL, *network_words(arguments), "--meter", "simulated")
     if found["broken_promises"]:
         raise VerificationFailed(f"{len(found['broken_promises'])} results that must not be: see "
                                  f"{arguments.out / 'campaign.md'}")

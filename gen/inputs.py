@@ -7,18 +7,25 @@ from pathlib import Path
 
 import numpy as np
 
+from boards import NAMES
+from gen.api import VIRTUAL
+from gen.check.simulate import reported
+from gen.device.flash import find_loader
+from gen.device.port import check_port
+from gen.flow.bitstream import bitstream_idcode
 from model import data, datasets, pictures, zoo
-from model.command import require
+from model.command import called, require
 from model.error import as_input_error, InputError
 from model.evaluate import read_images
 from model.spec import MODELS, QsdtSpec
 from model.spec_file import is_spec_file
 from model.synthetic import natural_images
 from model.widths import add_widths, widths
+from sim.rtl.verilator import require_tools, SIMULATORS
 
 
-__all__ = ["InputImages", "add_image_options", "add_network_options", "load_images", "load_network",
-           "network_words"]
+__all__ = ["InputImages", "add_device_options", "add_image_options", "add_network_options",
+           "check_way", "load_images", "load_network", "network_words"]
 
 
 log = logging.getLogger(__name__)
@@ -61,6 +68,44 @@ def add_image_options(parser):
                        help=f"test images of a data set: {datasets.DATA_HELP}")
     datasets.add_data_options(parser)
     parser.add_argument("--count", type=int, metavar="N", help="first N images only")
+
+
+def add_device_options(parser):
+    """``--board``, the way to it, and what it was built with."""
+    parser.add_argument("--board", required=True, metavar="NAME", help=f"virtual, or {NAMES}")
+    parser.add_argument("--port", metavar="P",
+                        help="serial port of the board, e.g. /dev/ttyUSB0 (or socket://host:port)")
+    parser.add_argument("--program", action="store_true",
+                        help="load the bitstream of the build folder first (openFPGALoader)")
+    parser.add_argument("--build", type=Path, metavar="DIR",
+                        help="build folder with the bitstream, which the board must then have "
+                             "(default: build/<board>-<model>)")
+    parser.add_argument("--config", metavar="C.yaml", help="the overrides the board was built with")
+    parser.add_argument("--cache", default=SIMULATORS, type=Path, metavar="DIR",
+                        help="compiled simulators (default: %(default)s)")
+
+
+def check_way(arguments, bitstream, *, fed=False):
+    """Raise what is wrong with the way to the device, before anything that takes long.
+
+    ``arguments`` are those of :func:`add_device_options`, ``bitstream`` the path of ``top.bit``. A
+    board that is ``fed`` by a meter has no port yet.
+    """
+    if arguments.board == VIRTUAL:
+        if arguments.port or arguments.program:
+            raise InputError("--port and --program are for real boards")
+        with reported():
+            require_tools()
+        return
+    if arguments.port is None or not fed:
+        check_port(arguments.port)
+    if arguments.program:
+        if not bitstream.is_file():
+            words = " ".join(map(str, ["--board", arguments.board, *network_words(arguments)]))
+            raise InputError(f"{bitstream}: there is no bitstream; make it with: "
+                             f"{called('gen.build')} {words}")
+        bitstream_idcode(bitstream)
+        find_loader()
 
 
 def load_network(arguments):

@@ -7,15 +7,21 @@ from pathlib import Path
 import sys
 import time
 
-from boards import ALIASES, BOARDS, DEFAULT, find_board, NAMES
+from boards import ALIASES, BOARDS, DEFAULT, find_board
 from gen.api import configure, VIRTUAL
-from gen.check.simulate import reported
 from gen.config.spec import read_overrides
-from gen.device.flash import find_loader, program
+from gen.device.flash import program
 from gen.device.port import check_port, LinkError
 from gen.device.session import Session
-from gen.flow.bitstream import bitstream_idcode
-from gen.inputs import add_image_options, add_network_options, load_images, load_network
+from gen.inputs import (
+    add_device_options,
+    add_image_options,
+    add_network_options,
+    check_way,
+    load_images,
+    load_network,
+    network_words,
+)
 from gen.measurement.figures import layer_figures, run_figures, stall_rows, tagged
 from gen.measurement.runs import measure_runs, Stopwatch
 from gen.measurement.write import FILES, write_measurement
@@ -29,7 +35,6 @@ from model.command import add_verbosity, ArgumentParser, called, main, next_step
 from model.error import as_input_error, InputError, known
 from model.files import check_folder
 from model.progress import track
-from sim.rtl.verilator import require_tools, SIMULATORS
 
 
 __all__ = ["cli"]
@@ -64,12 +69,9 @@ def _parser():
                     "the integer model, and each number says how it was obtained.",
         epilog="--board virtual --meter simulated rehearses all of it without a board; its power "
                "is no measurement, and says so.")
-    parser.add_argument("--board", required=True, metavar="NAME",
-                        help=f"virtual, or {NAMES}")
+    add_device_options(parser)
     add_network_options(parser)
     add_image_options(parser)
-    parser.add_argument("--port", metavar="P",
-                        help="serial port of the board, e.g. /dev/ttyUSB0 (or socket://host:port)")
     parser.add_argument("--meter", metavar="M",
                         help="the meter, as for qsdt meter; without one there is no energy")
     parser.add_argument("--out", type=Path, default=Path("measured"), metavar="DIR",
@@ -85,14 +87,6 @@ def _parser():
     parser.add_argument("--unconfigured", action="store_true",
                         help="the board has no bitstream yet: measure its power so, before "
                              "--program loads it")
-    parser.add_argument("--program", action="store_true",
-                        help="load the bitstream of the build folder first (openFPGALoader)")
-    parser.add_argument("--build", type=Path, metavar="DIR",
-                        help="build folder with the bitstream, which the board must then have "
-                             "(default: build/<board>-<model>)")
-    parser.add_argument("--config", metavar="C.yaml", help="the overrides the board was built with")
-    parser.add_argument("--cache", default=SIMULATORS, type=Path, metavar="DIR",
-                        help="compiled simulators (default: %(default)s)")
     add_verbosity(parser)
     return parser
 
@@ -125,7 +119,8 @@ class _Measurement:
         overrides = read_overrides(arguments.config)
         name, network = load_network(arguments)
         self.folder = arguments.build or Path("build") / f"{self.board.name}-{name}"
-        self._check_way()
+        check_way(arguments, self.folder / "top.bit",
+                  fed=self.meter is not None and self.meter.feeds)
         self.network = network
         self.found = self._images(network)
         self.design = configure(network, board=self.board.name, name=name, overrides=overrides)
@@ -145,26 +140,6 @@ class _Measurement:
         if not self.virtual and len(found.image_q) < count:
             log.info("there are %d images: they make a run, again and again", len(found.image_q))
         return found
-
-    def _check_way(self):
-        """What is wrong with the way to the device is said before anything that takes long."""
-        arguments = self.arguments
-        if self.virtual:
-            if arguments.port or arguments.program:
-                raise InputError("--port and --program are for real boards")
-            with reported():
-                require_tools()
-            return
-        # A board that the meter feeds has no port yet.
-        if arguments.port is None or self.meter is None or not self.meter.feeds:
-            check_port(arguments.port)
-        if arguments.program:
-            path = self.folder / "top.bit"
-            if not path.is_file():
-                raise InputError(f"{path}: there is no bitstream; make it with: "
-                                 f"{called('gen.build')} --board {arguments.board}")
-            bitstream_idcode(path)
-            find_loader()
 
     def run(self):
         """Measure; returns (runs, checks, trace or None)."""
@@ -287,7 +262,10 @@ def _run(arguments):
         for line in account(trace, runs.images).lines():
             print(line)
     print(f"report: {arguments.out / 'report.html'}")
-    next_step("gen.faults", "--help")
+    if measurement.virtual:
+        next_step("gen.build", "--board", measurement.board.name, *network_words(arguments))
+    else:
+        next_step("gen.faults", *network_words(arguments))
 
 
 def cli(argv=None):

@@ -3,17 +3,16 @@
 from pathlib import Path
 import sys
 
-from boards import DEFAULT, find_board, NAMES
+from boards import DEFAULT, find_board
 from gen.api import configure, run, VIRTUAL
-from gen.check.simulate import reported
 from gen.config.spec import read_overrides
 from gen.device.check import CHECKS
-from gen.device.flash import find_loader, program
-from gen.device.port import check_port
-from gen.flow.bitstream import bitstream_idcode
+from gen.device.flash import program
 from gen.inputs import (
+    add_device_options,
     add_image_options,
     add_network_options,
+    check_way,
     load_images,
     load_network,
     network_words,
@@ -22,10 +21,8 @@ from model.command import add_verbosity, ArgumentParser, called, main, next_step
 from model.data import class_title
 from model.error import (
     as_input_error,
-    InputError,
     known,
 )
-from sim.rtl.verilator import require_tools
 
 
 __all__ = ["cli"]
@@ -38,50 +35,21 @@ def _parser():
         epilog="The virtual board is the same RTL, but for the UART, in Verilator behind a "
                "local socket; its first start compiles for a minute or two (g++, make and perl "
                "are needed).")
-    parser.add_argument("--board", required=True, metavar="NAME",
-                        help=f"virtual, or {NAMES}")
+    add_device_options(parser)
     add_network_options(parser)
     add_image_options(parser)
-    parser.add_argument("--port", metavar="P",
-                        help="serial port of the board, e.g. /dev/ttyUSB0 (or socket://host:port)")
-    parser.add_argument("--program", action="store_true",
-                        help="load the bitstream of the build folder first (openFPGALoader)")
-    parser.add_argument("--build", type=Path, metavar="DIR",
-                        help="build folder with the bitstream, which the board must then have "
-                             "(default: build/<board>-<model>)")
-    parser.add_argument("--config", metavar="C.yaml", help="the overrides the board was built with")
     parser.add_argument("--check", action="append", default=[], metavar="C[,C]",
                         help="more checks, each with what it cost; the first that fails ends the "
                              "run with an error: "
                              + "; ".join(f"{name}: {text}" for name, text in CHECKS.items())
                              + ". Loading is always checked by CRC; twice and host run one image "
                              "at a time")
-    parser.add_argument("--cache", default="build/sim", type=Path, metavar="DIR",
-                        help="compiled simulators (default: %(default)s)")
     add_verbosity(parser)
     return parser
 
 
 def _bitstream(arguments, board, name):
     return (arguments.build or Path("build") / f"{board.name}-{name}") / "top.bit"
-
-
-def _check_device(arguments, board, name):
-    """What is wrong with the way to the device is said before anything that takes long."""
-    if arguments.board == VIRTUAL:
-        if arguments.port or arguments.program:
-            raise InputError("--port and --program are for real boards")
-        with reported():
-            require_tools()
-        return
-    check_port(arguments.port)
-    if arguments.program:
-        path = _bitstream(arguments, board, name)
-        if not path.is_file():
-            raise InputError(f"{path}: there is no bitstream; make it with: {called('gen.build')} "
-                             f"--board {arguments.board} --model {name}")
-        bitstream_idcode(path)
-        find_loader()
 
 
 def _run(arguments):
@@ -96,7 +64,7 @@ def _run(arguments):
         known("check", name, CHECKS)
     overrides = read_overrides(arguments.config)
     name, network = load_network(arguments)
-    _check_device(arguments, board, name)
+    check_way(arguments, _bitstream(arguments, board, name))
     found = load_images(arguments.images, network, model=arguments.model, count=arguments.count,
                         dataset=arguments.data, data_dir=arguments.data_dir, fit=arguments.fit,
                         background=arguments.background)

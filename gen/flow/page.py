@@ -17,7 +17,7 @@ from model.error import InputError
 from model.files import write_atomic
 
 
-__all__ = ["read_report", "render_page", "write_page"]
+__all__ = ["page_environment", "read_report", "render_page", "write_page"]
 
 
 PALETTE = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#ff9da7",
@@ -252,13 +252,20 @@ def _next_command(report: Mapping) -> str:
     return f"qsdt build --board {board} --model {model}"
 
 
+def page_environment(package: str = "gen.flow") -> Any:
+    """Jinja's environment for pages: templates of ``package``, and ours, with their style.css."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys([package, "gen.flow"])]),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["number"] = _number
+    return environment
+
+
 def render_page(report: Mapping, layout: Mapping | None = None) -> str:
     """The page of a checked report; ``layout`` is :mod:`gen.flow.floorplan`'s record."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(loader=PackageLoader("gen.flow"), autoescape=True,
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = _number
+    environment = page_environment()
     figures: dict[str, Any] = {key: value for key, value in report.items()
                                if key not in META | LATER and not key.startswith("seconds.")}
     blocks = _blocks(layout) if layout else {}

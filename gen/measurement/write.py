@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gen.flow.page import page_environment
 from gen.measurement.runs import Run
 from gen.meter.account import joules_text
 from gen.meter.trace import Trace
@@ -110,8 +111,6 @@ def write_measurement(folder: Path, content: Mapping[str, Any], runs: Sequence[R
     trace : Trace or None
         Of the meter.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     make_folder(folder)
     write_atomic(folder / "measure.json", json.dumps(content, indent=1) + "\n")
     write_atomic(folder / "layers.csv", _csv(content["layers"]))
@@ -121,8 +120,7 @@ def write_measurement(folder: Path, content: Mapping[str, Any], runs: Sequence[R
         for number, run in enumerate(runs, 1)]))
     if trace is not None:
         trace.write_csv(folder / "power.csv")
-    page = Environment(loader=PackageLoader("gen.measurement"), autoescape=True,
-                       undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    write_atomic(folder / "report.html", page.get_template("measure.html").render(
+    page = page_environment("gen.measurement").get_template("measure.html")
+    write_atomic(folder / "report.html", page.render(
         m=content, runs=runs, tag=tag, joules=joules_text,
         picture=None if trace is None else power_picture(trace)))
