@@ -385,7 +385,7 @@ class _Shares:
     def _take(self) -> int | None:
         with self._change:
             # Another's part may come back.
-            while not self._left and len(self._found) < len(self._parts) - len(self._errors):
+            while not self._left and len(self._found) < len(self._parts):
                 self._change.wait()
             return self._left.pop(0) if self._left else None
 

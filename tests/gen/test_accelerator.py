@@ -277,6 +277,37 @@ def test_pool(case, wanted, boards, part):
     assert sum(socket.board.starts for socket in sockets.values()) >= 4
 
 
+def test_a_board_without_work_waits_for_those_that_may_fail():
+    """Two of three boards fail, the second while the third has nothing to do: it helps out."""
+    def fails(part):
+        raise InputError("unplugged")
+
+    def fails_late(part):
+        taken.set()
+        assert go.wait(10)
+        fails(part)
+
+    def works(part):
+        return RunResult(part[:, None], part[:, None], {}, 0.0, [])
+
+    taken, go = threading.Event(), threading.Event()
+    shares = module._Shares(np.arange(2), 1)
+    boards = [SimpleNamespace(name=str(number), run=run)
+              for number, run in enumerate((fails, fails_late, works))]
+    shares.work(boards[0])
+    others = []
+    for board in boards[1:]:
+        others.append(threading.Thread(target=shares.work, args=[board]))
+        others[-1].start()
+        assert taken.wait(10)
+    others[1].join(0.2)
+    assert others[1].is_alive()
+    go.set()
+    for thread in others:
+        thread.join(10)
+    assert [acc.item() for acc, _, _ in shares.results()] == [0, 1]
+
+
 def test_pool_goes_on_without_a_board(case, wanted, boards, caplog):
     design, sockets = boards
     accelerators = [Accelerator(design, device=name, patience=0) for name in sockets]
