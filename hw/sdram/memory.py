@@ -1,12 +1,12 @@
 """SDRAM as the memory of an accelerator: calibration, clock crossing, scheduler."""
 
 from amaranth import *
-from amaranth.lib import fifo, wiring
+from amaranth.lib import wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
 from hw.config import MEMORY_BITS
-from hw.lib.return_queue import ReturnQueue
+from hw.lib.crossing_queue import CrossingQueue
 from hw.lib.skid_buffer import SkidBuffer
 from hw.port import Memory, MemoryCommand, MemoryStatus, MemoryTests, SdramPins
 from hw.sdram.calibration import SdramCalibration
@@ -27,14 +27,14 @@ word leads through the chip."""
 class SdramMemory(wiring.Component):
     """Memory backend in a 16-bit SDRAM chip.
 
-    The memory port belongs to ``sync``, the pins to ``sdram``; asynchronous FIFOs lie between.
-    After reset the chip is initialised, calibrated and measured
-    (:class:`hw.sdram.calibration.SdramCalibration`); the port takes commands once
+    The memory port belongs to ``sync``, the pins to ``sdram``; between them lie queues
+    (:class:`hw.lib.crossing_queue.CrossingQueue`). After reset the chip is initialised, calibrated
+    and measured (:class:`hw.sdram.calibration.SdramCalibration`); the port takes commands once
     ``status.ready``. Up to 8 bursts wait, and a linear stream of them uses 98 % of the chip's bus
     (refreshes included) while ``sync`` runs at a quarter of ``sdram`` or faster.
 
-    Both domains are reset together, for 4 cycles of the slower one at least: with less, an
-    asynchronous FIFO takes over a count from before.
+    Both domains are reset together, for 4 cycles of the slower one at least: with less, a queue
+    takes over a count from before.
 
     Costs about 1,750 COMB and 1,350 FF, no block RAM; 390 COMB of them are the whole map and the
     tests of the memory.
@@ -92,27 +92,34 @@ class SdramMemory(wiring.Component):
         wiring.connect(m, wiring.flipped(self.tests), calibration.tests)
 
         outward = {"w_domain": "sync", "r_domain": "sdram"}
-        m.submodules.commands = commands = fifo.AsyncFIFO(
+        m.submodules.commands = commands = CrossingQueue(
             width=MemoryCommand.as_shape().size, depth=COMMANDS, **outward)
-        m.submodules.w_data = w_data = fifo.AsyncFIFO(width=MEMORY_BITS, depth=W_WORDS, **outward)
-        m.submodules.r_data = r_data = ReturnQueue(
+        m.submodules.w_data = w_data = CrossingQueue(
+            width=MEMORY_BITS, depth=W_WORDS, **outward)
+        m.submodules.r_data = r_data = CrossingQueue(
             width=MEMORY_BITS, depth=R_WORDS, w_domain="sdram", r_domain="sync")
         memory = calibration.memory
         m.d.comb += [
             commands.w_data.eq(memory.commands.payload),
-            commands.w_en.eq(memory.commands.valid),
+            commands.w_en.eq(memory.commands.valid & commands.w_rdy),
             memory.commands.ready.eq(commands.w_rdy),
+            w_data.w_data.eq(memory.w_data.payload),
+            w_data.w_en.eq(memory.w_data.valid & w_data.w_rdy),
+            memory.w_data.ready.eq(w_data.w_rdy),
             r_data.w_data.eq(scheduler.r_data),
             r_data.w_en.eq(scheduler.r_valid),
             scheduler.r_level.eq(r_data.w_level),
         ]
         # The scheduler lies at the pads, the queues beside the engine.
         m.submodules.command = command = DomainRenamer("sdram")(SkidBuffer(MemoryCommand))
-        wiring.connect(m, commands.r_stream, command.i)
+        m.d.comb += [
+            command.i.payload.eq(commands.o.payload),
+            command.i.valid.eq(commands.o.valid),
+            commands.o.ready.eq(command.i.ready),
+        ]
         wiring.connect(m, command.o, scheduler.commands)
         m.submodules.word = word = DomainRenamer("sdram")(SkidBuffer(MEMORY_BITS))
-        wiring.connect(m, memory.w_data, w_data.w_stream)
-        wiring.connect(m, w_data.r_stream, word.i)
+        wiring.connect(m, w_data.o, word.i)
         wiring.connect(m, word.o, scheduler.w_data)
         wiring.connect(m, r_data.o, memory.r_data)
 

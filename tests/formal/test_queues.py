@@ -7,8 +7,8 @@ from amaranth import Array, Cat, DomainRenamer, EnableInserter, Module, Mux, Sig
 from amaranth.hdl import Assert, Assume
 import pytest
 
+from hw.lib.crossing_queue import CrossingQueue
 from hw.lib.pipeline_queue import PipelineQueue
-from hw.lib.return_queue import ReturnQueue
 from hw.lib.skid_buffer import SkidBuffer
 from hw.lib.stream_buffer import StreamBuffer
 from tests.formal.proof import Opened, prove
@@ -130,11 +130,11 @@ def test_pipeline_queue(tmp_path, spare):
     prove(m, [dut.reserve, dut.w_en, dut.w_data, dut.r_en, *watch.inputs], tmp_path, depth=8)
 
 
-def test_return_queue(tmp_path):
+def test_crossing_queue(tmp_path):
     """Two clocks whose edges come in any order; the writer minds the level that it sees."""
     depth = 4
     m = Module()
-    dut = ReturnQueue(width=2, depth=depth, w_domain="writer", r_domain="reader")
+    dut = CrossingQueue(width=2, depth=depth, w_domain="writer", r_domain="reader")
     opened = Opened(dut, _comb_ports(depth))
     w_tick, r_tick = Signal(), Signal()
     m.submodules.dut = DomainRenamer({"writer": "sync", "reader": "sync"})(
@@ -159,6 +159,7 @@ def test_return_queue(tmp_path):
         Assume(~dut.w_en | (dut.w_level < depth)),
         Assert(sum(steps) <= depth),
         Assert(dut.w_level == sum(steps)),
+        Assert(dut.w_rdy == (dut.w_level < depth)),
         Assert(dut.w_level >= watch.inside),
         Assert(watch.inside == steps[0] + steps[1] + steps[2]),
         Assert(opened.written_gray == (opened.written ^ (opened.written >> 1))),

@@ -1,4 +1,4 @@
-"""Queue from one clock to another, for a writer that never overfills it."""
+"""Queue from one clock to another."""
 
 from amaranth import *
 from amaranth.lib import stream, wiring
@@ -8,16 +8,17 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 
-__all__ = ["ReturnQueue"]
+__all__ = ["CrossingQueue"]
 
 
-class ReturnQueue(wiring.Component):
+class CrossingQueue(wiring.Component):
     """Queue of ``depth`` words from ``w_domain`` to ``r_domain``; whatever is given is taken.
 
-    What ``amaranth.lib.fifo.AsyncFIFO`` does, Gray-code pointers through synchronisers, without its
-    check for room: the writer asked for no more words than there is room for, and at 125 MHz the
-    check is the longest path of the SDRAM's clock (from the pointers to the enable of every
-    LUT-RAM).
+    What ``amaranth.lib.fifo.AsyncFIFO`` does, Gray-code pointers through synchronisers, without two
+    things that were the longest paths of the SDRAM's clock at 125 MHz. The check for room is left
+    to the writer, who may have asked for no more words than there is room for (it leads from the
+    pointers to the enable of every LUT-RAM). And a reset of one side alone is not handed to the
+    other side (it leads to every user of the words): both sides are reset together.
 
     Parameters
     ----------
@@ -29,7 +30,9 @@ class ReturnQueue(wiring.Component):
     Members
     -------
     w_data, w_en : ``In(width)``, ``In(1)``
-        In ``w_domain``.
+        In ``w_domain``. To be given while ``w_rdy``, or while ``w_level`` is below ``depth``.
+    w_rdy : ``Out(1)``
+        There is room for a word, as far as ``w_domain`` knows.
     w_level : ``Out(range(depth + 1))``
         Words not taken yet, as far as ``w_domain`` knows: never less than there are.
     o : ``Out(stream.Signature(width))``
@@ -44,6 +47,7 @@ class ReturnQueue(wiring.Component):
         super().__init__({
             "w_data": In(width),
             "w_en": In(1),
+            "w_rdy": Out(1),
             "w_level": Out(range(depth + 1)),
             "o": Out(stream.Signature(width)),
         })
@@ -88,6 +92,9 @@ class ReturnQueue(wiring.Component):
         level_from = Signal(bits + 1)
         m.d.comb += [taken_binary[k].eq(taken[k:].xor()) for k in range(bits + 1)]
         m.d[self._w_domain] += level_from.eq(taken_binary)
-        m.d.comb += self.w_level.eq((written - level_from)[:bits + 1])
+        m.d.comb += [
+            self.w_level.eq((written - level_from)[:bits + 1]),
+            self.w_rdy.eq((written ^ level_from) != self._depth),
+        ]
 
         return m

@@ -4,7 +4,7 @@ import random
 from amaranth import ClockDomain, Module
 import pytest
 
-from hw.lib.return_queue import ReturnQueue
+from hw.lib.crossing_queue import CrossingQueue
 from sim.drive.ports import simulate
 
 
@@ -17,7 +17,7 @@ def test_every_word_once(period, taken):
     """Words come in order and none is lost, up to the last place that the level leaves."""
     rng = random.Random(0)
     words = [rng.getrandbits(16) for _ in range(300)]
-    queue = ReturnQueue(width=16, depth=DEPTH, w_domain="writer", r_domain="sync")
+    queue = CrossingQueue(width=16, depth=DEPTH, w_domain="writer", r_domain="sync")
     top = Module()
     top.domains.writer = ClockDomain(reset_less=True)
     top.submodules.queue = queue
