@@ -22,8 +22,9 @@ from gen.inputs import (
     load_network,
     network_words,
 )
-from gen.measurement.figures import layer_figures, run_figures, stall_rows, tagged
+from gen.measurement.figures import layer_figures, roofs, run_figures, stall_rows, tagged
 from gen.measurement.runs import measure_runs, Stopwatch
+from gen.measurement.timeline import timeline
 from gen.measurement.write import FILES, write_measurement
 from gen.meter.account import account, IDLE, RUNNING, UNCONFIGURED
 from gen.meter.choice import parse_meter
@@ -243,6 +244,8 @@ class _Measurement:
                 hits / len(labels), self.tag, f"{hits} of {len(labels)} images"),
             "figures": run_figures(design.config, layers, runs, self.tag),
             "units": stall_rows(runs.runs, self.tag), "layers": layers, "energy": energy,
+            "roofs": roofs(design.config),
+            "timeline": [turn.to_json() for turn in timeline(design.program, runs.records)],
         }
 
 

@@ -7,11 +7,11 @@ its tag, and what has no data is left out with the command that makes it.
 
 from collections.abc import Iterable, Mapping, Sequence
 import json
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gen.flow.report import check_report, LATER, META, STAGES, TITLES
+from gen.flow.roofline import draw, Point
 from gen.pnr.ecp5 import crossing_limit
 from model.error import InputError
 from model.files import write_atomic
@@ -120,41 +120,19 @@ def _lane_use(report: Mapping) -> list[dict]:
             for name, cycles, text in parts]
 
 
-def _roofline(report: Mapping) -> dict | None:
-    """Layers as points (MAC a byte, MAC a cycle) under the walls of array and memory."""
-    points = []
-    for layer in report["layers"]:
-        macs, cycles = _value(layer, "MAC"), _value(layer, "cycles in RTL", "cycles")
-        moved = sum(_value(layer, key) for key in ("weights B", "maps in B", "out B"))
-        if macs and cycles and moved:
-            points.append({"name": layer["name"], "x": macs / moved, "y": macs / cycles,
-                           "wall": layer.get("wall", "")})
+def _roofline(report: Mapping) -> dict[str, Any] | None:
+    """The roofline of a build; None without the work of its layers."""
+    points = [Point(layer["name"], _value(layer, "MAC"),
+                    sum(_value(layer, key) for key in ("weights B", "maps in B", "out B")),
+                    _value(layer, "cycles in RTL", "cycles"), layer.get("wall", ""))
+              for layer in report["layers"]]
     rate = 8 * _value(report, "words_per_cycle")
-    if not points or not rate:
+    if not rate:
         return None
-    peak = report["lanes"]["value"] / 3
-    low = min(math.floor(math.log10(p["x"])) for p in points)
-    high = max(math.ceil(math.log10(p["x"])) for p in points) + 0.2
-    bottom = min(math.floor(math.log10(p["y"])) for p in points)
-    top = math.ceil(math.log10(peak)) + 0.1
-    width, height, left, foot = 640, 360, 56, 40
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return (left + (math.log10(x) - low) / (high - low) * (width - left - 10),
-                height - foot - (math.log10(y) - bottom) / (top - bottom) * (height - foot - 12))
-
-    for point in points:
-        point["px"], point["py"] = place(point["x"], point["y"])
-    ridge = peak / rate
-    corner = max(10.0 ** low, 10.0 ** bottom / rate)
-    walls = [place(corner, rate * corner), place(max(ridge, 10.0 ** low), peak),
-             place(10.0 ** high, peak)]
-    ticks = [(place(10.0 ** k, 10.0 ** bottom), f"{10.0 ** k:g}")
-             for k in range(int(low), math.ceil(high))]
-    marks = [(place(10.0 ** low, 10.0 ** k), f"{10.0 ** k:g}")
-             for k in range(int(bottom), math.ceil(top))]
-    return {"points": points, "walls": walls, "ticks": ticks, "marks": marks, "peak": peak,
-            "rate": rate, "width": width, "height": height}
+    return draw(points, lanes=report["lanes"]["value"], bytes_per_cycle=rate,
+                clock_hz=report["core_clock_hz"],
+                tag="rtl-sim" if any("cycles in RTL" in layer for layer in report["layers"])
+                else "cost-model")
 
 
 def _blocks(layout: Mapping) -> dict[str, dict[str, int]]:

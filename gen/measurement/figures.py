@@ -12,11 +12,12 @@ from gen.measurement.runs import Run, Runs
 from hw.register import UNITS
 
 
-__all__ = ["TAGS", "layer_figures", "run_figures", "stall_rows", "tagged"]
+__all__ = ["TAGS", "layer_figures", "roofs", "run_figures", "stall_rows", "tagged"]
 
 
-TAGS = ("board", "rtl-sim", "gate-sim", "routed", "cost-model", "estimate", "simulated", "paper")
-"""How a number was obtained. ``simulated`` is a meter that is none."""
+TAGS = ("board", "rtl-sim", "gate-sim", "routed", "cost-model", "simulated", "paper")
+"""How a number was obtained. ``simulated`` is a meter that is none. An ``estimate`` is no number of
+a measurement: it has a range (:class:`gen.flow.estimate.Estimate`) and tables of its own."""
 
 VIRTUAL_STEPS = 4
 """Virtual time steps of a spike level 0..4 (D of the published network): a dense
@@ -114,6 +115,13 @@ def stall_rows(runs: Sequence[Run], tag: str) -> list[dict[str, Any]]:
              "waits for the pool": mean(f"STALL_POOL_{unit}"),
              "waits for partial sums": mean(f"STALL_PSUM_{unit}"),
              "waits for a stream": mean(f"STALL_STREAM_{unit}")} for unit in UNITS]
+
+
+def roofs(config: Any) -> dict[str, Any]:
+    """What array and memory could do: lanes, and bytes a cycle."""
+    return {"lanes": tagged(config.core.lanes, "cost-model", "of the array"),
+            "bytes_per_cycle": tagged(8 * config.timing.words_per_cycle, "cost-model",
+                                      f"bandwidth of the {config.timing.name}")}
 
 
 def layer_figures(design: Any, records: np.ndarray, tag: str) -> list[dict[str, Any]]:

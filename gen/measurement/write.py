@@ -1,99 +1,66 @@
-"""Files of a measurement: measure.json, layers.csv, runs.csv, power.csv and report.html."""
+"""Files of a measurement: measure.json, a table for everything that is shown, and report.html."""
 
 from collections.abc import Mapping, Sequence
-import csv
-import io
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gen.flow.page import page_environment
+from gen.flow.roofline import draw, Point
+from gen.measurement.power import image_picture, image_power, ImagePower, power_picture
 from gen.measurement.runs import Run
+from gen.measurement.table import csv_text
+from gen.measurement.timeline import Turn
 from gen.meter.account import joules_text
 from gen.meter.trace import Trace
 from model.files import make_folder, write_atomic
 
 
-__all__ = ["FILES", "power_picture", "write_measurement"]
+__all__ = ["FILES", "write_measurement"]
 
 
-FILES = ("measure.json", "layers.csv", "runs.csv", "power.csv", "report.html")
-
-POINTS = 1200
-"""Columns of the picture; each shows lowest and highest sample of its time."""
-
-WIDTH, HEIGHT, LEFT, FOOT, TOP = 900, 260, 56, 30, 12
-
-COLOURS = {"unconfigured": "#9aa3af", "idle": "#4e79a7", "running": "#59a14f"}
+FILES = ("measure.json", "figures.csv", "units.csv", "layers.csv", "roofline.csv", "runs.csv",
+         "power.csv", "energy.csv", "image-power.csv", "report.html")
+"""All that can be written: the last three tables need a meter, image-power.csv one with a marker
+and samples enough."""
 
 
-def power_picture(trace: Trace) -> dict[str, Any]:
-    """The power over time, as places in a picture of :data:`WIDTH` x :data:`HEIGHT`.
-
-    Returns
-    -------
-    dict
-        ``path`` (SVG path of the band between lowest and highest samples), ``phases`` (shaded
-        times), ``gaps``, ``marks`` (numbers at the axes).
-    """
-    start, end = float(trace.time_s[0]), float(trace.time_s[-1])
-    top = 1.08 * float(np.quantile(trace.watts, 0.9999)) or 1.0
-
-    def across(time_s: float) -> float:
-        return LEFT + (time_s - start) / (end - start) * (WIDTH - LEFT - 8)
-
-    def up(watts: float) -> float:
-        return HEIGHT - FOOT - min(watts, top) / top * (HEIGHT - FOOT - TOP)
-
-    column = np.minimum((POINTS * (trace.time_s - start) / (end - start)).astype(int), POINTS - 1)
-    first = np.flatnonzero(np.diff(np.concatenate([[-1], column])))
-    low, high = np.minimum.reduceat(trace.watts, first), np.maximum.reduceat(trace.watts, first)
-    at = [across(float(time)) for time in trace.time_s[first]]
-    there = [f"{x:.1f} {up(float(y)):.1f}" for x, y in zip(at, high, strict=True)]
-    back = [f"{x:.1f} {up(float(y)) + 0.8:.1f}" for x, y in zip(at[::-1], low[::-1], strict=True)]
-    step = _round(top / 4)
-    seconds = _round((end - start) / 6)
-    return {
-        "path": f"M{' L'.join([*there, *back])} Z", "width": WIDTH, "height": HEIGHT,
-        "left": LEFT, "base": HEIGHT - FOOT, "right": WIDTH - 8, "top": TOP,
-        "phases": [{"name": phase.name, "x": across(phase.start_s),
-                    "width": across(phase.end_s) - across(phase.start_s),
-                    "colour": COLOURS.get(phase.name, "#f28e2b")} for phase in trace.phases],
-        "gaps": [{"x": across(gap.start_s), "width": max(1.0, across(gap.end_s)
-                                                         - across(gap.start_s))}
-                 for gap in trace.gaps],
-        "watts": [{"y": up(step * i), "text": f"{step * i:g}"}
-                  for i in range(int(top / step) + 1)],
-        "seconds": [{"x": across(start + seconds * i), "text": f"{seconds * i:g}"}
-                    for i in range(int((end - start) / seconds) + 1)],
-    }
+def _roofline(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The picture of the layers under the roofs of array and memory."""
+    roofs = content["roofs"]
+    points = [Point(row["name"], row["MAC"]["value"], row["bytes"]["value"],
+                    row["cycles"]["value"], row["wall"]) for row in content["layers"]]
+    return draw(points, lanes=roofs["lanes"]["value"],
+                bytes_per_cycle=roofs["bytes_per_cycle"]["value"],
+                clock_hz=content["config"]["clock_hz"],
+                tag=content["layers"][0]["cycles"]["tag"])
 
 
-def _round(value: float) -> float:
-    """The next 1, 2 or 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= value * 0.999)
+def _image_power(content: Mapping[str, Any], trace: Trace) -> ImagePower | str:
+    """Power over an image, whose time is by the board's counter; that of a simulation by the
+    host's clock."""
+    figures = content["figures"]
+    rate = figures["images_per_s"]
+    if rate["tag"] == "rtl-sim":
+        rate = figures["images_per_s_host"]
+    turns = [Turn(tuple(turn["layers"]), turn["start"], turn["end"])
+             for turn in content["timeline"]]
+    return image_power(trace, turns, 1 / rate["value"])
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; a tagged value becomes two columns."""
-    text = io.StringIO()
-    flat = []
-    for row in rows:
-        line: dict[str, Any] = {}
-        for key, value in row.items():
-            if isinstance(value, Mapping):
-                line[key], line[f"{key} (tag)"] = value["value"], value["tag"]
-            else:
-                line[key] = value
-        flat.append(line)
-    writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue()
+def _energy_rows(energy: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Phases of the energy account as a table, then the energies of an image."""
+    rows = [{"what": name, "watts": phase["watts"], "error_watts": phase["error_watts"],
+             "joules": phase["joules"], "error_joules": phase["error_joules"],
+             "seconds": phase["seconds"], "tag": energy["tag"]}
+            for name, phase in energy["phases"].items()]
+    for name, key in (("an image, whole board", "joules_per_image"),
+                      ("an image, above idle", "joules_per_image_above_idle")):
+        if energy[key] is not None:
+            rows.append({"what": name, "watts": "", "error_watts": "", "joules": energy[key],
+                         "error_joules": energy[f"error_{key}"], "seconds": "",
+                         "tag": energy["tag"]})
+    return rows
 
 
 def write_measurement(folder: Path, content: Mapping[str, Any], runs: Sequence[Run], tag: str,
@@ -112,15 +79,36 @@ def write_measurement(folder: Path, content: Mapping[str, Any], runs: Sequence[R
         Of the meter.
     """
     make_folder(folder)
-    write_atomic(folder / "measure.json", json.dumps(content, indent=1) + "\n")
-    write_atomic(folder / "layers.csv", _csv(content["layers"]))
-    write_atomic(folder / "runs.csv", _csv([
-        {"run": number, "images": run.images, "tag": tag, "busy_s": f"{run.busy_s:.6f}",
-         "seconds": f"{run.seconds:.6f}", **run.counters}
-        for number, run in enumerate(runs, 1)]))
+    for name in FILES:    # nothing of an earlier measurement stays beside this one
+        (folder / name).unlink(missing_ok=True)
+    roof = _roofline(content)
+    tables: dict[str, Sequence[Mapping[str, Any]]] = {
+        "figures.csv": [{"figure": name, "value": figure["value"], "tag": figure["tag"],
+                         "text": figure.get("text", "")}
+                        for name, figure in content["figures"].items()],
+        "units.csv": content["units"],
+        "layers.csv": content["layers"],
+        "roofline.csv": [{"layer": point["name"], "MAC/byte": point["x"], "MAC/cycle": point["y"],
+                          "roof, MAC/cycle": point["roof"], "share of the roof": point["share"],
+                          "wall": point["wall"], "tag": tag}
+                         for point in (roof["points"] if roof else [])],
+        "runs.csv": [{"run": number, "images": run.images, "tag": tag,
+                      "busy_s": f"{run.busy_s:.6f}", "seconds": f"{run.seconds:.6f}",
+                      **run.counters} for number, run in enumerate(runs, 1)],
+    }
+    power = None if trace is None else _image_power(content, trace)
     if trace is not None:
         trace.write_csv(folder / "power.csv")
+        tables["energy.csv"] = _energy_rows(content["energy"])
+    if isinstance(power, ImagePower):
+        tables["image-power.csv"] = power.rows(content["energy"]["tag"])
+    write_atomic(folder / "measure.json", json.dumps(content, indent=1) + "\n")
+    for name, rows in tables.items():
+        if rows:
+            write_atomic(folder / name, csv_text(rows))
     page = page_environment("gen.measurement").get_template("measure.html")
     write_atomic(folder / "report.html", page.render(
-        m=content, runs=runs, tag=tag, joules=joules_text,
-        picture=None if trace is None else power_picture(trace)))
+        m=content, runs=runs, tag=tag, joules=joules_text, roof=roof,
+        picture=None if trace is None else power_picture(trace),
+        image=image_picture(power) if isinstance(power, ImagePower) else None,
+        unresolved=power if isinstance(power, str) else ""))

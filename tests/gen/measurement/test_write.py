@@ -4,11 +4,11 @@ import csv
 import json
 import re
 
-import numpy as np
 import pytest
 
-from gen.measurement.figures import layer_figures, run_figures, stall_rows
-from gen.measurement.write import FILES, power_picture, write_measurement
+from gen.measurement.figures import layer_figures, roofs, run_figures, stall_rows
+from gen.measurement.timeline import timeline
+from gen.measurement.write import FILES, write_measurement
 from gen.meter.account import account
 from tests.gen.meter.waveform import Sampled, Wave
 
@@ -33,6 +33,8 @@ def written(bench, design, trace, tmp_path):
             "accuracy": {"value": 0.5, "tag": "rtl-sim", "text": "1 of 2 images"},
             "figures": run_figures(design.config, layers, runs, "rtl-sim"),
             "units": stall_rows(runs.runs, "rtl-sim"), "layers": layers,
+            "roofs": roofs(design.config),
+            "timeline": [turn.to_json() for turn in timeline(design.program, runs.records)],
             "energy": trace and account(trace, runs.images).to_json(), **changes}
         write_measurement(tmp_path / "m", content, runs.runs, "rtl-sim", trace)
         return tmp_path / "m", content
@@ -40,17 +42,37 @@ def written(bench, design, trace, tmp_path):
     return write
 
 
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_files(written):
     folder, content = written()
-    assert {path.name for path in folder.iterdir()} == set(FILES)
+    # The log of these runs is of 2,000 cycles, the pulses of the meter are not.
+    assert {path.name for path in folder.iterdir()} == set(FILES) - {"image-power.csv"}
     assert json.loads((folder / "measure.json").read_text()) == json.loads(json.dumps(content))
-    with open(folder / "layers.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(folder / "layers.csv")
     assert [row["name"] for row in rows] == [row["name"] for row in content["layers"]]
     assert rows[0]["cycles (tag)"] == "rtl-sim" and rows[0]["predicted (tag)"] == "cost-model"
-    with open(folder / "runs.csv", newline="") as file:
-        assert [row["CYCLES"] for row in csv.DictReader(file)] == ["8000"] * 3
+    assert [row["CYCLES"] for row in rows_of(folder / "runs.csv")] == ["8000"] * 3
     assert (folder / "power.csv").read_text().startswith("# board; instrument of the tests")
+    figures = rows_of(folder / "figures.csv")
+    assert {row["figure"]: float(row["value"]) for row in figures} == {
+        name: figure["value"] for name, figure in content["figures"].items()}
+    assert len(rows_of(folder / "units.csv")) == len(content["units"])
+    energy = {row["what"]: row for row in rows_of(folder / "energy.csv")}
+    assert float(energy["an image, above idle"]["joules"]) == pytest.approx(
+        content["energy"]["joules_per_image_above_idle"])
+    assert {row["tag"] for row in energy.values()} == {"board"}
+    drawn = {row["layer"]: row for row in rows_of(folder / "roofline.csv")}
+    for layer in content["layers"]:
+        if layer["MAC"]["value"] and layer["bytes"]["value"] and layer["cycles"]["value"]:
+            row = drawn.pop(layer["name"])
+            assert float(row["MAC/cycle"]) == pytest.approx(layer["MAC/cycle"]["value"])
+            assert float(row["MAC/byte"]) == pytest.approx(
+                layer["MAC"]["value"] / layer["bytes"]["value"])
+    assert not drawn
 
 
 def test_page(written):
@@ -63,31 +85,41 @@ def test_page(written):
     for name in content["figures"]:
         assert f"<tr><td>{name}</td>" in page
     assert page.count('opacity="0.18"') == 2 and page.count('opacity="0.5"') == 1    # phases, gap
+    assert page.count('class="busy"') == 8
+    assert page.count("<circle") == len(rows_of(folder / "roofline.csv")) > 0
+    assert "Layers are not told apart: the meter samples every 2 ms" in page
+    assert 'class="turn"' not in page
+
+
+def test_power_over_an_image(written, design, bench):
+    """A meter that is quick enough for images of this length."""
+    _, content = written(trace=None)
+    image_s = 1 / content["figures"]["images_per_s_host"]["value"]
+    wave = Wave.bursts(1.0, 1.6, 3 * image_s, 2 * image_s, 6 * image_s, 8)
+    trace = Sampled(rate=100 / image_s, phases=[
+        ("idle", image_s, 5 * image_s), ("running", 5.9 * image_s, 29 * image_s)]).trace(
+            wave, 0.0, 30 * image_s)
+    folder, content = written(trace=trace, figures=content["figures"])
+    page = (folder / "report.html").read_text()
+    assert {path.name for path in folder.iterdir()} == set(FILES)
+    assert page.count('class="turn"') == len(content["timeline"]) > 1
+    rows = rows_of(folder / "image-power.csv")
+    assert [row["layers"].split() for row in rows] == [
+        turn["layers"] for turn in content["timeline"]]
+    assert {row["tag"] for row in rows} == {"board"}
+    assert sum(float(row["joules"] or 0) for row in rows) == pytest.approx(
+        1.6 * image_s, rel=0.05)
 
 
 def test_without_a_meter(written):
+    written()
     folder, _ = written(trace=None)
+    assert not (folder / "energy.csv").exists()    # that of the measurement before
     assert not (folder / "power.csv").exists()
     page = (folder / "report.html").read_text()
-    assert "No meter was read: there is no energy" in page and "<svg" not in page
+    assert "No meter was read: there is no energy" in page and page.count("<svg") == 1
 
 
 def test_what_comes_from_outside_is_escaped(written):
     folder, _ = written(model="<img onerror=x>", checks=["<b>"])
     assert "<img onerror" not in (folder / "report.html").read_text()
-
-
-def test_picture(trace):
-    """The band reaches from the lowest to the highest sample, gaps and phases lie where they
-    were."""
-    picture = power_picture(trace)
-    points = np.array([[float(value) for value in pair.split()]
-                       for pair in re.findall(r"[\d.]+ [\d.]+", picture["path"])])
-    assert points[:, 0].min() >= picture["left"] and points[:, 0].max() <= picture["right"] + 0.1
-    assert picture["top"] < points[:, 1].min() and points[:, 1].max() < picture["base"]
-    marks = {mark["text"]: mark["y"] for mark in picture["watts"]}
-    assert points[:, 1].min() == pytest.approx(
-        marks["0"] + (marks["1"] - marks["0"]) * 1.6, abs=2)
-    idle, running = picture["phases"]
-    assert idle["x"] < running["x"] and idle["width"] == pytest.approx(running["width"], rel=0.05)
-    assert picture["gaps"][0]["width"] == pytest.approx(idle["width"] * 0.15 / 4, rel=0.05)

@@ -1,0 +1,128 @@
+"""Roofline: what each layer does a cycle, against the work that it has for each byte it moves.
+
+The model is that of S. Williams, A. Waterman, D. Patterson, "Roofline: an insightful visual
+performance model for multicore architectures", Communications of the ACM 52(4), 2009: no point
+lies above memory's bandwidth (a slope) nor above the peak of the compute units (a flat roof).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+import math
+from typing import Any
+
+from hw.config import LEVEL_PLANES
+
+
+__all__ = ["Point", "draw", "roof"]
+
+
+WIDTH, HEIGHT, LEFT, FOOT, TOP, RIGHT = 640, 360, 56, 40, 12, 10
+
+
+@dataclass(frozen=True)
+class Point:
+    """A layer, or all of a network.
+
+    Parameters
+    ----------
+    name : str
+    macs : int
+        Multiply-accumulates for an image.
+    moved : float
+        Bytes from and to memory for an image.
+    cycles : float
+        For an image.
+    wall : str
+        The unit that would need most of the cycles alone.
+    """
+
+    name: str
+    macs: float
+    moved: float
+    cycles: float
+    wall: str = ""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it has a place: one without work or traffic has none on logarithmic axes."""
+        return bool(self.macs and self.moved and self.cycles)
+
+    @property
+    def intensity(self) -> float:
+        """MAC a byte."""
+        return self.macs / self.moved
+
+    @property
+    def rate(self) -> float:
+        """MAC a cycle."""
+        return self.macs / self.cycles
+
+
+def roof(intensity: float, *, lanes: int, bytes_per_cycle: float) -> float:
+    """The most MAC a cycle that memory and array allow for so many MAC a byte.
+
+    A lane adds one bit-plane of a product a cycle, and a spike level has three: the array's peak
+    is a third of its lanes.
+    """
+    return min(intensity * bytes_per_cycle, lanes / LEVEL_PLANES)
+
+
+def draw(points: Iterable[Point], *, lanes: int, bytes_per_cycle: float, clock_hz: float,
+         tag: str) -> dict[str, Any] | None:
+    """The picture: places of points, roofs and numbers at the axes; None without a point.
+
+    Parameters
+    ----------
+    points : iterable of Point
+    lanes : int
+        Of the array.
+    bytes_per_cycle : float
+        Bandwidth of the memory.
+    clock_hz : float
+        Of the core.
+    tag : str
+        How the cycles were obtained.
+
+    Returns
+    -------
+    dict
+        For the template roofline.html. Its ``points`` have ``x`` (MAC a byte), ``y`` (MAC a
+        cycle), ``roof`` (the most that is possible at this x) and ``share`` (y / roof); ``left``
+        are the names of the layers without work or traffic.
+    """
+    points = list(points)
+    shown = [point for point in points if point.drawn]
+    if not shown:
+        return None
+    options = {"lanes": lanes, "bytes_per_cycle": bytes_per_cycle}
+    peak = roof(math.inf, **options)    # type: ignore[arg-type]
+    low = min(math.floor(math.log10(point.intensity)) for point in shown)
+    high = max(math.ceil(math.log10(point.intensity)) for point in shown) + 0.2
+    bottom = min(math.floor(math.log10(point.rate)) for point in shown)
+    top = math.ceil(math.log10(max(peak, *(point.rate for point in shown)))) + 0.1
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (LEFT + (math.log10(x) - low) / (high - low) * (WIDTH - LEFT - RIGHT),
+                HEIGHT - FOOT
+                - (math.log10(y) - bottom) / (top - bottom) * (HEIGHT - FOOT - TOP))
+
+    rows = []
+    for point in shown:
+        most = roof(point.intensity, **options)    # type: ignore[arg-type]
+        px, py = place(point.intensity, point.rate)
+        rows.append({"name": point.name, "x": point.intensity, "y": point.rate, "roof": most,
+                     "share": point.rate / most, "wall": point.wall, "px": px, "py": py})
+    corner = max(10.0 ** low, 10.0 ** bottom / bytes_per_cycle)
+    ridge = max(peak / bytes_per_cycle, 10.0 ** low)
+    return {
+        "points": rows, "left": [point.name for point in points if not point.drawn],
+        "walls": [place(corner, roof(corner, **options)),    # type: ignore[arg-type]
+                  place(ridge, peak), place(10.0 ** high, peak)],
+        "ticks": [(place(10.0 ** k, 10.0 ** bottom), f"{10.0 ** k:g}")
+                  for k in range(int(low), math.ceil(high))],
+        "marks": [(place(10.0 ** low, 10.0 ** k), f"{10.0 ** k:g}")
+                  for k in range(int(bottom), math.ceil(top))],
+        "peak": peak, "rate": bytes_per_cycle, "lanes": lanes, "tag": tag,
+        "clock_mhz": clock_hz / 1e6, "peak_gmacs": peak * clock_hz / 1e9,
+        "mb_per_s": bytes_per_cycle * clock_hz / 1e6, "width": WIDTH, "height": HEIGHT,
+        "right": WIDTH - RIGHT}

@@ -1,0 +1,69 @@
+"""Roofline: where points and roofs lie."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gen.flow.page import render_page
+from gen.flow.roofline import draw, Point, roof
+
+
+RESULTS = Path(__file__).parents[3] / "docs" / "results"
+
+ROOFS = dict(lanes=1024, bytes_per_cycle=2.5)
+
+
+def drawn(*points, **options):
+    return draw(points, clock_hz=80e6, tag="board", **ROOFS | options)
+
+
+def test_roof():
+    assert roof(10, **ROOFS) == 25
+    assert roof(1e6, **ROOFS) == pytest.approx(1024 / 3)
+    assert roof(1024 / 3 / 2.5, **ROOFS) == pytest.approx(1024 / 3)
+
+
+def test_places():
+    """Twice the work a byte is as far to the right everywhere, and points lie under the roof by
+    their share."""
+    picture = drawn(Point("a", 1000, 100, 50), Point("b", 2000, 100, 50), Point("c", 4000, 100, 50),
+                    Point("none", 0, 100, 50), Point("still", 100, 0, 50))
+    a, b, c = picture["points"]
+    assert b["px"] - a["px"] == pytest.approx(c["px"] - b["px"]) and a["px"] < b["px"]
+    assert a["py"] - b["py"] == pytest.approx(b["py"] - c["py"]) and a["py"] > b["py"]
+    assert (a["x"], a["y"], a["roof"], a["share"]) == (10, 20, 25, 0.8)
+    assert picture["left"] == ["none", "still"]
+    assert picture["peak_gmacs"] == pytest.approx(1024 / 3 * 0.08)
+    assert picture["mb_per_s"] == pytest.approx(200)
+    # Slope and flat roof meet where both allow the same.
+    (x0, y0), (x1, y1), (x2, y2) = picture["walls"]
+    assert x0 < x1 < x2 and y0 > y1 == y2
+    assert y1 < min(point["py"] for point in picture["points"])
+
+
+def test_a_point_on_the_slope_lies_on_its_line():
+    picture = drawn(Point("a", 1000, 100, 40), Point("b", 1000, 1, 40))
+    (x0, y0), (x1, y1), _ = picture["walls"]
+    a = picture["points"][0]
+    assert a["share"] == 1
+    assert (a["px"] - x0) / (x1 - x0) == pytest.approx((a["py"] - y0) / (y1 - y0))
+
+
+def test_a_point_above_the_roof_is_in_the_picture():
+    picture = drawn(Point("a", 10 ** 6, 100, 100))
+    assert picture["points"][0]["py"] > 0 and picture["points"][0]["share"] > 1
+
+
+def test_nothing_to_draw():
+    assert drawn(Point("a", 0, 1, 1)) is None
+
+
+def test_page_of_a_build():
+    report = json.loads((RESULTS / "build-qsdt_nano.json").read_text())
+    html = render_page(report)
+    layers = [row for row in report["layers"] if row["MAC"]["value"]
+              and row["weights B"]["value"] + row["maps in B"]["value"] + row["out B"]["value"]]
+    assert html.count("<circle") == len(layers) > 30
+    assert 'Roofline <span class="tag">rtl-sim' in html
+    assert "27.31 GMAC/s at 80 MHz" in html
