@@ -426,7 +426,7 @@ def _batch(design, images):
     shape = tuple(design.network.input_shape)
     if images.dtype != np.int8 or images.shape[1:] != shape or not len(images):
         raise InputError(f"Images must be int8 of shape (N, {', '.join(map(str, shape))}) with N "
-                         f"at least 1, in units of 1/48 (model.data.to_image_q), not "
+                         f"at least 1, in units of 1/48 (model.data.dataset.to_image_q), not "
                          f"{images.dtype} of shape {images.shape}")
     return images
 

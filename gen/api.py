@@ -35,18 +35,19 @@ from gen.flow.report import STAGES
 from gen.flow.step import discard_partial
 from gen.machine.cost import predict
 from hw.register import identity_text
-from model import qsd_file, zoo
+from model import zoo
 from model.code import commit
 from model.command import require
-from model.data import Dataset
-from model.epilogue import IntegerParams
+from model.data.dataset import Dataset
 from model.error import as_input_error, known, VerificationFailed
 from model.evaluate import read_images
+from model.families.spec import MODELS, QsdtSpec, spec
 from model.files import digest_of, locked, write_atomic
-from model.integer import IntegerNetwork
+from model.integer import qsd_file
+from model.integer.epilogue import IntegerParams
+from model.integer.network import IntegerNetwork
 from model.progress import Progress, track
-from model.recipe import Recipe
-from model.spec import MODELS, QsdtSpec, spec
+from model.training.recipe import Recipe
 
 
 __all__ = ["ISS", "VIRTUAL", "Design", "NotVerified", "RunResult", "build", "configure", "convert",
@@ -122,7 +123,7 @@ class RunResult:
 
 def load(model: str | None = None, weights: Path | str | None = None, *,
          heads: int | None = None, params: IntegerParams | None = None) -> IntegerNetwork:
-    """The integer network of a name (`model.spec.MODELS`) or of a ``.qsd`` or ``.pth`` file.
+    """The network of a name (`model.families.spec.MODELS`) or of a file (``.qsd``, ``.pth``).
 
     ``heads`` are the attention heads of a published ``.pth``; ``params`` the widths, by default
     those that the file recommends.
@@ -146,7 +147,7 @@ def train(model: str | QsdtSpec, data: Dataset, *, out: Path | str,
     path of ``model.pth``. Another training in the same folder is refused.
     """
     require("torch", "matplotlib", what="training")
-    from model.trainer import train, Trainer
+    from model.training.trainer import train, Trainer
 
     out = Path(out)
     with locked(out, "training"), as_input_error():
@@ -371,7 +372,7 @@ def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
     Parameters
     ----------
     images : int8 (N, C, H, W)
-        In units of 1/48, as :func:`model.data.to_image_q` makes them.
+        In units of 1/48, as :func:`model.data.dataset.to_image_q` makes them.
     device : str
         ``virtual`` (compiles a simulator the first time, for which g++, make and perl are
         needed), ``iss``, or the serial port of a board with the design's bitstream.

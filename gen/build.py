@@ -13,9 +13,9 @@ from gen.inputs import add_network_options, load_network, network_words
 from model import zoo
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import as_input_error, InputError, VerificationFailed
+from model.families.spec import MODELS
 from model.files import check_folder
 from model.progress import track
-from model.spec import MODELS
 
 
 __all__ = ["cli"]

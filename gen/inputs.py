@@ -13,14 +13,17 @@ from gen.check.simulate import reported
 from gen.device.flash import find_loader
 from gen.device.port import check_port
 from gen.flow.bitstream import bitstream_idcode
-from model import data, datasets, pictures, zoo
+from model import zoo
 from model.command import called, require
+from model.data import dataset as data
+from model.data import options as datasets
+from model.data import pictures
 from model.error import as_input_error, InputError
 from model.evaluate import read_images
-from model.spec import MODELS, QsdtSpec
-from model.spec_file import is_spec_file
-from model.synthetic import natural_images
-from model.widths import add_widths, widths
+from model.families.spec import MODELS, QsdtSpec
+from model.families.spec_file import is_spec_file
+from model.integer.synthetic import natural_images
+from model.integer.widths import add_widths, widths
 from sim.rtl.verilator import require_tools, SIMULATORS
 
 

@@ -18,7 +18,7 @@ from gen.inputs import (
     network_words,
 )
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
-from model.data import class_title
+from model.data.dataset import class_title
 from model.error import (
     as_input_error,
     known,

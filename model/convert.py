@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 import sys
 
-from model import qsd_file, zoo
+from model import zoo
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import as_input_error, InputError
+from model.families.layout import CHECKPOINT_SUFFIXES
 from model.files import check_writable, write_atomic
-from model.layout import CHECKPOINT_SUFFIXES
-from model.widths import add_widths, widths
+from model.integer import qsd_file
+from model.integer.widths import add_widths, widths
 
 
 def cli(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +95,7 @@ def _read(args: argparse.Namespace) -> zoo.Weights:
                 raise ValueError(f"--{name.replace('_', '-')} goes with --checkpoint")
         return zoo.read(args.model, heads=args.heads, seed=args.seed)
     require("torch", what="reads checkpoints")
-    from model import checkpoint  # after parsing: --help should not wait for torch
+    from model.training import checkpoint  # after parsing: --help should not wait for torch
 
     found = checkpoint.read(
         args.checkpoint,

@@ -15,20 +15,21 @@ from typing import Any, cast, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model import qsd_file, zoo
+from model import zoo
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
-from model.data import class_title, DataInfo, IMAGE_SCALE, to_image_q
-from model.datasets import add_data_options, DATA_HELP, read_split
-from model.epilogue import IntegerParams
+from model.data.dataset import class_title, DataInfo, IMAGE_SCALE, to_image_q
+from model.data.options import add_data_options, DATA_HELP, read_split
 from model.error import as_input_error, InputError
+from model.families.spec import MODELS
 from model.files import check_writable, replacing, write_atomic
+from model.integer import qsd_file
+from model.integer.epilogue import IntegerParams
+from model.integer.widths import add_widths, widths
 from model.progress import OnProgress, track
-from model.spec import MODELS
-from model.widths import add_widths, widths
 
 
 if TYPE_CHECKING:
-    from model.export import Form
+    from model.integer.export import Form
 
 
 FORMS = ("float", "integer", "wide")
@@ -285,7 +286,7 @@ def _run_float(
 ) -> dict[str, NDArray]:
     import torch  # only this form needs it
 
-    from model.network import capture_levels, QsdTransformer
+    from model.families.network import capture_levels, QsdTransformer
 
     network = QsdTransformer(weights.spec)
     # Through the int8 codes, whose float32 rounding is the published one; float64 may differ.

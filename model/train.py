@@ -15,17 +15,17 @@ import sys
 from typing import TYPE_CHECKING
 
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
-from model.datasets import add_data_options, DATA_HELP, picture_folder, read_dataset
+from model.data.options import add_data_options, DATA_HELP, picture_folder, read_dataset
 from model.error import as_input_error
+from model.families.spec import QsdtSpec
 from model.files import check_writable, locked
 from model.progress import say
-from model.recipe import Recipe
-from model.spec import QsdtSpec
+from model.training.recipe import Recipe
 from model.zoo import spec_of
 
 
 if TYPE_CHECKING:
-    from model.trainer import Trainer
+    from model.training.trainer import Trainer
 
 
 def cli(argv: Sequence[str] | None = None) -> int:
@@ -120,7 +120,7 @@ def _network(args: argparse.Namespace) -> QsdtSpec:
 
 
 def _prepare(args: argparse.Namespace) -> "Trainer":
-    from model.trainer import load_checkpoint, Trainer
+    from model.training.trainer import load_checkpoint, Trainer
 
     if args.resume:
         state = load_checkpoint(args.out / "checkpoint.pth")
@@ -152,7 +152,7 @@ def _train(args: argparse.Namespace) -> None:
     require("torch", "matplotlib", what="training")
     import torch
 
-    from model.trainer import train
+    from model.training.trainer import train
 
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)  # tiny gradients would otherwise cost a trap each

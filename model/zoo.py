@@ -13,15 +13,15 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
-from model import export, qsd_file
 from model.command import require
-from model.data import DataInfo
-from model.epilogue import IntegerParams
-from model.integer import IntegerNetwork
-from model.layout import CHECKPOINT_SUFFIXES
-from model.spec import MODELS, QsdtSpec
-from model.spec_file import is_spec_file, read_spec
-from model.synthetic import NOTICE, synthetic_state
+from model.data.dataset import DataInfo
+from model.families.layout import CHECKPOINT_SUFFIXES
+from model.families.spec import MODELS, QsdtSpec
+from model.families.spec_file import is_spec_file, read_spec
+from model.integer import export, qsd_file
+from model.integer.epilogue import IntegerParams
+from model.integer.network import IntegerNetwork
+from model.integer.synthetic import NOTICE, synthetic_state
 
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ def network(
 
 
 def spec_of(model: str, *, classes: int | None = None) -> QsdtSpec:
-    """The spec of a name in `MODELS` or of a file (`model.spec_file`).
+    """The spec of a name in `MODELS` or of a file (`model.families.spec_file`).
 
     `classes` is taken where a file leaves it out. Raises ValueError or InputError.
     """
@@ -176,7 +176,7 @@ def _read_file(path: Path, heads: int | None) -> Weights:
         require(
             "torch", what=f"reads {path}; a .qsd file, made where torch is installed, needs none"
         )
-        from model import checkpoint  # torch is not needed for anything else
+        from model.training import checkpoint  # torch is not needed for anything else
 
         found = checkpoint.read(path, heads=heads)
         return Weights(found.spec, None, found.state, info=found.info)

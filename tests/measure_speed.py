@@ -54,9 +54,9 @@ def network_of(name, size):
     """An integer network by name; ``small`` has weights of seed 0."""
     if name != "small":
         return integer_network(name)
-    from model.export import export
-    from model.spec import MODELS
-    from model.synthetic import synthetic_state
+    from model.families.spec import MODELS
+    from model.integer.export import export
+    from model.integer.synthetic import synthetic_state
 
     base = MODELS["qsdt_t"]
     spec = replace(base, name="small", dims=DIMS[len(base.dims)], heads=8, image_size=size)

@@ -33,11 +33,16 @@ FOLDERS = {
     "boards": (("hw contract",), {"amaranth", "amaranth_boards"}),
 
     "model base": ((), {"numpy", "tqdm", "yaml"}),
-    "model": (("model base",),
-              {"numpy", "safetensors", "torch", "matplotlib", "tqdm", "yaml", "PIL"}),
+    "model/families": (("model base",), {"torch"}),
+    "model/data": (("model base", "model/families"), {"numpy", "PIL"}),
+    "model/integer": (("model base", "model/families", "model/data"), {"numpy", "safetensors"}),
+    "model/training": (("model base", "model/families", "model/data"),
+                       {"numpy", "torch", "safetensors", "matplotlib"}),
+    "model": (("model base", "model/families", "model/data", "model/integer", "model/training"),
+              {"numpy", "torch"}),
 
     "sim": ((), set()),
-    "sim/reference": (("hw contract", "model"), {"numpy"}),
+    "sim/reference": (("hw contract", "model/integer"), {"numpy"}),
     "sim/drive": (("hw contract",), {"amaranth", "cocotb"}),
     "sim/twin": (("hw contract", "hw/sdram", "hw/lib"), {"amaranth"}),
     "sim/rtl": (("hw contract", "hw", "sim/twin", "model base"),
@@ -47,15 +52,15 @@ FOLDERS = {
                     {"amaranth", "cocotb", "numpy"}),
 
     "gen/isa": (("hw contract",), {"amaranth", "numpy"}),
-    "gen/compile": (("hw contract", "gen/isa", "sim/reference", "model base", "model"),
+    "gen/compile": (("hw contract", "gen/isa", "sim/reference", "model base", "model/integer"),
                     {"numpy", "safetensors"}),
     "gen/machine": (("hw contract", "gen/isa", "gen/compile", "sim/reference", "model base"),
                     {"numpy"}),
     "gen/config": (("hw contract", "hw", "hw/memory", "hw/sdram", "sim/twin", "boards",
-                    "gen/isa", "gen/compile", "gen/machine", "model base", "model"),
+                    "gen/isa", "gen/compile", "gen/machine", "model base", "model/integer"),
                    {"numpy"}),
     "gen/check": (("hw contract", "hw", "gen/compile", "gen/machine", "sim/reference", "sim/rtl",
-                   "sim/twin", "model base", "model"), {"numpy"}),
+                   "sim/twin", "model base"), {"numpy"}),
     "gen/device": (("hw contract", "boards", "gen/compile", "gen/flow", "model base"),
                    {"numpy", "serial"}),
     "gen/campaign": (("hw contract", "boards", "sim/rtl", "gen/check", "gen/compile", "gen/config",
@@ -66,14 +71,15 @@ FOLDERS = {
                   {"numpy", "smbus2", "ppk2lab", "pyjoulescope_driver", "hid"}),
     "gen/pnr": (("model base",), {"numpy", "scipy", "numba"}),
     "gen/flow": (("boards", "gen/pnr", "hw contract", "gen/compile", "gen/config", "gen/machine",
-                  "model base", "model"), {"jinja2"}),
+                  "model base", "model/integer"), {"jinja2"}),
     "gen/bench": (("hw contract", "hw", "hw/bringup", "hw/sdram", "boards", "sim/rtl", "sim/twin",
                    "sim/gate", "gen/check", "gen/compile", "gen/config", "gen/device", "gen/flow",
                    "gen/machine", "gen/proof", "model base"), {"numpy"}),
     "gen/measurement": (("hw contract", "gen/device", "gen/flow", "gen/machine", "gen/meter",
                          "model base"), {"numpy", "jinja2"}),
     "gen/scale": (("model base",), {"dask", "distributed"}),
-    "gen": (("hw contract", "boards", "model base", "model", "sim/rtl", "sim/twin", "sim/gate",
+    "gen": (("hw contract", "boards", "model base", "model", "model/families", "model/data",
+             "model/integer", "model/training", "sim/rtl", "sim/twin", "sim/gate",
              "gen/isa", "gen/compile", "gen/machine", "gen/config", "gen/check", "gen/device",
              "gen/flow", "gen/measurement", "gen/meter", "gen/pnr", "gen/proof", "gen/bench",
              "gen/campaign", "gen/scale"),
@@ -219,8 +225,8 @@ def test_no_command_imports_a_command(name):
 
 
 @pytest.mark.parametrize("name", [name for name in of("model")
-                                  if name in ("model.golden", "model.integer")])
-def test_golden_needs_no_torch(name):
+                                  if folder_of(name) == "model/integer"])
+def test_integer_form_needs_no_torch(name):
     assert not any(target.split(".")[0] == "torch" for target in reached(name))
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from model import data
+from model.data import dataset as data
 
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 
 from gen.compile import package
 from hw import register
-from model import qsd_file
 from model.error import InputError
+from model.integer import qsd_file
 
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "versions.md").read_text()

@@ -39,7 +39,7 @@ constants, NEURON."""
 
 def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
                     strip_rows=STRIP_ROWS, fold=FOLD, apart=True, memo=None):
-    """Compile an :class:`model.integer.IntegerNetwork` for one core.
+    """Compile an :class:`model.integer.network.IntegerNetwork` for one core.
 
     Parameters
     ----------

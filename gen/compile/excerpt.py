@@ -12,8 +12,8 @@ import numpy as np
 from gen.isa.program import Descriptor, Program
 from hw.descriptor import DESCRIPTOR_WORDS, Destination, Header, pack, planes_of, UnitKind
 from model.error import InputError
-from model.graph import Conv
-from model.integer import IntegerNetwork
+from model.integer.graph import Conv
+from model.integer.network import IntegerNetwork
 from sim.reference.lanes import memory_words
 
 

@@ -10,7 +10,7 @@ alike for every fold, so that a folded neighbour can read or make it.
 
 import numpy as np
 
-from model.graph import Conv
+from model.integer.graph import Conv
 
 
 __all__ = ["choose_folds", "fold_patches", "fold_weight"]

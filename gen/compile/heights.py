@@ -6,7 +6,16 @@ from itertools import product
 from gen.isa.cycles import LEVEL_CYCLES, load_cycles
 from hw.config import LEVEL_PLANES, MEMBRANE_BITS
 from model.error import DoesNotFit
-from model.graph import Attention, Conv, Depthwise, Fire, Integrate, Pool, RepConv, Requantise
+from model.integer.graph import (
+    Attention,
+    Conv,
+    Depthwise,
+    Fire,
+    Integrate,
+    Pool,
+    RepConv,
+    Requantise,
+)
 
 
 __all__ = ["Heights"]

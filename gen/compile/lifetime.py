@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from gen.compile.pool import OUTSIDE
-from model.graph import Integrate
+from model.integer.graph import Integrate
 
 
 __all__ = ["Lifetimes"]
@@ -15,7 +15,7 @@ class Lifetimes:
     Attributes
     ----------
     ops : list
-        Operators of :mod:`model.graph`, in order of execution.
+        Operators of :mod:`model.integer.graph`, in order of execution.
     maps : dict
         Layouts by tensor.
     users : dict

@@ -7,7 +7,7 @@ from gen.compile.layout import FeatureMap, head_lanes, head_slot
 from gen.isa.limits import MAP_SIZE, POSITION_WORDS
 from hw.config import MEMBRANE_BITS
 from model.error import DoesNotFit
-from model.graph import Attention, Conv, Pool, Raw, RepConv
+from model.integer.graph import Attention, Conv, Pool, Raw, RepConv
 
 
 __all__ = ["NetworkMaps", "check", "make_maps"]

@@ -18,7 +18,17 @@ from hw.descriptor import (
     SKIP_PLANES,
     UnitKind,
 )
-from model.graph import Attention, Conv, Depthwise, Fire, Integrate, Pool, Raw, RepConv, Requantise
+from model.integer.graph import (
+    Attention,
+    Conv,
+    Depthwise,
+    Fire,
+    Integrate,
+    Pool,
+    Raw,
+    RepConv,
+    Requantise,
+)
 from sim.reference.depthwise import pack_depthwise
 from sim.reference.neuron import pack_fire, pack_scale
 
@@ -31,7 +41,7 @@ class Operators:
 
     Parameters
     ----------
-    network : model.integer.IntegerNetwork
+    network : model.integer.network.IntegerNetwork
     layout : gen.compile.maps.NetworkMaps
     tiles : dict
         Of :func:`gen.compile.tiles.make_tiles`.

@@ -9,7 +9,7 @@ from gen.compile.lifetime import Lifetimes
 from gen.compile.pool import Buffer, FreeList, OUTSIDE
 from gen.compile.rings import Rings
 from model.error import DoesNotFit
-from model.graph import Attention, Pool
+from model.integer.graph import Attention, Pool
 
 
 __all__ = ["Residency"]

@@ -8,7 +8,7 @@ import numpy as np
 from gen.compile.pool import turns
 from gen.compile.schedule import alive_rows, FIRE, reads, SUM
 from hw.descriptor import RING_UNIT
-from model.graph import Conv, Integrate
+from model.integer.graph import Conv, Integrate
 
 
 __all__ = ["Group", "Order", "Rings", "StripMemo", "TILE"]

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.graph import Attention, Conv, Depthwise, Pool, RepConv
+from model.integer.graph import Attention, Conv, Depthwise, Pool, RepConv
 
 
 __all__ = ["FIRE", "SUM", "Step", "alive_rows", "first_strips", "reads",

@@ -4,7 +4,7 @@ import numpy as np
 
 from gen.compile.fold import fold_patches, fold_weight
 from hw.descriptor import pack, TileHeader
-from model.graph import Conv, RepConv
+from model.integer.graph import Conv, RepConv
 from sim.reference.array import pack_tile
 
 
@@ -16,7 +16,7 @@ def make_tiles(network, layout, config):
 
     Parameters
     ----------
-    network : model.integer.IntegerNetwork
+    network : model.integer.network.IntegerNetwork
     layout : gen.compile.maps.NetworkMaps
     config : CoreConfig
 

@@ -9,7 +9,7 @@ from gen.config.spec import AcceleratorConfig, chosen_clock, chosen_sdram_clock,
 from gen.machine.cost import predict
 from hw.config import CoreConfig, MEMORY_BITS
 from model.error import DoesNotFit, InputError
-from model.graph import Attention, Pool, RepConv
+from model.integer.graph import Attention, Pool, RepConv
 
 
 __all__ = ["derive", "weight_words"]
@@ -217,7 +217,7 @@ def derive(board, network, overrides=None, *, plans=None):
     Parameters
     ----------
     board : boards.BoardSpec
-    network : model.integer.IntegerNetwork
+    network : model.integer.network.IntegerNetwork
     overrides : dict or None
         As docs/configuration.md lists them.
     plans : gen.config.plans.Plans or None

@@ -12,7 +12,7 @@ from gen.config.resources import block_rams
 from gen.machine.cost import predict
 from model.error import DoesNotFit
 from model.files import digest_of, make_folder, write_atomic
-from model.integer import IntegerNetwork
+from model.integer.network import IntegerNetwork
 
 
 __all__ = ["Holding", "holdings", "table"]

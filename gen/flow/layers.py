@@ -4,7 +4,7 @@ from gen.compile.layout import IMAGE_PLANES
 from gen.config.resources import block_rams
 from gen.flow.report import measured
 from hw.config import LEVEL_PLANES
-from model.graph import Attention, Conv, Pool, RepConv
+from model.integer.graph import Attention, Conv, Pool, RepConv
 
 
 __all__ = ["layer_rows", "totals"]

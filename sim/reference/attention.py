@@ -3,7 +3,7 @@
 import numpy as np
 
 from hw.config import LEVEL_PLANES
-from model.golden import ATTENTION_CAP
+from model.integer.golden import ATTENTION_CAP
 from sim.reference.lanes import from_planes, to_planes
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from hw.config import LEVEL_PLANES, PARTIAL_BITS
 from hw.descriptor import DepthwiseMode
-from model import golden
+from model.integer import golden
 from sim.reference.lanes import from_nibbles, from_planes, signed, to_nibbles
 from sim.reference.state import Outcome, row_address, rows_inside, Undefined
 

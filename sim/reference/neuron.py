@@ -4,7 +4,7 @@ import numpy as np
 
 from hw.config import LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS
 from hw.descriptor import NeuronFunction, NeuronSource
-from model import golden
+from model.integer import golden
 from sim.reference.lanes import from_membranes, signed, to_membranes, to_planes
 
 

@@ -7,10 +7,10 @@ from PIL import Image
 import pytest
 
 from model import zoo
-from model.data import to_image_q
+from model.data.dataset import to_image_q
+from model.data.pictures import Fitting, PictureError, read_picture, read_pictures
 from model.evaluate import run
-from model.pictures import Fitting, PictureError, read_picture, read_pictures
-from model.spec import spec
+from model.families.spec import spec
 
 
 NANO = spec("qsdt_nano")

@@ -12,11 +12,13 @@ import pytest
 from safetensors.torch import save_file
 import torch
 
-from model import checkpoint, convert, qsd_file, train, zoo
-from model.checkpoint import AVERAGED, CheckpointError, COPIES, PREFIXES
-from model.layout import CHECKPOINT_SUFFIXES
-from model.network import QsdTransformer
-from model.spec import QsdtSpec
+from model import convert, train, zoo
+from model.families.layout import CHECKPOINT_SUFFIXES
+from model.families.network import QsdTransformer
+from model.families.spec import QsdtSpec
+from model.integer import qsd_file
+from model.training import checkpoint
+from model.training.checkpoint import AVERAGED, CheckpointError, COPIES, PREFIXES
 
 
 INPUTS = "checkpoints"
@@ -164,9 +166,9 @@ def test_qsd_with_absurd_values(data_folder, name, said):
     {"log": [{}]}, {"best": {}, "epoch": 1},
 ])
 def test_resume_with_wrong_contents(data_folder, tmp_path, monkeypatch, capsys, content):
-    from model import data
-    from model.recipe import Recipe
-    from model.trainer import Trainer
+    from model.data import dataset as data
+    from model.training.recipe import Recipe
+    from model.training.trainer import Trainer
 
     grey = QsdtSpec(name="grey", in_channels=1, image_size=16, classes=2, dims=(4, 4, 4, 6, 6),
                     strides=(2, 1, 2, 1, 1), depths=(1,) * 5, conv_expansion=(1, 1, 1),

@@ -10,8 +10,8 @@ import pytest
 from gen import run
 from gen.inputs import load_images
 from model import zoo
+from model.data.pictures import list_pictures
 from model.error import InputError
-from model.pictures import list_pictures
 
 
 INPUTS = "folder"

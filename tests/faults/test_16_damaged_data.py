@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from model import data, evaluate
+from model import evaluate
+from model.data import dataset as data
 
 
 INPUTS = "data"

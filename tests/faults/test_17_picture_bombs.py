@@ -8,8 +8,8 @@ import time
 from PIL import Image
 import pytest
 
-from model import pictures
-from model.pictures import Fitting, PictureError, read_picture, read_pictures
+from model.data import pictures
+from model.data.pictures import Fitting, PictureError, read_picture, read_pictures
 
 
 FITTING = Fitting(size=224, channels=3)
@@ -46,7 +46,7 @@ def test_the_largest_that_is_taken_stays_below_2_gb(tmp_path):
     path = tmp_path / "large.png"
     Image.new("1", (8192, 8192)).save(path)
     code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30));"
-            "from pathlib import Path; from model.pictures import *;"
+            "from pathlib import Path; from model.data.pictures import *;"
             "print(read_picture(Path(sys.argv[1]), Fitting(size=224, channels=3)).shape)")
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
     assert done.stdout == "(224, 224, 3)\n", done.stderr

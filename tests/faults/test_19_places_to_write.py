@@ -9,8 +9,8 @@ import pytest
 
 from gen import build, verify
 from model import convert, evaluate, train
-from model.data import Dataset, DATASETS, Split
-from model.spec import MODELS, QsdtSpec
+from model.data.dataset import Dataset, DATASETS, Split
+from model.families.spec import MODELS, QsdtSpec
 
 
 NANO = ["--model", "qsdt_nano"]

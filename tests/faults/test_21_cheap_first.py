@@ -11,7 +11,7 @@ import pytest
 from gen import build, run, traffic, verify
 from gen.config import derive
 from model import evaluate
-from model.integer import IntegerNetwork
+from model.integer.network import IntegerNetwork
 from sim.rtl import verilator
 
 

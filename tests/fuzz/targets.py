@@ -25,9 +25,11 @@ from gen import run as run_command
 from gen.compile.package import ProgramImage
 from gen.config import derive as derive_module
 from gen.pnr import estimate
-from model import convert, data, evaluate, train, trainer, zoo
-from model.data import Dataset, Split
-from model.recipe import Recipe
+from model import convert, evaluate, train, zoo
+from model.data import dataset as data
+from model.data.dataset import Dataset, Split
+from model.training import trainer
+from model.training.recipe import Recipe
 from tests.fuzz import mutate
 
 
@@ -109,7 +111,7 @@ SPEC = {"name": "tiny", "dims": [16, 16, 16, 16], "depths": [1, 1, 1, 1], "heads
 
 def small_weights():
     """A network of some thousand weights: name, spec and state, quick to write and read."""
-    from model.checkpoint import load_vectors
+    from model.training.checkpoint import load_vectors
 
     return load_vectors(Path(__file__).parents[1] / "data" / "official_small.npz")
 
@@ -306,7 +308,7 @@ class Resume(Target):
     suffix = ".pth"
 
     def seeds(self):
-        from model.spec import MODELS
+        from model.families.spec import MODELS
 
         torch.set_num_threads(1)
         pixels = np.zeros((200, 28, 28), np.uint8)

@@ -7,10 +7,10 @@ import numpy as np
 from gen.compile.compiler import compile_network
 from hw.config import CoreConfig
 from model.error import DoesNotFit
-from model.export import export
-from model.graph import IntegerParams
-from model.integer_random import random_network, random_state
-from model.spec import MODELS
+from model.families.spec import MODELS
+from model.integer.export import export
+from model.integer.graph import IntegerParams
+from model.integer.random_network import random_network, random_state
 
 
 HEADS = (5, 9, 45, 80)
@@ -53,7 +53,7 @@ def compile_case(seed, **kwargs):
 def folding_network(rows, fold, *, size=32, **changes):
     """A random network whose first maps have ``rows // fold`` channels, so that they fold.
 
-    ``changes`` are those of its :class:`model.spec.QsdtSpec`.
+    ``changes`` are those of its :class:`model.families.spec.QsdtSpec`.
     """
     spec = replace(MODELS["qsdt_nano"], dims=(rows // fold, rows, rows, rows, rows),
                    strides=(2, 2, 2, 1, 1), image_size=size,

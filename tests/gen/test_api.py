@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from gen import api
-from model.data import Dataset, Split
+from model.data.dataset import Dataset, Split
 from model.error import InputError
 from model.files import locked
-from model.recipe import Recipe
+from model.training.recipe import Recipe
 from tests.faults.test_19_places_to_write import TINY
 
 

@@ -7,7 +7,7 @@ import pytest
 from gen import build, run, verify
 from gen.check import record as records
 from gen.compile.package import ProgramImage
-from model.synthetic import NOTICE
+from model.integer.synthetic import NOTICE
 
 
 def failing(capsys, command, arguments, code=1):

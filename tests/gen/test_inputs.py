@@ -9,7 +9,7 @@ import pytest
 from gen.inputs import add_network_options, load_images, load_network
 from model import zoo
 from model.error import InputError
-from model.spec import MODELS
+from model.families.spec import MODELS
 
 
 T = MODELS["qsdt_t"]

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from model import checkpoint, data, evaluate, qsd_file
-from model.integer_random import random_network
+from model import evaluate
+from model.data import dataset as data
+from model.integer import qsd_file
+from model.integer.random_network import random_network
+from model.training import checkpoint
 
 
 torch.set_num_threads(1)
@@ -93,7 +96,7 @@ def test_data_set(small, monkeypatch, capsys):
 
 
 def made_top(made, image_q):
-    from model.export import export
+    from model.integer.export import export
 
     network = export(made.state, made.spec, made.params, input_shape=image_q.shape[1:])
     return network.classify(image_q).argmax(1)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from model import data
 from model import train as program
-from model import trainer as training
-from model.data import Dataset, Split
-from model.network import QsdTransformer
-from model.recipe import Recipe
-from model.spec import MODELS, QsdtSpec
-from model.trainer import build, evaluate, learning_rate, optimiser, Trainer
+from model.data import dataset as data
+from model.data.dataset import Dataset, Split
+from model.families.network import QsdTransformer
+from model.families.spec import MODELS, QsdtSpec
+from model.training import trainer as training
+from model.training.recipe import Recipe
+from model.training.trainer import build, evaluate, learning_rate, optimiser, Trainer
 
 
 torch.set_num_threads(1)  # with two, a busy second core makes these small layers wait for it

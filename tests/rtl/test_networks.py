@@ -6,8 +6,8 @@ from gen.check.compare import verify
 from gen.compile.compiler import compile_network
 from gen.config.spec import TwinSpec
 from hw.config import CoreConfig
-from model.graph import IntegerParams
-from model.integer_random import random_network
+from model.integer.graph import IntegerParams
+from model.integer.random_network import random_network
 
 
 pytestmark = pytest.mark.rtl

@@ -14,7 +14,7 @@ from gen.check.trace import first_difference, iss_trace, rtl_trace, rtl_writes
 from gen.compile.compiler import compile_network
 from gen.compile.excerpt import excerpt, PATTERNS
 from gen.config.memory import sdram_config
-from model.integer_random import random_network
+from model.integer.random_network import random_network
 import sim.rtl.core
 from sim.rtl.core import NOTHING, RtlCore, twin_memory
 from sim.twin.sdram_system import SdramSystem

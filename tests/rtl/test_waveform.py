@@ -8,7 +8,7 @@ from gen import verify
 from gen.check.compare import image_cases
 from gen.check.compare import verify as compare
 from gen.compile.compiler import compile_network
-from model.integer_random import random_network
+from model.integer.random_network import random_network
 from sim.rtl import verilator
 from sim.rtl.core import Waveform
 from tests.rtl.test_networks import CORES

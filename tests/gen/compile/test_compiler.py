@@ -11,10 +11,10 @@ from gen.machine.cost import predict
 from hw.config import CoreConfig
 from hw.descriptor import UnitKind
 from model.error import DoesNotFit, InputError
-from model.export import export
-from model.graph import IntegerParams
-from model.integer_random import random_network, random_state
-from model.spec import MODELS
+from model.families.spec import MODELS
+from model.integer.export import export
+from model.integer.graph import IntegerParams
+from model.integer.random_network import random_network, random_state
 from tests.gen.random_cases import compile_case, random_case
 
 

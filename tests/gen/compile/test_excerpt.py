@@ -7,9 +7,9 @@ from gen.check.compare import excerpt_cases, verify
 from gen.check.trace import iss_trace
 from gen.compile.excerpt import excerpt, pattern, PATTERNS
 from hw.descriptor import planes_of, UnitKind
-from model.epilogue import IntegerParams
 from model.error import InputError
-from model.graph import Conv
+from model.integer.epilogue import IntegerParams
+from model.integer.graph import Conv
 from tests.gen.random_cases import compile_case
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from gen.compile.fold import choose_folds, fold_patches, fold_weight
 from gen.compile.layout import im2col
-from model.graph import Conv
-from model.integer_random import random_network
+from model.integer.graph import Conv
+from model.integer.random_network import random_network
 from tests.gen.random_cases import folding_network
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from gen.compile.lifetime import Lifetimes
 from gen.compile.maps import make_maps
-from model.graph import Conv, Integrate
+from model.integer.graph import Conv, Integrate
 from tests.gen.random_cases import folding_network, random_case
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gen.compile.schedule import FIRE, first_strips, strip_order, SUM, wanted
-from model.graph import Conv, Depthwise
+from model.integer.graph import Conv, Depthwise
 from tests.gen.random_cases import compile_case, random_case
 
 

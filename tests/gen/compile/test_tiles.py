@@ -6,7 +6,7 @@ from gen.compile.maps import make_maps
 from gen.compile.tiles import make_tiles
 from hw.config import CoreConfig
 from hw.descriptor import TileHeader, unpack
-from model.graph import Conv, RepConv
+from model.integer.graph import Conv, RepConv
 from sim.reference.array import tile_weights
 from sim.reference.lanes import signed
 from tests.gen.random_cases import folding_network, random_case

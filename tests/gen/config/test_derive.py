@@ -12,9 +12,9 @@ from gen.machine.cost import ON_CHIP, predict, SDRAM_EFFICIENCY
 from hw.config import CoreConfig
 from model import zoo
 from model.error import DoesNotFit, InputError
-from model.export import export
-from model.spec import MODELS
-from model.synthetic import synthetic_state
+from model.families.spec import MODELS
+from model.integer.export import export
+from model.integer.synthetic import synthetic_state
 
 
 BOARD = find_board("ulx3s")

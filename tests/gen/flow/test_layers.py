@@ -5,10 +5,10 @@ import torch
 
 from gen import api
 from gen.flow.layers import layer_rows, totals
-from model.graph import Attention
-from model.lsq import LsqConv1d, LsqConv2d, LsqLinear
-from model.network import QsdTransformer
-from model.spec import MODELS
+from model.families.lsq import LsqConv1d, LsqConv2d, LsqLinear
+from model.families.network import QsdTransformer
+from model.families.spec import MODELS
+from model.integer.graph import Attention
 
 
 MODEL = "qsdt_nano"

@@ -3,7 +3,7 @@
 from gen.compile.compiler import compile_network
 from gen.proof.pads import LayerRun, small_layer
 from hw.descriptor import UnitKind
-from model.integer_random import random_network
+from model.integer.random_network import random_network
 from tests.rtl.test_networks import CORES
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from hw.neuron.rescale import Rescale
-from model import golden
+from model.integer import golden
 from sim.drive.ports import simulate
 
 

@@ -15,7 +15,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from model.spec import QsdtSpec
+from model.families.spec import QsdtSpec
 
 
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
@@ -88,7 +88,7 @@ class DataInfo:
     """What a network must keep of the pictures that it was trained on.
 
     classes, their names in the order of the labels; fit and background, how pictures became
-    squares (see `model.pictures.Fitting`). JSON-able by `to_dict`.
+    squares (see `model.data.pictures.Fitting`). JSON-able by `to_dict`.
 
     Raises ValueError if a name is empty, too long, there twice or not printable.
     """

@@ -1,4 +1,4 @@
-"""model.data: the IDX reader, the fixed split, the int8 image and the augmentation."""
+"""model.data.dataset: the IDX reader, the fixed split, the int8 image and the augmentation."""
 
 import gzip
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model import data
-from model.spec import spec
+from model.data import dataset as data
+from model.families.spec import spec
 
 
 NANO = spec("qsdt_nano")

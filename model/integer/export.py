@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model import fixed_point, golden
-from model.data import DataInfo
-from model.epilogue import Fire, IntegerParams, Integrate, Raw, Requantise, WIDE
-from model.graph import Attention, Conv, Depthwise, Op, Pool, RepConv
-from model.integer import IntegerNetwork
-from model.layout import steps
-from model.spec import QsdtSpec
+from model.data.dataset import DataInfo
+from model.families.layout import steps
+from model.families.spec import QsdtSpec
+from model.integer import fixed_point, golden
+from model.integer.epilogue import Fire, IntegerParams, Integrate, Raw, Requantise, WIDE
+from model.integer.graph import Attention, Conv, Depthwise, Op, Pool, RepConv
+from model.integer.network import IntegerNetwork
 
 
 State = Mapping[str, NDArray]
@@ -301,6 +301,6 @@ def export(
     origin: str = "",
     info: DataInfo | None = None,
 ) -> IntegerNetwork:
-    """`fold`, then `build`: state dict (see `model.checkpoint`) -> integer network."""
+    """`fold`, then `build`: state dict (see `model.training.checkpoint`) -> integer network."""
     layers = fold(state, spec)
     return build(layers, spec, params, form=form, input_shape=input_shape, origin=origin, info=info)

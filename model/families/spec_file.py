@@ -1,10 +1,10 @@
 """Networks of one's own: a spec as a YAML file.
 
 The file holds ``version: 1``, ``family: qsdt``, ``dims``, and any other field of
-`model.spec.QsdtSpec`, such as image_size, in_channels, classes, strides, depths, stem_kernel,
-sep_expansion, conv_expansion, mlp_ratio, heads, weight_bits, norm_mean and norm_std. What is left
-out has the published value; the normalisation of pictures that are not in colour is 0.5 and 0.25,
-and the name is the file's.
+`model.families.spec.QsdtSpec`, such as image_size, in_channels, classes, strides, depths,
+stem_kernel, sep_expansion, conv_expansion, mlp_ratio, heads, weight_bits, norm_mean and norm_std.
+What is left out has the published value; the normalisation of pictures that are not in colour is
+0.5 and 0.25, and the name is the file's.
 """
 
 from dataclasses import fields
@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from model import yaml_file
 from model.error import InputError
-from model.spec import QsdtSpec
+from model.families.spec import QsdtSpec
 
 
 VERSION = 1

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model.epilogue import IntegerParams
-from model.export import export
-from model.integer import IntegerNetwork
-from model.layout import state_shapes
-from model.spec import QsdtSpec
+from model.families.layout import state_shapes
+from model.families.spec import QsdtSpec
+from model.integer.epilogue import IntegerParams
+from model.integer.export import export
+from model.integer.network import IntegerNetwork
 
 
 HEAD_SIZES = (4, 5, 8, 9, 12, 16, 24, 32, 45, 80)

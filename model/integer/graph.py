@@ -1,8 +1,8 @@
 """Operators of an integer network. NumPy only.
 
 An operator turns its source maps into exact integer accumulators and its epilogue finishes them.
-It is data: a compiler reads its fields, `model.integer` calls `run`. Arrays are never written
-after construction. The names of `model.epilogue` can be imported from here as well.
+It is data: a compiler reads its fields, `model.integer.network` calls `run`. Arrays are never
+written after construction. The names of `model.integer.epilogue` can be imported from here as well.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model import golden
-from model.epilogue import (
+from model.integer import golden
+from model.integer.epilogue import (
     add_count,
     Epilogue,
     Fire,

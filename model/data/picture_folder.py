@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from model.data import DataInfo, Dataset, Split
-from model.pictures import Fitting, list_pictures, natural_order, read_pictures, SUFFIXES
+from model.data.dataset import DataInfo, Dataset, Split
+from model.data.pictures import Fitting, list_pictures, natural_order, read_pictures, SUFFIXES
 
 
 log = logging.getLogger(__name__)

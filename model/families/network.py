@@ -12,9 +12,9 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
-from model.lsq import LsqConv1d, LsqConv2d, LsqLinear
-from model.neuron import IeLif
-from model.spec import QsdtSpec, STAGES
+from model.families.lsq import LsqConv1d, LsqConv2d, LsqLinear
+from model.families.neuron import IeLif
+from model.families.spec import QsdtSpec, STAGES
 
 
 ATTENTION_SCALE = 0.25
@@ -206,7 +206,7 @@ class QsdTransformer(nn.Module):
     """The whole network of `spec`: images (B, in_channels, H, W) -> logits (B, classes).
 
     H and W need not be the spec's image_size; any multiple of its reduction works. An image is
-    image_q/48 with image_q from `model.data.to_image_q`. Works in float32 and float64.
+    image_q/48 with image_q from `model.data.dataset.to_image_q`. Works in float32 and float64.
     """
 
     def __init__(self, spec: QsdtSpec) -> None:

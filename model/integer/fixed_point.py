@@ -9,8 +9,8 @@ from math import ceil, floor
 import numpy as np
 from numpy.typing import NDArray
 
-from model.epilogue import IntegerParams, RealScale, Scale, threshold_limits, Thresholds
-from model.golden import MAX_LEVEL
+from model.integer.epilogue import IntegerParams, RealScale, Scale, threshold_limits, Thresholds
+from model.integer.golden import MAX_LEVEL
 
 
 def thresholds(

@@ -16,13 +16,13 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
-from model.checkpoint import unpickle
-from model.data import batches, Dataset, IMAGE_SCALE, Split
+from model.data.dataset import batches, Dataset, IMAGE_SCALE, Split
+from model.families.network import Attention, capture_levels, QsdTransformer
+from model.families.spec import QsdtSpec
 from model.files import replacing, write_atomic
-from model.network import Attention, capture_levels, QsdTransformer
 from model.progress import tracked
-from model.recipe import Recipe
-from model.spec import QsdtSpec
+from model.training.checkpoint import unpickle
+from model.training.recipe import Recipe
 
 
 def build(spec: QsdtSpec, recipe: Recipe) -> QsdTransformer:

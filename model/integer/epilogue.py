@@ -1,8 +1,8 @@
 """Widths of the integer arithmetic, and what follows an accumulator. NumPy only.
 
 An epilogue turns an operator's exact accumulators into levels, membranes U, rescaled multi-bit maps
-z, or raw results. It is data: a compiler reads its fields, `model.graph` calls `apply`. Arrays are
-never written after construction.
+z, or raw results. It is data: a compiler reads its fields, `model.integer.graph` calls `apply`.
+Arrays are never written after construction.
 """
 
 from collections.abc import Mapping, MutableMapping
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model import golden
+from model.integer import golden
 
 
 Tensors = Mapping[str, NDArray]

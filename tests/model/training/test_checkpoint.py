@@ -15,15 +15,17 @@ from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 import torch
 
-from model import checkpoint, convert, qsd_file, zoo
+from model import convert, zoo
 from model.error import InputError
-from model.export import export, fold
+from model.families.layout import state_shapes
+from model.families.network import QsdTransformer
+from model.families.spec import MODELS, QsdtSpec
 from model.files import write_atomic
-from model.integer import IntegerParams
-from model.integer_random import random_network
-from model.layout import state_shapes
-from model.network import QsdTransformer
-from model.spec import MODELS, QsdtSpec
+from model.integer import qsd_file
+from model.integer.export import export, fold
+from model.integer.network import IntegerParams
+from model.integer.random_network import random_network
+from model.training import checkpoint
 
 
 torch.set_num_threads(1)
@@ -235,12 +237,12 @@ def test_float_state_is_the_published_layout(made):
 
 def test_qsd_bytes_do_not_depend_on_the_process(made, tmp_path):
     script = (
-        "import sys, hashlib; from model.integer_random import random_network;"
-        "from model.qsd_file import to_bytes; m = random_network(2, max_dim=32);"
+        "import sys, hashlib; from model.integer.random_network import random_network;"
+        "from model.integer.qsd_file import to_bytes; m = random_network(2, max_dim=32);"
         "print(hashlib.sha256(to_bytes(m.state, m.spec, m.params)).hexdigest());"
         "assert 'torch' not in sys.modules"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     digests = {
         subprocess.run(
             [sys.executable, "-c", script],

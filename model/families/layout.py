@@ -3,7 +3,7 @@
 Names and layout are those of the published code.
 """
 
-from model.spec import QsdtSpec, STAGES
+from model.families.spec import QsdtSpec, STAGES
 
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".pth.tar", ".tar", ".bin", ".ckpt", ".safetensors")

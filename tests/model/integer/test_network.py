@@ -7,19 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model import checkpoint, fixed_point
-from model.epilogue import Fire, Integrate, Raw, threshold_limits
 from model.evaluate import run as run_form
-from model.export import export, fold
-from model.graph import Conv, Depthwise, RepConv
-from model.integer import IntegerNetwork, IntegerParams, STATS
-from model.integer_random import EXTREMES, random_network
-from model.layout import state_shapes
-from model.spec import MODELS
+from model.families.layout import state_shapes
+from model.families.spec import MODELS
+from model.integer import fixed_point
+from model.integer.epilogue import Fire, Integrate, Raw, threshold_limits
+from model.integer.export import export, fold
+from model.integer.graph import Conv, Depthwise, RepConv
+from model.integer.network import IntegerNetwork, IntegerParams, STATS
+from model.integer.random_network import EXTREMES, random_network
+from model.training import checkpoint
 from model.zoo import Weights
 
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALL = ROOT / "tests" / "data" / "official_small.npz"
 DIGITS = ROOT.parent / "shared" / "vectors" / "official_digits.npz"
 

@@ -7,15 +7,17 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from model import data, evaluate, qsd_file, zoo
-from model.data import DataInfo
-from model.datasets import read_dataset, read_split
+from model import evaluate, zoo
+from model.data import dataset as data
+from model.data.dataset import DataInfo
+from model.data.options import read_dataset, read_split
+from model.data.picture_folder import PictureFolder
+from model.data.pictures import Fitting
 from model.error import InputError
-from model.integer_random import random_network
-from model.picture_folder import PictureFolder
-from model.pictures import Fitting
-from model.spec import spec
-from model.spec_file import read_spec
+from model.families.spec import spec
+from model.families.spec_file import read_spec
+from model.integer import qsd_file
+from model.integer.random_network import random_network
 
 
 NANO = spec("qsdt_nano")
@@ -35,7 +37,7 @@ def draw(folder: Path, count: int, grey: int = 0) -> None:
 @needs_fashion_mnist
 def test_the_same_pixels_as_the_built_in_set(tmp_path):
     """40 PNG files of each class and part, by examples/fashion_png.py."""
-    path = Path(__file__).parents[2] / "examples" / "fashion_png.py"
+    path = Path(__file__).parents[3] / "examples" / "fashion_png.py"
     module = importlib.util.spec_from_file_location("fashion_png", path)
     example = importlib.util.module_from_spec(module)
     module.loader.exec_module(example)

@@ -14,8 +14,8 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
+from model.families.spec import QsdtSpec
 from model.progress import tracked
-from model.spec import QsdtSpec
 
 
 if TYPE_CHECKING:

@@ -22,19 +22,19 @@ from numpy.typing import NDArray
 from safetensors import safe_open, SafetensorError
 from safetensors.numpy import save as to_safetensors
 
-from model.data import DataInfo
-from model.epilogue import IntegerParams
-from model.export import codes, export, State
+from model.data.dataset import DataInfo
+from model.families.layout import state_shapes
+from model.families.spec import QsdtSpec
 from model.files import write_atomic
-from model.layout import state_shapes
-from model.spec import QsdtSpec
+from model.integer.epilogue import IntegerParams
+from model.integer.export import codes, export, State
 
 
 FORMAT, VERSION = "qsd", 1
 
 FILE_BYTES_MAX = 1 << 28
-"""Bytes of a file: four for every weight of the largest network (`model.spec.WEIGHTS_MAX`), which
-takes one for each and little more for everything else."""
+"""Bytes of a file: four for every weight of the largest network
+(`model.families.spec.WEIGHTS_MAX`), which takes one for each and little more for all else."""
 
 _UNUSED = (".init_state", ".num_batches_tracked")
 

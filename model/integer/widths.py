@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import fields
 
-from model.epilogue import IntegerParams
+from model.integer.epilogue import IntegerParams
 
 
 __all__ = ["add_widths", "widths"]

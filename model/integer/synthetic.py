@@ -15,11 +15,11 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from model import golden
-from model.epilogue import IntegerParams
-from model.export import ATTENTION_UNIT, IMAGE_UNIT, LEVEL_UNIT
-from model.layout import state_shapes, steps
-from model.spec import QsdtSpec
+from model.families.layout import state_shapes, steps
+from model.families.spec import QsdtSpec
+from model.integer import golden
+from model.integer.epilogue import IntegerParams
+from model.integer.export import ATTENTION_UNIT, IMAGE_UNIT, LEVEL_UNIT
 
 
 __all__ = ["NOTICE", "natural_images", "synthetic_state"]
@@ -64,7 +64,7 @@ def natural_images(rng: np.random.Generator, count: int, spec: QsdtSpec) -> NDAr
 def synthetic_state(
     spec: QsdtSpec, seed: int = 0, params: IntegerParams | None = None
 ) -> dict[str, NDArray]:
-    """Make the stored state (int8 "<layer>.weight.q", see `model.qsd_file`) number `seed`.
+    """Make the stored state (int8 "<layer>.weight.q", see `model.integer.qsd_file`) number `seed`.
 
     Args:
         params: Widths of z and its fraction, which the second convolution after a z sees.
@@ -219,7 +219,7 @@ class _Maker:
         acc = golden.depthwise(acc, q, padding=1)
         z, frac = self.requantise(depth, name, acc, gain * scale)
         acc = self.convolve(end, z)
-        # The inner shift reaches the end as a constant of each channel (model.export.fold).
+        # The inner shift reaches the end as a constant of each channel (model.integer.export.fold).
         constant = self.scale(depth) * shift * q.astype(np.int64).sum(axis=(1, 2))
         matrix = self.state[f"{end}.weight.q"][:, :, 0, 0].astype(np.float64)
         reached = self.scale(end) * np.array([fsum(row) for row in (matrix * constant).tolist()])

@@ -6,11 +6,12 @@ import hashlib
 import numpy as np
 import pytest
 
-from model import convert, evaluate, qsd_file, zoo
-from model.export import export
-from model.layout import state_shapes
-from model.spec import MODELS
-from model.synthetic import natural_images, NOTICE, synthetic_state
+from model import convert, evaluate, zoo
+from model.families.layout import state_shapes
+from model.families.spec import MODELS
+from model.integer import qsd_file
+from model.integer.export import export
+from model.integer.synthetic import natural_images, NOTICE, synthetic_state
 
 
 SMALL = replace(

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from model.command import require
-from model.data import DataInfo, Dataset, DATASETS, Split
-from model.spec import QsdtSpec
+from model.data.dataset import DataInfo, Dataset, DATASETS, Split
+from model.families.spec import QsdtSpec
 
 
 __all__ = ["DATA_HELP", "FOLDER", "add_data_options", "picture_folder", "read_dataset",
@@ -25,8 +25,8 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     """``--data-dir``, ``--fit`` and ``--background``."""
     parser.add_argument("--data-dir", type=Path, metavar="D",
                         help="where a data set lies if its package is not installed")
-    # The texts lie in model.pictures, which imports no Pillow until a picture is read.
-    from model.pictures import FITS
+    # The texts lie in model.data.pictures, which imports no Pillow until a picture is read.
+    from model.data.pictures import FITS
 
     ways = "; ".join(f"{name}: {text}" for name, text in FITS.items())
     parser.add_argument("--fit", choices=list(FITS),
@@ -38,13 +38,13 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def picture_folder(name: str):
-    """The :class:`~model.picture_folder.PictureFolder` of a name, None of a built-in data set.
+    """The :class:`~model.data.picture_folder.PictureFolder` of a name, None of a built-in data set.
 
     Raises ValueError listing the known data sets.
     """
     if name.startswith(FOLDER):
         require("PIL", what="reads pictures")
-        from model.picture_folder import PictureFolder
+        from model.data.picture_folder import PictureFolder
 
         return PictureFolder(Path(name.removeprefix(FOLDER)))
     if name not in DATASETS:
@@ -57,7 +57,7 @@ def picture_folder(name: str):
 def fitting_for(spec: QsdtSpec, fit: str | None, background: str | None,
                 known: DataInfo | None = None):
     """How pictures are fitted: as the options say, else as the network keeps, else by default."""
-    from model.pictures import Fitting
+    from model.data.pictures import Fitting
 
     return Fitting.of(spec, fit or (known.fit if known else "auto"),
                       background or (known.background if known else "black"))

@@ -1,7 +1,8 @@
 """The integer network: a graph of few operator kinds and its executor. NumPy only, no torch.
 
 This is the definition of "correct" for everything that comes after it (compiler, RTL, board).
-The graph's vocabulary (`model.graph`, `model.epilogue`) can be imported from here as well.
+The graph's vocabulary (`model.integer.graph`, `model.integer.epilogue`) can be imported from here
+as well.
 Tensor names:
 
 - "image", int8 (C, H, W), the input in units of 1/48;
@@ -21,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data import DataInfo
-from model.epilogue import (
+from model.data.dataset import DataInfo
+from model.integer.epilogue import (
     Epilogue,
     Fire,
     IntegerParams,
@@ -35,7 +36,7 @@ from model.epilogue import (
     Thresholds,
     WIDE,
 )
-from model.graph import Attention, Conv, Depthwise, IMAGE_MAX, Op, Pool, RepConv
+from model.integer.graph import Attention, Conv, Depthwise, IMAGE_MAX, Op, Pool, RepConv
 
 
 __all__ = [

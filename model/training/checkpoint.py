@@ -24,16 +24,16 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file as load_safetensors
 import torch
 
-from model.data import DataInfo
-from model.layout import CHECKPOINT_SUFFIXES, state_shapes
-from model.spec import infer_spec, QsdtSpec
+from model.data.dataset import DataInfo
+from model.families.layout import CHECKPOINT_SUFFIXES, state_shapes
+from model.families.spec import infer_spec, QsdtSpec
 
 
 log = logging.getLogger(__name__)
 
 FILE_BYTES_MAX = 1 << 30
 """Bytes of a checkpoint, which is read into memory whole: enough for the largest network that a
-spec may ask for (`model.spec.WEIGHTS_MAX`) with the two moments of its optimiser."""
+spec may ask for (`model.families.spec.WEIGHTS_MAX`) with the two moments of its optimiser."""
 
 ELEMENTS_MAX = 1 << 28
 """Numbers in all tensors of a state dict together; one tensor may repeat a few bytes endlessly."""

@@ -9,21 +9,21 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from model.lsq import _DepthwiseConv, integer_weight, LsqConv2d, quantise
-from model.network import (
+from model.families.lsq import _DepthwiseConv, integer_weight, LsqConv2d, quantise
+from model.families.network import (
     Attention,
     BnAndPad,
     capture_levels,
     QsdTransformer,
     RepConv,
 )
-from model.neuron import IeLif
-from model.spec import infer_spec, MODELS, QsdtSpec, spec
+from model.families.neuron import IeLif
+from model.families.spec import infer_spec, MODELS, QsdtSpec, spec
 
 
 torch.set_num_threads(1)  # with two, a busy second core makes these small layers wait for it
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALL = ROOT / "tests/data/official_small.npz"
 DIGITS = ROOT.parent / "shared/vectors/official_digits.npz"
 PUBLISHED_WEIGHTS = {"qsdt_t": 15_015_072, "qsdt_m": 31_193_520, "qsdt_l": 55_163_456}

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from model import golden
+from model.integer import golden
 
 
 def rng(seed: int = 0) -> np.random.Generator:
