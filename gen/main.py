@@ -32,6 +32,7 @@ COMMANDS = {
     "faults": ("gen.faults", "plant faults while a network runs, and count what comes of them"),
     "sweep": ("gen.sweep", "run a task for many seeds, configurations, images or faults"),
     "report": ("gen.report", "make a build's report.html and report.md again"),
+    "compare": ("gen.compare", "two measurements or builds side by side"),
     "traffic": ("gen.traffic", "memory traffic of a network, layer by layer"),
     "flash": ("gen.device.flash", "load a bitstream into a board"),
 }

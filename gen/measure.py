@@ -244,7 +244,7 @@ class _Measurement:
                 hits / len(labels), self.tag, f"{hits} of {len(labels)} images"),
             "figures": run_figures(design.config, layers, runs, self.tag),
             "units": stall_rows(runs.runs, self.tag), "layers": layers, "energy": energy,
-            "roofs": roofs(design.config),
+            "network": design.network.digest(), "roofs": roofs(design.config),
             "timeline": [turn.to_json() for turn in timeline(design.program, runs.records)],
         }
 

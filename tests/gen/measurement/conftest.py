@@ -8,8 +8,13 @@ import pytest
 from boards import find_board
 from gen.api import Design
 from gen.config.spec import AcceleratorConfig
+from gen.measurement.figures import layer_figures, roofs, run_figures, stall_rows
 from gen.measurement.runs import measure_runs, Stopwatch
+from gen.measurement.timeline import timeline
+from gen.measurement.write import write_measurement
+from gen.meter.account import account
 from tests.faults.known_board import board_of, known_results, session_on
+from tests.gen.meter.waveform import Sampled, Wave
 from tests.gen.random_cases import compile_case
 
 
@@ -55,3 +60,32 @@ class Bench:
 @pytest.fixture
 def bench(case):
     return Bench(case)
+
+
+@pytest.fixture
+def trace():
+    wave = Wave.bursts(1.0, 1.6, 0.5, 0.3, 6.0, 8)
+    return Sampled(rate=500, gaps=[(3.0, 3.15)], phases=[("idle", 1.0, 5.0), ("running", 5.99, 9.9)]
+                   ).trace(wave, 0.0, 11.0)
+
+
+@pytest.fixture
+def written(bench, design, trace, tmp_path):
+    def write(trace=trace, tag="rtl-sim", place="m", **changes):
+        runs = bench.measure()
+        layers = layer_figures(design, runs.records, tag)
+        content = {
+            "schema": 1, "model": "random", "board": "ulx3s-85f", "device": "the virtual board",
+            "created": "2026-01-01T00:00:00+00:00", "command": "qsdt measure", "commit": "abc",
+            "stamps": ["The meter is simulated: power and energy are made up."],
+            "checks": ["one", "two"], "config": design.config.to_dict(),
+            "accuracy": {"value": 0.5, "tag": tag, "text": "1 of 2 images"},
+            "figures": run_figures(design.config, layers, runs, tag),
+            "units": stall_rows(runs.runs, tag), "layers": layers,
+            "network": design.network.digest(), "roofs": roofs(design.config),
+            "timeline": [turn.to_json() for turn in timeline(design.program, runs.records)],
+            "energy": trace and account(trace, runs.images).to_json(), **changes}
+        write_measurement(tmp_path / place, content, runs.runs, tag, trace)
+        return tmp_path / place, content
+
+    return write

@@ -6,40 +6,8 @@ import re
 
 import pytest
 
-from gen.measurement.figures import layer_figures, roofs, run_figures, stall_rows
-from gen.measurement.timeline import timeline
-from gen.measurement.write import FILES, write_measurement
-from gen.meter.account import account
+from gen.measurement.write import FILES
 from tests.gen.meter.waveform import Sampled, Wave
-
-
-@pytest.fixture
-def trace():
-    wave = Wave.bursts(1.0, 1.6, 0.5, 0.3, 6.0, 8)
-    return Sampled(rate=500, gaps=[(3.0, 3.15)], phases=[("idle", 1.0, 5.0), ("running", 5.99, 9.9)]
-                   ).trace(wave, 0.0, 11.0)
-
-
-@pytest.fixture
-def written(bench, design, trace, tmp_path):
-    def write(trace=trace, **changes):
-        runs = bench.measure()
-        layers = layer_figures(design, runs.records, "rtl-sim")
-        content = {
-            "schema": 1, "model": "random", "board": "ulx3s-85f", "device": "the virtual board",
-            "created": "2026-01-01T00:00:00+00:00", "command": "qsdt measure", "commit": "abc",
-            "stamps": ["The meter is simulated: power and energy are made up."],
-            "checks": ["one", "two"], "config": design.config.to_dict(),
-            "accuracy": {"value": 0.5, "tag": "rtl-sim", "text": "1 of 2 images"},
-            "figures": run_figures(design.config, layers, runs, "rtl-sim"),
-            "units": stall_rows(runs.runs, "rtl-sim"), "layers": layers,
-            "roofs": roofs(design.config),
-            "timeline": [turn.to_json() for turn in timeline(design.program, runs.records)],
-            "energy": trace and account(trace, runs.images).to_json(), **changes}
-        write_measurement(tmp_path / "m", content, runs.runs, "rtl-sim", trace)
-        return tmp_path / "m", content
-
-    return write
 
 
 def rows_of(path):
