@@ -21,6 +21,7 @@ from gen.isa.program import Program
 from hw.config import RECORD_WORDS
 from hw.descriptor import DESCRIPTOR_WORDS, Destination, Header, pack, UnitKind
 from model.error import DoesNotFit, InputError
+from model.integer.golden import MAX_LEVEL
 
 
 __all__ = ["FOLD", "compile_network", "compile_plan", "least_memory"]
@@ -124,6 +125,10 @@ def least_memory(network, config, *, fold=FOLD, memo=None):
 
 def _prepare(network, config, fold, memo):
     """(layouts, weight tiles) of a network that the core's widths can hold."""
+    if network.levels != MAX_LEVEL:
+        raise InputError(f"The core's neurons fire levels 0..{MAX_LEVEL}, those of "
+                         f"{network.spec['name']} 0..{network.levels}; it runs in software only "
+                         "(qsdt evaluate --form integer)")
     layout = make_maps(network, config, fold)
     check(network, config, layout.maps)
     known = memo.of(config, fold=fold)

@@ -37,8 +37,9 @@ def state_shapes(spec: QsdtSpec) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
 
     def lsq(name: str, shape: tuple[int, ...], *, bias: bool = False) -> None:
-        shapes[f"{name}.weight"], shapes[f"{name}.alpha"] = shape, shape[:1]
-        shapes[f"{name}.init_state"] = (1,)
+        shapes[f"{name}.weight"] = shape
+        if spec.weight_bits != 32:
+            shapes[f"{name}.alpha"], shapes[f"{name}.init_state"] = shape[:1], (1,)
         if bias:
             shapes[f"{name}.bias"] = shape[:1]
 
@@ -75,7 +76,10 @@ def state_shapes(spec: QsdtSpec) -> dict[str, tuple[int, ...]]:
                 lsq(f"{name}.{branch}.0.body.2.0", (c, 1, 3, 3))
                 lsq(f"{name}.{branch}.0.body.2.1", (c, c, 1, 1))
                 norm(f"{name}.{branch}.0.body.2.2", c)
-                norm(f"{name}.{branch}.1", c)
+                if branch == "proj_conv" or spec.mprf != "replace":
+                    norm(f"{name}.{branch}.1", c)
+                if branch != "proj_conv" and spec.mprf != "none":
+                    norm(f"{name}.{branch.replace('conv', 'mprf')}", c)
             shapes[f"{name.removesuffix('.attn')}.layer_scale1"] = (c,)
         else:
             hidden = c * spec.mlp_ratio

@@ -14,6 +14,10 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 
+FLOAT_BITS = 32
+"""Bits of a layer whose weights are real numbers: it has no steps."""
+
+
 def bounds(bits: int) -> tuple[int, int]:
     """Smallest and largest quantised weight. Raises ValueError unless bits is 2, 3 or 4."""
     if bits not in (2, 3, 4):
@@ -58,19 +62,20 @@ def integer_weight(weight: Tensor, alpha: Tensor, bits: int = 4) -> Tensor:
     return torch.round(torch.clamp(ratio, low, high)).to(torch.int8)
 
 
-class _Lsq(nn.Module):
+class LsqLayer(nn.Module):
     """State and start values shared by the quantised layers; subclasses give the product."""
 
     init_state: Tensor
 
     def __init__(self, shape: tuple[int, ...], *, bias: bool, bits: int) -> None:
         super().__init__()
-        bounds(bits)
         self.bits = bits
         self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.empty(shape[0])) if bias else None
-        self.alpha = nn.Parameter(torch.empty(shape[0]))
-        self.register_buffer("init_state", torch.zeros(1))
+        if bits != FLOAT_BITS:
+            bounds(bits)
+            self.alpha = nn.Parameter(torch.empty(shape[0]))
+            self.register_buffer("init_state", torch.zeros(1))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -79,7 +84,8 @@ class _Lsq(nn.Module):
         if self.bias is not None:
             bound = 1 / math.sqrt(self.weight[0].numel())
             nn.init.uniform_(self.bias, -bound, bound)
-        self.reset_alpha()
+        if self.bits != FLOAT_BITS:
+            self.reset_alpha()
 
     @torch.no_grad()
     def reset_alpha(self) -> None:
@@ -91,8 +97,14 @@ class _Lsq(nn.Module):
         self.init_state.fill_(1)
 
     def quantised_weight(self) -> Tensor:
-        """Q(weight), the values the layer multiplies with."""
+        """Q(weight), the values the layer multiplies with; weight itself with 32 bits."""
+        if self.bits == FLOAT_BITS:
+            return self.weight
         return quantise(self.weight, self.alpha, self.bits)
+
+    def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The layer's product with any `weight` of its shape, and `bias` added to it."""
+        raise NotImplementedError
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}, bits={self.bits}, bias={self.bias is not None}"
@@ -141,7 +153,7 @@ class _DepthwiseConv(torch.autograd.Function):
         return grad_x, (pairs @ _tap_matrix(height, width, kernel)).view_as(weight)
 
 
-class LsqConv2d(_Lsq):
+class LsqConv2d(LsqLayer):
     """2-D convolution, square kernel: (B, cin, H, W) -> (B, cout, H', W')."""
 
     def __init__(
@@ -165,10 +177,13 @@ class LsqConv2d(_Lsq):
         weight = self.quantised_weight()
         if self._fast_gradient and torch.is_autocast_enabled("cpu") and x[0, 0].numel() <= 256:
             return _DepthwiseConv.apply(x.bfloat16(), weight.bfloat16())
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding, 1, self.groups)
+        return self.multiply(x, weight, self.bias)
+
+    def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(x, weight, bias, self.stride, self.padding, 1, self.groups)
 
 
-class LsqConv1d(_Lsq):
+class LsqConv1d(LsqLayer):
     """Pointwise convolution over tokens, kept as a map: (B, cin, H, W) -> (B, cout, H, W).
 
     The weight has the published Conv1d shape (cout, cin, 1).
@@ -178,14 +193,20 @@ class LsqConv1d(_Lsq):
         super().__init__((cout, cin, 1), bias=bias, bits=bits)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.quantised_weight().unsqueeze(-1), self.bias)
+        return self.multiply(x, self.quantised_weight(), self.bias)
+
+    def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(x, weight.unsqueeze(-1), bias)
 
 
-class LsqLinear(_Lsq):
+class LsqLinear(LsqLayer):
     """Linear layer: (B, cin) -> (B, cout)."""
 
     def __init__(self, cin: int, cout: int, *, bias: bool = True, bits: int = 4) -> None:
         super().__init__((cout, cin), bias=bias, bits=bits)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.quantised_weight(), self.bias)
+        return self.multiply(x, self.quantised_weight(), self.bias)
+
+    def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, weight, bias)

@@ -1,24 +1,26 @@
 """The Quantized Spike-driven Transformer in PyTorch, with the published state-dict names.
 
 Qiu et al., ICLR 2025; https://github.com/bollossom/QSD-Transformer, ``Spiking_vit_MetaFormer``.
-Only the time axis is missing: IE-LIF has no state, so T repeats of an image give T equal logits.
+Other neurons, the softmax attention of an ANN, and MPRF can take the places of the published parts.
 The unused ``*.act.*`` entries of a published checkpoint have no counterpart here.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import math
 
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
 from model.families.lsq import LsqConv1d, LsqConv2d, LsqLinear
-from model.families.neuron import IeLif
+from model.families.neuron import make_neuron, Neuron
 from model.families.spec import QsdtSpec, STAGES
 
 
-ATTENTION_SCALE = 0.25
-"""Factor on Q(K^T V), a constant in the published code whatever the head size."""
+ATTENTION_SCALE, LIF_ATTENTION_SCALE = 0.25, 0.125
+"""Factor on Q(K^T V), a constant in the published code whatever the head size; with binary spikes
+that of the Spike-driven Transformer V2."""
 
 
 class Downsample(nn.Module):
@@ -28,7 +30,7 @@ class Downsample(nn.Module):
         self, cin: int, cout: int, *, kernel: int, stride: int, first: bool, spec: QsdtSpec
     ) -> None:
         super().__init__()
-        self.encode_lif = None if first else IeLif(spec.levels)
+        self.encode_lif = None if first else make_neuron(spec)
         self.encode_conv = LsqConv2d(
             cin,
             cout,
@@ -54,10 +56,10 @@ class SepConv(nn.Module):
     def __init__(self, channels: int, *, spec: QsdtSpec) -> None:
         super().__init__()
         hidden, bits = channels * spec.sep_expansion, spec.weight_bits
-        self.lif1 = IeLif(spec.levels)
+        self.lif1 = make_neuron(spec)
         self.pwconv1 = LsqConv2d(channels, hidden, 1, bits=bits)
         self.bn1 = nn.BatchNorm2d(hidden)
-        self.lif2 = IeLif(spec.levels)
+        self.lif2 = make_neuron(spec)
         self.dwconv = LsqConv2d(hidden, hidden, 7, padding=3, groups=hidden, bits=bits)
         self.pwconv2 = LsqConv2d(hidden, channels, 1, bits=bits)
         self.bn2 = nn.BatchNorm2d(channels)
@@ -74,10 +76,10 @@ class ConvBlock(nn.Module):
         super().__init__()
         hidden, bits = channels * expansion, spec.weight_bits
         self.Conv = SepConv(channels, spec=spec)
-        self.lif1 = IeLif(spec.levels)
+        self.lif1 = make_neuron(spec)
         self.conv1 = LsqConv2d(channels, hidden, 3, padding=1, bits=bits)
         self.bn1 = nn.BatchNorm2d(hidden)
-        self.lif2 = IeLif(spec.levels)
+        self.lif2 = make_neuron(spec)
         self.conv2 = LsqConv2d(hidden, channels, 3, padding=1, bits=bits)
         self.bn2 = nn.BatchNorm2d(channels)
 
@@ -130,37 +132,79 @@ class RepConv(nn.Module):
         return self.body(x)
 
 
+class Mprf(nn.BatchNorm2d):
+    """Membrane potential rectification (Eq. 12): gamma*(U - mu)/sqrt(sigma^2 + eps) + alpha.
+
+    Per channel of (B, C, H, W); statistics of the batch in training and running ones otherwise, so
+    an export folds it into the affine map before the neuron (Eq. 26). ``weight`` is gamma,
+    ``bias`` alpha.
+    """
+
+    @torch.no_grad()
+    def start_after(self, norm: nn.BatchNorm2d) -> None:
+        """Leave unchanged what batch norm `norm` hands on: its moments are bias and weight^2."""
+        self.weight.copy_(norm.weight.abs().clamp(min=math.sqrt(2 * self.eps)))
+        self.bias.copy_(norm.bias)
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.copy_(norm.bias)
+            self.running_var.copy_(self.weight.square() - self.eps)
+
+
 class Attention(nn.Module):
     """Q-SDSA (Eq. 6) on (B, C, H, W): RepConv_proj(SN_att(0.25 * Q (K^T V))), no softmax.
 
-    Head h owns channels h*d .. h*d+d-1; K^T V sums over all H*W tokens.
+    Head h owns channels h*d .. h*d+d-1; K^T V sums over all H*W tokens. In the ANN twin q, k and v
+    are real and softmax(Q K^T / sqrt(d)) V (Eq. 27), or the mean of K^T V over the tokens, takes
+    the place of the sum.
     """
 
     def __init__(self, channels: int, *, spec: QsdtSpec) -> None:
         super().__init__()
-        self.heads = spec.heads
-        self.head_lif = IeLif(spec.levels)
+        self.spec, self.heads = spec, spec.heads
+        self.head_lif = make_neuron(spec)
         self.q_conv, self.k_conv, self.v_conv, self.proj_conv = (
-            nn.Sequential(RepConv(channels, bits=spec.weight_bits), nn.BatchNorm2d(channels))
-            for _ in range(4)
+            nn.Sequential(
+                RepConv(channels, bits=spec.weight_bits),
+                *([] if replaced else [nn.BatchNorm2d(channels)]),
+            )
+            for replaced in (*[spec.mprf == "replace"] * 3, False)
         )
-        self.q_lif, self.k_lif, self.v_lif = (IeLif(spec.levels) for _ in range(3))
-        self.attn_lif = IeLif(spec.levels, gain=2)
+        for x in "qkv":
+            if spec.mprf != "none":
+                self.add_module(f"{x}_mprf", Mprf(channels))
+            if spec.attention == "sdsa":
+                self.add_module(f"{x}_lif", make_neuron(spec))
+        self.attn_lif = make_neuron(spec, attention=True)
 
     def forward(self, u: Tensor) -> Tensor:
         s = self.head_lif(u)
-        q, k, v = (
-            self._split(lif(conv(s)))
-            for lif, conv in (
-                (self.q_lif, self.q_conv),
-                (self.k_lif, self.k_conv),
-                (self.v_lif, self.v_conv),
-            )
-        )
-        x = q @ (k.transpose(-2, -1) @ v) * ATTENTION_SCALE
+        q, k, v = (self._split(self.operand(x, s)) for x in "qkv")
+        x = self.product(q, k, v)
         batch, channels, height, width = u.shape
         x = x.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
         return self.proj_conv(self.attn_lif(x))
+
+    def operand(self, name: str, s: Tensor) -> Tensor:
+        """q, k or v, (B, C, H, W), of the neuron's output (B, C, H, W) at the block's entry."""
+        x = self.get_submodule(f"{name}_conv")(s)
+        if self.spec.mprf != "none":
+            x = self.get_submodule(f"{name}_mprf")(x)
+        return self.get_submodule(f"{name}_lif")(x) if self.spec.attention == "sdsa" else x
+
+    def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Membrane of the attention's neuron, (B, heads, tokens, d), of three such tensors."""
+        levels = self.spec.levels
+        if self.spec.attention == "softmax":
+            return F.scaled_dot_product_attention(q, k, v)
+        if self.spec.neuron == "relu":
+            return q @ (k.transpose(-2, -1) @ v) / q.shape[2]
+        if self.spec.neuron == "lif":
+            return q @ (k.transpose(-2, -1) @ v) * LIF_ATTENTION_SCALE
+        if levels & (levels - 1):
+            # The values are no binary fractions: in whole levels, so that a tie stays a tie.
+            q, k, v = (whole(x * levels) for x in (q, k, v))
+            return q @ (k.transpose(-2, -1) @ v) / (levels**2 / ATTENTION_SCALE) / levels
+        return q @ (k.transpose(-2, -1) @ v) * ATTENTION_SCALE
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, heads, tokens, d); float32, where both products are exact."""
@@ -175,10 +219,10 @@ class Mlp(nn.Module):
     def __init__(self, channels: int, *, spec: QsdtSpec) -> None:
         super().__init__()
         hidden = channels * spec.mlp_ratio
-        self.fc1_lif = IeLif(spec.levels)
+        self.fc1_lif = make_neuron(spec)
         self.fc1_conv = LsqConv1d(channels, hidden, bits=spec.weight_bits)
         self.fc1_bn = nn.BatchNorm2d(hidden)  # keys and result of BatchNorm1d over tokens
-        self.fc2_lif = IeLif(spec.levels)
+        self.fc2_lif = make_neuron(spec)
         self.fc2_conv = LsqConv1d(hidden, channels, bits=spec.weight_bits)
         self.fc2_bn = nn.BatchNorm2d(channels)
 
@@ -205,8 +249,10 @@ class TransformerBlock(nn.Module):
 class QsdTransformer(nn.Module):
     """The whole network of `spec`: images (B, in_channels, H, W) -> logits (B, classes).
 
-    H and W need not be the spec's image_size; any multiple of its reduction works. An image is
-    image_q/48 with image_q from `model.data.dataset.to_image_q`. Works in float32 and float64.
+    With T time steps an image is repeated, or T are given as (T, B, in_channels, H, W); the logits
+    are the mean over time. H and W need not be the spec's image_size; any multiple of its reduction
+    works. An image is image_q/48 with image_q from `model.data.dataset.to_image_q`. Works in
+    float32 and float64.
     """
 
     def __init__(self, spec: QsdtSpec) -> None:
@@ -229,7 +275,7 @@ class QsdTransformer(nn.Module):
             self._append(name, block)
         for name, stage in spec.transformer_blocks:
             self._append(name, TransformerBlock(spec.dims[stage], spec=spec))
-        self.lif = IeLif(spec.levels)
+        self.lif = make_neuron(spec)
         self.head = LsqLinear(spec.dims[-1], spec.classes, bits=spec.weight_bits)
 
     def _append(self, name: str, block: nn.Module) -> None:
@@ -240,6 +286,13 @@ class QsdTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         blocks = (*self.spec.conv_blocks, *self.spec.transformer_blocks)
+        steps = self.spec.time_steps
+        if x.ndim == 5:
+            if len(x) != steps:
+                raise ValueError(f"images must have {steps} time steps, not {len(x)}")
+            x = x.flatten(0, 1)
+        elif steps > 1:
+            x = x.repeat(steps, 1, 1, 1)
         for stage, name in enumerate(STAGES):
             x = self.get_submodule(f"downsample{name}")(x)
             for block, owner in blocks:
@@ -247,20 +300,26 @@ class QsdTransformer(nn.Module):
                     x = self.get_submodule(block)(x)
         # Same as x.mean((2, 3)), whose gradient would fall out of the channels-last layout.
         x = F.avg_pool2d(x, x.shape[2:]).flatten(1)
-        return self.head(self.lif(x))
+        logits = self.head(self.lif(x))
+        return logits if steps == 1 else logits.unflatten(0, (steps, -1)).mean(0)
+
+
+def whole(x: Tensor) -> Tensor:
+    """`x` rounded to whole numbers, with the gradient of x."""
+    return x + (x.round() - x).detach()
 
 
 @contextmanager
 def capture_levels(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Record the levels of every IE-LIF in forward passes made inside the ``with`` block.
+    """Record the levels of every spiking neuron in forward passes made inside the ``with`` block.
 
     The dictionary maps the published module name, in execution order, to a uint8 tensor of the
-    last pass: (B, C, H, W), for the final ``lif`` (B, C).
+    last pass: (T*B, C, H, W), for the final ``lif`` (T*B, C).
     """
     levels: dict[str, Tensor] = {}
 
     def hook(name: str):
-        def record(module: IeLif, args: tuple[Tensor, ...], output: Tensor) -> None:
+        def record(module: Neuron, args: tuple[Tensor, ...], output: Tensor) -> None:
             levels[name] = module.level(args[0].detach())
 
         return record
@@ -268,7 +327,7 @@ def capture_levels(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     handles = [
         module.register_forward_hook(hook(name))
         for name, module in model.named_modules()
-        if isinstance(module, IeLif)
+        if isinstance(module, Neuron)
     ]
     try:
         yield levels

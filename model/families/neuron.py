@@ -1,11 +1,16 @@
-"""IE-LIF, the neuron that fires an integer level 0..D in one step.
+"""Neurons: membranes in, spikes out, of the same shape and dtype.
 
-Paper Eq. 9 and the published ``Multispike`` modules: level = floor(clamp(D*x, 0, D) + 0.5), so a
-tie fires; no state, no leak, no reset. The neuron hands on level/D, the attention neuron 2*level/D.
+`IeLif` fires an integer level 0..D in one step: paper Eq. 9 and the published ``Multispike``
+modules, level = floor(clamp(D*x, 0, D) + 0.5), so a tie fires; no state, no leak, no reset. It
+hands on level/D, the attention's neuron 2*level/D. `LeakyIeLif` and `Lif` keep a membrane over T
+time steps (Eq. 1 to 3). `Relu` stands in their places in the ANN twin.
 """
 
 import torch
 from torch import nn, Tensor
+from torch.nn import functional as F
+
+from model.families.spec import QsdtSpec
 
 
 class _Fire(torch.autograd.Function):
@@ -24,7 +29,29 @@ class _Fire(torch.autograd.Function):
         return torch.ops.aten.hardtanh_backward(grad, x, 0, 1), None
 
 
-class IeLif(nn.Module):
+class Neuron(nn.Module):
+    """What fires levels 0..`levels`, with the value ``gain*level/levels``.
+
+    Batches of T time steps are (T*B, ...), the first time step first.
+    """
+
+    def __init__(self, levels: int, *, gain: int = 1) -> None:
+        super().__init__()
+        if levels < 1:
+            raise ValueError(f"levels must be at least 1, not {levels}")
+        self.levels, self.gain = levels, gain
+
+    def level(self, x: Tensor) -> Tensor:
+        """The level 0..levels that `forward` fires for membrane `x`, as uint8."""
+        with torch.no_grad():
+            # Not by a call: hooks that record levels must not see it.
+            return torch.round(self.forward(x) * (self.levels / self.gain)).to(torch.uint8)
+
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}, gain={self.gain}"
+
+
+class IeLif(Neuron):
     """Elementwise firing: membrane x of any shape -> gain*level/levels, same shape and dtype.
 
     Parameters
@@ -36,18 +63,116 @@ class IeLif(nn.Module):
     """
 
     def __init__(self, levels: int = 4, *, gain: int = 1) -> None:
-        super().__init__()
-        if levels < 1:
-            raise ValueError(f"levels must be at least 1, not {levels}")
-        self.levels, self.gain = levels, gain
+        super().__init__(levels, gain=gain)
 
     def level(self, x: Tensor) -> Tensor:
-        """The level 0..levels that `forward` fires for membrane `x`, as uint8."""
         return torch.floor(torch.clamp(x * self.levels, 0, self.levels) + 0.5).to(torch.uint8)
 
     def forward(self, x: Tensor) -> Tensor:
         fired = _Fire.apply(x, self.levels)
         return fired if self.gain == 1 else fired * self.gain
 
+
+class LeakyIeLif(Neuron):
+    """IE-LIF with a membrane: U[t] = leak*H[t-1] + x[t], H[t] = U[t] - level[t]/D (Eq. 1, 3, 9).
+
+    What is taken off is what was fired, so that the rounding of one time step is made up for in
+    the next. Gradients run through time, and through the firing as in `IeLif`.
+
+    Parameters
+    ----------
+    levels, gain
+        As of `IeLif`.
+    time_steps
+        T; the input is (T*B, ...).
+    leak
+        Share of H that is left a time step later, 0..1.
+    """
+
+    def __init__(self, levels: int, *, time_steps: int, leak: float, gain: int = 1) -> None:
+        super().__init__(levels, gain=gain)
+        self.time_steps, self.leak = time_steps, leak
+
+    def forward(self, x: Tensor) -> Tensor:
+        left: Tensor | None = None
+        fired = []
+        for now in x.unflatten(0, (self.time_steps, -1)):
+            u = now if left is None else now + self.leak * left
+            spikes, taken = self.fire(u)
+            left = u - taken
+            fired.append(spikes)
+        y = torch.cat(fired)
+        return y if self.gain == 1 else y * self.gain
+
+    def fire(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """What membranes (B, ...) hand on before the gain, and what is taken off them."""
+        value = _Fire.apply(u, self.levels)
+        return value, value
+
     def extra_repr(self) -> str:
-        return f"levels={self.levels}, gain={self.gain}"
+        return f"{super().extra_repr()}, time_steps={self.time_steps}, leak={self.leak}"
+
+
+class _Spike(torch.autograd.Function):
+    """1 where u >= threshold; the gradient is 1/width where |u - threshold| < width/2 (Eq. 16)."""
+
+    @staticmethod
+    def forward(ctx, u: Tensor, threshold: float, width: float) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.window = threshold, width
+        return (u >= threshold).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (u,) = ctx.saved_tensors
+        threshold, width = ctx.window
+        return grad * ((u - threshold).abs() < width / 2) / width, None, None
+
+
+class Lif(LeakyIeLif):
+    """Binary leaky integrate-and-fire with soft reset, the baseline of the paper (Eq. 1 to 3).
+
+    U[t] = leak*H[t-1] + x[t]; S[t] = 1 where U[t] >= threshold; H[t] = U[t] - threshold*S[t].
+
+    Parameters
+    ----------
+    time_steps, leak
+        As of `LeakyIeLif`; the published Spike-driven Transformer V2 has 4 and 1/2.
+    threshold
+        V_th: 1, and 1/2 after attention.
+    width
+        a of the rectangular surrogate gradient (Eq. 16).
+    """
+
+    def __init__(
+        self, *, time_steps: int, leak: float, threshold: float = 1.0, width: float = 1.0
+    ) -> None:
+        super().__init__(1, time_steps=time_steps, leak=leak)
+        self.threshold, self.width = threshold, width
+
+    def fire(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        spikes = _Spike.apply(u, self.threshold, self.width)
+        return spikes, self.threshold * spikes
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, threshold={self.threshold}"
+
+
+class Relu(nn.Module):
+    """max(x, 0), the activation of the ANN twin."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x)
+
+
+def make_neuron(spec: QsdtSpec, *, attention: bool = False) -> nn.Module:
+    """The neuron of a network; `attention` for the one behind Q (K^T V)."""
+    if spec.neuron == "relu":
+        return Relu()
+    if spec.neuron == "lif":
+        return Lif(time_steps=spec.time_steps, leak=spec.leak,
+                   threshold=0.5 if attention else 1.0)
+    gain = 2 if attention else 1
+    if spec.leak and spec.time_steps > 1:
+        return LeakyIeLif(spec.levels, time_steps=spec.time_steps, leak=spec.leak, gain=gain)
+    return IeLif(spec.levels, gain=gain)

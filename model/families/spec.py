@@ -5,8 +5,8 @@ Network: Qiu et al., "Quantized Spike-driven Transformer", ICLR 2025, and its pu
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 
 STAGES = ("1_1", "1_2", "2", "3", "4")
@@ -29,12 +29,36 @@ LIMITS = {
     "mlp_ratio": 64,
     "heads": 4096,        # one channel a head
     "levels": 255,        # levels are stored as bytes
+    "time_steps": 64,     # six times the slices of a recording of events
 }
 """Highest value of each whole number in a spec. They keep a typing error or a foreign file from
 being computed for hours; no network that fits a board comes near."""
 
 NAME_MAX = 100
 """Characters of a network's name, which becomes part of file names."""
+
+
+NEURONS = ("ielif", "lif", "relu")
+"""What fires: integer levels 0..D, binary spikes with a leaking membrane, or, in the ANN twin that
+a network is compared with and taught by, no spikes at all."""
+
+ATTENTIONS = ("sdsa", "softmax")
+"""Q (K^T V) on spikes, or the softmax attention of an ANN."""
+
+MPRFS = ("none", "add", "replace")
+"""Where the membrane-potential rectification of q, k and v stands: nowhere, behind the outer batch
+norm of their RepConv, or in its place."""
+
+WEIGHT_BITS = (2, 3, 4, 32)
+"""Bits of a weight; 32 are real numbers, for networks that stay in software."""
+
+_CHOICES = {"neuron": NEURONS, "attention": ATTENTIONS, "mprf": MPRFS, "weight_bits": WEIGHT_BITS}
+
+_LEVELS_EXACT = 10
+"""Up to this D every (2k-1)/2 survives a division by D and a multiplication in float32."""
+
+_LEFT_OUT = ("time_steps", "neuron", "leak", "attention", "mprf")
+"""Fields that `QsdtSpec.to_dict` names only where they differ from the published network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +86,20 @@ class QsdtSpec:
     heads
         Attention heads; must divide the last two dims.
     weight_bits
-        LSQ bits of every weight: 2, 3 or 4.
+        LSQ bits of every weight: 2, 3 or 4; 32 for weights that are not quantised.
     levels
-        Highest level D that an IE-LIF fires (virtual time steps); levels are 0..D.
+        Highest level D that an IE-LIF fires (virtual time steps); levels are 0..D. 1 for "lif".
+    time_steps
+        T, the inputs that one result is the mean of. A single image is repeated.
+    neuron
+        One of `NEURONS`.
+    leak
+        Share of the membrane, 0..1, that is left at the next time step, after what fired was
+        taken off. 0, as published, is no state: T repeats of an image give T equal results.
+    attention
+        One of `ATTENTIONS`; softmax is for "relu".
+    mprf
+        One of `MPRFS`.
     layer_scale_init
         Initial value of both per-channel layer scales of a transformer block.
     norm_mean, norm_std
@@ -90,6 +125,11 @@ class QsdtSpec:
     heads: int = 8
     weight_bits: int = 4
     levels: int = 4
+    time_steps: int = 1
+    neuron: str = "ielif"
+    leak: float = 0.0
+    attention: str = "sdsa"
+    mprf: str = "none"
     layer_scale_init: float = 1e-6
     norm_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     norm_std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -117,8 +157,19 @@ class QsdtSpec:
             raise ValueError(f"strides must be 1 or 2, not {self.strides}")
         if self.stem_kernel % 2 == 0:
             raise ValueError(f"stem_kernel must be odd, not {self.stem_kernel}")
-        if self.weight_bits not in (2, 3, 4):
-            raise ValueError(f"weight_bits must be 2, 3 or 4, not {self.weight_bits}")
+        for field, choices in _CHOICES.items():
+            value = getattr(self, field)
+            if isinstance(value, bool) or value not in choices:
+                known = f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
+                raise ValueError(f"{field} must be {known}, not {_shown(value)}")
+        if not (_is_finite(self.leak) and 0 <= self.leak <= 1):
+            raise ValueError(f"leak must be 0 to 1, not {_shown(self.leak)}")
+        if self.neuron == "lif" and self.levels != 1:
+            raise ValueError(f"levels must be 1 for the neuron lif, not {self.levels}")
+        if self.neuron == "relu" and (self.time_steps, self.leak) != (1, 0):
+            raise ValueError("time_steps must be 1 and leak 0 for the neuron relu")
+        if self.attention == "softmax" and self.neuron != "relu":
+            raise ValueError("attention must be sdsa for spiking neurons")
         if self.dims[3] % self.heads or self.dims[4] % self.heads:
             raise ValueError(f"heads must divide the dims {self.dims[3:]}, not be {self.heads}")
         if self.image_size % self.reduction:
@@ -143,6 +194,25 @@ class QsdtSpec:
             raise ValueError(
                 f"a network must have at most {WEIGHTS_MAX:,} weights, not {self.weight_count:,}"
             )
+
+    @property
+    def no_integer_form(self) -> str:
+        """Why the network cannot be computed in integers, "" if it can."""
+        if self.neuron != "ielif":
+            return f"its neuron is {self.neuron}; only ielif fires integer levels"
+        if self.leak:
+            return f"its membranes leak ({self.leak:g}); only neurons without state can be exported"
+        if self.weight_bits == 32:
+            return "its weights are real numbers; train it with weight_bits 2, 3 or 4"
+        if self.levels > _LEVELS_EXACT and self.levels & (self.levels - 1):
+            return (f"levels of 0..{self.levels} make ties of the attention inexact in floating "
+                    f"point; train it with at most {_LEVELS_EXACT}, or a power of two")
+        return ""
+
+    def check_integer_form(self) -> None:
+        """Raise ValueError saying why, if the network cannot be computed in integers."""
+        if self.no_integer_form:
+            raise ValueError(f"{self.name} has no integer form: {self.no_integer_form}")
 
     @property
     def reduction(self) -> int:
@@ -193,8 +263,14 @@ class QsdtSpec:
         return total + self.dims[-1] * self.classes
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, texts and lists; `from_dict` gives an equal object back."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """Plain numbers, texts and lists; `from_dict` gives an equal object back.
+
+        Without those of `_LEFT_OUT` that have their default, so that files of networks as
+        published stay the same.
+        """
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        plain = {item.name: item.default for item in fields(self)}
+        return {k: v for k, v in values.items() if k not in _LEFT_OUT or v != plain[k]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "QsdtSpec":
@@ -273,68 +349,3 @@ def spec(name: str) -> QsdtSpec:
     if name not in MODELS:
         raise ValueError(f"model must be one of {', '.join(MODELS)}, not {name}")
     return MODELS[name]
-
-
-class _Shaped(Protocol):
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-
-def infer_spec(
-    state_dict: Mapping[str, _Shaped],
-    *,
-    heads: int = 8,
-    name: str = "inferred",
-    image_size: int = 224,
-    strides: tuple[int, ...] = (2, 2, 2, 2, 1),
-    weight_bits: int = 4,
-    norm_mean: tuple[float, ...] | None = None,
-    norm_std: tuple[float, ...] | None = None,
-) -> QsdtSpec:
-    """Read dims, depths, ratios and classes off the shapes of a state dict with published keys.
-
-    What shapes cannot tell is an argument; the defaults are the published ones. Normalisation
-    defaults to ImageNet's for three channels, else to none. Raises ValueError if a key is missing.
-    """
-
-    def shape(key: str) -> tuple[int, ...]:
-        if key not in state_dict:
-            raise ValueError(f"state dict must have the key {key}")
-        return tuple(state_dict[key].shape)
-
-    def count(pattern: str, first: int = 0) -> int:
-        last = first
-        while pattern.format(last) in state_dict:
-            last += 1
-        return last - first
-
-    stems = [shape(f"downsample{stage}.encode_conv.weight") for stage in STAGES]
-    convs = [f"ConvBlock{stage}.0" for stage in ("1_1", "1_2", "2_1")]
-    dims, channels = tuple(stem[0] for stem in stems), stems[0][1]
-    if norm_mean is None:
-        norm_mean = _QSDT_T.norm_mean if channels == 3 else (0.0,) * channels
-    if norm_std is None:
-        norm_std = _QSDT_T.norm_std if channels == 3 else (1.0,) * channels
-    return QsdtSpec(
-        name=name,
-        in_channels=channels,
-        image_size=image_size,
-        classes=shape("head.weight")[0],
-        dims=dims,
-        strides=strides,
-        depths=(
-            count("ConvBlock1_1.{}.conv1.weight"),
-            count("ConvBlock1_2.{}.conv1.weight"),
-            count("ConvBlock2_{}.0.conv1.weight", first=1),
-            count("block3.{}.layer_scale1"),
-            count("block4.{}.layer_scale1"),
-        ),
-        stem_kernel=stems[0][2],
-        sep_expansion=shape(f"{convs[0]}.Conv.pwconv1.weight")[0] // dims[0],
-        conv_expansion=tuple(shape(f"{convs[s]}.conv1.weight")[0] // dims[s] for s in range(3)),
-        mlp_ratio=shape("block3.0.mlp.fc1_conv.weight")[0] // dims[3],
-        heads=heads,
-        weight_bits=weight_bits,
-        norm_mean=norm_mean,
-        norm_std=norm_std,
-    )

@@ -6,12 +6,18 @@ Arrays are never written after construction.
 """
 
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.integer import golden
+
+
+def level_count() -> int:
+    """Field of an operator that fires levels 0..D: D. A digest counts it where it is not 4."""
+    default: int = field(default=golden.MAX_LEVEL, metadata={"digest": "unless default"})
+    return default
 
 
 Tensors = Mapping[str, NDArray]
@@ -98,7 +104,7 @@ Its scales are real numbers, so mult_bits, bias_bits and max_shift have no meani
 class Thresholds:
     """Exact firing rule of O channels on accumulators, see `golden.level_fire`.
 
-    thresholds (O, 4) int64; invert (O,) bool, the scale is negative; constant (O,) bool, the
+    thresholds (O, D) int64; invert (O,) bool, the scale is negative; constant (O,) bool, the
     scale is 0, so the thresholds are all "always" or "never". Always and never lie one step
     outside the accumulator's range, in acc_bits + 1 bits.
     """
@@ -180,6 +186,11 @@ class Fire:
     def outputs(self) -> dict[str, str]:
         return {self.level: "level"}
 
+    @property
+    def levels(self) -> int:
+        """D, the highest level that it fires."""
+        return self.thresholds.thresholds.shape[1]
+
     def apply(
         self, acc: NDArray, tensors: Tensors, params: IntegerParams, stats: Stats
     ) -> dict[str, NDArray]:
@@ -202,6 +213,7 @@ class Integrate:
     u_out: str
     u_in: str | None = None
     level: str | None = None
+    levels: int = level_count()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -221,7 +233,7 @@ class Integrate:
         add_count(stats, "u_saturated", saturated != u)
         made = {self.u_out: _integers(saturated, params.u_bits)}
         if self.level is not None:
-            fired = golden.fire_membrane(saturated, u_frac=params.u_frac)
+            fired = golden.fire_membrane(saturated, u_frac=params.u_frac, levels=self.levels)
             made[self.level] = fired.astype(np.uint8)
         return made
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.dataset import DataInfo
-from model.families.layout import steps
+from model.families.layout import state_shapes, steps
 from model.families.spec import QsdtSpec
 from model.integer import fixed_point, golden
 from model.integer.epilogue import Fire, IntegerParams, Integrate, Raw, Requantise, WIDE
@@ -27,7 +27,8 @@ State = Mapping[str, NDArray]
 Form = Literal["integer", "wide"]
 
 IMAGE_UNIT, LEVEL_UNIT, ATTENTION_UNIT = 1 / 48, 1 / 4, 1 / 2
-"""Real value of one step of an image, a level, and a level of an attention neuron."""
+"""Real value of one step of an image, and with levels 0..4 of a level and of a level of an
+attention neuron; with levels 0..D these are 1/D and 2/D."""
 
 _EPSILON = 1e-5  # of every published batch norm
 
@@ -67,9 +68,13 @@ def fold(state: State, spec: QsdtSpec) -> dict[str, Layer]:
     """Fold every layer of `state`, by published layer name.
 
     A state dict holds "<layer>.weight" or, exported before, the int8 "<layer>.weight.q".
-    Raises ValueError naming the layer if a constant is not finite.
+    Raises ValueError if the network has no integer form, and naming the layer if a constant is not
+    finite.
     """
+    spec.check_integer_form()
     layers: dict[str, Layer] = {}
+    shapes = state_shapes(spec)
+    level_unit, attention_unit = 1 / spec.levels, 2 / spec.levels
 
     def lsq(name: str, unit: float = 1.0) -> Layer:
         """The layer alone: scale alpha * unit, offset its bias (0 if it has none)."""
@@ -98,37 +103,39 @@ def fold(state: State, spec: QsdtSpec) -> dict[str, Layer]:
         reached = np.array([fsum(row) for row in (matrix * constant).tolist()])
         layer = Layer(second.weight, second.scale, second.scale * reached)
         layer = _normalised(layer, _batch_norm(state, f"{name}.0.body.2.2"))
-        layer = _normalised(layer, _batch_norm(state, f"{name}.1"))
+        for norm in (f"{name}.1", name.replace("_conv", "_mprf")):
+            if f"{norm}.weight" in shapes:
+                layer = _normalised(layer, _batch_norm(state, norm))
         put(f"{name}.0.body.2.1", layer if after is None else _scaled(layer, after))
 
     for name, kind, stage in steps(spec):
         if kind == "downsample":
-            layer = lsq(f"{name}.encode_conv", IMAGE_UNIT if stage == 0 else LEVEL_UNIT)
+            layer = lsq(f"{name}.encode_conv", IMAGE_UNIT if stage == 0 else level_unit)
             put(f"{name}.encode_conv", _normalised(layer, _batch_norm(state, f"{name}.encode_bn")))
         elif kind == "sepconv":
-            first = lsq(f"{name}.pwconv1", LEVEL_UNIT)
+            first = lsq(f"{name}.pwconv1", level_unit)
             put(f"{name}.pwconv1", _normalised(first, _batch_norm(state, f"{name}.bn1")))
-            put(f"{name}.dwconv", lsq(f"{name}.dwconv", LEVEL_UNIT))
+            put(f"{name}.dwconv", lsq(f"{name}.dwconv", level_unit))
             second = lsq(f"{name}.pwconv2")
             put(f"{name}.pwconv2", _normalised(second, _batch_norm(state, f"{name}.bn2")))
         elif kind == "convs":
             for i in (1, 2):
-                layer = lsq(f"{name}.conv{i}", LEVEL_UNIT)
+                layer = lsq(f"{name}.conv{i}", level_unit)
                 put(f"{name}.conv{i}", _normalised(layer, _batch_norm(state, f"{name}.bn{i}")))
         elif kind == "attention":
             for branch in "qkv":
-                rep_conv(f"{name}.{branch}_conv", LEVEL_UNIT)
+                rep_conv(f"{name}.{branch}_conv", level_unit)
             after = _real(state, f"{name.removesuffix('.attn')}.layer_scale1")
-            rep_conv(f"{name}.proj_conv", ATTENTION_UNIT, after)
+            rep_conv(f"{name}.proj_conv", attention_unit, after)
         else:
             for i in (1, 2):
-                layer = lsq(f"{name}.fc{i}_conv", LEVEL_UNIT)
+                layer = lsq(f"{name}.fc{i}_conv", level_unit)
                 layer = _normalised(layer, _batch_norm(state, f"{name}.fc{i}_bn"))
                 if i == 2:
                     after = _real(state, f"{name.removesuffix('.mlp')}.layer_scale2")
                     layer = _scaled(layer, after)
                 put(f"{name}.fc{i}_conv", layer)
-    put("head", lsq("head", LEVEL_UNIT))
+    put("head", lsq("head", level_unit))
     return layers
 
 
@@ -154,8 +161,9 @@ def _scaled(layer: Layer, factor: NDArray[np.float64]) -> Layer:
 class _Builder:
     """Makes operators with the constants of one form; `ops` grows in execution order."""
 
-    def __init__(self, layers: Mapping[str, Layer], params: IntegerParams, form: Form) -> None:
-        self.layers, self.params, self.form = layers, params, form
+    def __init__(self, layers: Mapping[str, Layer], params: IntegerParams, form: Form,
+                 levels: int) -> None:
+        self.layers, self.params, self.form, self.levels = layers, params, form, levels
         self.ops: list[Op] = []
 
     def _scale(self, layer: Layer, *, frac: int, unit_bits: int = 0) -> Any:
@@ -166,14 +174,16 @@ class _Builder:
 
     def fire(self, layer: Layer, level: str, *, unit_bits: int = 0) -> Fire:
         scale = np.ldexp(layer.scale, -unit_bits)
-        rule = fixed_point.thresholds(scale, layer.offset, acc_bits=self.params.acc_bits)
+        rule = fixed_point.thresholds(
+            scale, layer.offset, acc_bits=self.params.acc_bits, levels=self.levels
+        )
         return Fire(rule, level)
 
     def integrate(
         self, layer: Layer, step: str, u_in: str | None, level: str | None, unit_bits: int = 0
     ) -> Integrate:
         scale = self._scale(layer, frac=self.params.u_frac, unit_bits=unit_bits)
-        return Integrate(scale, f"{step}/u", u_in, level)
+        return Integrate(scale, f"{step}/u", u_in, level, self.levels)
 
     def requantise(self, name: str, layer: Layer) -> Requantise:
         return Requantise(self._scale(layer, frac=self.params.z_frac_for(name)), f"{name}/z")
@@ -226,8 +236,10 @@ class _Builder:
                 )
             query, key, value = (f"{name}.{x}_lif" for x in "qkv")
             level, block = f"{name}.attn_lif", name.removesuffix(".attn")
-            cap = None if self.form == "wide" else golden.ATTENTION_CAP
-            self.ops.append(Attention(level, query, key, value, spec.heads, level, block, cap))
+            cap = None if self.form == "wide" else golden.attention_cap(self.levels)
+            self.ops.append(
+                Attention(level, query, key, value, spec.heads, level, block, cap, self.levels)
+            )
             self.rep_conv(
                 f"{name}.proj_conv",
                 level,
@@ -272,19 +284,18 @@ def build(
         origin, info: See `IntegerNetwork`.
 
     Raises:
-        ValueError: If D is not 4, the form is unknown, or an accumulator is too wide.
+        ValueError: If the network has no integer form, the form is unknown, or an accumulator is
+            too wide.
     """
     if form not in ("integer", "wide"):
         raise ValueError(f"form must be integer or wide, not {form}")
-    if spec.levels != 4:
-        raise ValueError(f"the integer network needs levels 0..4, not 0..{spec.levels}")
     params = WIDE if form == "wide" else params or IntegerParams()
-    builder, order, u = _Builder(layers, params, form), steps(spec), ""
+    builder, order, u = _Builder(layers, params, form, spec.levels), steps(spec), ""
     for i, (name, kind, stage) in enumerate(order):
         following = _entry(*order[i + 1]) if i + 1 < len(order) else None
         builder.step(name, kind, spec, stage, u or None, following)
         u = f"{name}/u"
-    builder.ops.append(Pool("lif", u, "lif"))
+    builder.ops.append(Pool("lif", u, "lif", spec.levels))
     head = layers["head"]
     builder.conv("head", "lif", Raw(head.scale, head.offset))
     shape = input_shape or (spec.in_channels, spec.image_size, spec.image_size)

@@ -14,11 +14,15 @@ from model.integer.golden import MAX_LEVEL
 
 
 def thresholds(
-    scale: NDArray[np.float64], offset: NDArray[np.float64], *, acc_bits: int
+    scale: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    *,
+    acc_bits: int,
+    levels: int = MAX_LEVEL,
 ) -> Thresholds:
-    """Integer rule for level = #{k in 1..4: x >= (2k-1)/8}.
+    """Integer rule for level = #{k in 1..D: x >= (2k-1)/2D}, D = `levels`.
 
-    t_k = ceil(((2k-1)/8 - offset) / scale) for a positive scale, floor(...) for a negative one,
+    t_k = ceil(((2k-1)/2D - offset) / scale) for a positive scale, floor(...) for a negative one,
     in exact rational arithmetic: equal to the rule on reals for every accumulator, ties included.
     Thresholds outside the range of `acc_bits` bits become "always" or "never".
 
@@ -27,7 +31,7 @@ def thresholds(
     """
     rows = []
     for a, b in zip(scale.tolist(), offset.tolist(), strict=True):
-        points = [Fraction(2 * k - 1, 8) - Fraction(b) for k in range(1, MAX_LEVEL + 1)]
+        points = [Fraction(2 * k - 1, 2 * levels) - Fraction(b) for k in range(1, levels + 1)]
         if a == 0:
             rows.append([-(1 << 62) if point <= 0 else 1 << 62 for point in points])
         else:
@@ -35,7 +39,7 @@ def thresholds(
             rows.append([_to_int64(rounded(point / Fraction(a))) for point in points])
     invert = scale < 0
     low, high = threshold_limits(acc_bits, invert=invert[:, None])
-    exact = np.array(rows, dtype=np.int64).reshape(len(scale), MAX_LEVEL)
+    exact = np.array(rows, dtype=np.int64).reshape(len(scale), levels)
     return Thresholds(np.clip(exact, low, high), invert, scale == 0)
 
 

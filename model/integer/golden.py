@@ -1,7 +1,7 @@
 """Bit-exact integer operators: what the hardware must compute. NumPy only.
 
 Every function takes integer arrays of any width and returns int64. Maps are (N, C, H, W); a level
-is an IE-LIF output 0..4; a channel scale may be negative or 0. Shifts are arithmetic (floor).
+is an IE-LIF output 0..D; a channel scale may be negative or 0. Shifts are arithmetic (floor).
 """
 
 import numpy as np
@@ -11,10 +11,19 @@ from numpy.typing import ArrayLike, NDArray
 Ints = NDArray[np.int64]
 
 MAX_LEVEL = 4
-"""Highest level that a neuron fires (D of the paper)."""
+"""Highest level D that a neuron fires, as published; functions take others as `levels`."""
 
 ATTENTION_CAP = 224
-"""Both attention products may saturate here, in 8 bits, without changing any level."""
+"""Both attention products may saturate here, in 8 bits, without changing any level of 0..4."""
+
+
+def attention_cap(levels: int) -> int:
+    """Where both attention products may saturate with levels 0..D: threshold D, (2D-1)*2D^2.
+
+    A partial sum there is level D already, and an entry of K^T V there that meets a q >= 1 makes
+    one. 224 for D = 4, 90 for 3, 24 for 2, 2 for 1.
+    """
+    return (2 * levels - 1) * 2 * levels**2
 
 _EXACT_FLOAT32, _EXACT_FLOAT64 = 2**24, 2**53
 
@@ -79,13 +88,14 @@ def saturate(x: ArrayLike, bits: int) -> Ints:
     return np.clip(np.asarray(x, dtype=np.int64), -limit, limit - 1)
 
 
-def fire_membrane(u: ArrayLike, *, u_frac: int) -> Ints:
-    """Levels of membranes with `u_frac` >= 3 fraction bits: round half up of 4u, clipped to 0..4.
+def fire_membrane(u: ArrayLike, *, u_frac: int, levels: int = MAX_LEVEL) -> Ints:
+    """Levels of membranes with `u_frac` >= 3 fraction bits: round half up of D*u, clipped to 0..D.
 
+    clamp((2D*u + 2^u_frac) >> (u_frac+1), 0, D) for D = `levels`, which for D = 4 is
     clamp((u + 2^(u_frac-3)) >> (u_frac-2), 0, 4); any shape.
     """
     u = np.asarray(u, dtype=np.int64)
-    return np.clip((u + (1 << (u_frac - 3))) >> (u_frac - 2), 0, MAX_LEVEL)
+    return np.clip((2 * levels * u + (1 << u_frac)) >> (u_frac + 1), 0, levels)
 
 
 def _float_for(bound: int, what: str) -> type:
@@ -182,19 +192,27 @@ def depthwise(x: ArrayLike, q: ArrayLike, *, padding: int) -> Ints:
 
 
 def attention(
-    q: ArrayLike, k: ArrayLike, v: ArrayLike, *, heads: int, cap: int | None = ATTENTION_CAP
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
+    *,
+    heads: int,
+    cap: int | None = ATTENTION_CAP,
+    levels: int = MAX_LEVEL,
 ) -> tuple[Ints, Ints, Ints]:
     """Q-SDSA on levels: Q (K^T V), no softmax; head h owns channels h*d .. h*d+d-1.
 
     Args:
         q, k, v: Levels (N, C, H, W) with C = heads * d; tokens are the H*W positions.
         cap: Both products saturate here; None leaves them exact. No level depends on it as
-            long as it is at least 224, because every term is >= 0.
+            long as it is at least `attention_cap`, because every term is >= 0.
+        levels: D, the highest level of q, k, v and the result.
 
     Returns:
         ktv: (N, heads, d, d), [i, j] = sum over tokens of k[h*d+i] * v[h*d+j].
         qktv: (N, C, H, W), channel h*d+j = sum over i of q[h*d+i] * ktv[h, i, j].
-        level: (N, C, H, W), clamp((qktv + 32) >> 6, 0, 4).
+        level: (N, C, H, W), clamp(floor((qktv + 2D^2) / 4D^2), 0, D); for D = 4
+            clamp((qktv + 32) >> 6, 0, 4).
     """
     n, c, h, w = np.shape(q)
     q, k, v = (np.asarray(x).reshape(n, heads, c // heads, h * w) for x in (q, k, v))
@@ -208,16 +226,17 @@ def attention(
     if cap is not None:
         np.minimum(qktv, cap, out=qktv)
     qktv = qktv.reshape(n, c, h, w).astype(np.int64)
-    return ktv.astype(np.int64), qktv, np.clip((qktv + 32) >> 6, 0, MAX_LEVEL)
+    level = np.clip((qktv + 2 * levels**2) // (4 * levels**2), 0, levels)
+    return ktv.astype(np.int64), qktv, level
 
 
-def pool_fire(u: ArrayLike, *, u_frac: int) -> Ints:
+def pool_fire(u: ArrayLike, *, u_frac: int, levels: int = MAX_LEVEL) -> Ints:
     """Levels of the exact spatial mean of membranes with `u_frac` fraction bits, no division.
 
-    Level = number of k in 1..4 with 8 * S >= N * (2k-1) * 2^u_frac, where S is the sum over the
-    N = H*W positions. (B, C, H, W) -> (B, C, 1, 1); 8*S must fit 64 bits.
+    Level = number of k in 1..D with 2D * S >= N * (2k-1) * 2^u_frac, where S is the sum over the
+    N = H*W positions. (B, C, H, W) -> (B, C, 1, 1); 2D*S must fit 64 bits.
     """
     u = np.asarray(u, dtype=np.int64)
-    total = 8 * u.sum(axis=(2, 3), keepdims=True)
+    total = 2 * levels * u.sum(axis=(2, 3), keepdims=True)
     unit = (u.shape[2] * u.shape[3]) << u_frac
-    return sum((total >= (2 * k - 1) * unit).astype(np.int64) for k in range(1, MAX_LEVEL + 1))
+    return sum((total >= (2 * k - 1) * unit).astype(np.int64) for k in range(1, levels + 1))

@@ -17,6 +17,7 @@ from model.integer.epilogue import (
     Fire,
     IntegerParams,
     Integrate,
+    level_count,
     Raw,
     RealScale,
     Requantise,
@@ -181,6 +182,7 @@ class Attention:
     level: str
     block: str
     cap: int | None = golden.ATTENTION_CAP
+    levels: int = level_count()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -197,10 +199,12 @@ class Attention:
 
     def run(self, tensors: Tensors, params: IntegerParams, stats: Stats) -> dict[str, NDArray]:
         ktv, qktv, level = golden.attention(
-            *(tensors[name] for name in self.inputs), heads=self.heads, cap=self.cap
+            *(tensors[name] for name in self.inputs),
+            heads=self.heads, cap=self.cap, levels=self.levels,
         )
-        add_count(stats, "ktv_saturated", ktv >= golden.ATTENTION_CAP)
-        add_count(stats, "qktv_saturated", qktv >= golden.ATTENTION_CAP)
+        top = golden.attention_cap(self.levels)
+        add_count(stats, "ktv_saturated", ktv >= top)
+        add_count(stats, "qktv_saturated", qktv >= top)
         return {
             self.level: level.astype(np.uint8),
             f"{self.block}/ktv": ktv.astype(np.int32),
@@ -218,6 +222,7 @@ class Pool:
     name: str
     source: str
     level: str
+    levels: int = level_count()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -231,7 +236,9 @@ class Pool:
         return c, 1, 1
 
     def run(self, tensors: Tensors, params: IntegerParams, stats: Stats) -> dict[str, NDArray]:
-        fired = golden.pool_fire(tensors[self.source], u_frac=params.u_frac)
+        fired = golden.pool_fire(
+            tensors[self.source], u_frac=params.u_frac, levels=self.levels
+        )
         return {self.level: fired.astype(np.uint8)}
 
     def count(self, stats: Stats, params: IntegerParams) -> None:

@@ -6,7 +6,7 @@ as well.
 Tensor names:
 
 - "image", int8 (C, H, W), the input in units of 1/48;
-- a published IE-LIF module name, such as "block3.0.attn.q_lif": its level map, 0..4;
+- a published IE-LIF module name, such as "block3.0.attn.q_lif": its level map, 0..D;
 - "<step>/u": the membrane after that residual step, such as "block3.0.mlp/u";
 - "<layer>/z": the multi-bit map inside a SepConv ("….dwconv/z") or RepConv ("….q_conv/z");
 - "<block>/ktv", "<block>/qktv": attention products, for inspection;
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.dataset import DataInfo
+from model.integer import golden
 from model.integer.epilogue import (
     Epilogue,
     Fire,
@@ -64,7 +65,8 @@ STATS = (
     *("zero_scale", "negative_scale", "threshold_clipped"),
 )
 """Counters that `IntegerNetwork.run` adds to: elements clipped (the first four, over all images;
-attention entries of at least 224), then channels and thresholds of the network, once a call."""
+attention entries of at least `golden.attention_cap`), then channels and thresholds of the network,
+once a call."""
 
 _SOURCE_KINDS: dict[type, tuple[str, ...]] = {
     Conv: ("image", "level", "z"),
@@ -93,6 +95,8 @@ class IntegerNetwork:
     info
         Class names and fitting of the pictures it was trained on, if known; not interpreted.
 
+    The attribute `levels` is D, the highest level of its neurons.
+
     Raises
     ------
     ValueError
@@ -113,13 +117,17 @@ class IntegerNetwork:
         self.origin, self.info = origin, info
         channels, height, width = input_shape
         self.input_shape = (int(channels), int(height), int(width))
+        fired = {op.levels for op in map(_firing, self.ops) if op is not None}
+        if len(fired) > 1:
+            raise ValueError(f"every neuron must fire the same levels, not up to {sorted(fired)}")
+        self.levels = fired.pop() if fired else golden.MAX_LEVEL
         self._tensors = self._check()
 
     def tensors(self) -> dict[str, tuple[str, int, int, int]]:
         """Name -> (kind, C, H, W), in order of creation, the image first.
 
-        Kinds: "image" int8, "level" 0..4, "z" and "u" signed of params.z_bits and params.u_bits,
-        "raw" signed accumulators of at most params.acc_bits.
+        Kinds: "image" int8, "level" 0..D (`levels`), "z" and "u" signed of params.z_bits and
+        params.u_bits, "raw" signed accumulators of at most params.acc_bits.
         """
         return dict(self._tensors)
 
@@ -133,7 +141,7 @@ class IntegerNetwork:
             return ()
         kind = self._tensors[op.source][0]
         z_max = 1 << (self.params.z_bits - 1)
-        return op.acc_bounds({"image": IMAGE_MAX, "level": 4, "z": z_max}[kind])
+        return op.acc_bounds({"image": IMAGE_MAX, "level": self.levels, "z": z_max}[kind])
 
     def acc_bound(self, op: Op) -> int:
         """Largest |accumulator| of `op` over all channels and steps; 0 for Attention and Pool."""
@@ -276,11 +284,25 @@ class IntegerNetwork:
         return image_q
 
 
+def _firing(op: Op) -> Attention | Pool | Fire | Integrate | None:
+    """What of an operator fires levels, None if nothing does."""
+    part = op if isinstance(op, Attention | Pool) else op.epilogue
+    if isinstance(part, Integrate) and part.level is None:
+        return None
+    return part if isinstance(part, Attention | Pool | Fire | Integrate) else None
+
+
 def _update(state: "hashlib._Hash", value: object) -> None:
-    """Feed a (nested) frozen dataclass to a hash: type names, field names, plain values, arrays."""
+    """Feed a (nested) frozen dataclass to a hash: type names, field names, plain values, arrays.
+
+    A field marked "unless default" counts only where it says something else.
+    """
     if is_dataclass(value):
         state.update(type(value).__name__.encode())
         for item in fields(value):
+            rarely = item.metadata.get("digest") == "unless default"
+            if rarely and getattr(value, item.name) == item.default:
+                continue
             state.update(item.name.encode())
             _update(state, getattr(value, item.name))
     elif isinstance(value, np.ndarray):

@@ -84,6 +84,7 @@ def to_bytes(
     info: DataInfo | None = None,
 ) -> bytes:
     """Content of the file. Raises ValueError if the network cannot be exported at `params`."""
+    spec.check_integer_form()
     params, tensors = params or IntegerParams(), stored_state(state, spec)
     header = {
         "format": FORMAT,

@@ -68,7 +68,14 @@ def synthetic_state(
 
     Args:
         params: Widths of z and its fraction, which the second convolution after a z sees.
+
+    Raises:
+        ValueError: If the network has no integer form, other levels than 0..4, or MPRF.
     """
+    spec.check_integer_form()
+    if spec.levels != golden.MAX_LEVEL or spec.mprf != "none":
+        raise ValueError(f"{spec.name}: synthetic weights are made for levels 0..4 without mprf; "
+                         "train it and name the file with --weights")
     maker = _Maker(spec, np.random.default_rng((seed, 2)), params or IntegerParams())
     maker.propagate()
     return dict(sorted(maker.state.items()))

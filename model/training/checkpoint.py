@@ -25,8 +25,9 @@ from safetensors.torch import load_file as load_safetensors
 import torch
 
 from model.data.dataset import DataInfo
+from model.families.infer import infer_spec
 from model.families.layout import CHECKPOINT_SUFFIXES, state_shapes
-from model.families.spec import infer_spec, QsdtSpec
+from model.families.spec import QsdtSpec
 
 
 log = logging.getLogger(__name__)

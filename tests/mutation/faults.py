@@ -174,8 +174,8 @@ GEN = [
 
 MODEL = [
     Fault("fire-half", "model/integer/golden.py", "membranes are rounded down to levels",
-          "return np.clip((u + (1 << (u_frac - 3))) >> (u_frac - 2), 0, MAX_LEVEL)",
-          "return np.clip(u >> (u_frac - 2), 0, MAX_LEVEL)"),
+          "return np.clip((2 * levels * u + (1 << u_frac)) >> (u_frac + 1), 0, levels)",
+          "return np.clip((2 * levels * u) >> (u_frac + 1), 0, levels)"),
     Fault("golden-tie", "model/integer/golden.py", "an inverted channel does not fire on a tie",
           "level += values >= _per_channel(column, axis=axis, ndim=values.ndim)",
           "level += values > _per_channel(column, axis=axis, ndim=values.ndim) - (sign > 0).all()"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from model.families.infer import infer_spec
 from model.families.lsq import _DepthwiseConv, integer_weight, LsqConv2d, quantise
 from model.families.network import (
     Attention,
@@ -18,7 +19,7 @@ from model.families.network import (
     RepConv,
 )
 from model.families.neuron import IeLif
-from model.families.spec import infer_spec, MODELS, QsdtSpec, spec
+from model.families.spec import MODELS, QsdtSpec, spec
 
 
 torch.set_num_threads(1)  # with two, a busy second core makes these small layers wait for it
@@ -113,6 +114,7 @@ MEMBRANES = [-1, 0, 0.125 - 1e-6, 0.125, 0.375, 0.625, 0.875, 0.874, 1, 7]
 
 
 def test_ie_lif_fires_at_ties():
+    """Model check 7.1."""
     x = torch.tensor(MEMBRANES, dtype=torch.float64)
     want = torch.tensor([0, 0, 0, 1, 2, 3, 4, 3, 4, 4])
     assert torch.equal(IeLif().level(x).long(), want)
@@ -121,6 +123,7 @@ def test_ie_lif_fires_at_ties():
 
 
 def test_ie_lif_gradient_is_one_strictly_inside():
+    """Model check 7.2."""
     x = torch.tensor(MEMBRANES, dtype=torch.float64, requires_grad=True)
     IeLif()(x).sum().backward()
     assert x.grad.tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 0, 0]
@@ -132,6 +135,7 @@ def test_ie_lif_rejects_no_levels():
 
 
 def test_lsq_codes_and_first_step():
+    """Model check 7.3."""
     weight = torch.tensor([2.5, 9.0, -9.0, 2.5]).view(4, 1, 1, 1)
     alpha = torch.tensor([1.0, 1.0, 1.0, -1.0])
     assert integer_weight(weight, alpha).flatten().tolist() == [2, 7, -8, -2]
@@ -178,6 +182,7 @@ def test_fast_depthwise_gradient_equals_torchs():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_layer_weight_and_key_counts(name):
+    """Model check 7.4."""
     with torch.device("meta"):
         model = QsdTransformer(spec(name))
     layers = [m for m in model.modules() if hasattr(m, "alpha")]
@@ -231,6 +236,7 @@ def randomised(model: QsdTransformer, seed: int = 0) -> QsdTransformer:
 
 @torch.no_grad()
 def test_rep_conv_is_one_padded_3x3():
+    """Model check 7.5."""
     model = randomised(QsdTransformer(TINY)).double().eval()
     for layer in (m for m in model.modules() if isinstance(m, RepConv)):
         first, pad, (depth, second, last) = layer.body
@@ -263,6 +269,7 @@ def test_border_is_the_batch_norm_image_of_zero():
 @torch.no_grad()
 @pytest.mark.parametrize("limit", [2**30, 224])
 def test_attention_level_in_integers(limit):
+    """Model check 7.7 on the network's own levels."""
     model = randomised(QsdTransformer(TINY)).double().eval()
     for name, block in model.named_modules():
         if not isinstance(block, Attention):
@@ -313,6 +320,7 @@ def test_fresh_network_is_exportable_and_trains():
 
 
 def test_state_dict_round_trip():
+    """Model check 7.9: bit for bit."""
     one, two = randomised(QsdTransformer(TINY), 1), QsdTransformer(TINY)
     two.load_state_dict(one.state_dict())
     assert all(
@@ -346,7 +354,7 @@ def test_spec_from_dict_names_a_bad_key():
         ("dims", (1, 2), r"dims must be 5 positive integers, not \(1, 2\)"),
         ("strides", (2, 2, 3, 1, 1), "strides must be at most 2, not 3"),
         ("stem_kernel", 4, "stem_kernel must be odd, not 4"),
-        ("weight_bits", 8, "weight_bits must be 2, 3 or 4, not 8"),
+        ("weight_bits", 8, "weight_bits must be 2, 3, 4 or 32, not 8"),
         ("heads", 4, r"heads must divide the dims \(10, 12\), not be 4"),
         ("image_size", 20, "image_size must be a multiple of 16 .*, not 20"),
         ("norm_mean", (0.5, 0.5), "norm_mean must have one value for each of 1 channels"),

@@ -1,0 +1,72 @@
+"""Start a network from the weights of another: transfer, MPRF added later, a float warm start."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn, Tensor
+
+from model.families.lsq import FLOAT_BITS, LsqLayer
+from model.families.network import Attention, QsdTransformer
+
+
+__all__ = ["adopt"]
+
+_HEAD = "head."
+_STEPS = (".alpha", ".init_state")
+
+
+@torch.no_grad()
+def adopt(model: QsdTransformer, state: Mapping[str, Tensor]) -> list[str]:
+    """Load `state`, of a network of the same shape, into `model`; return what starts anew.
+
+    - A head for another number of classes keeps its own start.
+    - MPRF that the source lacks starts so that nothing changes (`Mprf.start_after`), or with the
+      very parameters and statistics of the batch norm that it replaces.
+    - LSQ steps that a source with weights of 32 bits lacks are set from the weights.
+    - Steps of the source are left out where `model` has weights of 32 bits.
+
+    Raises ValueError naming the first entries that do not fit.
+    """
+    own, given = model.state_dict(), dict(state)
+    anew: set[str] = set()
+    if given.get("head.weight") is not None and (
+        given["head.weight"].shape != own["head.weight"].shape
+    ):
+        given = {key: value for key, value in given.items() if not key.startswith(_HEAD)}
+        anew.add("head")
+    _replace_norms(own, given)
+    if model.spec.weight_bits == FLOAT_BITS:
+        given = {key: value for key, value in given.items() if not key.endswith(_STEPS)}
+    wrong = sorted(key for key, value in given.items()
+                   if key not in own or own[key].shape != value.shape)
+    may_lack = ("num_batches_tracked", *_STEPS)
+    lacking = [key for key in own if key not in given and not key.endswith(may_lack)
+               and "_mprf." not in key and not (anew and key.startswith(_HEAD))]
+    for what, keys in (("does not fit", wrong), ("is missing", lacking)):
+        if keys:
+            more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+            raise ValueError(f"the network must have the shape of {model.spec.name}, but {keys[0]} "
+                             f"{what}{more}")
+    model.load_state_dict(given, strict=False)
+    for name, module in model.named_modules():
+        if isinstance(module, LsqLayer) and module.bits != FLOAT_BITS:
+            if f"{name}.alpha" not in given and not (anew and name == "head"):
+                module.reset_alpha()
+                anew.add("LSQ steps")
+        elif isinstance(module, Attention) and model.spec.mprf == "add":
+            for x in "qkv":
+                if f"{name}.{x}_mprf.weight" not in given:
+                    norm = module.get_submodule(f"{x}_conv")[1]  # type: ignore[index]
+                    if isinstance(norm, nn.BatchNorm2d):
+                        getattr(module, f"{x}_mprf").start_after(norm)
+                    anew.add("MPRF")
+    return sorted(anew)
+
+
+def _replace_norms(own: Mapping[str, Tensor], given: dict[str, Tensor]) -> None:
+    """Rename the outer batch norms of `given` to the MPRF that stand in their places in `own`."""
+    for key in list(given):
+        branch, outer, part = key.partition("_conv.1.")
+        renamed = f"{branch}_mprf.{part}"
+        if outer and key not in own and renamed in own and renamed not in given:
+            given[renamed] = given.pop(key)
