@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gen.flow.power_estimate import estimate_power, PowerEstimate
 from gen.flow.report import check_report, LATER, META, STAGES, TITLES
 from gen.flow.roofline import draw, Point
 from gen.pnr.ecp5 import crossing_limit
@@ -17,7 +18,7 @@ from model.error import InputError
 from model.files import write_atomic
 
 
-__all__ = ["page_environment", "read_report", "render_page", "write_page"]
+__all__ = ["page_environment", "read_json", "read_report", "render_page", "write_page"]
 
 
 PALETTE = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#ff9da7",
@@ -59,16 +60,17 @@ def read_report(folder: Path) -> tuple[dict, dict | None]:
     path = Path(folder)
     if path.is_dir():
         path = path / "report.json"
-    report = _read_json(path, "run gen.build first")
+    report = read_json(path, "run gen.build first")
     try:
         check_report(report)
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: {error}; build again") from None
     place = path.with_name("layout.json")
-    return report, _read_json(place, "build again") if place.is_file() else None
+    return report, read_json(place, "build again") if place.is_file() else None
 
 
-def _read_json(path: Path, remedy: str) -> dict:
+def read_json(path: Path, remedy: str) -> dict:
+    """A JSON object from a file; InputError with the remedy where there is none."""
     try:
         content = json.loads(path.read_text())
     except OSError as error:
@@ -241,8 +243,10 @@ def page_environment(package: str = "gen.flow") -> Any:
     return environment
 
 
-def render_page(report: Mapping, layout: Mapping | None = None) -> str:
-    """The page of a checked report; ``layout`` is :mod:`gen.flow.floorplan`'s record."""
+def render_page(report: Mapping, layout: Mapping | None = None,
+                estimate: PowerEstimate | None = None) -> str:
+    """The page of a checked report; ``layout`` is :mod:`gen.flow.floorplan`'s record, ``estimate``
+    the power (by the report alone if not given)."""
     environment = page_environment()
     figures: dict[str, Any] = {key: value for key, value in report.items()
                                if key not in META | LATER and not key.startswith("seconds.")}
@@ -263,6 +267,7 @@ def render_page(report: Mapping, layout: Mapping | None = None) -> str:
         floorplan=_floorplan(layout, blocks) if layout else [],
         paths=_paths(layout) if layout else [],
         tags={tag: text for tag, text in TAG_TEXT.items() if tag in tags},
+        power=estimate or estimate_power(report),
         next_command=_next_command(report), crossing_limit=crossing_limit)
 
 
@@ -272,8 +277,9 @@ def _number(value: float) -> str:
     return f"{int(value):,}"
 
 
-def write_page(report: Mapping, folder: Path, layout: Mapping | None = None) -> Path:
+def write_page(report: Mapping, folder: Path, layout: Mapping | None = None,
+               estimate: PowerEstimate | None = None) -> Path:
     """Write ``report.html`` beside a report; returns its path."""
     path = Path(folder) / "report.html"
-    write_atomic(path, render_page(report, layout))
+    write_atomic(path, render_page(report, layout, estimate))
     return path

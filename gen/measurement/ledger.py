@@ -26,7 +26,7 @@ from pathlib import Path
 import statistics
 from typing import Any
 
-from gen.measurement.record import read_json
+from gen.flow.page import read_json
 from model.error import InputError
 from model.yaml_file import load, shown
 

@@ -7,11 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from gen.flow.page import read_json
 from gen.flow.report import check_report, LATER, META
 from model.error import InputError
 
 
-__all__ = ["Figure", "Record", "flat", "read_json", "read_record"]
+__all__ = ["Figure", "Record", "flat", "read_record"]
 
 
 NAMES = {"cycles": "cycles_per_image", "predicted_cycles": "cycles_per_image predicted"}
@@ -70,19 +71,6 @@ class Record:
         return f"{what}, {self.created[:10]}, commit {self.commit[:12]}"
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """A JSON object from a file; InputError with the remedy where there is none."""
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; {remedy}") from None
-    except (ValueError, RecursionError):
-        raise InputError(f"{path}: not JSON, or not whole; {remedy}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must hold an object, not {type(content).__name__}; {remedy}")
-    return content
-
-
 def flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """(dotted name, text) of every value inside a mapping."""
     for key, value in content.items():
@@ -116,6 +104,9 @@ def read_record(place: Path) -> Record:
         return _of_measurement(path, content)
     if "until" in content:
         return _of_build(path, content)
+    if content.get("tag") == "estimate":
+        raise InputError(f"{path}: is an estimate and has no place beside measurements; name a "
+                         "measurement (measure.json) or a build (report.json)")
     raise InputError(f"{path}: is neither a measurement (measure.json) nor a build (report.json)")
 
 

@@ -117,3 +117,41 @@ def test_wrong_report(tmp_path, content, message):
         (tmp_path / "report.json").write_text(content)
     with pytest.raises(InputError, match=message):
         page.read_report(tmp_path)
+
+
+RECORD = RESULTS / "verify-nano.json"
+
+
+def test_estimate_stands_apart(report):
+    """In a table of its own, with ranges; no measured figure has its tag."""
+    html = page.render_page(report)
+    before, section = html.split("<h2>Power, before there is a board")
+    section, after = section.split("<h2>")[0], "<h2>".join(section.split("<h2>")[1:])
+    assert section.count(" to ") > 10 and "Virtex-II by Shang" in section
+    assert ">estimate<" in section and ">estimate<" not in before + after
+    assert "Power, before" not in page.render_page({**report, "layers": []})
+
+
+def test_command_estimates(report, tmp_path, capsys):
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert command.cli([str(tmp_path), "--activity", str(RECORD), "--out",
+                        str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert "running: " in text and "(estimate)" in text and "(rtl-sim)" in text
+    found = json.loads((tmp_path / "out" / "estimate.json").read_text())
+    assert found["tag"] == "estimate" and found["activity"]["tag"] == "rtl-sim"
+    assert "energy" not in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("record, change, message", [
+    ("none.json", {}, "none.json: No such file or directory; make it with gen.verify"),
+    ("verify-qsdt_s-iss.json", {}, "has no counters of a whole image in RTL"),
+    ("verify-qsdt_t.json", {}, "is of another network (qsdt_t) than the build (qsdt_nano)"),
+    ("verify-nano.json", {"part": "XC7A35T"}, "--activity needs a routed design"),
+])
+def test_wrong_activity(record, change, message, report, tmp_path, capsys):
+    (tmp_path / "report.json").write_text(json.dumps({**report, **change}))
+    assert command.cli([str(tmp_path), "--activity", str(RESULTS / record)]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
