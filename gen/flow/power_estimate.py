@@ -80,10 +80,10 @@ AT_REST = Estimate(0.0, 0.02, 0.25)
 """Cycles of block RAMs and multipliers of an idle design: their enables are off where the netlist
 has them."""
 
-REGULATORS = Estimate(1 / 0.93, 1 / 0.85, 1 / 0.70)
+REGULATORS = Estimate(1 / 0.93, 1 / 0.85, 1 / 0.70, "no source")
 """Power at 5 V by that behind the switching regulators."""
 
-BOARD_W = Estimate(0.10, 0.30, 0.80)
+BOARD_W = Estimate(0.10, 0.30, 0.80, "no source")
 """USB bridge, oscillator, LEDs, flash, what else is fed."""
 
 
@@ -132,6 +132,11 @@ class PowerEstimate:
     activity: Activity
 
     @property
+    def rest(self) -> Estimate:
+        """What else the board draws, in W; in each of its states."""
+        return BOARD_W
+
+    @property
     def event(self) -> Estimate | None:
         """Energy above idle for a spike event, in J; None where they were not counted."""
         events = self.activity.events
@@ -158,6 +163,7 @@ class PowerEstimate:
                          "tag": self.activity.tag,
                          **({} if self.activity.events is None else
                             {"spike_events_per_image": self.activity.events})},
+            "board_watts": self.rest.to_json(), "regulators": REGULATORS.to_json(),
             "parts_watts": {name: {"idle": idle.to_json(), "running": running.to_json()}
                             for name, (idle, running) in self.parts.items()},
             "watts": {name: getattr(self, name).to_json()
