@@ -62,7 +62,8 @@ def _depthwise_macs(op, work):
 def layer_rows(config, network, program, prediction, record):
     """Per-layer table; simulated cycles (of the last image verified) beside predicted ones.
 
-    The columns of units are cycles that each would need alone; the largest is the wall.
+    The columns of units are cycles that each would need alone; the largest is the wall. Layers of
+    one ``group`` are fused: they take turns, strip by strip.
     """
     rows = []
     simulated = record["figures"].get("layer_cycles", {}) if record else {}
@@ -71,11 +72,13 @@ def layer_rows(config, network, program, prediction, record):
     tensors, lanes, z_bits = network.tensors(), config.core.lanes, config.core.z_bits
     ops = {op.name: op for op in network.ops}
     work = {op.name: _macs(op, tensors) for op in network.ops}
+    group = {name: str(number) for number, names in enumerate(program.groups, 1) for name in names}
     for layer, figures in prediction.layers.items():
         extra = {"cycles in RTL": measured(simulated[layer], "rtl-sim")} if (
             layer in simulated) else {}
         rows.append({
-            "name": layer, "strips": str(program.strips.get(layer, 1)),
+            "name": layer, "group": group.get(layer, ""),
+            "strips": str(program.strips.get(layer, 1)),
             "cycles": measured(figures.cycles, "cost-model"), **extra,
             "wall": titles.get(figures.bound, figures.bound),
             "MAC": measured(work.get(layer, (0, 0))[0], "cost-model"),

@@ -126,7 +126,8 @@ def _roofline(report: Mapping) -> dict[str, Any] | None:
     """The roofline of a build; None without the work of its layers."""
     points = [Point(layer["name"], _value(layer, "MAC"),
                     sum(_value(layer, key) for key in ("weights B", "maps in B", "out B")),
-                    _value(layer, "cycles in RTL", "cycles"), layer.get("wall", ""))
+                    _value(layer, "cycles in RTL", "cycles"), layer.get("wall", ""),
+                    layer.get("group", ""))
               for layer in report["layers"]]
     rate = 8 * _value(report, "words_per_cycle")
     if not rate:

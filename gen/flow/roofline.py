@@ -13,7 +13,7 @@ from typing import Any
 from hw.config import LEVEL_PLANES
 
 
-__all__ = ["Point", "draw", "roof"]
+__all__ = ["Point", "draw", "fused", "roof"]
 
 
 WIDTH, HEIGHT, LEFT, FOOT, TOP, RIGHT = 640, 360, 56, 40, 12, 10
@@ -34,6 +34,8 @@ class Point:
         For an image.
     wall : str
         The unit that would need most of the cycles alone.
+    group : str
+        Layers of one group are fused; empty for a layer by itself.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Point:
     moved: float
     cycles: float
     wall: str = ""
+    group: str = ""
 
     @property
     def drawn(self) -> bool:
@@ -67,6 +70,23 @@ def roof(intensity: float, *, lanes: int, bytes_per_cycle: float) -> float:
     return min(intensity * bytes_per_cycle, lanes / LEVEL_PLANES)
 
 
+def fused(points: Iterable[Point]) -> list[Point]:
+    """Each group of several layers as one point.
+
+    Fused layers take turns, strip by strip: how much each of them prolongs the run says little,
+    and what one of them does a cycle may be more than any roof allows.
+    """
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        if point.group:
+            groups.setdefault(point.group, []).append(point)
+    return [Point(f"{layers[0].name} to {layers[-1].name} ({len(layers)} fused layers)",
+                  sum(layer.macs for layer in layers), sum(layer.moved for layer in layers),
+                  sum(layer.cycles for layer in layers),
+                  max(layers, key=lambda layer: layer.cycles).wall, group)
+            for group, layers in groups.items() if len(layers) > 1]
+
+
 def draw(points: Iterable[Point], *, lanes: int, bytes_per_cycle: float, clock_hz: float,
          tag: str) -> dict[str, Any] | None:
     """The picture: places of points, roofs and numbers at the axes; None without a point.
@@ -86,12 +106,13 @@ def draw(points: Iterable[Point], *, lanes: int, bytes_per_cycle: float, clock_h
     Returns
     -------
     dict
-        For the template roofline.html. Its ``points`` have ``x`` (MAC a byte), ``y`` (MAC a
-        cycle), ``roof`` (the most that is possible at this x) and ``share`` (y / roof); ``left``
-        are the names of the layers without work or traffic.
+        For the template roofline.html. Its ``points``, and ``groups`` of fused ones, have ``x``
+        (MAC a byte), ``y`` (MAC a cycle), ``roof`` (the most that is possible at this x) and
+        ``share`` (y / roof); ``left`` are the names of the layers without work or traffic.
     """
     points = list(points)
-    shown = [point for point in points if point.drawn]
+    groups = [group for group in fused(points) if group.drawn]
+    shown = [point for point in points if point.drawn] + groups
     if not shown:
         return None
     options = {"lanes": lanes, "bytes_per_cycle": bytes_per_cycle}
@@ -115,7 +136,8 @@ def draw(points: Iterable[Point], *, lanes: int, bytes_per_cycle: float, clock_h
     corner = max(10.0 ** low, 10.0 ** bottom / bytes_per_cycle)
     ridge = max(peak / bytes_per_cycle, 10.0 ** low)
     return {
-        "points": rows, "left": [point.name for point in points if not point.drawn],
+        "points": rows[:len(rows) - len(groups)], "groups": rows[len(rows) - len(groups):],
+        "left": [point.name for point in points if not point.drawn],
         "walls": [place(corner, roof(corner, **options)),    # type: ignore[arg-type]
                   place(ridge, peak), place(10.0 ** high, peak)],
         "ticks": [(place(10.0 ** k, 10.0 ** bottom), f"{10.0 ** k:g}")

@@ -139,7 +139,8 @@ def layer_figures(design: Any, records: np.ndarray, tag: str) -> list[dict[str, 
         cycles = timed[row["name"]].cycles
         moved = sum(row[key]["value"] for key in ("weights B", "maps in B", "out B"))
         rows.append({
-            "name": row["name"], "cycles": tagged(cycles, tag), "predicted": row["cycles"],
+            "name": row["name"], "group": row["group"], "cycles": tagged(cycles, tag),
+            "predicted": row["cycles"],
             "MAC": row["MAC"], "bytes": tagged(moved, "cost-model"), "wall": row["wall"],
             "MAC/cycle": tagged(row["MAC"]["value"] / cycles if cycles else 0.0, tag),
             "made in": row["made in"]})

@@ -29,7 +29,7 @@ def _roofline(content: Mapping[str, Any]) -> dict[str, Any] | None:
     """The picture of the layers under the roofs of array and memory."""
     roofs = content["roofs"]
     points = [Point(row["name"], row["MAC"]["value"], row["bytes"]["value"],
-                    row["cycles"]["value"], row["wall"]) for row in content["layers"]]
+                    row["cycles"]["value"], row["wall"], row["group"]) for row in content["layers"]]
     return draw(points, lanes=roofs["lanes"]["value"],
                 bytes_per_cycle=roofs["bytes_per_cycle"]["value"],
                 clock_hz=content["config"]["clock_hz"],
@@ -91,7 +91,7 @@ def write_measurement(folder: Path, content: Mapping[str, Any], runs: Sequence[R
         "roofline.csv": [{"layer": point["name"], "MAC/byte": point["x"], "MAC/cycle": point["y"],
                           "roof, MAC/cycle": point["roof"], "share of the roof": point["share"],
                           "wall": point["wall"], "tag": tag}
-                         for point in (roof["points"] if roof else [])],
+                         for point in ([*roof["points"], *roof["groups"]] if roof else [])],
         "runs.csv": [{"run": number, "images": run.images, "tag": tag,
                       "busy_s": f"{run.busy_s:.6f}", "seconds": f"{run.seconds:.6f}",
                       **run.counters} for number, run in enumerate(runs, 1)],

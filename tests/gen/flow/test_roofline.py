@@ -55,6 +55,19 @@ def test_a_point_above_the_roof_is_in_the_picture():
     assert picture["points"][0]["py"] > 0 and picture["points"][0]["share"] > 1
 
 
+def test_fused_layers_are_a_point_together():
+    """Alone they may lie above the roof, together they lie under it."""
+    points = (Point("a", 1000, 100, 90, "array", "1"), Point("b", 9000, 100, 10, "SDSA", "1"),
+              Point("c", 100, 100, 100, "array", "2"), Point("d", 100, 100, 100))
+    picture = drawn(*points)
+    assert [point["name"] for point in picture["points"]] == ["a", "b", "c", "d"]
+    group, = picture["groups"]
+    assert group["name"] == "a to b (2 fused layers)" and group["wall"] == "array"
+    assert (group["x"], group["y"]) == (50, 100)
+    assert picture["points"][1]["share"] > 1 > group["share"] == pytest.approx(100 / 125)
+    assert group["py"] > picture["points"][1]["py"]
+
+
 def test_nothing_to_draw():
     assert drawn(Point("a", 0, 1, 1)) is None
 
@@ -66,4 +79,9 @@ def test_page_of_a_build():
               and row["weights B"]["value"] + row["maps in B"]["value"] + row["out B"]["value"]]
     assert html.count("<circle") == len(layers) > 30
     assert 'Roofline <span class="tag">rtl-sim' in html
+    groups = {row["group"] for row in report["layers"] if row.get("group")}
+    for number, row in enumerate(report["layers"]):
+        row["group"] = str(number // 2)
+    html = render_page(report)
+    assert html.count('class="group"') >= 20 > len(groups) and "A ring is a group" in html
     assert "27.31 GMAC/s at 80 MHz" in html

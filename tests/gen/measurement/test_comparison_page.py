@@ -13,8 +13,8 @@ RESULTS = Path(__file__).parents[3] / "docs" / "results"
 
 
 def test_files(tmp_path):
-    found = compare(read_record(RESULTS / "build-qsdt_t.json"),
-                    read_record(RESULTS / "build-qsdt_t-plane_skip.json"))
+    one, two = (read_record(RESULTS / f"build-qsdt_t{name}.json") for name in ("", "-plane_skip"))
+    found = compare(one, two)
     write_comparison(found, tmp_path / "out", "qsdt compare <a> b")
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(FILES)
     page = (tmp_path / "out" / "compare.html").read_text()
@@ -22,14 +22,15 @@ def test_files(tmp_path):
     assert "qsdt compare &lt;a&gt; b" in page
     for row in found.rows + found.layers:
         assert f"<code>{row.name}</code>" in page
-    assert page.count('class="pair"') == len(found.layers) == 115
+    assert page.count('class="pair"') == len(found.layers) > 100
     assert page.count('class="stamp"') == 2
     with open(tmp_path / "out" / "compare.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(found.rows) + len(found.layers)
     cycles = next(row for row in rows if row["figure"] == "cycles_per_image")
-    assert (cycles["A"], cycles["A (tag)"], cycles["B"]) == ("10623474", "rtl-sim", "10283888")
-    assert float(cycles["B/A"]) == 10283888 / 10623474
+    a, b = (record.figures["cycles_per_image"] for record in (one, two))
+    assert (cycles["A"], cycles["A (tag)"], cycles["B"]) == (str(a.value), a.tag, str(b.value))
+    assert float(cycles["B/A"]) == b.value / a.value
     assert {row["of"] for row in rows} == {"the whole", "cycles of a layer"}
 
 
