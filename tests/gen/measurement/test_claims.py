@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from gen.flow.report import render
 from gen.measurement.claims import check, formatted
 from gen.measurement.ledger import Ledger
 from model.error import InputError
@@ -25,6 +26,13 @@ def test_claims_of_this_project():
     for place in found.places:
         assert place["tag"] and place["command"], place
     assert sum(bool(place["record"]) for place in found.places) > 0.6 * len(found.places)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "results").glob("build-*.json")),
+                         ids=lambda path: path.stem)
+def test_pages_of_builds(path):
+    """The Markdown of a committed build is made from its record."""
+    assert path.with_suffix(".md").read_text() == render(json.loads(path.read_text()))
 
 
 @pytest.fixture
