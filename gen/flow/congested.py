@@ -6,6 +6,9 @@ nextpnr alone does not route one. Four parts, by their names in the report:
 - ``global placement``: nextpnr's, for wire length alone;
 - ``detailed placement``: for wire length, congestion and clocks (:mod:`gen.pnr.place`);
 - ``routing``: nextpnr's router2, asked for clocks a little faster than wanted.
+
+nextpnr runs twice, with the netlist in a file between, and does not take everything back in as it
+wrote it: :func:`_prepare` and :func:`_give_ports` see to that.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -74,11 +77,37 @@ def place_congested(board: BoardSpec, netlist: dict, folder: Path, nextpnr: Call
     clocks = derived_clocks(log_path.read_text()) | port_clocks(
         (folder / "top.lpf").read_text(), placed)
     placement = place_detailed(placed, clocks, seed=seed, on_progress=on_progress)
-    # nextpnr has noted there that the clocks do not matter, and believes that before its options.
-    placed["modules"]["top"]["settings"]["timing_driven"] = f"{1:032b}"
+    _prepare(placed["modules"]["top"])
     (folder / "placed.json").write_text(json.dumps(placed))
     lap("detailed placement")
     return placement, clocks
+
+
+def _prepare(module: dict) -> None:
+    """Change what nextpnr would take otherwise than it is meant when it reads a placed netlist.
+
+    - A cell with a ``NEXTPNR_BEL`` is bound to it before it is known to be a carry, a LUT-RAM or a
+      LUT-RAM's write port, and then the router permutes its inputs as if it were a LUT, which
+      changes what it does. One with a ``BEL`` is bound by the placer, which knows.
+    - A global set/reset that is synchronous would become asynchronous.
+    - That the clocks did not matter is noted, and believed before the options.
+    """
+    for cell in module["cells"].values():
+        attributes = cell["attributes"]
+        attributes.pop("BEL_STRENGTH", None)
+        if place := attributes.pop("NEXTPNR_BEL", None):
+            attributes["BEL"] = place
+        if cell["type"] == "GSR" and cell["parameters"].get("SYNCMODE") == "SYNC":
+            cell["type"] = "SGSR"
+    module["settings"]["timing_driven"] = f"{1:032b}"
+
+
+def _give_ports(placed: dict, routed: dict) -> None:
+    """Write the ports of the module ``placed`` into the same one ``routed``, which has lost them."""
+    names = {bit: name for name, net in placed["netnames"].items() for bit in net["bits"]}
+    routed["ports"] = {
+        name: {**port, "bits": [routed["netnames"][names[bit]]["bits"][0] for bit in port["bits"]]}
+        for name, port in placed["ports"].items()}
 
 
 class _Hopeless(Exception):
@@ -107,6 +136,8 @@ def route_congested(folder: Path, name: str, nextpnr: Callable[..., None],
         The factor of the clocks (one of ``EFFORTS``) that the router was asked for.
     """
 
+    placed = json.loads((folder / "placed.json").read_text())["modules"]["top"]
+
     def watch(line: str) -> None:
         found = re.search(r"iter=(\d+) .*tmgfail=(\d+)", line)
         if found and int(found[1]) > PASSES and int(found[2]):
@@ -116,11 +147,14 @@ def route_congested(folder: Path, name: str, nextpnr: Callable[..., None],
         (folder / "route.lpf").write_text((folder / "top.lpf").read_text() + "".join(
             f'\nFREQUENCY NET "{net}" {mhz * effort:g} MHZ;' for net, mhz in clocks.items())
             + "\n")
-        nextpnr("--json", "placed.json", "--no-place", "--lpf", "route.lpf", *arguments, **options)
+        nextpnr("--json", "placed.json", "--lpf", "route.lpf", *arguments, **options)
         report = json.loads((folder / f"{name}.json").read_text())
         for clock in report["fmax"].keys() & clocks.keys():
             report["fmax"][clock]["constraint"] = clocks[clock]
         (folder / f"{name}.json").write_text(json.dumps(report, indent=2))
+        routed = json.loads((folder / "routed.json").read_text())
+        _give_ports(placed, routed["modules"]["top"])
+        (folder / "routed.json").write_text(json.dumps(routed))
         return clock_margin(read_clocks(report))
 
     def kept(product: str) -> Path:

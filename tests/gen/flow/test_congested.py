@@ -13,6 +13,7 @@ from tests.gen.flow.fake_flow import runs
 
 PLACED = {"modules": {"top": {
     "settings": {"timing_driven": f"{0:032b}"},
+    "ports": {"pin": {"direction": "output", "bits": [3]}},
     "netnames": {"clk": {"bits": [2]}, "n": {"bits": [3]}},
     "cells": {name: {"type": "TRELLIS_COMB", "parameters": {}, "connections": {port: [3]},
                      "port_directions": {port: direction},
@@ -59,7 +60,7 @@ def test_congested_chip(congested, folder):
     routed = route(board, folder, tools, congested=True, seeds=[7], on_progress=told.append)
     placed, routing = runs(folder)
     assert "--json sited.json" in placed and "--no-tmdriv --no-route --write placed.json" in placed
-    assert "--seed 7" in routing and "--json placed.json --no-place --lpf route.lpf" in routing
+    assert "--seed 7" in routing and "--json placed.json --lpf route.lpf" in routing
     assert "--tmg-ripup" in routing
     assert routed.config.read_text() == (
         'LOCATE;\n\nFREQUENCY NET "clk" 81.6 MHZ;\nFREQUENCY NET "$glbnet$clk" 81.6 MHZ;\n')
