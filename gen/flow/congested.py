@@ -8,7 +8,7 @@ nextpnr alone does not route one. Four parts, by their names in the report:
 - ``routing``: nextpnr's router2, asked for clocks a little faster than wanted.
 
 nextpnr runs twice, with the netlist in a file between, and does not take everything back in as it
-wrote it: :func:`_prepare` and :func:`_give_ports` see to that.
+wrote it: :func:`prepare` and :func:`give_ports` see to that.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,8 @@ from gen.pnr import block_rams, ecp5
 from gen.pnr.place import place_detailed, Placement
 
 
-__all__ = ["EFFORTS", "PASSES", "ROUTER_SETTINGS", "place_congested", "route_congested"]
+__all__ = ["EFFORTS", "MARGIN", "PASSES", "ROUTER_SETTINGS", "Hopeless", "Watch", "give_ports",
+           "place_congested", "prepare", "route_congested"]
 
 
 ROUTER_SETTINGS = {"router": "router2", "router2/currCongWeightMult": "2.0",
@@ -40,12 +41,20 @@ WIRE_ONLY = ("--no-tmdriv", "--no-route")
 EFFORTS = (1.06, 1.04, 1.02, 1.0, 0.96, 0.9)
 """Factors of the wanted clocks that the router may be asked for. It starts with 1.02, because the
 clocks that nextpnr reports when it has finished are slower than those with which its router stops.
-A larger factor follows where that was not enough, a smaller one where the router did not end. The
-smallest only tell how far the design is from what is wanted."""
+A larger factor follows where that was not enough for :data:`MARGIN`, a smaller one where the router
+did not end. The smallest only tell how far the design is from what is wanted."""
+
+MARGIN = 1.02
+"""Share of every wanted clock at which no further factor is tried."""
 
 PASSES = 150
 """Passes of router2 after which a connection that is too slow stays so: what it costs to be in the
 way of others grows with each."""
+
+MANY, PATIENCE_MANY, PATIENCE_FEW = 100, 15, 200
+"""Overused wires that are many, and passes without fewer than ever before after which the router
+will not make it: while they are many, and else. The last ones may take a hundred passes of a
+second; a pass with thousands takes half a minute."""
 
 
 def place_congested(board: BoardSpec, netlist: dict, folder: Path, nextpnr: Callable[..., None],
@@ -77,13 +86,13 @@ def place_congested(board: BoardSpec, netlist: dict, folder: Path, nextpnr: Call
     clocks = derived_clocks(log_path.read_text()) | port_clocks(
         (folder / "top.lpf").read_text(), placed)
     placement = place_detailed(placed, clocks, seed=seed, on_progress=on_progress)
-    _prepare(placed["modules"]["top"])
+    prepare(placed["modules"]["top"])
     (folder / "placed.json").write_text(json.dumps(placed))
     lap("detailed placement")
     return placement, clocks
 
 
-def _prepare(module: dict) -> None:
+def prepare(module: dict) -> None:
     """Change what nextpnr would take otherwise than it is meant when it reads a placed netlist.
 
     - A cell with a ``NEXTPNR_BEL`` is bound to it before it is known to be a carry, a LUT-RAM or a
@@ -102,16 +111,34 @@ def _prepare(module: dict) -> None:
     module["settings"]["timing_driven"] = f"{1:032b}"
 
 
-def _give_ports(placed: dict, routed: dict) -> None:
-    """Write the ports of the module ``placed`` into the same one ``routed``, which has lost them."""
+def give_ports(placed: dict, routed: dict) -> None:
+    """Write the ports of the module ``placed`` into ``routed``, the same one, which lost them."""
     names = {bit: name for name, net in placed["netnames"].items() for bit in net["bits"]}
     routed["ports"] = {
         name: {**port, "bits": [routed["netnames"][names[bit]]["bits"][0] for bit in port["bits"]]}
         for name, port in placed["ports"].items()}
 
 
-class _Hopeless(Exception):
+class Hopeless(Exception):
     """The router will not make it."""
+
+
+class Watch:
+    """Reads the lines of a router's run; raises :class:`Hopeless`."""
+
+    def __init__(self) -> None:
+        self._fewest, self._since = 1 << 30, 0
+
+    def __call__(self, line: str) -> None:
+        found = re.search(r"iter=(\d+) .*overused=(\d+) .*tmgfail=(\d+)", line)
+        if not found:
+            return
+        passes, overused, late = (int(text) for text in found.groups())
+        if overused < self._fewest:
+            self._fewest, self._since = overused, passes
+        patience = PATIENCE_MANY if self._fewest > MANY else PATIENCE_FEW
+        if passes - self._since > patience or (passes > PASSES and late):
+            raise Hopeless
 
 
 def route_congested(folder: Path, name: str, nextpnr: Callable[..., None],
@@ -138,11 +165,6 @@ def route_congested(folder: Path, name: str, nextpnr: Callable[..., None],
 
     placed = json.loads((folder / "placed.json").read_text())["modules"]["top"]
 
-    def watch(line: str) -> None:
-        found = re.search(r"iter=(\d+) .*tmgfail=(\d+)", line)
-        if found and int(found[1]) > PASSES and int(found[2]):
-            raise _Hopeless
-
     def route(effort: float, *arguments: str, **options: object) -> float:
         (folder / "route.lpf").write_text((folder / "top.lpf").read_text() + "".join(
             f'\nFREQUENCY NET "{net}" {mhz * effort:g} MHZ;' for net, mhz in clocks.items())
@@ -153,7 +175,7 @@ def route_congested(folder: Path, name: str, nextpnr: Callable[..., None],
             report["fmax"][clock]["constraint"] = clocks[clock]
         (folder / f"{name}.json").write_text(json.dumps(report, indent=2))
         routed = json.loads((folder / "routed.json").read_text())
-        _give_ports(placed, routed["modules"]["top"])
+        give_ports(placed, routed["modules"]["top"])
         (folder / "routed.json").write_text(json.dumps(routed))
         return clock_margin(read_clocks(report))
 
@@ -165,15 +187,15 @@ def route_congested(folder: Path, name: str, nextpnr: Callable[..., None],
     while index in range(len(EFFORTS)) and index not in tried:
         tried.add(index)
         try:
-            margin = route(EFFORTS[index], "--tmg-ripup", watch=watch)
-        except _Hopeless:
+            margin = route(EFFORTS[index], "--tmg-ripup", watch=Watch())
+        except Hopeless:
             index += 1
             continue
         if best is None or margin > best[0]:
             best = margin, EFFORTS[index]
             for product in products:
                 (folder / product).replace(kept(product))
-        if margin >= 1:
+        if margin >= MARGIN:
             break
         index -= 1
     if best is None:
