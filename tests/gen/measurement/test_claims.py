@@ -7,10 +7,12 @@ import shutil
 
 import pytest
 
+from gen.campaign.table import page as campaign_page
 from gen.flow.report import render
 from gen.measurement.claims import check, formatted
 from gen.measurement.ledger import Ledger
 from model.error import InputError
+from tests.campaign.__main__ import page as faults_page
 
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,11 +30,17 @@ def test_claims_of_this_project():
     assert sum(bool(place["record"]) for place in found.places) > 0.6 * len(found.places)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "results").glob("build-*.json")),
-                         ids=lambda path: path.stem)
-def test_pages_of_builds(path):
-    """The Markdown of a committed build is made from its record."""
-    assert path.with_suffix(".md").read_text() == render(json.loads(path.read_text()))
+MADE = {"build": render, "campaign": campaign_page,
+        "faults": lambda record: "\n".join(faults_page(record)) + "\n"}
+"""Pages of docs/results that a command makes from a committed record, by the record's name."""
+
+
+@pytest.mark.parametrize("path", [path for kind in MADE for path in sorted(
+    (ROOT / "docs" / "results").glob(f"{kind}-*.json"))], ids=lambda path: path.stem)
+def test_pages_made_from_records(path):
+    """The Markdown beside a committed record is what its command makes of it today."""
+    made = MADE[path.stem.split("-")[0]](json.loads(path.read_text()))
+    assert path.with_suffix(".md").read_text() == made
 
 
 @pytest.fixture
