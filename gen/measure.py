@@ -12,6 +12,7 @@ from gen.api import configure, VIRTUAL
 from gen.config.spec import read_overrides
 from gen.device.flash import program
 from gen.device.port import check_port, LinkError
+from gen.device.ring import MOST_RUNS, ring_room
 from gen.device.session import Session
 from gen.inputs import (
     add_device_options,
@@ -23,7 +24,8 @@ from gen.inputs import (
     network_words,
 )
 from gen.measurement.figures import layer_figures, roofs, run_figures, stall_rows, tagged
-from gen.measurement.runs import measure_runs, Stopwatch
+from gen.measurement.memory import memory_checks
+from gen.measurement.runs import check_sums, measure_runs, Stopwatch
 from gen.measurement.timeline import timeline
 from gen.measurement.write import FILES, write_measurement
 from gen.meter.account import account, IDLE, RUNNING, UNCONFIGURED
@@ -48,9 +50,16 @@ DEFAULTS = {"seconds": (60.0, 0.0), "warm_up": (60.0, 0.0), "idle": (10.0, 1.0)}
 """Seconds of running, of the warm-up and of idle: on a board, and on the virtual board."""
 
 COUNT = (1000, 2)
-"""Images of a run."""
+"""Images on a board, also the least of a run, and on the virtual board."""
 
-REPEATS = 3
+SUMMED = (16, 2)
+"""Images that are also run one by one, before: on a board, and on the virtual board."""
+
+LOOK_S = (0.002, 0.2)
+"""Seconds between two looks at a running core: on a board, and on the virtual board."""
+
+REPEATS = (3, 1)
+"""Runs: on a board, and on the virtual board."""
 
 IMAGE_S = (10.0, 600.0)
 """Longest time for an image, with the link."""
@@ -77,8 +86,13 @@ def _parser():
                         help="the meter, as for qsdt meter; without one there is no energy")
     parser.add_argument("--out", type=Path, default=Path("measured"), metavar="DIR",
                         help=f"folder for {', '.join(FILES)} (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=REPEATS, metavar="R",
-                        help="least number of runs over all images (default: %(default)s)")
+    parser.add_argument("--back-to-back", type=int, metavar="N",
+                        help="least number of images that a run has; fewer pictures lie in the "
+                             "memory as a ring that is read again and again (default: "
+                             f"{COUNT[0]}; on the virtual board all pictures once)")
+    parser.add_argument("--repeats", type=int, metavar="R",
+                        help=f"least number of runs (default: {REPEATS[0]}; on the virtual board "
+                             f"{REPEATS[1]})")
     for name, text in (("seconds", "least time of the runs; hours make a soak"),
                        ("warm-up", "images run for so long before anything counts"),
                        ("idle", "time for idle, and for --unconfigured")):
@@ -105,8 +119,15 @@ class _Measurement:
                 raise InputError(f"--{name.replace('_', '-')} must be 0 or more seconds, not "
                                  f"{value:g}")
             setattr(self, name, value)
-        if arguments.repeats < 1:
-            raise InputError(f"--repeats must be at least 1, not {arguments.repeats}")
+        self.repeats = REPEATS[self.virtual] if arguments.repeats is None else arguments.repeats
+        if self.repeats < 1:
+            raise InputError(f"--repeats must be at least 1, not {self.repeats}")
+        self.back_to_back = arguments.back_to_back
+        if self.back_to_back is None:
+            self.back_to_back = 1 if self.virtual else COUNT[0]
+        if not 1 <= self.back_to_back <= MOST_RUNS:
+            raise InputError(f"--back-to-back must be 1 to {MOST_RUNS}, not "
+                             f"{self.back_to_back}")
         if arguments.unconfigured and not (arguments.program or self.virtual):
             raise InputError("--unconfigured needs --program: the bitstream is loaded afterwards")
         if arguments.unconfigured and not arguments.meter:
@@ -135,12 +156,9 @@ class _Measurement:
     def _images(self, network):
         arguments = self.arguments
         count = COUNT[self.virtual] if arguments.count is None else arguments.count
-        found = load_images(arguments.images, network, model=arguments.model, count=count,
-                            dataset=arguments.data, data_dir=arguments.data_dir,
-                            fit=arguments.fit, background=arguments.background)
-        if not self.virtual and len(found.image_q) < count:
-            log.info("there are %d images: they make a run, again and again", len(found.image_q))
-        return found
+        return load_images(arguments.images, network, model=arguments.model, count=count,
+                           dataset=arguments.data, data_dir=arguments.data_dir,
+                           fit=arguments.fit, background=arguments.background)
 
     def run(self):
         """Measure; returns (runs, checks, trace or None)."""
@@ -170,24 +188,31 @@ class _Measurement:
                                                 arguments.cache))
         device = Stopwatch(stack.enter_context(connect()), self.line.set)
         session = Session(device, image)
-        checks = [session.bitstream, self._memory(device.info().memory)]
+        checks = [session.bitstream]
+        checks += memory_checks(device, design.config.memory, simulated=self.virtual)
         words = len(image.payload)
         with track("load", words, "words") as task:
             session.load(task.reach)
         with track("check", words, "words") as task:
             session.check(task.reach)
-        checks.append(f"{words} words of program, weights and constants have the right CRC")
+        checks.append(f"{words} words of program, weights and constants have the right CRC, "
+                      "computed by the board")
+        if room := ring_room(session):
+            checks.append(check_sums(session, self.found.image_q[:min(room, SUMMED[self.virtual])],
+                                     timeout_s=IMAGE_S[self.virtual]))
         if recorder is not None:
             self._rest(recorder, IDLE)
         expected = self.network.run_batched(self.found.image_q, keep=("logits_acc",))["logits_acc"]
         runs = measure_runs(
-            session, device, image, self.found.image_q, expected, repeats=arguments.repeats,
-            seconds=self.seconds, warm_up_s=self.warm_up, timeout_s=IMAGE_S[self.virtual],
+            session, device, self.found.image_q, expected, back_to_back=self.back_to_back,
+            repeats=self.repeats, seconds=self.seconds, warm_up_s=self.warm_up,
+            timeout_s=IMAGE_S[self.virtual], interval=LOOK_S[self.virtual],
             begin=lambda: recorder.phase(RUNNING) if recorder else nullcontext(),
             look=recorder.check if recorder else lambda: None)
         session.check()
-        checks.append(f"{runs.images} results as in the integer model, every one; program, "
-                      "weights and constants still have their CRC afterwards")
+        checks.append(f"{runs.compared} results of {runs.images} images as in the integer model, "
+                      "every one that was kept; images before each start, program, weights and "
+                      "constants also afterwards have their CRC")
         state = device.state()
         checks.append(f"{state['restarts']} restarts since configuration, "
                       + ("A PLL LOST ITS LOCK" if state["lock_lost"] else "no PLL lost its lock"))
@@ -212,12 +237,6 @@ class _Measurement:
                 recorder.check()
                 time.sleep(min(0.2, left))
                 task.reach(round(self.idle - left))
-
-    def _memory(self, status):
-        if not status["window"]:
-            return "memory: on chip, nothing to calibrate"
-        return (f"SDRAM: its test at power-up passed; read delay {status['delay']}, clock phase "
-                f"{status['phase']}, window of {status['window']} phases")
 
     def content(self, runs, checks, trace):
         """measure.json."""
@@ -258,7 +277,8 @@ def _run(arguments):
     write_measurement(arguments.out, content, runs.runs, measurement.tag, trace)
     for line in [*content["stamps"], *checks]:
         print(line)
-    for name in ("cycles_per_image", "images_per_s", "images_per_s_host", "images_per_s_link"):
+    for name in ("images", "cycles_per_image", "images_per_s", "images_per_s_host",
+                 "images_per_s_link"):
         figure = content["figures"][name]
         print(f"{name} {figure['value']:.6g} ({figure['tag']}): {figure['text']}")
     if trace is not None:

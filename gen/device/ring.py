@@ -15,7 +15,7 @@ from hw.config import RECORD_WORDS
 from hw.register import CONTROL_BITS, Register
 
 
-__all__ = ["RingResult", "Totals", "run_ring"]
+__all__ = ["Ring", "RingResult", "Totals", "ring_room", "run_ring"]
 
 
 MOST_RUNS = (1 << CONTROL_BITS[Register.COUNT]) - 1
@@ -79,6 +79,8 @@ class RingResult:
         a run's record is written after it, which the next one's cycles contain.
     counters : dict
         Sums over all runs by name (:class:`hw.register.Counter`).
+    log : int
+        Memory word of the core's log of the last run.
     doubtful : tuple of str
         Counters that may have wrapped unseen.
     seconds : float
@@ -91,6 +93,7 @@ class RingResult:
     logits: NDArray[np.float64] = field(repr=False)
     ends: NDArray[np.int64] = field(repr=False)
     counters: dict
+    log: int
     doubtful: tuple = ()
     seconds: float
 
@@ -149,16 +152,67 @@ def run_ring(session, images, runs, *, timeout, results=None, progress=None, int
     ValueError
         ``runs`` or ``results`` are out of range.
     """
-    if not 1 <= runs <= MOST_RUNS:
-        raise ValueError(f"Runs must be 1..{MOST_RUNS}, not {runs!r}: start again for more")
-    place = _Places.find(session.image, session.device.info(), len(images), runs, results)
-    with session.running():
-        return _run(session.image, session.device, images, runs, place, timeout=timeout,
-                    progress=progress, interval=interval)
+    return Ring(session, images, runs, results=results).run(timeout=timeout, progress=progress,
+                                                            interval=interval)
+
+
+class Ring:
+    """Images that lie in a device's memory, to be run again and again.
+
+    After an error of the device, make another one: its memory may have lost them.
+
+    Parameters
+    ----------
+    session, images, runs, results
+        As for :func:`run_ring`; the images are written here.
+
+    Raises
+    ------
+    LinkError, ValueError
+        As :func:`run_ring` does.
+    """
+
+    def __init__(self, session, images, runs, *, results=None):
+        if not 1 <= runs <= MOST_RUNS:
+            raise ValueError(f"Runs must be 1..{MOST_RUNS}, not {runs!r}: start again for more")
+        image = session.image
+        self._session, self._count, self._runs = session, len(images), runs
+        self._place = _Places.find(image, session.device.info(), len(images), runs, results)
+        self._words = np.concatenate([image_words(image, one) for one in images])
+        with session.running():
+            session.device.write(self._place.images, self._words)
+
+    @property
+    def kept(self):
+        """Results of a start that are kept, those of its last runs."""
+        return self._place.slots
+
+    def check(self):
+        """Have the device compute the CRC of the images in its memory, and compare.
+
+        Raises :exc:`gen.device.check.CheckFailed`.
+        """
+        self._session.check_memory(self._place.images, self._words)
+
+    def run(self, *, timeout, progress=None, interval=0.05):
+        """Start the core for all runs; a :class:`RingResult`. See :func:`run_ring`."""
+        with self._session.running():
+            return _run(self._session.image, self._session.device, self._count, self._runs,
+                        self._place, timeout=timeout, progress=progress, interval=interval)
+
+
+def ring_room(session):
+    """Images that a ring may have on a device, each with its result and record: 0 where there are
+    no rings, or no room for one."""
+    info, image = session.device.info(), session.image
+    if "rings" not in info.capabilities:
+        return 0
+    free = info.memory_words - image.memory_words - RECORD_WORDS * (image.descriptors + 1)
+    each = image.image_words + image.result_words + RECORD_WORDS
+    return min(MOST_RUNS, max(0, free // each))
 
 
 def _run(image, device, images, runs, place, *, timeout, progress, interval):
-    device.write(place.images, np.concatenate([image_words(image, one) for one in images]))
     erased = place.slots * (image.result_words + RECORD_WORDS)
     device.write(place.results, np.zeros(erased, np.uint64))
     device.set_watchdog(WATCHDOG_FACTOR * image.predicted_cycles)
@@ -173,7 +227,7 @@ def _run(image, device, images, runs, place, *, timeout, progress, interval):
     device.start(program=image.program, log=place.log, image=place.images,
                  image_stride=image.image_words, result=place.results,
                  result_stride=image.result_words, count=runs,
-                 ring={"images": len(images), "results": place.slots})
+                 ring={"images": images, "results": place.slots})
     device.wait(timeout=timeout, progress=look, interval=interval)
     seconds = time.monotonic() - started
     totals.look(device.counters())
@@ -187,8 +241,8 @@ def _run(image, device, images, runs, place, *, timeout, progress, interval):
     outcome = [logits_of(image, part)
                for part in words[:size].reshape(-1, image.result_words)[slots]]
     acc, logits = (np.stack(part) for part in zip(*outcome, strict=True))
-    return RingResult(runs=kept + 1, pictures=kept % len(images), acc=acc, logits=logits,
-                      ends=ends, counters=totals.counters,
+    return RingResult(runs=kept + 1, pictures=kept % images, acc=acc, logits=logits,
+                      ends=ends, counters=totals.counters, log=place.log,
                       doubtful=tuple(sorted(totals.doubtful)), seconds=seconds)
 
 

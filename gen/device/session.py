@@ -92,9 +92,10 @@ class Session:
         CheckFailed
             Naming the first word that is not what was written.
         """
-        self._check_memory(0, self._image.payload, progress)
+        self.check_memory(0, self._image.payload, progress)
 
-    def _check_memory(self, address, wanted, progress=None):
+    def check_memory(self, address, wanted, progress=None):
+        """:meth:`check` for the words uint64 ``wanted`` from ``address`` on."""
         for start in range(0, len(wanted), CRC_WORDS):
             part = wanted[start:start + CRC_WORDS]
             if self._device.crc(address + start, len(part)) != crc_of(part):
@@ -219,7 +220,7 @@ class Session:
     def _check_inputs(self, first, written, checks):
         if checks.crc:
             self.check()
-            self._check_memory(first, written)
+            self.check_memory(first, written)
             checks.words += len(self._image.payload) + len(written)
 
     def _once(self, count, timeout, progress, signatures):

@@ -67,14 +67,18 @@ def run_figures(config: Any, layers: Sequence[Mapping], runs: Runs, tag: str) ->
     events = total["SPIKE_EVENTS"] / images
     read, write = (8 * total[name] / images for name in ("READ_WORDS", "WRITE_WORDS"))
     what = "of the simulation, not of a board" if tag == "rtl-sim" else "by the host's clock"
+    unsure = ("; IT MAY HAVE WRAPPED UNSEEN: the host looked too seldom"
+              if "SPIKE_EVENTS" in runs.doubtful else "")
     return {
-        "images": tagged(images, tag, f"in {len(runs.runs)} runs, {runs.batch} for each start of "
-                                      f"the core; {runs.warm_up} before as warm-up"),
+        "images": tagged(images, tag, f"in {len(runs.runs)} runs: {runs.way}; {runs.warm_up} "
+                                      "before as warm-up"),
+        "images_compared": tagged(runs.compared, tag, "results equal to the integer model's"
+                                  + ("" if runs.compared == images else "; those of the other "
+                                     "images were overwritten by later ones")),
         "cycles_per_image": tagged(cycles["median"], tag, "median of the runs"),
         "cycles_per_image_low": tagged(cycles["low"], tag, "of the fastest run"),
         "cycles_per_image_high": tagged(cycles["high"], tag, "of the slowest run"),
-        "latency_ms": tagged(1e3 * cycles["median"] / clock, tag,
-                             f"cycles at {clock / 1e6:g} MHz"),
+        **_latencies(runs, clock, tag),
         "images_per_s": tagged(by_clock, tag, f"the cycle counter's, at {clock / 1e6:g} MHz"),
         "images_per_s_host": tagged(by_host, tag, f"from start to end of the core, {what}"),
         **({} if tag == "rtl-sim" else {"host_difference_percent": tagged(
@@ -92,8 +96,8 @@ def run_figures(config: Any, layers: Sequence[Mapping], runs: Runs, tag: str) ->
                               "a second, zeros included"),
         "executed_gsops": tagged(1e-9 * events * config.core.rows * by_clock, tag,
                                  f"spike events of the array x {config.core.rows} outputs x "
-                                 "images a second: what it did"),
-        "spike_events_per_image": tagged(events, tag, "of the array"),
+                                 f"images a second: what it did{unsure}"),
+        "spike_events_per_image": tagged(events, tag, f"of the array{unsure}"),
         "memory_read_bytes_per_image": tagged(read, tag),
         "memory_written_bytes_per_image": tagged(write, tag),
         "memory_mb_per_s": tagged(1e-6 * (read + write) * by_clock, tag),
@@ -102,6 +106,20 @@ def run_figures(config: Any, layers: Sequence[Mapping], runs: Runs, tag: str) ->
         "core_errors": tagged(total["ERRORS"], tag, "bits of the core's error counter"),
         "link_errors": tagged(runs.link_errors, tag, "frames that the device dropped"),
     }
+
+
+def _latencies(runs: Runs, clock: int, tag: str) -> dict[str, Any]:
+    """Time from the end of an image to that of the next, in ms."""
+    found = 1e3 * runs.image_cycles / clock
+    if not len(found):
+        mean = 1e3 * sum(run.counters["CYCLES"] for run in runs.runs) / runs.images / clock
+        return {"latency_ms": tagged(mean, tag, "mean: a start of the core has several images, "
+                                                "and no record of each")}
+    text = f"of {len(found)} images by the board's cycle counter at {clock / 1e6:g} MHz"
+    return {"latency_ms": tagged(float(np.median(found)), tag, f"median {text}"),
+            **{f"latency_ms_{name}": tagged(float(value), tag, what) for name, value, what in (
+                ("low", found.min(), "shortest"), ("high", found.max(), "longest"),
+                ("deviation", found.std(), "standard deviation"))}}
 
 
 def stall_rows(runs: Sequence[Run], tag: str) -> list[dict[str, Any]]:

@@ -1,7 +1,12 @@
-"""Runs of images on a device, again and again, and when it was busy."""
+"""Runs of images on a device, again and again, and when it was busy.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+Images lie in the device's memory as a ring (:mod:`gen.device.ring`), so that no host is in the
+loop; where there is no room for one, the host starts the core for every batch, and that is said.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 import time
 from typing import Any
 
@@ -9,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen.device.device import Device
+from gen.device.ring import MOST_RUNS, Ring, ring_room
 from gen.device.session import Session
 from hw.config import RECORD_WORDS
 from hw.register import Register
 from model.error import VerificationFailed
-from model.progress import track
+from model.progress import Task, track
 
 
-__all__ = ["Run", "Runs", "Stopwatch", "measure_runs"]
+__all__ = ["Run", "Runs", "Stopwatch", "check_sums", "measure_runs"]
 
 
 class Stopwatch:
@@ -57,7 +63,7 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Run:
-    """All images once.
+    """All images once, or as often as a ring of them was read.
 
     Parameters
     ----------
@@ -68,12 +74,18 @@ class Run:
         From start to end of the core as the host saw it, s.
     seconds : float
         With images and results over the link, s.
+    compared : int
+        Images whose results were read and compared; the others were overwritten.
+    image_cycles : numpy.ndarray
+        Int64 of shape (n,): cycles of images by their records, from the end of the one before.
     """
 
     images: int
     counters: dict[str, int]
     busy_s: float
     seconds: float
+    compared: int
+    image_cycles: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def cycles(self) -> float:
@@ -93,45 +105,132 @@ class Runs:
         Int64 of shape (images,): the class of each.
     records : numpy.ndarray
         Uint64: the core's log of the last image, two words a descriptor.
-    batch : int
-        Images of one start of the core.
+    way : str
+        How images came to the core, in a line.
     link_errors : int
         Frames that the device dropped meanwhile, modulo 2**16.
     warm_up : int
         Images before the first run that counts.
+    doubtful : tuple of str
+        Counters that may have wrapped unseen.
     """
 
     runs: tuple[Run, ...]
     classes: NDArray[np.int64]
     records: NDArray[np.uint64]
-    batch: int
+    way: str
     link_errors: int
     warm_up: int
+    doubtful: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
         """Of all runs."""
         return sum(run.images for run in self.runs)
 
+    @property
+    def compared(self) -> int:
+        """Of all runs."""
+        return sum(run.compared for run in self.runs)
 
-def measure_runs(session: Session, device: Stopwatch, image: Any, images: NDArray[np.int8],
-                 expected: NDArray[np.int64], *, repeats: int, seconds: float, warm_up_s: float,
-                 timeout_s: float, begin: Callable[[], Any], look: Callable[[], None]) -> Runs:
+    @property
+    def image_cycles(self) -> NDArray[np.int64]:
+        """Of all runs."""
+        return np.concatenate([run.image_cycles for run in self.runs])
+
+
+@dataclass
+class _Part:
+    """A start of the core: sums of its counters, and of each kept result which image it is of, its
+    accumulators and logits; cycles of images."""
+
+    images: int
+    counters: dict[str, int]
+    pictures: NDArray[np.int64]
+    acc: NDArray[np.int64]
+    logits: NDArray[np.float64]
+    image_cycles: NDArray[np.int64]
+    doubtful: tuple[str, ...] = ()
+
+
+class _FromRing:
+    """Starts of the core over rings of images in the device's memory."""
+
+    def __init__(self, session: Session, images: NDArray[np.int8], room: int, *, back_to_back: int,
+                 timeout_s: float, interval: float) -> None:
+        self._session, self._images = session, images
+        self._timeout_s, self._interval = timeout_s, interval
+        self._size = min(len(images), room)
+        self._rounds = max(1, min(-(-back_to_back // len(images)), MOST_RUNS // self._size))
+        self._ring: Ring | None = None
+        self.images = len(images) * self._rounds
+        """Of a run."""
+        self.log = session.image.log
+        start = self._size * self._rounds
+        self.way = (f"{start} images back to back for each start of the core, from a ring of "
+                    f"{self._size} in the device's memory"
+                    + (f" that is read again and again, {self._rounds} times"
+                       if self._rounds > 1 else ""))
+
+    def parts(self, progress: Callable[[int], None]) -> Iterator[_Part]:
+        for first in range(0, len(self._images), self._size):
+            part = self._images[first:first + self._size]
+            runs = len(part) * self._rounds
+            ring = self._ring or Ring(self._session, part, runs)
+            if len(part) == len(self._images):      # it stays where it is
+                self._ring = ring
+            ring.check()
+            done = first * self._rounds
+            found = ring.run(timeout=self._timeout_s * runs, interval=self._interval,
+                             progress=lambda n, done=done: progress(done + n))
+            self.log = found.log
+            yield _Part(runs, found.counters, first + found.pictures, found.acc, found.logits,
+                        found.cycles, found.doubtful)
+
+
+class _FromHost:
+    """Starts of the core by the host, for every batch that the memory has room for."""
+
+    def __init__(self, session: Session, images: NDArray[np.int8], timeout_s: float) -> None:
+        self._session, self._all, self._timeout_s = session, images, timeout_s
+        self.images, self.log = len(images), session.image.log
+        self.way = (f"{min(session.batch, len(images))} images for each start of the core, by the "
+                    "host: the device has no ring of images, or no room for one")
+
+    def parts(self, progress: Callable[[int], None]) -> Iterator[_Part]:
+        for first in range(0, len(self._all), self._session.batch):
+            part = self._all[first:first + self._session.batch]
+            acc, logits, counters = self._session.run(part, timeout=self._timeout_s * len(part))
+            progress(first + len(part))
+            yield _Part(len(part), counters, first + np.arange(len(part)), acc, logits,
+                        np.array([counters["CYCLES"]] if len(part) == 1 else [], np.int64))
+
+
+def measure_runs(session: Session, device: Stopwatch, images: NDArray[np.int8],
+                 expected: NDArray[np.int64], *, back_to_back: int, repeats: int, seconds: float,
+                 warm_up_s: float, timeout_s: float, interval: float, begin: Callable[[], Any],
+                 look: Callable[[], None]) -> Runs:
     """Run all images at least `repeats` times and for at least `seconds`, after a warm-up.
 
-    Every result of every run is compared.
+    Every result that is still in memory when a start of the core has ended is compared: all of
+    them, where memory has room for them.
 
     Parameters
     ----------
     session : Session
         Loaded and checked, on `device`.
-    image : gen.compile.package.ProgramImage
-        Of the session.
     images : int8 (N, C, H, W)
     expected : int64 (N, classes)
         Results by the integer model.
+    back_to_back : int
+        Least number of images of a run, >= 1: a ring of fewer is read again and again. More than
+        65,535 cannot be.
+    warm_up_s : float
+        0: none.
     timeout_s : float
         Of an image.
+    interval : float
+        Seconds between two looks at a running core.
     begin : callable
         Gives the context of the measured runs.
     look : callable
@@ -145,52 +244,115 @@ def measure_runs(session: Session, device: Stopwatch, image: Any, images: NDArra
         The device does not answer, or did not run to the end.
     """
     first = _link_errors(device)
+    room = ring_room(session)
+    source = (_FromRing(session, images, room, back_to_back=back_to_back, timeout_s=timeout_s,
+                        interval=interval) if room else _FromHost(session, images, timeout_s))
     warm_up, deadline = 0, time.monotonic() + warm_up_s
     with track("warm-up", max(1, round(warm_up_s)), "s") as task:
-        while True:
-            run, classes = _once(session, device, images, expected, timeout_s)
+        while (left := deadline - time.monotonic()) > 0:
+            task.reach(round(warm_up_s - left))
+            run, _, _ = _once(source, device, expected, lambda _: None)
             warm_up += run.images
-            left = deadline - time.monotonic()
-            task.reach(max(0, round(warm_up_s - max(0.0, left))))
             look()
-            if left <= 0:
-                break
     runs: list[Run] = []
-    with begin(), track("measure", repeats, "runs") as task:
+    doubtful: set[str] = set()
+    with begin(), track("measure", repeats * source.images, "images") as task:
         deadline = time.monotonic() + seconds
         while len(runs) < repeats or time.monotonic() < deadline:
-            run, classes = _once(session, device, images, expected, timeout_s)
+            most = max(repeats, len(runs) + 1) * source.images
+            run, classes, unsure = _once(
+                source, device, expected,
+                partial(_reach, task, len(runs) * source.images, most))
             runs.append(run)
-            task.reach(min(len(runs), repeats))
+            doubtful.update(unsure)
             look()
-    records = device.read(image.log, RECORD_WORDS * image.descriptors)
+    records = device.read(source.log, RECORD_WORDS * session.image.descriptors)
     dropped = (_link_errors(device) - first) % (1 << 16)
-    return Runs(tuple(runs), classes, records, session.batch, dropped, warm_up)
+    return Runs(tuple(runs), classes, records, source.way, dropped, warm_up,
+                tuple(sorted(doubtful)))
+
+
+def _reach(task: Task, before: int, most: int, done: int) -> None:
+    task.reach(before + done, most)
 
 
 def _link_errors(device: Stopwatch) -> int:
     return int(device.read_registers(Register.LINK_ERRORS)[0])
 
 
-def _once(session: Session, device: Stopwatch, images: NDArray[np.int8],
-          expected: NDArray[np.int64], timeout_s: float) -> tuple[Run, NDArray[np.int64]]:
+def _once(source: _FromRing | _FromHost, device: Stopwatch, expected: NDArray[np.int64],
+          progress: Callable[[int], None]) -> tuple[Run, NDArray[np.int64], set[str]]:
     before, started = device.busy_s, time.monotonic()
+    wanted = expected.reshape(len(expected), -1)
     totals: dict[str, int] = {}
-    accs, logits = [], []
-    for start in range(0, len(images), session.batch):
-        part = images[start:start + session.batch]
-        acc, scores, counters = session.run(part, timeout=timeout_s * len(part))
-        accs.append(acc)
-        logits.append(scores)
-        for name, value in counters.items():
+    classes = np.zeros(len(expected), np.int64)
+    images = compared = 0
+    cycles: list[NDArray[np.int64]] = []
+    doubtful: set[str] = set()
+    for part in source.parts(progress):
+        _compare(part.acc, wanted[part.pictures], part.pictures)
+        for name, value in part.counters.items():
             totals[name] = totals.get(name, 0) + value
-    found = np.concatenate(accs)
-    different = np.flatnonzero((found != expected.reshape(found.shape)).any(axis=1))
+        classes[part.pictures] = part.logits.argmax(axis=1)
+        images, compared = images + part.images, compared + len(part.pictures)
+        cycles.append(part.image_cycles)
+        doubtful.update(part.doubtful)
+    return (Run(images, totals, device.busy_s - before, time.monotonic() - started, compared,
+                np.concatenate(cycles)), classes, doubtful)
+
+
+def _compare(found: NDArray[np.int64], wanted: NDArray[np.int64],
+             pictures: NDArray[np.int64]) -> None:
+    different = np.flatnonzero((found != wanted).any(axis=1))
     if len(different):
         raise VerificationFailed(
-            f"{len(different)} of {len(images)} images have other results than in the integer "
-            f"model, the first is image {different[0]}: nothing was measured; look for the cause "
-            "with: qsdt run --check twice,host")
-    return (Run(len(images), totals, device.busy_s - before, time.monotonic() - started),
-            np.concatenate(logits).argmax(axis=1))
+            f"{len(different)} of {len(found)} results differ from the integer model, the first is "
+            f"of image {pictures[different[0]]}: nothing was measured; look for the cause with: "
+            "qsdt run --check twice,host")
 
+
+TIMES = ("CYCLES", "BUSY_", "STALL_")
+"""Counters that depend on when the memory refreshes, and where the run before ended."""
+
+
+def check_sums(session: Session, images: NDArray[np.int8], *, timeout_s: float) -> str:
+    """Compare a ring of some images with as many single runs; says what was found, in a line.
+
+    Results and all counters of work must be equal; those of times are told.
+
+    Parameters
+    ----------
+    images : int8 (N, C, H, W)
+        At most :func:`gen.device.ring.ring_room` of them.
+    timeout_s : float
+        Of an image.
+
+    Raises
+    ------
+    VerificationFailed
+        A result or a sum differs.
+    LinkError
+        The device does not answer, or did not run to the end.
+    """
+    def run(part: NDArray[np.int8]) -> Any:
+        return Ring(session, part, len(part)).run(timeout=timeout_s * len(part))
+
+    count = len(images)
+    ring, singles = run(images), [run(images[[number]]) for number in range(count)]
+    for number, single in enumerate(singles):
+        if not np.array_equal(ring.acc[number], single.acc[0]):
+            raise VerificationFailed(f"Image {number} has another result in a ring of {count} than "
+                                     "by itself: nothing was measured; look for the cause with: "
+                                     "qsdt run --check twice,host")
+    sums = {name: sum(single.counters[name] for single in singles) for name in ring.counters}
+    exact = [name for name in sums if not name.startswith(TIMES)]
+    for name in exact:
+        if ring.counters[name] != sums[name]:
+            raise VerificationFailed(
+                f"{name} of a ring of {count} images is {ring.counters[name]}, and {sums[name]} in "
+                "as many single runs: nothing was measured; look for the cause with: qsdt run "
+                "--check twice,host")
+    cycles, alone = ring.counters["CYCLES"], sums["CYCLES"]
+    return (f"a ring of {count} images against {count} single runs: the same results, and the same "
+            f"sums of {len(exact)} counters of work; {cycles} cycles against {alone} "
+            f"({100 * (cycles / alone - 1):+.3f} %)")

@@ -7,7 +7,7 @@ signatures, and nothing else tells; a wrong word of the program hangs it.
 import numpy as np
 
 from gen.compile.package import image_words, ProgramImage
-from gen.device.device import Device
+from gen.device.device import Device, SATURATED
 from gen.device.session import Session
 from gen.machine.iss import Iss
 from hw.config import RECORD_WORDS
@@ -19,7 +19,7 @@ from tests.gen.random_cases import compile_case
 IMAGE_CYCLES = 4000
 
 CLIPPED = 1000
-"""Saturated membranes of an image; their counter goes on at a start, as the core's does."""
+"""Saturated membranes of an image; counters of saturations go on at a start, as the core's do."""
 
 
 class KnownCore:
@@ -35,7 +35,7 @@ class KnownCore:
 
     def __call__(self, device):
         program = self.program
-        device.counters = [value if counter == Counter.U_SATURATED else 0
+        device.counters = [value if counter.name in SATURATED else 0
                            for counter, value in zip(Counter, device.counters, strict=True)]
         (base, log, image, image_stride, result, result_stride, count) = (
             device.registers[Register[name]] for name in (

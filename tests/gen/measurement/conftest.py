@@ -1,6 +1,7 @@
 """A device in software that knows the results of two images, and a measurement of it."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,12 +50,20 @@ class Bench:
         self.watch = Stopwatch(self.session._device, self.levels.append)
         self.session._device = self.watch
 
-    def measure(self, **options):
+    def says(self, **changes):
+        """The device tells something else of itself."""
+        device = self.watch._device
+        device._info = replace(device.info(), **changes)
+
+    def measure(self, times=1, **options):
+        """Of the two images, so many times."""
         network, _, images, _ = self.case
+        images = np.concatenate([images] * times)
         expected = network.run_batched(images, keep=("logits_acc",))["logits_acc"]
-        options = {"expected": expected, "repeats": 3, "seconds": 0.0, "warm_up_s": 0.0,
-                   "timeout_s": 5.0, "begin": nullcontext, "look": lambda: None, **options}
-        return measure_runs(self.session, self.watch, self.session._image, images, **options)
+        options = {"expected": expected, "back_to_back": 1, "repeats": 3, "seconds": 0.0,
+                   "warm_up_s": 0.0, "timeout_s": 5.0, "interval": 0.0, "begin": nullcontext,
+                   "look": lambda: None, **options}
+        return measure_runs(self.session, self.watch, images, **options)
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """Figures: their definitions, recomputed, and their provenance."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from gen.measurement.figures import layer_figures, run_figures, stall_rows, tagged, TAGS
@@ -19,10 +22,12 @@ def counters(images, cycles, **more):
 @pytest.fixture
 def runs(case):
     records = list(case[3].values())[-1][1]
-    return Runs((Run(10, counters(10, 4000), 0.001, 0.01),
-                 Run(10, counters(10, 4100, BUSY_ARRAY=30_000, STALL_POOL_ARRAY=500), 0.001, 0.01),
-                 Run(10, counters(10, 4050, ERRORS=2), 0.0005, 0.02)),
-                None, records, 10, 3, 20)
+    image_cycles = np.array([4000, 4400, 3800])
+    return Runs((Run(10, counters(10, 4000), 0.001, 0.01, 10, image_cycles),
+                 Run(10, counters(10, 4100, BUSY_ARRAY=30_000, STALL_POOL_ARRAY=500), 0.001, 0.01,
+                     10, image_cycles + 1),
+                 Run(10, counters(10, 4050, ERRORS=2), 0.0005, 0.02, 10, image_cycles - 1)),
+                None, records, "10 images back to back", 3, 20)
 
 
 def values(design, runs, tag="rtl-sim"):
@@ -36,7 +41,11 @@ def test_definitions(design, runs):
     assert found["images"] == 30
     assert (found["cycles_per_image_low"], found["cycles_per_image"],
             found["cycles_per_image_high"]) == (4000, 4050, 4100)
-    assert found["latency_ms"] == pytest.approx(4050 / CLOCK * 1e3)
+    assert found["latency_ms"] == pytest.approx(4000 / CLOCK * 1e3)
+    assert found["latency_ms_low"] == pytest.approx(3799 / CLOCK * 1e3)
+    assert found["latency_ms_high"] == pytest.approx(4401 / CLOCK * 1e3)
+    each = np.array([4000, 4400, 3800, 4001, 4401, 3801, 3999, 4399, 3799])
+    assert found["latency_ms_deviation"] == pytest.approx(each.std() / CLOCK * 1e3)
     rate = found["images_per_s"]
     assert rate == pytest.approx(CLOCK / 4050)
     assert found["images_per_s_host"] == pytest.approx(10_000)
@@ -66,6 +75,23 @@ def test_every_number_has_its_tag(design, runs, tag):
         assert row["cycles"]["tag"] == tag and row["predicted"]["tag"] == "cost-model"
     with pytest.raises(ValueError, match=f"^Tag must be one of {', '.join(TAGS)}, not 'guess'"):
         tagged(1, "guess")
+
+
+def test_what_is_not_known_is_said(design, runs):
+    """Results that were overwritten, records that there are none of, counters that may be wrong."""
+    _, texts, _ = values(design, runs)
+    assert texts["images_compared"] == {"value": 30, "tag": "rtl-sim",
+                                        "text": "results equal to the integer model's"}
+    assert "10 images back to back; 20 before as warm-up" in texts["images"]["text"]
+    assert "WRAPPED" not in texts["executed_gsops"]["text"]
+    bare = tuple(replace(run, compared=4, image_cycles=np.zeros(0, int)) for run in runs.runs)
+    _, texts, found = values(design, replace(runs, runs=bare, doubtful=("SPIKE_EVENTS",)))
+    assert found["images_compared"] == 12
+    assert texts["images_compared"]["text"].endswith("were overwritten by later ones")
+    assert found["latency_ms"] == pytest.approx(4050 / CLOCK * 1e3)
+    assert texts["latency_ms"]["text"].startswith("mean: ") and "latency_ms_low" not in found
+    for name in ("executed_gsops", "spike_events_per_image"):
+        assert "IT MAY HAVE WRAPPED UNSEEN" in texts[name]["text"]
 
 
 def test_layers_make_up_the_image(design, runs, case):
