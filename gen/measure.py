@@ -10,6 +10,7 @@ import time
 from boards import ALIASES, BOARDS, DEFAULT, find_board
 from gen.api import configure, VIRTUAL
 from gen.config.spec import read_overrides
+from gen.device.device import Device
 from gen.device.flash import program
 from gen.device.port import check_port, LinkError
 from gen.device.ring import MOST_RUNS, ring_room
@@ -23,8 +24,16 @@ from gen.inputs import (
     load_network,
     network_words,
 )
-from gen.measurement.figures import layer_figures, roofs, run_figures, stall_rows, tagged
+from gen.measurement.figures import (
+    layer_figures,
+    logged_cycles,
+    roofs,
+    run_figures,
+    stall_rows,
+    tagged,
+)
 from gen.measurement.memory import memory_checks
+from gen.measurement.replay import read_record, replaying
 from gen.measurement.runs import check_sums, measure_runs, Stopwatch
 from gen.measurement.timeline import timeline
 from gen.measurement.write import FILES, write_measurement
@@ -99,6 +108,9 @@ def _parser():
         board, virtual = DEFAULTS[name.replace("-", "_")]
         parser.add_argument(f"--{name}", type=float, metavar="S",
                             help=f"{text} (default: {board:g}; on the virtual board {virtual:g})")
+    parser.add_argument("--recorded", type=Path, metavar="F.json",
+                        help="with --board virtual: no simulation of the RTL, but the cycles that "
+                             "a record of qsdt verify has, at the core's clock")
     parser.add_argument("--unconfigured", action="store_true",
                         help="the board has no bitstream yet: measure its power so, before "
                              "--program loads it")
@@ -132,6 +144,8 @@ class _Measurement:
             raise InputError("--unconfigured needs --program: the bitstream is loaded afterwards")
         if arguments.unconfigured and not arguments.meter:
             raise InputError("--unconfigured needs --meter")
+        if arguments.recorded is not None and not self.virtual:
+            raise InputError("--recorded is for --board virtual: a board has its own cycles")
         self.tag = "rtl-sim" if self.virtual else "board"
         self.line = BusyLine()
         self.meter = self._meter(arguments.meter)
@@ -146,6 +160,10 @@ class _Measurement:
         self.network = network
         self.found = self._images(network)
         self.design = configure(network, board=self.board.name, name=name, overrides=overrides)
+        self.record = (None if arguments.recorded is None
+                       else read_record(arguments.recorded, self.design))
+        self.device = (self.board.name if not self.virtual else "the virtual board"
+                       if self.record is None else "a replay of recorded cycles")
 
     def _meter(self, words):
         meter = None if words is None else parse_meter(words)
@@ -183,20 +201,19 @@ class _Measurement:
         if arguments.program:
             program(self.board, self.folder / "top.bit")
         image = design.image if self.virtual else bound_image(design, self.folder)
-        connect = stack.enter_context(reachable(self.board, design.config,
-                                                None if self.virtual else arguments.port,
-                                                arguments.cache))
-        device = Stopwatch(stack.enter_context(connect()), self.line.set)
+        device = Stopwatch(stack.enter_context(self._open(stack)), self.line.set)
         session = Session(device, image)
-        checks = [session.bitstream]
-        checks += memory_checks(device, design.config.memory, simulated=self.virtual)
+        checks = ["no bitstream and no memory: a replay has neither"]
+        if self.record is None:
+            checks = [session.bitstream, *memory_checks(device, design.config.memory,
+                                                        simulated=self.virtual)]
         words = len(image.payload)
         with track("load", words, "words") as task:
             session.load(task.reach)
         with track("check", words, "words") as task:
             session.check(task.reach)
         checks.append(f"{words} words of program, weights and constants have the right CRC, "
-                      "computed by the board")
+                      f"computed by {self.device}")
         if room := ring_room(session):
             checks.append(check_sums(session, self.found.image_q[:min(room, SUMMED[self.virtual])],
                                      timeout_s=IMAGE_S[self.virtual]))
@@ -206,7 +223,7 @@ class _Measurement:
         runs = measure_runs(
             session, device, self.found.image_q, expected, back_to_back=self.back_to_back,
             repeats=self.repeats, seconds=self.seconds, warm_up_s=self.warm_up,
-            timeout_s=IMAGE_S[self.virtual], interval=LOOK_S[self.virtual],
+            timeout_s=IMAGE_S[self.virtual], interval=LOOK_S[self.virtual and self.record is None],
             begin=lambda: recorder.phase(RUNNING) if recorder else nullcontext(),
             look=recorder.check if recorder else lambda: None)
         session.check()
@@ -217,6 +234,14 @@ class _Measurement:
         checks.append(f"{state['restarts']} restarts since configuration, "
                       + ("A PLL LOST ITS LOCK" if state["lock_lost"] else "no PLL lost its lock"))
         return runs, checks
+
+    def _open(self, stack):
+        """The device: a context."""
+        if self.record is not None:
+            return Device(replaying(self.design, self.record, self.found.image_q))
+        port = None if self.virtual else self.arguments.port
+        return stack.enter_context(reachable(self.board, self.design.config, port,
+                                             self.arguments.cache))()
 
     def _await_port(self):
         """The port of a board that has only just been fed."""
@@ -241,31 +266,51 @@ class _Measurement:
     def content(self, runs, checks, trace):
         """measure.json."""
         arguments, design, labels = self.arguments, self.design, self.found.labels
-        layers = layer_figures(design, runs.records, self.tag)
+        cycles = (logged_cycles(design, runs.records) if self.record is None
+                  else self.record.layer_cycles)
+        layers = layer_figures(design, cycles, self.tag)
         energy = None if trace is None else account(trace, runs.images).to_json()
-        stamps = []
-        if self.virtual:
+        host = ("by the host's clock" if not self.virtual else "of the simulation, not of a board"
+                if self.record is None else "of the replay, not of a board")
+        hits = None if labels is None else int((runs.classes == labels).sum())
+        return {
+            "schema": 1, "model": design.name, "board": self.board.name,
+            "device": self.device,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": arguments.command_line, "commit": commit(),
+            "stamps": self._stamps(energy),
+            "checks": checks, "config": design.config.to_dict(),
+            "accuracy": None if hits is None else tagged(
+                hits / len(labels), self.tag, f"{hits} of {len(labels)} images"),
+            "figures": run_figures(design.config, layers, runs, self.tag, host),
+            "units": stall_rows(runs.runs, self.tag), "layers": layers, "energy": energy,
+            "network": design.network.digest(), "roofs": roofs(design.config),
+            "timeline": [] if self.record is not None else [
+                turn.to_json() for turn in timeline(design.program, runs.records)],
+        }
+
+
+    def _stamps(self, energy):
+        """What must not be overlooked."""
+        stamps, record = [], self.record
+        if record is not None:
+            stamps.append(
+                f"{'Recorded cycles, simulated meter' if energy else 'Recorded cycles'}: neither a "
+                f"board nor RTL ran. Cycles and counters are those of {len(record.cycles)} images "
+                f"in RTL (memory: {record.memory}) from {record.name}, in turn and at "
+                f"{self.design.config.clock_hz / 1e6:g} MHz; counters other than cycles and spike "
+                "events, and cycles of layers, are those of one image. Results are the "
+                "instruction-set simulator's.")
+        elif self.virtual:
             stamps.append("Rehearsal on the virtual board: the RTL in a simulator. Cycles are "
                           "exact; times of the host are those of the simulation.")
         if energy and energy["tag"] == "simulated":
             stamps.append("The meter is simulated: power and energy are made up"
-                          + (", over the time of the simulation." if self.virtual else "."))
+                          + (", over the time of the simulation." if self.virtual
+                             and record is None else "."))
         if self.network.origin:
             stamps.append(self.network.origin)
-        hits = None if labels is None else int((runs.classes == labels).sum())
-        return {
-            "schema": 1, "model": design.name, "board": self.board.name,
-            "device": "the virtual board" if self.virtual else self.board.name,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": arguments.command_line, "commit": commit(), "stamps": stamps,
-            "checks": checks, "config": design.config.to_dict(),
-            "accuracy": None if hits is None else tagged(
-                hits / len(labels), self.tag, f"{hits} of {len(labels)} images"),
-            "figures": run_figures(design.config, layers, runs, self.tag),
-            "units": stall_rows(runs.runs, self.tag), "layers": layers, "energy": energy,
-            "network": design.network.digest(), "roofs": roofs(design.config),
-            "timeline": [turn.to_json() for turn in timeline(design.program, runs.records)],
-        }
+        return stamps
 
 
 def _run(arguments):

@@ -51,6 +51,7 @@ HELD_BY = {
     "gen/config/spec.py": "tests/faults/test_15_config.py",
     "gen/device/check.py": "tests/faults/test_03_memory_checked.py",
     "gen/device/port.py": "tests/faults/test_13_serial_ports.py",
+    "gen/device/software.py": "tests/gen/device/test_device.py",
     "gen/device/session.py": "tests/faults/test_01_restarted_board.py",
     "gen/device/transport.py": "tests/gen/device/test_device.py",
     "gen/host.py": "tests/gen/test_doctor.py",

@@ -12,7 +12,8 @@ from gen.measurement.runs import Run, Runs
 from hw.register import UNITS
 
 
-__all__ = ["TAGS", "layer_figures", "roofs", "run_figures", "stall_rows", "tagged"]
+__all__ = ["TAGS", "layer_figures", "logged_cycles", "roofs", "run_figures", "stall_rows",
+           "tagged"]
 
 
 TAGS = ("board", "rtl-sim", "gate-sim", "routed", "cost-model", "simulated", "paper")
@@ -22,6 +23,9 @@ a measurement: it has a range (:class:`gen.flow.estimate.Estimate`) and tables o
 VIRTUAL_STEPS = 4
 """Virtual time steps of a spike level 0..4 (D of the published network): a dense
 multiply-accumulate of a level counts as so many synaptic operations."""
+
+
+SATURATIONS = "at least: modulo 2^16 from one look of the host to the next"
 
 
 def tagged(value: float, tag: str, text: str = "") -> dict[str, Any]:
@@ -35,7 +39,8 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-def run_figures(config: Any, layers: Sequence[Mapping], runs: Runs, tag: str) -> dict[str, Any]:
+def run_figures(config: Any, layers: Sequence[Mapping], runs: Runs, tag: str,
+                host: str = "by the host's clock") -> dict[str, Any]:
     """Speed, work and memory of the runs.
 
     Parameters
@@ -46,6 +51,8 @@ def run_figures(config: Any, layers: Sequence[Mapping], runs: Runs, tag: str) ->
     runs : Runs
     tag : str
         ``board`` or ``rtl-sim``.
+    host : str
+        Whose time it is that the host saw; not a board's where the tag is ``rtl-sim``.
 
     Returns
     -------
@@ -66,7 +73,6 @@ def run_figures(config: Any, layers: Sequence[Mapping], runs: Runs, tag: str) ->
     macs = sum(row["MAC"]["value"] for row in layers)
     events = total["SPIKE_EVENTS"] / images
     read, write = (8 * total[name] / images for name in ("READ_WORDS", "WRITE_WORDS"))
-    what = "of the simulation, not of a board" if tag == "rtl-sim" else "by the host's clock"
     unsure = ("; IT MAY HAVE WRAPPED UNSEEN: the host looked too seldom"
               if "SPIKE_EVENTS" in runs.doubtful else "")
     return {
@@ -80,11 +86,11 @@ def run_figures(config: Any, layers: Sequence[Mapping], runs: Runs, tag: str) ->
         "cycles_per_image_high": tagged(cycles["high"], tag, "of the slowest run"),
         **_latencies(runs, clock, tag),
         "images_per_s": tagged(by_clock, tag, f"the cycle counter's, at {clock / 1e6:g} MHz"),
-        "images_per_s_host": tagged(by_host, tag, f"from start to end of the core, {what}"),
+        "images_per_s_host": tagged(by_host, tag, f"from start to end of the core, {host}"),
         **({} if tag == "rtl-sim" else {"host_difference_percent": tagged(
             100 * (by_host / by_clock - 1), tag, "of the host's clock against the counter's")}),
         "images_per_s_link": tagged(with_link, tag, f"with images and results over the link, "
-                                                    f"{what}"),
+                                                    f"{host}"),
         "busy_percent": tagged(100 * sum(run.busy_s for run in runs.runs)
                                / sum(run.seconds for run in runs.runs), tag,
                                "of the time of the runs"),
@@ -101,8 +107,8 @@ def run_figures(config: Any, layers: Sequence[Mapping], runs: Runs, tag: str) ->
         "memory_read_bytes_per_image": tagged(read, tag),
         "memory_written_bytes_per_image": tagged(write, tag),
         "memory_mb_per_s": tagged(1e-6 * (read + write) * by_clock, tag),
-        "saturated_membranes": tagged(total["U_SATURATED"], tag),
-        "saturated_values": tagged(total["Z_SATURATED"], tag),
+        "saturated_membranes": tagged(total["U_SATURATED"], tag, SATURATIONS),
+        "saturated_values": tagged(total["Z_SATURATED"], tag, SATURATIONS),
         "core_errors": tagged(total["ERRORS"], tag, "bits of the core's error counter"),
         "link_errors": tagged(runs.link_errors, tag, "frames that the device dropped"),
     }
@@ -142,19 +148,24 @@ def roofs(config: Any) -> dict[str, Any]:
                                       f"bandwidth of the {config.timing.name}")}
 
 
-def layer_figures(design: Any, records: np.ndarray, tag: str) -> list[dict[str, Any]]:
+def logged_cycles(design: Any, records: np.ndarray) -> dict[str, int]:
+    """Cycles by layer of a :class:`gen.api.Design`, from the core's log of an image."""
+    timed = layer_cycles(design.program, spans(records), design.config.timing)
+    return {name: layer.cycles for name, layer in timed.items()}
+
+
+def layer_figures(design: Any, measured: Mapping[str, int], tag: str) -> list[dict[str, Any]]:
     """A row for every layer: measured cycles beside predicted ones, work and traffic.
 
     Parameters
     ----------
     design : gen.api.Design
-    records : numpy.ndarray
-        The core's log of an image.
+    measured : mapping
+        Cycles by layer, as of :func:`logged_cycles`.
     """
-    timed = layer_cycles(design.program, spans(records), design.config.timing)
     rows = []
     for row in layer_rows(design.config, design.network, design.program, design.prediction, None):
-        cycles = timed[row["name"]].cycles
+        cycles = measured[row["name"]]
         moved = sum(row[key]["value"] for key in ("weights B", "maps in B", "out B"))
         rows.append({
             "name": row["name"], "group": row["group"], "cycles": tagged(cycles, tag),

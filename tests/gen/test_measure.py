@@ -24,6 +24,10 @@ BOARD = ("--board", "ulx3s-85f", *NANO)
     ((*VIRTUAL, "--seconds", "-1"), "--seconds must be 0 or more seconds, not -1"),
     ((*VIRTUAL, "--warm-up", "inf"), "--warm-up must be 0 or more seconds, not inf"),
     ((*VIRTUAL, "--repeats", "0"), "--repeats must be at least 1, not 0"),
+    ((*VIRTUAL, "--back-to-back", "0"), "--back-to-back must be 1 to 65535, not 0"),
+    ((*VIRTUAL, "--back-to-back", "65536"), "--back-to-back must be 1 to 65535, not 65536"),
+    ((*VIRTUAL, "--recorded", "none.json"), "none.json: No such file or directory"),
+    ((*BOARD, "--recorded", "f.json"), "--recorded is for --board virtual: a board has its own"),
     ((*VIRTUAL, "--unconfigured"), "--unconfigured needs --meter"),
     ((*VIRTUAL, "--port", "/dev/ttyUSB0"), "--port and --program are for real boards"),
     ((*BOARD, "--unconfigured", "--meter", "usb"), "--unconfigured needs --program: the bitstream "

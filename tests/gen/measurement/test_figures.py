@@ -5,7 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gen.measurement.figures import layer_figures, run_figures, stall_rows, tagged, TAGS
+from gen.measurement.figures import (
+    layer_figures,
+    logged_cycles,
+    run_figures,
+    stall_rows,
+    tagged,
+    TAGS,
+)
 from gen.measurement.runs import Run, Runs
 from hw.register import Counter, UNITS
 
@@ -31,8 +38,9 @@ def runs(case):
 
 
 def values(design, runs, tag="rtl-sim"):
-    layers = layer_figures(design, runs.records, tag)
-    found = run_figures(design.config, layers, runs, tag)
+    layers = layer_figures(design, logged_cycles(design, runs.records), tag)
+    found = run_figures(design.config, layers, runs, tag,
+                        "of a board" if tag == "board" else "of the simulation, not of a board")
     return layers, found, {name: figure["value"] for name, figure in found.items()}
 
 
