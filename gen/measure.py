@@ -146,6 +146,9 @@ class _Measurement:
             raise InputError("--unconfigured needs --meter")
         if arguments.recorded is not None and not self.virtual:
             raise InputError("--recorded is for --board virtual: a board has its own cycles")
+        if arguments.recorded is not None and not arguments.recorded.is_file():
+            raise InputError(f"{arguments.recorded}: there is no such file; name a record of qsdt "
+                             "verify")
         self.tag = "rtl-sim" if self.virtual else "board"
         self.line = BusyLine()
         self.meter = self._meter(arguments.meter)

@@ -88,8 +88,9 @@ class Joulescope(Meter):
         "rate": Option(int, 1000, "means a second", 1, FULL_HZ),
     }
 
-    # JS220 user's guide: +-(0.15 % + offset) of power typical; JS110 0.3 %. The larger is taken.
-    accuracy = Accuracy(0.003, 0.0, "0.3 % of power, typical of the JS110")
+    # Typical figures of power that are said of the JS220, +-(0.15 % + offset), and of the JS110,
+    # 0.3 %; not compared with their user's guides. The larger is taken.
+    accuracy = Accuracy(0.003, 0.0, "0.3 % of power, typical of the JS110; not checked")
 
     def __init__(self, *, driver: Callable[[], Any] | None = None,
                  clock: Callable[[], float] = time.monotonic,

@@ -26,7 +26,7 @@ BOARD = ("--board", "ulx3s-85f", *NANO)
     ((*VIRTUAL, "--repeats", "0"), "--repeats must be at least 1, not 0"),
     ((*VIRTUAL, "--back-to-back", "0"), "--back-to-back must be 1 to 65535, not 0"),
     ((*VIRTUAL, "--back-to-back", "65536"), "--back-to-back must be 1 to 65535, not 65536"),
-    ((*VIRTUAL, "--recorded", "none.json"), "none.json: No such file or directory"),
+    ((*VIRTUAL, "--recorded", "none.json"), "none.json: there is no such file; name a record of"),
     ((*BOARD, "--recorded", "f.json"), "--recorded is for --board virtual: a board has its own"),
     ((*VIRTUAL, "--unconfigured"), "--unconfigured needs --meter"),
     ((*VIRTUAL, "--port", "/dev/ttyUSB0"), "--port and --program are for real boards"),

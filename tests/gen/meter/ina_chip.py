@@ -1,4 +1,4 @@
-"""INA226 and INA228 as an I2C bus sees them, from their data sheets (SBOS547, SBOSA20)."""
+"""INA226 and INA228 as an I2C bus sees them, from their data sheets (SBOS547, SLYS021)."""
 
 import errno
 

@@ -134,6 +134,9 @@ def test_accuracy_has_shunt_and_offset(monkeypatch):
         meter.start()
         meter.read(1.0)
         assert meter.accuracy.offset_w == pytest.approx(10e-6 / 3 ** 0.5 / SHUNT * 5, rel=1e-3)
+        # 7.5 mV of 5 V are as a gain of 0.15 %.
+        assert meter.accuracy.gain == pytest.approx(
+            np.linalg.norm([0.0014, 0.01, 0.0015]) / 3 ** 0.5, rel=1e-3)
 
 
 @pytest.mark.parametrize("words, text", [
