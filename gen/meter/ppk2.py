@@ -53,7 +53,7 @@ class Ppk2(Meter):
 
     # Nordic's typical figures by range as ppk2lab has them (ppk2lab.capture.stats): 10 %, and 15 %
     # in the highest, where an FPGA board's current lies. Not compared with the user guide.
-    accuracy = Accuracy(0.15 / 3 ** 0.5, 0.0, "15 % typical in the highest range, as ppk2lab has it")
+    accuracy = Accuracy(0.15 / 3 ** 0.5, 0.0, "15 % typical above 50 mA, as ppk2lab has it")
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic,
                  **options: float | str | None) -> None:
