@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack, nullcontext
 from datetime import datetime, UTC
+from functools import partial
 import logging
 from pathlib import Path
 import sys
@@ -33,12 +34,14 @@ from gen.measurement.figures import (
     tagged,
 )
 from gen.measurement.memory import memory_checks
+from gen.measurement.onboard import BoardPower, simulated_monitor
 from gen.measurement.replay import read_record, replaying
 from gen.measurement.runs import check_sums, measure_runs, Stopwatch
 from gen.measurement.timeline import timeline
 from gen.measurement.write import FILES, write_measurement
 from gen.meter.account import account, IDLE, RUNNING, UNCONFIGURED
 from gen.meter.choice import parse_meter
+from gen.meter.onboard import OnBoard
 from gen.meter.recorder import Recorder
 from gen.meter.simulated import BusyLine, Simulated
 from gen.opened import bound_image, reachable
@@ -118,6 +121,10 @@ def _parser():
     return parser
 
 
+def _nothing():
+    """There is no recording that could have ended."""
+
+
 class _Measurement:
     """One measurement, from the options to the files."""
 
@@ -144,6 +151,9 @@ class _Measurement:
             raise InputError("--unconfigured needs --program: the bitstream is loaded afterwards")
         if arguments.unconfigured and not arguments.meter:
             raise InputError("--unconfigured needs --meter")
+        if arguments.unconfigured and arguments.meter.split(":")[0] == OnBoard.name:
+            raise InputError("--unconfigured needs another meter: a board without a bitstream "
+                             "reads none")
         if arguments.recorded is not None and not self.virtual:
             raise InputError("--recorded is for --board virtual: a board has its own cycles")
         if arguments.recorded is not None and not arguments.recorded.is_file():
@@ -152,6 +162,7 @@ class _Measurement:
         self.tag = "rtl-sim" if self.virtual else "board"
         self.line = BusyLine()
         self.meter = self._meter(arguments.meter)
+        self.power = None
         with as_input_error():
             self.board = find_board(DEFAULT if self.virtual else arguments.board)
         check_folder(arguments.out)
@@ -182,53 +193,50 @@ class _Measurement:
                            fit=arguments.fit, background=arguments.background)
 
     def run(self):
-        """Measure; returns (runs, checks, trace or None)."""
+        """Measure; returns (runs, checks, trace or None, account or None)."""
+        trace = None
         try:
             with ExitStack() as stack:
                 recorder = None
-                if self.meter is not None:
+                if self.meter is not None and not isinstance(self.meter, OnBoard):
                     recorder = stack.enter_context(
                         Recorder(stack.enter_context(self.meter)))
                     recorder.wait(FIRST_S)
                 runs, checks = self._on_device(stack, recorder)
         except LinkError as error:
             raise InputError(str(error)) from None
-        return runs, checks, None if recorder is None else recorder.trace()
+        if recorder is not None:
+            trace = recorder.trace()
+            return runs, checks, trace, account(trace, runs.images)
+        return runs, checks, None, self.power and self.power.account(
+            runs.runs, self.design.config.clock_hz, "simulated" if self.virtual else "board")
 
     def _on_device(self, stack, recorder):
         arguments, design = self.arguments, self.design
         if recorder is not None and self.meter.feeds and not self.virtual:
             self._await_port()
         if arguments.unconfigured:
-            self._rest(recorder, UNCONFIGURED)
+            self._rest(UNCONFIGURED, recorder.phase, recorder.check)
         if arguments.program:
             program(self.board, self.folder / "top.bit")
         image = design.image if self.virtual else bound_image(design, self.folder)
         device = Stopwatch(stack.enter_context(self._open(stack)), self.line.set)
         session = Session(device, image)
-        checks = ["no bitstream and no memory: a replay has neither"]
-        if self.record is None:
-            checks = [session.bitstream, *memory_checks(device, design.config.memory,
-                                                        simulated=self.virtual)]
-        words = len(image.payload)
-        with track("load", words, "words") as task:
-            session.load(task.reach)
-        with track("check", words, "words") as task:
-            session.check(task.reach)
-        checks.append(f"{words} words of program, weights and constants have the right CRC, "
-                      f"computed by {self.device}")
-        if room := ring_room(session):
-            checks.append(check_sums(session, self.found.image_q[:min(room, SUMMED[self.virtual])],
-                                     timeout_s=IMAGE_S[self.virtual]))
-        if recorder is not None:
-            self._rest(recorder, IDLE)
+        checks = self._prepared(session, device)
+        begin, look = nullcontext, _nothing
+        if isinstance(self.meter, OnBoard):
+            self.power = BoardPower(device, self.meter)
+            self._rest(IDLE, self.power.rest, _nothing)
+            begin, look = self.power.running, self.power.look
+        elif recorder is not None:
+            self._rest(IDLE, recorder.phase, recorder.check)
+            begin, look = partial(recorder.phase, RUNNING), recorder.check
         expected = self.network.run_batched(self.found.image_q, keep=("logits_acc",))["logits_acc"]
         runs = measure_runs(
             session, device, self.found.image_q, expected, back_to_back=self.back_to_back,
             repeats=self.repeats, seconds=self.seconds, warm_up_s=self.warm_up,
-            timeout_s=IMAGE_S[self.virtual], interval=LOOK_S[self.virtual and self.record is None],
-            begin=lambda: recorder.phase(RUNNING) if recorder else nullcontext(),
-            look=recorder.check if recorder else lambda: None)
+            timeout_s=IMAGE_S[self.virtual],
+            interval=LOOK_S[self.virtual and self.record is None], begin=begin, look=look)
         session.check()
         checks.append(f"{runs.compared} results of {runs.images} images as in the integer model, "
                       "every one that was kept; images before each start, program, weights and "
@@ -238,13 +246,34 @@ class _Measurement:
                       + ("A PLL LOST ITS LOCK" if state["lock_lost"] else "no PLL lost its lock"))
         return runs, checks
 
+    def _prepared(self, session, device):
+        """Load the program; what was checked, a line each."""
+        checks = ["no bitstream and no memory: a replay has neither"]
+        if self.record is None:
+            checks = [session.bitstream, *memory_checks(device, self.design.config.memory,
+                                                        simulated=self.virtual)]
+        words = len(session.image.payload)
+        with track("load", words, "words") as task:
+            session.load(task.reach)
+        with track("check", words, "words") as task:
+            session.check(task.reach)
+        checks.append(f"{words} words of program, weights and constants have the right CRC, "
+                      f"computed by {self.device}")
+        if room := ring_room(session):
+            checks.append(check_sums(session, self.found.image_q[:min(room, SUMMED[self.virtual])],
+                                     timeout_s=IMAGE_S[self.virtual]))
+        return checks
+
     def _open(self, stack):
         """The device: a context."""
         if self.record is not None:
             return Device(replaying(self.design, self.record, self.found.image_q))
         port = None if self.virtual else self.arguments.port
+        monitor = None
+        if self.virtual and isinstance(self.meter, OnBoard):
+            monitor = simulated_monitor(self.meter, self.design.config)
         return stack.enter_context(reachable(self.board, self.design.config, port,
-                                             self.arguments.cache))()
+                                             self.arguments.cache, monitor=monitor))()
 
     def _await_port(self):
         """The port of a board that has only just been fed."""
@@ -257,22 +286,22 @@ class _Measurement:
                     raise
                 time.sleep(0.1)
 
-    def _rest(self, recorder, name):
+    def _rest(self, name, phase, look):
         """A phase in which nothing happens."""
-        with recorder.phase(name), track(name, max(1, round(self.idle)), "s") as task:
+        with phase(name), track(name, max(1, round(self.idle)), "s") as task:
             end = time.monotonic() + self.idle
             while (left := end - time.monotonic()) > 0:
-                recorder.check()
+                look()
                 time.sleep(min(0.2, left))
                 task.reach(round(self.idle - left))
 
-    def content(self, runs, checks, trace):
+    def content(self, runs, checks, spent):
         """measure.json."""
         arguments, design, labels = self.arguments, self.design, self.found.labels
         cycles = (logged_cycles(design, runs.records) if self.record is None
                   else self.record.layer_cycles)
         layers = layer_figures(design, cycles, self.tag)
-        energy = None if trace is None else account(trace, runs.images).to_json()
+        energy = spent and spent.to_json()
         host = ("by the host's clock" if not self.virtual else "of the simulation, not of a board"
                 if self.record is None else "of the replay, not of a board")
         hits = None if labels is None else int((runs.classes == labels).sum())
@@ -320,8 +349,8 @@ def _run(arguments):
     require("serial", what="the link to a board, also to the virtual one")
     known("board", arguments.board, [VIRTUAL, *BOARDS, *ALIASES])
     measurement = _Measurement(arguments)
-    runs, checks, trace = measurement.run()
-    content = measurement.content(runs, checks, trace)
+    runs, checks, trace, spent = measurement.run()
+    content = measurement.content(runs, checks, spent)
     write_measurement(arguments.out, content, runs.runs, measurement.tag, trace)
     for line in [*content["stamps"], *checks]:
         print(line)
@@ -329,8 +358,8 @@ def _run(arguments):
                  "images_per_s_link"):
         figure = content["figures"][name]
         print(f"{name} {figure['value']:.6g} ({figure['tag']}): {figure['text']}")
-    if trace is not None:
-        for line in account(trace, runs.images).lines():
+    if spent is not None:
+        for line in spent.lines():
             print(line)
     print(f"report: {arguments.out / 'report.html'}")
     if measurement.virtual:

@@ -17,21 +17,28 @@ __all__ = ["bound_image", "reachable"]
 
 
 @contextmanager
-def reachable(board: BoardSpec, config: Any, device: str | None, cache: Path
-              ) -> Iterator[Callable[[], Device]]:
-    """What opens the board at a port, or without one the virtual board, which runs meanwhile."""
+def reachable(board: BoardSpec, config: Any, device: str | None, cache: Path, *,
+              monitor: Any = None) -> Iterator[Callable[[], Device]]:
+    """What opens the board at a port, or without one the virtual board, which runs meanwhile.
+
+    ``monitor`` is the :class:`sim.twin.power_monitor.PowerMonitor` of a virtual board, whose
+    configuration must have the port for one.
+    """
     if device is not None:
         baud, _ = board.link(config.clock_hz)
         yield lambda: Device(device, baud=baud)
         return
     from gen.config.memory import twin_memory
+    from gen.config.shell import meter_quarter
     from sim.rtl.virtual_board import VirtualBoard, VirtualBoardError
 
     with as_input_error():
         memory = twin_memory(board, config)
     try:
         # Without a UART, whose bits would be nine tenths of what is simulated.
-        with reported(), VirtualBoard(config.core, memory=memory, cache=cache) as virtual:
+        with reported(), VirtualBoard(
+                config.core, memory=memory, cache=cache, monitor=monitor,
+                meter=None if monitor is None else meter_quarter(config)) as virtual:
             yield lambda: Device(virtual.url, timeout=virtual.link_timeout)
     except VirtualBoardError as error:
         raise ToolFailed(str(error)) from None

@@ -76,7 +76,7 @@ FOLDERS = {
                    "sim/gate", "gen/check", "gen/compile", "gen/config", "gen/device", "gen/flow",
                    "gen/machine", "gen/proof", "model base"), {"numpy"}),
     "gen/measurement": (("hw contract", "gen/compile", "gen/device", "gen/flow", "gen/machine",
-                         "gen/meter", "model base"), {"numpy", "jinja2"}),
+                         "gen/meter", "sim/twin", "model base"), {"numpy", "jinja2"}),
     "gen/scale": (("model base",), {"dask", "distributed"}),
     "gen": (("hw contract", "boards", "model base", "model", "model/families", "model/data",
              "model/integer", "model/training", "sim/rtl", "sim/twin", "sim/gate",

@@ -39,6 +39,8 @@ def _roofline(content: Mapping[str, Any]) -> dict[str, Any] | None:
 def _image_power(content: Mapping[str, Any], trace: Trace) -> ImagePower | str:
     """Power over an image, whose time is by the board's counter; that of a simulation by the
     host's clock."""
+    if not content["timeline"]:
+        return "Layers are not told apart: cycles were recorded without their order in time."
     figures = content["figures"]
     rate = figures["images_per_s"]
     if rate["tag"] == "rtl-sim":
@@ -76,7 +78,7 @@ def write_measurement(folder: Path, content: Mapping[str, Any], runs: Sequence[R
     tag : str
         ``board`` or ``rtl-sim``.
     trace : Trace or None
-        Of the meter.
+        Of a meter that gives samples; with the board's own there is energy without one.
     """
     make_folder(folder)
     for name in FILES:    # nothing of an earlier measurement stays beside this one
@@ -96,9 +98,11 @@ def write_measurement(folder: Path, content: Mapping[str, Any], runs: Sequence[R
                       "busy_s": f"{run.busy_s:.6f}", "seconds": f"{run.seconds:.6f}",
                       **run.counters} for number, run in enumerate(runs, 1)],
     }
-    power = None if trace is None else _image_power(content, trace)
+    power: ImagePower | str = "Layers are not told apart: there are no samples, only sums."
     if trace is not None:
+        power = _image_power(content, trace)
         trace.write_csv(folder / "power.csv")
+    if content["energy"] is not None:
         tables["energy.csv"] = _energy_rows(content["energy"])
     if isinstance(power, ImagePower):
         tables["image-power.csv"] = power.rows(content["energy"]["tag"])

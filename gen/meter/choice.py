@@ -13,6 +13,8 @@ __all__ = ["DRIVERS", "meter_help", "parse_meter"]
 
 DRIVERS = {
     "ina": ("gen.meter.ina", "Ina", "INA226 or INA228 on an I2C bus of the host"),
+    "board": ("gen.meter.onboard", "OnBoard", "INA226 or INA228 on the board's own bus, for qsdt "
+                                              "measure"),
     "ppk2": ("gen.meter.ppk2", "Ppk2", "Nordic Power Profiler Kit II"),
     "joulescope": ("gen.meter.joulescope", "Joulescope", "Joulescope JS110, JS220, JS320"),
     "usb": ("gen.meter.usb", "Usb", "FNIRSI FNB58 or FNB48S in the USB cable"),

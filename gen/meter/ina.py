@@ -17,7 +17,7 @@ import numpy as np
 from gen.meter.base import Accuracy, Block, Meter, MeterError, Option
 
 
-__all__ = ["Bus", "Chip", "CHIPS", "HostBus", "Ina"]
+__all__ = ["Bus", "Chip", "CHIPS", "HostBus", "Ina", "judged"]
 
 
 class Bus(Protocol):
@@ -148,6 +148,21 @@ Characteristics"; of the INA228 only the front page of its sheet was, and for it
 worse INA238 stands (data sheet of the INA238-Q1, SLYS024A)."""
 
 
+def judged(name: str, shunt_ohm: float, tolerance: float, volts: float) -> Accuracy:
+    """Accuracy of a chip with its shunt, whose tolerance is in %, at a supply in V, 0 if that is
+    not known yet.
+
+    The offset in watts grows with the supply. An offset of the bus voltage changes power in
+    proportion, as a gain does.
+    """
+    chip = CHIPS[name]
+    bus = chip.bus_offset_v / volts if volts else 0.0
+    return Accuracy(
+        float(np.linalg.norm([chip.accuracy.gain, tolerance / 100 / 3 ** 0.5, bus])),
+        chip.accuracy.offset_w / shunt_ohm * volts,
+        f"{name}, {chip.accuracy.source}; shunt {tolerance:g} %")
+
+
 class Ina(Meter):
     """An INA226 or INA228.
 
@@ -207,15 +222,8 @@ class Ina(Meter):
         self._judge(0.0)
 
     def _judge(self, volts: float) -> None:
-        """Set the accuracy; the offset in watts grows with the supply. An offset of the bus
-        voltage changes power in proportion, as a gain does."""
-        chip = CHIPS[self.chip]
-        tolerance = self.number("tolerance") / 100 / 3 ** 0.5
-        bus = chip.bus_offset_v / volts if volts else 0.0
-        self.accuracy = Accuracy(
-            float(np.linalg.norm([chip.accuracy.gain, tolerance, bus])),
-            chip.accuracy.offset_w / self.number("shunt") * volts,
-            f"{self.chip}, {chip.accuracy.source}; shunt {self.options['tolerance']:g} %")
+        """Set the accuracy for a supply."""
+        self.accuracy = judged(self.chip, self.number("shunt"), self.number("tolerance"), volts)
 
     def _identify(self) -> str:
         seen = []

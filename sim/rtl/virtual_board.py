@@ -2,7 +2,10 @@
 
 from functools import partial
 from pathlib import Path
+import socket
+import struct
 import subprocess
+import threading
 
 from amaranth import *
 from amaranth.lib import wiring
@@ -21,6 +24,8 @@ __all__ = ["VirtualBoardError", "VirtualBoard", "VirtualTop"]
 
 
 HARNESS = Path(__file__).with_name("virtual_board.cpp")
+
+MONITOR_WORLD = Path(__file__).with_name("monitor_world.cpp")
 
 
 BYTE_CYCLES = 4
@@ -44,6 +49,8 @@ class VirtualTop(wiring.Component):
         As for :class:`hw.shell.Shell`.
     memory : functools.partial
         Makes the memory.
+    meter : int or None
+        As for :class:`hw.shell.Shell`.
 
     Members
     -------
@@ -54,17 +61,22 @@ class VirtualTop(wiring.Component):
         Of the shell.
     rst : ``In(1)``
         Restarts everything.
+    scl_low, sda_low : ``Out(1)``, scl, sda : ``In(1)``, running : ``Out(1)``
+        With ``meter``: ``i2c`` and ``running`` of the shell. ``busy`` is then always 1.
     """
 
-    def __init__(self, config, *, memory, divisor=None, core=None):
-        self._shell = Shell(config, memory=memory(), divisor=divisor, core=core)
+    def __init__(self, config, *, memory, divisor=None, core=None, meter=None):
+        self._shell = Shell(config, memory=memory(), divisor=divisor, core=core, meter=meter)
+        self._meter = meter is not None
         line = {"rx": In(1, init=1), "tx": Out(1, init=1)}
         if divisor is None:
             line = {"received": In(8), "received_valid": In(1), "sent": Out(8),
                     "sent_valid": Out(1)}
         super().__init__({"clk": In(1), "rst": In(1), **line, "busy": Out(1),
                           "restart": Out(len(Value.cast(self._shell.restart))),
-                          "state": In(BoardState.size), "leds": Out(8), "identity": In(32)})
+                          "state": In(BoardState.size), "leds": Out(8), "identity": In(32),
+                          **({"scl_low": Out(1), "sda_low": Out(1), "running": Out(1),
+                              "scl": In(1, init=1), "sda": In(1, init=1)} if self._meter else {})})
 
     def elaborate(self, platform):
         m = Module()
@@ -73,12 +85,16 @@ class VirtualTop(wiring.Component):
         m.d.comb += [
             domain.clk.eq(self.clk),
             domain.rst.eq(self.rst),
-            self.busy.eq(shell.busy),
+            self.busy.eq(1 if self._meter else shell.busy),
             self.restart.eq(shell.restart),
             shell.state.eq(self.state),
             shell.identity.eq(self.identity),
             self.leds.eq(shell.leds),
         ]
+        if self._meter:
+            m.d.sync += [shell.i2c.scl.eq(self.scl), shell.i2c.sda.eq(self.sda)]
+            m.d.comb += [self.scl_low.eq(shell.i2c.scl_low), self.sda_low.eq(shell.i2c.sda_low),
+                         self.running.eq(shell.running)]
         if shell.divisor is None:
             m.d.sync += [
                 shell.received.payload.eq(self.received),
@@ -112,6 +128,10 @@ class VirtualBoard:
         :data:`BYTE_CYCLES` simulated cycles, else ``10 * divisor``.
     cache : path
         Folder of compiled simulators.
+    monitor : sim.twin.power_monitor.PowerMonitor or None
+        On the bus of the power monitor; then ``meter`` must be given. Such a board never sleeps.
+    meter : int or None
+        As for :class:`VirtualTop`.
 
     Raises
     ------
@@ -124,11 +144,18 @@ class VirtualBoard:
     link_timeout = 60.0
     """Seconds that the host should wait for an answer: simulated time passes slowly."""
 
-    def __init__(self, config, *, memory, cache, divisor=None, core=None):
-        self._top = partial(VirtualTop, config, memory=memory, divisor=divisor)
+    def __init__(self, config, *, memory, cache, divisor=None, core=None, meter=None,
+                 monitor=None):
+        if (meter is None) != (monitor is None):
+            raise ValueError("A power monitor and its port go together")
+        options = {} if meter is None else {"meter": meter}
+        self._top = partial(VirtualTop, config, memory=memory, divisor=divisor, **options)
+        self._monitor = monitor
         if core is not None:    # one of the caller's, which the cache cannot know
             self._top = self._top(core=core)
         self._prepare(divisor, cache)
+
+    _monitor = None
 
     def _prepare(self, divisor, cache):
         self._divisor = divisor
@@ -147,9 +174,18 @@ class VirtualBoard:
         if self._process is not None:
             raise RuntimeError("Virtual board must not be started twice")
         binary = self._build().resolve()
-        self._process = subprocess.Popen([binary, str(self._divisor or BYTE_CYCLES)], text=True,
-                                         cwd=self._folder, stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE)
+        here, there = socket.socketpair()
+        with there:
+            self._process = subprocess.Popen([binary, str(self._divisor or BYTE_CYCLES)],
+                                             text=True, cwd=self._folder, stdin=subprocess.PIPE,
+                                             stdout=subprocess.PIPE, pass_fds=[there.fileno()])
+            if self._monitor is None:
+                here.close()
+            else:
+                self._process.stdin.write(f"monitor {there.fileno()}\n")
+                self._process.stdin.flush()
+                threading.Thread(target=_serve, args=(here, self._monitor), daemon=True,
+                                 name="power monitor").start()
         line = self._process.stdout.readline().split()
         if len(line) != 2 or line[0] != "PORT":
             self.stop()
@@ -162,9 +198,11 @@ class VirtualBoard:
                 if isinstance(self._top, partial) else to_verilog(self._top, "top"))
         return build_simulator(
             public_arrays(text), HARNESS, self._cache,
-            sources=[STORAGE_VERILOG, BACK_DOOR], options=[
+            sources=[STORAGE_VERILOG, BACK_DOOR,
+                     *([MONITOR_WORLD] if self._monitor is not None else [])], options=[
                 "-CFLAGS", "-DBACK_DOOR",
-                *(["-CFLAGS", "-DBYTES"] if self._divisor is None else [])])
+                *(["-CFLAGS", "-DBYTES"] if self._divisor is None else []),
+                *(["-CFLAGS", "-DWORLD"] if self._monitor is not None else [])])
 
     def restart(self, cause=Restart.BUTTON, *, after=0):
         """Restart the board from outside, ``after`` cycles from about now on."""
@@ -193,3 +231,19 @@ class VirtualBoard:
 
     def __exit__(self, *exception):
         self.stop()
+
+
+MESSAGE = struct.Struct("<BBQ")
+"""Of the simulator: which lines the master pulls low (bit 0 SCL, bit 1 SDA), whether the core runs,
+and the cycle."""
+
+
+def _serve(connection, monitor):
+    """Answer each message with a byte: which lines the device pulls low."""
+    scl_low = sda_low = False
+    with connection, connection.makefile("rb") as messages:
+        while len(message := messages.read(MESSAGE.size)) == MESSAGE.size:
+            pulled, monitor.running, monitor.cycle = MESSAGE.unpack(message)
+            scl_low, sda_low = monitor.step(int(not (pulled & 1 or scl_low)),
+                                            int(not (pulled & 2 or sda_low)))
+            connection.sendall(bytes([scl_low | sda_low << 1]))

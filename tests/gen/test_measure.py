@@ -20,7 +20,7 @@ BOARD = ("--board", "ulx3s-85f", *NANO)
 @pytest.mark.parametrize("words, message", [
     (("--board", "none", *NANO), "Unknown board 'none': known are virtual, ulx3s-12f"),
     (("--board", "virtual"), "Name a network: --model"),
-    ((*VIRTUAL, "--meter", "none"), "Unknown meter 'none': known are ina, ppk2"),
+    ((*VIRTUAL, "--meter", "none"), "Unknown meter 'none': known are ina, board, ppk2"),
     ((*VIRTUAL, "--seconds", "-1"), "--seconds must be 0 or more seconds, not -1"),
     ((*VIRTUAL, "--warm-up", "inf"), "--warm-up must be 0 or more seconds, not inf"),
     ((*VIRTUAL, "--repeats", "0"), "--repeats must be at least 1, not 0"),
@@ -29,6 +29,8 @@ BOARD = ("--board", "ulx3s-85f", *NANO)
     ((*VIRTUAL, "--recorded", "none.json"), "none.json: there is no such file; name a record of"),
     ((*BOARD, "--recorded", "f.json"), "--recorded is for --board virtual: a board has its own"),
     ((*VIRTUAL, "--unconfigured"), "--unconfigured needs --meter"),
+    ((*VIRTUAL, "--unconfigured", "--meter", "board:shunt=0.1"), "--unconfigured needs another "
+                                                                 "meter: a board without"),
     ((*VIRTUAL, "--port", "/dev/ttyUSB0"), "--port and --program are for real boards"),
     ((*BOARD, "--unconfigured", "--meter", "usb"), "--unconfigured needs --program: the bitstream "
                                                    "is loaded afterwards"),

@@ -6,12 +6,10 @@ import time
 import numpy as np
 import pytest
 
-from gen.device.device import Device
-from gen.device.port import LinkError
+from gen.device.device import Device, RunAborted
 from gen.device.ring import run_ring
 from gen.device.session import Session
 from gen.measurement.replay import read_record, replaying
-from hw.register import Register
 from model.error import InputError
 
 
@@ -91,17 +89,17 @@ def test_more_images_than_cycles_are_recorded(design, record, content, case):
         assert run_ring(session, images, 2, timeout=9, interval=0).cycles.tolist() == [400_000] * 2
 
 
-def test_watchdog_does_not_end_it(design, record, case):
-    """As on a board: the limit is a multiple of what the cost model predicts."""
+def test_run_that_lasts_is_not_a_hung_one(design, record, content, case):
+    """The watchdog is set as on a board, and counts nothing here; the host's time-out ends it."""
     _, _, images, _ = case
-    line = replaying(design, record(), images)
+    figures = content["figures"] | {"cycles": [1 << 31], "spike_events": [70]}
+    line = replaying(design, record(figures=figures), images)
     with Device(line) as device:
         session = Session(device, design.image)
         session.load()
-        session.run(images, timeout=9)
-        assert line.model.registers[Register.WATCHDOG]
-        with pytest.raises(LinkError, match="still busy"):
-            session.run(images, timeout=0.0001)
+        with pytest.raises(RunAborted, match="still busy after 0.2 s, 0 images done: the run was"):
+            session.run(images, timeout=0.2)
+        assert line.model.restarts == 1
 
 
 def spoilt(content, *path, value):

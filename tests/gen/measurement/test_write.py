@@ -88,6 +88,24 @@ def test_without_a_meter(written):
     assert "No meter was read: there is no energy" in page and page.count("<svg") == 1
 
 
+def test_energy_without_samples(written, trace):
+    """The board's own monitor gives sums: a table, and no picture."""
+    _, content = written()
+    folder, _ = written(trace=None, energy=content["energy"])
+    page = (folder / "report.html").read_text()
+    assert "No meter was read" not in page and 'aria-label="power over time' not in page
+    assert "there are no samples, only sums" in page
+    assert "<td>idle</td>" in page and "<td>running</td>" in page
+    assert (folder / "energy.csv").exists() and not (folder / "power.csv").exists()
+
+
+def test_recorded_cycles_have_no_order_in_time(written):
+    folder, _ = written(timeline=[])
+    assert "cycles were recorded without their order in time" in (
+        folder / "report.html").read_text()
+    assert not (folder / "image-power.csv").exists()
+
+
 def test_what_comes_from_outside_is_escaped(written):
     folder, _ = written(model="<img onerror=x>", checks=["<b>"])
     assert "<img onerror" not in (folder / "report.html").read_text()

@@ -20,7 +20,7 @@ def test_options_and_defaults():
 
 
 @pytest.mark.parametrize("text, message", [
-    ("", "Unknown meter '': known are ina, ppk2, joulescope, usb, file, simulated"),
+    ("", "Unknown meter '': known are ina, board, ppk2, joulescope, usb, file, simulated"),
     ("volt", "Unknown meter 'volt'"),
     ("ina:ohm=1", "Unknown option of meter ina 'ohm': known are bus, address, shunt"),
     ("ina:shunt", "--meter ina: 'shunt' is not of the form key=value"),
