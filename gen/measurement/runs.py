@@ -163,9 +163,11 @@ class _FromRing:
         self._size = min(len(images), room)
         self._rounds = max(1, min(-(-back_to_back // len(images)), MOST_RUNS // self._size))
         self._ring: Ring | None = None
+        self.begun: int | None
+        """Cycle in which the last image began; None if that is not known."""
         self.images = len(images) * self._rounds
         """Of a run."""
-        self.log = session.image.log
+        self.log, self.begun = session.image.log, 0
         start = self._size * self._rounds
         self.way = (f"{start} images back to back for each start of the core, from a ring of "
                     f"{self._size} in the device's memory"
@@ -184,6 +186,7 @@ class _FromRing:
             found = ring.run(timeout=self._timeout_s * runs, interval=self._interval,
                              progress=lambda n, done=done: progress(done + n))
             self.log = found.log
+            self.begun = int(found.ends[-1] - found.cycles[-1]) if len(found.cycles) else None
             yield _Part(runs, found.counters, first + found.pictures, found.acc, found.logits,
                         found.cycles, found.doubtful)
 
@@ -194,6 +197,7 @@ class _FromHost:
     def __init__(self, session: Session, images: NDArray[np.int8], timeout_s: float) -> None:
         self._session, self._all, self._timeout_s = session, images, timeout_s
         self.images, self.log = len(images), session.image.log
+        self.begun = 0 if session.batch == 1 else None
         self.way = (f"{min(session.batch, len(images))} images for each start of the core, by the "
                     "host: the device has no ring of images, or no room for one")
 
@@ -266,10 +270,22 @@ def measure_runs(session: Session, device: Stopwatch, images: NDArray[np.int8],
             runs.append(run)
             doubtful.update(unsure)
             look()
-    records = device.read(source.log, RECORD_WORDS * session.image.descriptors)
+    records = _since(device.read(source.log, RECORD_WORDS * session.image.descriptors),
+                     source.begun)
     dropped = (_link_errors(device) - first) % (1 << 16)
     return Runs(tuple(runs), classes, records, source.way, dropped, warm_up,
                 tuple(sorted(doubtful)))
+
+
+def _since(records: NDArray[np.uint64], begun: int | None) -> NDArray[np.uint64]:
+    """The core's log of an image that began in a cycle, as if that were 0. None: with its first
+    descriptor, for want of something better."""
+    low = np.uint64(0xFFFFFFFF)
+    starts, ends = records[1::2] & low, records[1::2] >> np.uint64(32)
+    first = starts[0] if begun is None else np.uint64(begun) & low
+    found = records.copy()
+    found[1::2] = ((starts - first) & low) | ((ends - first) & low) << np.uint64(32)
+    return found
 
 
 def _reach(task: Task, before: int, most: int, done: int) -> None:

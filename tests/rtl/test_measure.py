@@ -67,6 +67,9 @@ def test_ring_of_fewer_pictures(request, tmp_path):
         figures["images"]["text"])
     assert figures["latency_ms"]["text"].startswith("median of 9 images by the board's cycle")
     ring, = rows(tmp_path)
+    # The layers are those of the last image.
+    layers = sum(row["cycles"]["value"] for row in found["layers"])
+    assert layers == pytest.approx(figures["cycles_per_image"]["value"], rel=0.02)
     measured(request, tmp_path, *words, "--repeats", "3")
     single = rows(tmp_path)
     assert len(single) == 3
