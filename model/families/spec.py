@@ -262,6 +262,13 @@ class QsdtSpec:
             total += 4 * (2 * dim * dim + 9 * dim) + 2 * dim * dim * self.mlp_ratio
         return total + self.dims[-1] * self.classes
 
+    def twin(self) -> "QsdtSpec":
+        """The ANN of the same shape: ReLU, softmax attention, real weights, one time step."""
+        return replace(
+            self, name=f"{self.name}-ann"[:NAME_MAX], neuron="relu", attention="softmax",
+            mprf="none", weight_bits=32, levels=4, time_steps=1, leak=0.0,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, texts and lists; `from_dict` gives an equal object back.
 

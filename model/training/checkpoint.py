@@ -127,6 +127,11 @@ def read(
     return Checkpoint(spec, state, info)
 
 
+def tensors(state: Mapping[str, NDArray]) -> dict[str, torch.Tensor]:
+    """The state dict that torch takes, of its own memory."""
+    return {key: torch.from_numpy(np.array(value)) for key, value in state.items()}
+
+
 def stem(path: Path) -> str:
     """Name of a checkpoint without its suffix, which may be a double one."""
     for suffix in sorted(CHECKPOINT_SUFFIXES, key=len, reverse=True):

@@ -21,7 +21,7 @@ def adopt(model: QsdTransformer, state: Mapping[str, Tensor]) -> list[str]:
 
     - A head for another number of classes keeps its own start.
     - MPRF that the source lacks starts so that nothing changes (`Mprf.start_after`), or with the
-      very parameters and statistics of the batch norm that it replaces.
+      very parameters and statistics of the batch norm that it replaces, and the other way round.
     - LSQ steps that a source with weights of 32 bits lacks are set from the weights.
     - Steps of the source are left out where `model` has weights of 32 bits.
 
@@ -64,9 +64,10 @@ def adopt(model: QsdTransformer, state: Mapping[str, Tensor]) -> list[str]:
 
 
 def _replace_norms(own: Mapping[str, Tensor], given: dict[str, Tensor]) -> None:
-    """Rename the outer batch norms of `given` to the MPRF that stand in their places in `own`."""
-    for key in list(given):
-        branch, outer, part = key.partition("_conv.1.")
-        renamed = f"{branch}_mprf.{part}"
-        if outer and key not in own and renamed in own and renamed not in given:
-            given[renamed] = given.pop(key)
+    """Rename the outer batch norms of `given` to the MPRF that stand in their places in `own`, and
+    the other way round."""
+    for one, other in (("_conv.1.", "_mprf."), ("_mprf.", "_conv.1.")):
+        for key in list(given):
+            renamed = key.replace(one, other)
+            if key not in own and renamed in own and renamed not in given:
+                given[renamed] = given.pop(key)

@@ -1,13 +1,11 @@
-"""Training of the float network: epochs, moving average, checkpoints, learning curve."""
+"""Training of the float network: steps, epochs, the moving average, and the state to resume."""
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 import copy
-from dataclasses import asdict
-import io
-import json
+from dataclasses import asdict, replace
 import math
-from pathlib import Path
+import random
 import time
 from typing import Any
 
@@ -16,13 +14,18 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
-from model.data.dataset import batches, Dataset, IMAGE_SCALE, Split
-from model.families.network import Attention, capture_levels, QsdTransformer
+from model.data.augment import Augmentation, picture_mean
+from model.data.dataset import batches, Dataset
+from model.families.network import Attention, Mprf, QsdTransformer
 from model.families.spec import QsdtSpec
-from model.files import replacing, write_atomic
 from model.progress import tracked
-from model.training.checkpoint import unpickle
+from model.training.distil import capture_operands, fgd_loss, logit_loss, Operands
+from model.training.measures import activity, evaluate, first_not_finite, to_input
+from model.training.optimise import learning_rate, optimiser
+from model.training.parallel import add_up, data_parallel, rank, world
+from model.training.precision import autocast, choose
 from model.training.recipe import Recipe
+from model.training.timm_parts import rand_augment, timm_part
 
 
 def build(spec: QsdtSpec, recipe: Recipe) -> QsdTransformer:
@@ -31,50 +34,44 @@ def build(spec: QsdtSpec, recipe: Recipe) -> QsdTransformer:
     model = QsdTransformer(spec)
     for module in model.modules():
         if isinstance(module, Attention):
-            for branch in (module.q_conv, module.k_conv, module.v_conv):
-                norm = branch[1]
+            for x in "qkv":
+                norm = module.get_submodule(f"{x}_conv" if spec.mprf == "none" else f"{x}_mprf")
+                norm = norm if isinstance(norm, Mprf) else norm.get_submodule("1")
                 if isinstance(norm, nn.BatchNorm2d):
                     nn.init.constant_(norm.bias, recipe.attention_beta)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
 
-def to_input(image_q: np.ndarray) -> Tensor:
-    """image_q (B, C, H, W) int8 -> the network's float32 input image_q/48, channels last."""
-    x = torch.from_numpy(image_q).float() / IMAGE_SCALE
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def learning_rate(recipe: Recipe, progress: float) -> float:
-    """Learning rate after `progress` epochs."""
-    done = progress / recipe.epochs
-    if done < recipe.warmup:
-        return recipe.lr * done / recipe.warmup
-    rest = (done - recipe.warmup) / (1 - recipe.warmup)
-    return recipe.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0))))
-
-
-def optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW with three groups; ``scale`` of a group multiplies the learning rate."""
-    named = list(model.named_parameters())
-    steps = [p for name, p in named if name.endswith(".alpha")]
-    matrices = [p for _, p in named if p.ndim >= 2]
-    vectors = [p for name, p in named if p.ndim < 2 and not name.endswith(".alpha")]
-    return torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": recipe.weight_decay, "scale": 1.0},
-            {"params": vectors, "weight_decay": 0.0, "scale": 1.0},
-            {"params": steps, "weight_decay": 0.0, "scale": recipe.alpha_lr},
-        ],
-        lr=recipe.lr,
-        fused=True,
-    )
+def augmentation(recipe: Recipe, spec: QsdtSpec) -> Augmentation:
+    """What the recipe does to training pictures. Raises ToolMissing without a timm it needs."""
+    transform = None
+    if recipe.rand_augment:
+        transform = rand_augment(recipe.rand_augment, picture_mean(spec.norm_mean))
+    return Augmentation(crop=recipe.crop, flip=recipe.flip, transform=transform)
 
 
 class Trainer:
-    """A network, its moving average and optimiser, and what happens in one epoch."""
+    """A network, its moving average and optimiser, and what happens in one epoch.
 
-    def __init__(self, spec: QsdtSpec, recipe: Recipe, data: Dataset) -> None:
+    Parameters
+    ----------
+    spec, recipe, data
+        What is trained, how, and on what.
+    teacher
+        Network to learn from, which the recipe asks for or not.
+    device
+        Where it is computed.
+
+    With several processes (`model.training.parallel`) each has one and all do the same steps.
+
+    Raises ValueError if the parts do not fit together, ToolMissing if the recipe needs timm.
+    """
+
+    def __init__(
+        self, spec: QsdtSpec, recipe: Recipe, data: Dataset, *,
+        teacher: QsdTransformer | None = None, device: torch.device | str = "cpu",
+    ) -> None:
         side = data.train.images.shape[-1]
         if side != spec.image_size:
             raise ValueError(f"images must be {spec.image_size} pixels wide, not {side}")
@@ -84,21 +81,45 @@ class Trainer:
                              f"not {most + 1}")
         if recipe.batch > len(data.train):
             raise ValueError(f"batch must be at most {len(data.train)}, not {recipe.batch}")
+        if recipe.batch % world():
+            raise ValueError(f"batch must be a multiple of the {world()} processes, "
+                             f"not {recipe.batch}")
+        if recipe.needs_teacher != (teacher is not None):
+            raise ValueError("the recipe learns from a teacher: name it with --teacher F.pth"
+                             if recipe.needs_teacher else
+                             "a teacher is of no use: the recipe has neither fgd nor distil")
         self.spec, self.recipe, self.data = spec, recipe, data
-        self.model = build(spec, recipe)
+        self.device = torch.device(device)
+        self.model = build(spec, recipe).to(self.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self._averaged, self._followed = _floats(self.average), _floats(self.model)
+        self.teacher = None if teacher is None else teacher.to(self.device)
         self.optimiser = optimiser(self.model, recipe)
+        self._parallel = data_parallel(self.model, self.device)
+        self._augment = augmentation(recipe, spec)
+        self._mix = self._mixup()
+        self._erase = None if not recipe.erase else timm_part("data.random_erasing").RandomErasing(
+            recipe.erase, mode="pixel", device=self.device)
+        self.precision = recipe.precision
+        self.teacher_file: dict[str, str] = {}
         self.epoch = 0
         self.best: dict[str, Any] = {"val_acc": -1.0}
         self.log: list[dict[str, Any]] = []
         self.test_acc: float | None = None
+
+    def start_from(self, adopt: Callable[[QsdTransformer], list[str]]) -> list[str]:
+        """Let `adopt` load other weights before the first epoch; returns what it returns."""
+        anew = adopt(self.model)
+        self.average.load_state_dict(self.model.state_dict())
+        return anew
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, in types that ``weights_only`` loading accepts."""
         return {
             "spec": self.spec.to_dict(),
             "recipe": asdict(self.recipe),
+            "precision": self.precision,
+            "teacher_file": self.teacher_file,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -112,6 +133,7 @@ class Trainer:
         """Continue from what `state` returned. Raises ValueError if it is not of this training."""
         self.epoch, self.best, self.log = state["epoch"], state["best"], state["log"]
         self.test_acc = state.get("test_acc")
+        self.precision = state.get("precision", self.recipe.precision)
         if not 0 <= self.epoch <= self.recipe.epochs:
             raise ValueError(f"epoch of the checkpoint must be 0 to {self.recipe.epochs}, "
                              f"not {self.epoch}")
@@ -119,6 +141,7 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
+            replace(self.recipe, precision=self.precision)
             if self.epoch:
                 copy.deepcopy(self.model).load_state_dict(self.best["model"])
                 _ = self.best["epoch"] + self.best["val_acc"], self.best["weights"]
@@ -131,17 +154,40 @@ class Trainer:
             raise ValueError(f"checkpoint does not fit its own recipe and network ({cause}); "
                              "train without --resume") from None
 
+    def choose_precision(self, report: Callable[[str], object]) -> None:
+        """Take the quicker number format, if the recipe leaves the choice, and say so."""
+        if self.precision != "auto":
+            return
+        before = copy.deepcopy(self.model.state_dict())
+        image_q, labels = next(self._batches(np.random.default_rng(0)))
+
+        def step(precision: str) -> None:
+            self._loss(image_q, labels, precision)[0].backward()
+            self.optimiser.zero_grad()
+
+        self.model.train()
+        self.precision, seconds = choose(step, self.device)
+        self.model.load_state_dict(before)  # running statistics
+        if world() > 1:    # the first process decides
+            self.precision = ("bf16" if add_up(rank() == 0 and self.precision == "bf16")[0]
+                              else "fp32")
+        report(f"trains in {self.precision}: a step of {len(labels)} images takes "
+               + ", ".join(f"{1e3 * s:.0f} ms in {name}" for name, s in seconds.items()))
+
     def run_epoch(self) -> dict[str, Any]:
         """Train one epoch, evaluate, append the record to `log` and return it."""
-        started = time.monotonic()
-        loss, accuracy = self._train_epoch()
+        self.choose_precision(lambda text: None)
+        started, used = time.monotonic(), time.process_time()
+        parts = self._train_epoch()
         self.epoch += 1
-        record = {
+        record: dict[str, Any] = {
             "epoch": self.epoch,
-            "train_loss": round(loss, 5),
-            "train_acc": round(accuracy, 5),
+            **{key: round(value, 5) for key, value in parts.items()},
             "lr": learning_rate(self.recipe, self.epoch),
         }
+        count = len(self.data.train) // self.recipe.batch * self.recipe.batch
+        record["images_per_cpu_second"] = round(
+            count / max(add_up(time.process_time() - used)[0], 1e-9), 1)
         for key, network in (("val_acc", self.model), ("val_acc_ema", self.average)):
             record[key] = evaluate(network, self.data.val)
             if record[key] > self.best["val_acc"]:
@@ -156,32 +202,103 @@ class Trainer:
         self.log.append(record)
         return record
 
-    def _train_epoch(self) -> tuple[float, float]:
-        recipe, model = self.recipe, self.model.train()
+    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        own = slice(rank(), None, world())
+        return batches(self.data.train, self.spec, batch=self.recipe.batch, rng=rng,
+                       augment=self._augment, part=own)
+
+    def _train_epoch(self) -> dict[str, float]:
+        recipe = self.recipe
+        self.model.train()
         steps = len(self.data.train) // recipe.batch
         # The order and augmentation of an epoch depend on nothing but the seed and its number.
         rng = np.random.default_rng((recipe.seed, self.epoch))
-        pairs = batches(self.data.train, self.spec, batch=recipe.batch, rng=rng)
-        bar = tracked(pairs, f"epoch {self.epoch + 1}", steps, "steps")
-        total = hits = 0.0
-        with _Penalty(model) as penalty:
-            for step, (image_q, labels) in enumerate(bar):
-                for group in self.optimiser.param_groups:
-                    progress = self.epoch + (step + 1) / steps
-                    group["lr"] = group["scale"] * learning_rate(recipe, progress)
-                target = torch.from_numpy(labels)
-                with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
-                    logits = model(to_input(image_q)).float()
-                loss = F.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
-                self.optimiser.zero_grad()
-                (loss + recipe.attention_penalty * penalty.take()).backward()
-                self.optimiser.step()
-                self._update_average(self.epoch * steps + step)
-                total += loss.item()
-                hits += (logits.argmax(1) == target).sum().item()
-        if not math.isfinite(total):
-            raise ValueError(f"the loss must stay finite, not be {total}: lower --lr")
-        return total / steps, hits / (steps * recipe.batch)
+        mixing = int(np.random.default_rng((recipe.seed, self.epoch, rank())).integers(1 << 31))
+        random.seed(mixing)
+        np.random.seed(mixing)
+        torch.manual_seed(mixing)
+        bar = tracked(self._batches(rng), f"epoch {self.epoch + 1}", steps, "steps")
+        totals: dict[str, float] = {}
+        for step, (image_q, labels) in enumerate(bar):
+            for group in self.optimiser.param_groups:
+                progress = self.epoch + (step + 1) / steps
+                group["lr"] = group["scale"] * learning_rate(recipe, progress)
+            loss, parts = self._loss(image_q, labels, self.precision)
+            if not math.isfinite(loss.item()):
+                self._stop(image_q, labels, step + 1, loss.item())
+            self.optimiser.zero_grad()
+            loss.backward()
+            self.optimiser.step()
+            self._update_average(self.epoch * steps + step)
+            for key, value in parts.items():
+                totals[key] = totals.get(key, 0.0) + value / steps
+        return dict(zip(totals, (x / world() for x in add_up(*totals.values())), strict=True))
+
+    def _loss(
+        self, image_q: np.ndarray, labels: np.ndarray, precision: str
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The whole loss of a batch, and its parts and the accuracy for the log."""
+        recipe = self.recipe
+        x, target = to_input(image_q, self.device), torch.from_numpy(labels).to(self.device)
+        wanted = target
+        if self._mix is not None:
+            x, wanted = self._mix(x, target)
+        if self._erase is not None:
+            x = self._erase(x)
+        own: Operands = []
+        with _Penalty(self.model) as penalty, ExitStack() as stack:
+            if self.teacher is not None:
+                own = stack.enter_context(capture_operands(self.model))
+            with autocast(self.device, precision):
+                logits = self._parallel(x).to(torch.get_default_dtype())
+        loss = F.cross_entropy(
+            logits, wanted, label_smoothing=0.0 if wanted.ndim > 1 else recipe.label_smoothing)
+        parts = {"train_loss": loss.item(),
+                 "train_acc": (logits.argmax(1) == target).float().mean().item()}
+        if self.spec.neuron != "relu" and recipe.attention_penalty:
+            loss = loss + recipe.attention_penalty * penalty.take()
+        if self.teacher is not None:
+            more, said = self._taught(x, own, logits, precision)
+            loss, parts = loss + more, parts | said
+        return loss, parts
+
+    def _taught(
+        self, x: Tensor, own: Operands, logits: Tensor, precision: str
+    ) -> tuple[Tensor, dict[str, float]]:
+        """What the teacher adds to the loss, and its parts."""
+        recipe, teacher = self.recipe, self.teacher
+        if teacher is None:
+            raise ValueError("there must be a teacher")
+        with torch.no_grad(), autocast(self.device, precision):
+            with capture_operands(teacher) as shown:
+                answer = teacher(x).to(logits.dtype)
+        loss, parts = logits.new_zeros(()), {}
+        if recipe.fgd:
+            steps = self.spec.time_steps
+            if steps > 1:    # every time step learns from the same picture
+                shown = [(q.repeat(steps, 1, 1, 1), k.repeat(steps, 1, 1, 1),
+                          v.repeat(steps, 1, 1, 1)) for q, k, v in shown]
+            term = fgd_loss(own, shown)
+            loss, parts["train_fgd"] = loss + recipe.fgd * term, term.item()
+        if recipe.distil:
+            term = logit_loss(logits, answer, recipe.temperature)
+            loss, parts["train_distil"] = loss + recipe.distil * term, term.item()
+        return loss, parts
+
+    def _mixup(self) -> Any:
+        recipe = self.recipe
+        if not (recipe.mixup or recipe.cutmix):
+            return None
+        return timm_part("data.mixup").Mixup(
+            mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix,
+            label_smoothing=recipe.label_smoothing, num_classes=self.spec.classes)
+
+    def _stop(self, image_q: np.ndarray, labels: np.ndarray, step: int, loss: float) -> None:
+        """Name the step and the first layer whose values are not finite."""
+        where = first_not_finite(self.model, to_input(image_q, self.device))
+        raise ValueError(
+            f"the loss must stay finite, but is {loss} in epoch {self.epoch + 1}, step {step}; "
+            f"first not finite: {where}. --resume goes on after epoch {self.epoch}; lower --lr")
 
     @torch.no_grad()
     def _update_average(self, step: int) -> None:
@@ -191,7 +308,7 @@ class Trainer:
 
 def _floats(model: nn.Module) -> list[Tensor]:
     """Parameters and buffers that can be averaged: all but the integer batch counters."""
-    return [value for value in model.state_dict().values() if value.is_floating_point()]
+    return [x for x in model.state_dict().values() if x.is_floating_point()]
 
 
 class _Penalty:
@@ -217,134 +334,3 @@ class _Penalty:
     def __exit__(self, *exc: object) -> None:
         for handle in self._handles:
             handle.remove()
-
-
-@torch.inference_mode()
-def evaluate(model: QsdTransformer, split: Split, *, batch: int = 100) -> float:
-    """Accuracy 0..1 of `model` in float32 evaluation mode."""
-    model.eval()
-    hits = 0
-    for image_q, labels in batches(split, model.spec, batch=batch):
-        hits += (model(to_input(image_q)).argmax(1).numpy() == labels).sum().item()
-    return hits / len(split)
-
-
-@torch.inference_mode()
-def activity(model: QsdTransformer, split: Split, *, count: int = 500) -> dict[str, Any]:
-    """Mean level of all neurons, and of each attention block the share of levels at the top.
-
-    Measured on the first `count` images.
-    """
-    model.eval()
-    part = Split(images=split.images[:count], labels=split.labels[:count])
-    image_q, _ = next(batches(part, model.spec, batch=count))
-    with capture_levels(model) as levels:
-        model(to_input(image_q))
-    top = model.spec.levels
-    return {
-        "mean_level": round(
-            sum(int(x.sum()) for x in levels.values()) / sum(x.numel() for x in levels.values()), 4
-        ),
-        "attention_top": {
-            name.removesuffix(".attn.attn_lif"): round((x == top).float().mean().item(), 4)
-            for name, x in levels.items()
-            if name.endswith(".attn_lif")
-        },
-    }
-
-
-def save(value: Any, path: Path) -> None:
-    """``torch.save``, never half a file."""
-    buffer = io.BytesIO()  # on a full disk torch's own writer raises what does not say so
-    torch.save(value, buffer)
-    write_atomic(path, buffer.getbuffer())
-
-
-def save_model(trainer: Trainer, path: Path) -> None:
-    """Write the best network so far, loadable with ``torch.load(weights_only=True)``."""
-    best = dict(trainer.best)
-    state = {key: value.contiguous() for key, value in best.pop("model").items()}
-    extra = {"recipe": asdict(trainer.recipe), "test_acc": trainer.test_acc, **best}
-    if trainer.data.info is not None:
-        extra["data"] = trainer.data.info.to_dict()
-    save({"model": state, "spec": trainer.spec.to_dict(), **extra}, path)
-
-
-def plot(log: list[dict[str, Any]], path: Path) -> None:
-    """Draw the learning curve of `log` into a PNG file."""
-    from matplotlib.figure import Figure
-
-    epochs = [r["epoch"] for r in log]
-    figure = Figure(figsize=(10, 4), layout="constrained")  # without pyplot: no display, no state
-    left, right = figure.subplots(1, 2)
-    left.plot(epochs, [r["train_loss"] for r in log])
-    left.set(xlabel="epoch", ylabel="training loss")
-    for key, label in (
-        ("train_acc", "training, augmented"),
-        ("val_acc", "validation"),
-        ("val_acc_ema", "validation, averaged weights"),
-    ):
-        right.plot(epochs, [100 * r[key] for r in log], label=label)
-    right.set(xlabel="epoch", ylabel="accuracy, %")
-    right.legend()
-    with replacing(path) as file:
-        figure.savefig(file, dpi=120, format="png")
-
-
-def train(trainer: Trainer, out: Path, report: Callable[[str], None]) -> float:
-    """Train to the last epoch, then measure the best network on the test split, once.
-
-    Writes the files named at the top of this module into `out`; `report` gets a line an epoch.
-    Returns the test accuracy, 0..1.
-    """
-    while trainer.epoch < trainer.recipe.epochs:
-        record = trainer.run_epoch()
-        save(trainer.state(), out / "checkpoint.pth")
-        save_model(trainer, out / "model.pth")
-        write_log(trainer.log, out / "log.jsonl")
-        plot(trainer.log, out / "curve.png")
-        tops = " ".join(f"{v:.2f}" for v in record["attention_top"].values())
-        report(
-            f"epoch {record['epoch']}/{trainer.recipe.epochs}: loss {record['train_loss']:.4f}, "
-            f"train {record['train_acc']:.4f}, val {record['val_acc']:.4f} "
-            f"(ema {record['val_acc_ema']:.4f}), attention at top {tops}, "
-            f"mean level {record['mean_level']:.2f}, {record['seconds']:.0f} s"
-        )
-    if trainer.test_acc is None:  # the test split is used once, also when a finished run resumes
-        network = QsdTransformer(trainer.spec)
-        network.load_state_dict(trainer.best["model"])
-        trainer.test_acc = evaluate(network, trainer.data.test)
-        chosen = {k: trainer.best[k] for k in ("epoch", "weights", "val_acc")}
-        write_log(
-            [*trainer.log, {"test_acc": trainer.test_acc, "chosen": chosen}], out / "log.jsonl"
-        )
-        save_model(trainer, out / "model.pth")
-        save(trainer.state(), out / "checkpoint.pth")
-    return trainer.test_acc
-
-
-def write_log(records: list[dict[str, Any]], path: Path) -> None:
-    """Write one JSON object a line, atomically."""
-    write_atomic(path, "".join(json.dumps(record) + "\n" for record in records))
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What `Trainer.restore` takes, of a file that `train` wrote. Raises ValueError or OSError."""
-    if not path.exists():
-        raise ValueError(f"--resume must find {path}: train without it first")
-    try:
-        state = unpickle(path)
-        if not isinstance(state, dict) or not _RESUME.items() <= {
-            key: type(value) for key, value in state.items()
-        }.items():
-            raise ValueError(f"its entries must be {', '.join(_RESUME)}")
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: must be a whole file that model.train wrote ({error}); train without --resume"
-        ) from None
-    return state
-
-
-_RESUME = {"spec": dict, "recipe": dict, "model": OrderedDict, "average": OrderedDict,
-           "optimiser": dict, "epoch": int, "best": dict, "log": list}
-"""Entries of a checkpoint and their types."""

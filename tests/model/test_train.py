@@ -2,53 +2,30 @@
 
 from dataclasses import replace
 import json
+from pathlib import Path
 import re
+import subprocess
+import sys
+import time
 
-import numpy as np
 import pytest
 import torch
 
 from model import train as program
 from model.data import dataset as data
-from model.data.dataset import Dataset, Split
 from model.families.network import QsdTransformer
 from model.families.spec import MODELS, QsdtSpec
+from model.training import session
 from model.training import trainer as training
+from model.training.measures import evaluate, first_not_finite
+from model.training.optimise import learning_rate, optimiser
 from model.training.recipe import Recipe
-from model.training.trainer import build, evaluate, learning_rate, optimiser, Trainer
+from model.training.session import load_checkpoint
+from model.training.trainer import build, Trainer
+from tests.model.tiny import DATA, RECIPE, TINY
 
 
 torch.set_num_threads(1)  # with two, a busy second core makes these small layers wait for it
-
-TINY = QsdtSpec(
-    name="tiny",
-    in_channels=1,
-    image_size=16,
-    classes=2,
-    dims=(4, 4, 4, 6, 6),
-    strides=(2, 1, 2, 1, 1),
-    depths=(1, 1, 1, 1, 1),
-    conv_expansion=(1, 1, 1),
-    mlp_ratio=1,
-    heads=2,
-    layer_scale_init=0.1,
-    norm_mean=(0.3,),
-    norm_std=(0.3,),
-)
-RECIPE = Recipe(epochs=2, batch=8, lr=1e-2, ema_decay=0.9)
-
-
-def halves(count: int, seed: int) -> Split:
-    """Noise over a bright upper (label 0) or lower (label 1) half: easily told apart."""
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 120, (count, 16, 16)).astype(np.uint8)
-    labels = np.arange(count) % 2
-    images[labels == 0, :8] += 120
-    images[labels == 1, 8:] += 120
-    return Split(images=images, labels=labels)
-
-
-DATA = Dataset(train=halves(64, 1), val=halves(32, 2), test=halves(32, 3))
 
 
 @pytest.fixture
@@ -104,9 +81,9 @@ def test_penalty_counts_membranes_above_the_top_level():
     assert not attn.attn_lif._forward_pre_hooks
 
 
-@pytest.mark.parametrize("bfloat16", [True, False])
-def test_training_learns(bfloat16):
-    trainer = Trainer(TINY, replace(RECIPE, epochs=12, bfloat16=bfloat16), DATA)
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_training_learns(precision):
+    trainer = Trainer(TINY, replace(RECIPE, epochs=12, precision=precision), DATA)
     losses = [trainer.run_epoch()["train_loss"] for _ in range(12)]
     assert losses[-1] < 0.6 * losses[0]
     assert trainer.best["val_acc"] > 0.9
@@ -116,7 +93,7 @@ def test_training_learns(bfloat16):
 def test_resume_equals_an_uninterrupted_run(tmp_path):
     whole = Trainer(TINY, RECIPE, DATA)
     whole.run_epoch()
-    training.save(whole.state(), tmp_path / "half.pth")
+    session.save(whole.state(), tmp_path / "half.pth")
     whole.run_epoch()
     rest = Trainer(TINY, RECIPE, DATA)
     rest.restore(torch.load(tmp_path / "half.pth", weights_only=True))
@@ -124,8 +101,10 @@ def test_resume_equals_an_uninterrupted_run(tmp_path):
     for key in ("model", "average"):
         for name, value in whole.state()[key].items():
             assert torch.equal(value, rest.state()[key][name]), name
-    strip = [{k: v for k, v in r.items() if k != "seconds"} for r in rest.log]
-    assert strip == [{k: v for k, v in r.items() if k != "seconds"} for r in whole.log]
+    timed = {"seconds", "images_per_cpu_second"}
+    one, two = ([{k: v for k, v in r.items() if k not in timed} for r in t.log]
+                for t in (whole, rest))
+    assert one == two
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -150,7 +129,7 @@ def test_run_writes_model_log_and_curve(tiny_program, tmp_path, capsys):
 def test_finished_run_does_not_test_again(tiny_program, tmp_path, monkeypatch):
     assert tiny_program("--out", tmp_path, "--epochs", 1) == 0
     before = (tmp_path / "log.jsonl").read_text()
-    monkeypatch.setattr(training, "evaluate", lambda *_: pytest.fail("evaluated again"))
+    monkeypatch.setattr(session, "evaluate", lambda *_: pytest.fail("evaluated again"))
     assert tiny_program("--out", tmp_path, "--resume") == 0
     assert (tmp_path / "log.jsonl").read_text() == before
 
@@ -180,6 +159,11 @@ def test_interrupt_then_resume(tiny_program, tmp_path, monkeypatch, capsys):
         (["--resume"], "--resume must find .*checkpoint.pth"),
         (["--epochs", "0"], "epochs must be positive, not 0"),
         (["--batch", "65"], "batch must be at most 64, not 65"),
+        (["--recipe", "none"], "recipe must be one of cifar_table8, .*, nano, .* or a file"),
+        (["--recipe", "nowhere.yaml"], "Cannot read nowhere.yaml"),
+        (["--fgd", "2"], "learns from a teacher: name it with --teacher"),
+        (["--teacher", "nowhere.pth"], "nowhere.pth"),
+        (["--init", "nowhere.pth"], "nowhere.pth"),
     ],
 )
 def test_bad_input_is_one_line_and_status_1(tiny_program, tmp_path, capsys, words, message):
@@ -194,3 +178,127 @@ def test_damaged_checkpoint_is_refused(tiny_program, tmp_path, capsys):
         (tmp_path / "checkpoint.pth").write_bytes(content)
         assert tiny_program("--out", tmp_path, "--resume") == 1
         assert "must be a whole file" in capsys.readouterr().err
+
+
+def test_a_killed_training_loses_one_epoch_at_most(tmp_path):
+    """Killed without a chance to clean up, between steps or in the middle of writing."""
+    script = ("import sys; from tests.model.test_train import registered; from model import train;"
+              "registered(); sys.exit(train.cli(sys.argv[1:]))")
+    words = ["--model", "tiny", "--data", "halves", "--epochs", "6", "--batch", "8",
+             "--precision", "fp32", "--out"]
+    root = Path(__file__).parents[2]
+
+    def start(folder: Path, *more: str) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, "-c", script, *words, str(folder), *more],
+                                cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    whole = start(tmp_path / "whole")
+    done = 0
+    running = start(tmp_path / "killed")
+    for wanted in (1, 3):
+        while len(read_log(tmp_path / "killed")) < wanted and running.poll() is None:
+            time.sleep(0.002)
+        running.kill()
+        running.wait()
+        running.stderr.close()
+        reached = load_checkpoint(tmp_path / "killed" / "checkpoint.pth")["epoch"]
+        assert reached >= wanted > done, "what was logged is in the checkpoint"
+        done = reached
+        running = start(tmp_path / "killed", "--resume")
+    for process in (running, whole):
+        _, error = process.communicate()
+        assert process.returncode == 0, error
+    timed = {"seconds", "images_per_cpu_second"}
+    one, two = ([{k: v for k, v in r.items() if k not in timed} for r in read_log(tmp_path / name)]
+                for name in ("whole", "killed"))
+    assert one == two and len(one) == 7
+
+
+def registered() -> None:
+    """Make the tiny network and its data known to the command line of this process."""
+    MODELS["tiny"] = TINY
+    data.DATASETS["halves"] = lambda folder: DATA
+    torch.set_num_threads(1)
+
+
+def read_log(folder: Path) -> list[dict]:
+    path = folder / "log.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_nan_stops_with_step_and_layer(tiny_program, tmp_path, capsys):
+    assert tiny_program("--out", tmp_path, "--epochs", 1, "--batch", 8, "--precision", "fp32") == 0
+    state = load_checkpoint(tmp_path / "checkpoint.pth")
+    state["recipe"]["epochs"] = 2
+    state["model"]["block3.0.mlp.fc1_bn.running_mean"][0] = 0.0
+    state["model"]["block3.0.mlp.fc1_conv.weight"][0] = float("nan")
+    session.save(state, tmp_path / "checkpoint.pth")
+    capsys.readouterr()
+    assert tiny_program("--out", tmp_path, "--resume") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "but is nan in epoch 2, step 1; first not finite: the weights block3.0.mlp.fc1" in error
+
+
+def test_the_layer_where_infinities_begin():
+    model = build(TINY, RECIPE)
+    x = torch.zeros(2, 1, 16, 16)
+    assert first_not_finite(model, x) == "the loss alone"
+    with torch.no_grad():
+        model.downsample2.encode_bn.weight.fill_(3e38)
+        model.downsample2.encode_bn.bias.fill_(3e38)
+    assert first_not_finite(model, x) == "the output of downsample2.encode_bn"
+
+
+def test_a_transfer_starts_from_other_weights(tiny_program, tmp_path, monkeypatch, capsys):
+    assert tiny_program("--out", tmp_path / "a", "--epochs", 1, "--batch", 16) == 0
+    monkeypatch.setitem(MODELS, "tiny", replace(TINY, classes=5))
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text("version: 1\nepochs: 1\nbatch: 16\nprecision: fp32\nnetwork: {mprf: add}\n")
+    capsys.readouterr()
+    assert tiny_program("--out", tmp_path / "b", "--recipe", recipe, "--init",
+                        tmp_path / "a" / "model.pth") == 0
+    assert "starts from" in (text := capsys.readouterr().out) and "new: MPRF, head" in text
+    assert load_checkpoint(tmp_path / "b" / "checkpoint.pth")["spec"]["mprf"] == "add"
+
+
+def test_distillation_from_the_command_line_resumes(tiny_program, tmp_path, monkeypatch, capsys):
+    assert tiny_program("--out", tmp_path / "ann", "--twin", "--epochs", 1, "--batch", 16) == 0
+    assert "next: " in capsys.readouterr().err
+    teacher = tmp_path / "ann" / "model.pth"
+    words = ["--out", tmp_path / "b", "--fgd", 2, "--teacher", teacher, "--batch", 16]
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run_epoch", once(Trainer.run_epoch))
+        assert tiny_program(*words, "--epochs", 2) == 130
+    assert tiny_program("--out", tmp_path / "b", "--resume") == 0
+    log = read_log(tmp_path / "b")
+    assert [("train_fgd" in record) for record in log] == [True, True, False]
+    state = load_checkpoint(tmp_path / "b" / "checkpoint.pth")
+    teacher.write_bytes((tmp_path / "b" / "model.pth").read_bytes())
+    capsys.readouterr()
+    assert tiny_program("--out", tmp_path / "b", "--resume") == 1
+    assert "is not the teacher that" in capsys.readouterr().err
+    assert state["teacher_file"]["path"] == str(teacher)
+
+
+def once(run_epoch):
+    """An epoch that is interrupted when it is asked for a second time."""
+    def interrupted(trainer: Trainer) -> dict:
+        if trainer.epoch == 1:
+            raise KeyboardInterrupt
+        return run_epoch(trainer)
+    return interrupted
+
+
+def test_tensorboard_gets_every_number(tiny_program, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "run"
+    assert tiny_program("--out", out, "--epochs", 2, "--batch", 16, "--tensorboard") == 0
+    found = EventAccumulator(str(out / "tensorboard")).Reload()
+    epochs = read_log(out)[:2]
+    for tag in ("train_loss", "val_acc", "attention_top/block3.0"):
+        values = [event.value for event in found.Scalars(tag)]
+        key, _, part = tag.partition("/")
+        wanted = [r[key][part] if part else r[key] for r in epochs]
+        assert values == pytest.approx(wanted, rel=1e-6)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from model.data import dataset as data
+from model.data.augment import shift_and_flip
 from model.families.spec import spec
 
 
@@ -141,7 +142,7 @@ def test_to_image_q_in_colour():
 def test_augment_shifts_over_black_and_mirrors():
     image = np.zeros((28, 28), np.uint8)
     image[10:12, 5:9] = [[1, 2, 3, 4], [5, 6, 7, 8]]
-    many = data.augment(np.repeat(image[None], 500, 0), np.random.default_rng(0))
+    many = shift_and_flip(np.repeat(image[None], 500, 0), np.random.default_rng(0))
     assert many.shape == (500, 28, 28)
     assert (many.sum((1, 2)) == image.sum()).all(), "nothing may leave an image this empty"
     kinds = {array.tobytes() for array in many}
@@ -152,7 +153,7 @@ def test_augment_shifts_over_black_and_mirrors():
         for right in range(-2, 3)
     }
     assert kinds == wanted
-    full = data.augment(np.full((100, 4, 4), 9, np.uint8), np.random.default_rng(0), flip=False)
+    full = shift_and_flip(np.full((100, 4, 4), 9, np.uint8), np.random.default_rng(0), flip=False)
     assert set(np.unique(full)) == {0, 9}, "what comes in from outside is pixel 0"
 
 

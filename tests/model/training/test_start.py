@@ -91,6 +91,17 @@ def test_checkpoints_without_mprf_start_unchanged(mprf):
 
 
 @torch.no_grad()
+def test_mprf_that_replaced_a_norm_becomes_one_again():
+    source, _ = made_up(replace(TINY, mprf="replace"))
+    plain = QsdTransformer(TINY)
+    assert adopt(plain, source.state_dict()) == []
+    want, got = levels_of(source.double()), levels_of(plain.double().eval())
+    assert all(torch.equal(want[name], got[name]) for name in want)
+    with pytest.raises(ValueError, match="k_mprf.bias does not fit"):
+        adopt(QsdTransformer(TINY), made_up(replace(TINY, mprf="add"))[0].state_dict())
+
+
+@torch.no_grad()
 def test_start_after_repeats_the_norm_before():
     torch.manual_seed(0)
     norm, mprf = torch.nn.BatchNorm2d(5), Mprf(5)

@@ -1,0 +1,110 @@
+"""A training from start to end: its files, and what `--resume` reads."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import asdict
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.families.network import QsdTransformer
+from model.files import write_atomic
+from model.training.checkpoint import unpickle
+from model.training.logbook import plot, TensorBoard, write_log
+from model.training.measures import evaluate
+from model.training.parallel import rank
+from model.training.trainer import Trainer
+
+
+__all__ = ["load_checkpoint", "save", "save_model", "train"]
+
+
+def save(value: Any, path: Path) -> None:
+    """``torch.save``, never half a file."""
+    buffer = io.BytesIO()  # on a full disk torch's own writer raises what does not say so
+    torch.save(value, buffer)
+    write_atomic(path, buffer.getbuffer())
+
+
+def save_model(trainer: Trainer, path: Path) -> None:
+    """Write the best network so far, loadable with ``torch.load(weights_only=True)``."""
+    best = dict(trainer.best)
+    state = {key: value.contiguous() for key, value in best.pop("model").items()}
+    extra = {"recipe": asdict(trainer.recipe), "test_acc": trainer.test_acc, **best}
+    if trainer.data.info is not None:
+        extra["data"] = trainer.data.info.to_dict()
+    save({"model": state, "spec": trainer.spec.to_dict(), **extra}, path)
+
+
+def train(
+    trainer: Trainer, out: Path, report: Callable[[str], object], *, tensorboard: bool = False
+) -> float:
+    """Train to the last epoch, then measure the best network on the test split, once.
+
+    Writes the files that `model.train` names into `out`; `report` gets a line an epoch. Of several
+    processes the first alone writes and reports. Returns the test accuracy, 0..1.
+    """
+    first = rank() == 0
+    if not first:
+        report = _say_nothing
+    trainer.choose_precision(report)
+    board = TensorBoard(out / "tensorboard", first_epoch=trainer.epoch) if (
+        tensorboard and first) else None
+    while trainer.epoch < trainer.recipe.epochs:
+        record = trainer.run_epoch()
+        if board is not None:
+            board.add(record)
+        if not first:
+            continue
+        save(trainer.state(), out / "checkpoint.pth")
+        save_model(trainer, out / "model.pth")
+        write_log(trainer.log, out / "log.jsonl")
+        plot(trainer.log, out / "curve.png")
+        tops = " ".join(f"{v:.2f}" for v in record["attention_top"].values()) or "-"
+        report(
+            f"epoch {record['epoch']}/{trainer.recipe.epochs}: loss {record['train_loss']:.4f}, "
+            f"train {record['train_acc']:.4f}, val {record['val_acc']:.4f} "
+            f"(ema {record['val_acc_ema']:.4f}), attention at top {tops}, "
+            f"mean level {record['mean_level']:.2f}, {record['seconds']:.0f} s"
+        )
+    if trainer.test_acc is None:  # the test split is used once, also when a finished run resumes
+        network = QsdTransformer(trainer.spec).to(trainer.device)
+        network.load_state_dict(trainer.best["model"])
+        trainer.test_acc = evaluate(network, trainer.data.test)
+        chosen = {k: trainer.best[k] for k in ("epoch", "weights", "val_acc")}
+        last = {"test_acc": trainer.test_acc, "chosen": chosen}
+        if first:
+            write_log([*trainer.log, last], out / "log.jsonl")
+            save_model(trainer, out / "model.pth")
+            save(trainer.state(), out / "checkpoint.pth")
+    if board is not None:
+        board.close()
+    return trainer.test_acc
+
+
+def _say_nothing(text: str) -> None:
+    pass
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What `Trainer.restore` takes, of a file that `train` wrote. Raises ValueError or OSError."""
+    if not path.exists():
+        raise ValueError(f"--resume must find {path}: train without it first")
+    try:
+        state = unpickle(path)
+        if not isinstance(state, dict) or not _RESUME.items() <= {
+            key: type(value) for key, value in state.items()
+        }.items():
+            raise ValueError(f"its entries must be {', '.join(_RESUME)}")
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: must be a whole file that model.train wrote ({error}); train without --resume"
+        ) from None
+    return state
+
+
+_RESUME = {"spec": dict, "recipe": dict, "model": OrderedDict, "average": OrderedDict,
+           "optimiser": dict, "epoch": int, "best": dict, "log": list}
+"""Entries of a checkpoint and their types."""
