@@ -159,7 +159,7 @@ def _image(design):
 
 
 def _said_of(finding):
-    return not finding.differences, finding.figure, finding.parts
+    return not finding.differences, finding.figure, finding.parts, finding.first
 
 
 def check_tools(memory, names=tuple(RUNGS)):

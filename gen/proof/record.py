@@ -20,7 +20,7 @@ NOT_RUN = "not run"
 class Rung:
     """A rung of the ladder: its name, whether it holds (None: it was not run), what was found
     in figures, how, and the seconds that it took; in ``parts``, what it consists of, each with its
-    number and its method."""
+    number and its method; in ``first``, the first differences that were found."""
 
     name: str
     passed: bool | None
@@ -28,6 +28,7 @@ class Rung:
     method: str
     seconds: float = 0.0
     parts: list[dict] = field(default_factory=list)
+    first: list[str] = field(default_factory=list)
 
     @property
     def verdict(self):
@@ -73,6 +74,9 @@ def _page(record, rungs):
         for part in rung.parts:
             yield (f"\n{rung.name}: {part['count']:,} blocks ({part['what']}; "
                    f"{part['distinct']:,} distinct), {part['method']}.")
+        if rung.first:
+            yield f"\n{rung.name}, what differs first:\n"
+            yield from (f"    {text}" for text in rung.first)
     yield ""
     yield from (f"- {note}" for note in record["notes"])
     if record["notes"]:

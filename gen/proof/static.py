@@ -18,14 +18,20 @@ from gen.proof.trellis import parse_config, read_config
 __all__ = ["Finding", "bitstream", "lvs", "passes"]
 
 
+FIRST, CHARACTERS = 20, 400
+"""Differences that are told one by one, and how much of each."""
+
+
 @dataclass(frozen=True)
 class Finding:
-    """What a rung found: ``differences`` (int), ``figure`` (str, what was compared, with them), and
-    ``parts`` (list of dict, of what it consists)."""
+    """What a rung found: ``differences`` (int), ``figure`` (str, what was compared, with them),
+    ``parts`` (list of dict, of what it consists), and ``first`` (list of str, the first
+    :data:`FIRST` differences)."""
 
     differences: int
     figure: str
     parts: list = field(default_factory=list)
+    first: list = field(default_factory=list)
 
 
 def passes(synthesised: Path, netlist: Path, say: Callable[[str], object]) -> Finding:
@@ -42,7 +48,8 @@ def passes(synthesised: Path, netlist: Path, say: Callable[[str], object]) -> Fi
                    f"{len(proof.differences)} differences, {proof.blocks.total():,} changed blocks "
                    f"proven, {proof.same:,} cells as they were{kept}",
                    [{"what": kind, "count": count, "distinct": proof.distinct[kind],
-                     "method": METHOD} for kind, count in proof.blocks.items()])
+                     "method": METHOD} for kind, count in proof.blocks.items()],
+                   _first(proof.differences))
 
 
 def lvs(netlist: dict, routed: dict, say: Callable[[str], object]) -> Finding:
@@ -54,7 +61,8 @@ def lvs(netlist: dict, routed: dict, say: Callable[[str], object]) -> Finding:
     shared = (f" (global set/reset kept from {result.shared:,} tristate registers beside DDR "
               "outputs)" if result.shared else "")
     return Finding(len(result.differences),
-                   f"{len(result.differences)} differences in {parts}{copies}{shared}")
+                   f"{len(result.differences)} differences in {parts}{copies}{shared}",
+                   first=_first(result.differences))
 
 
 def bitstream(bit: Path, config: Path, routed: dict, say: Callable[[str], object]) -> Finding:
@@ -68,7 +76,12 @@ def bitstream(bit: Path, config: Path, routed: dict, say: Callable[[str], object
                    f"{len(text.differences)} differences in {_counts(text.compared)}"
                    + (f" (written differently, bits equal: {said})" if said else "")
                    + f"; {len(design.differences)} to the routed design in "
-                   + _counts(design.compared))
+                   + _counts(design.compared),
+                   first=_first([*text.differences[:FIRST], *design.differences[:FIRST]]))
+
+
+def _first(differences):
+    return [str(difference)[:CHARACTERS] for difference in differences[:FIRST]]
 
 
 def _counts(compared: Mapping[str, int]) -> str:

@@ -144,7 +144,8 @@ def test_what_fails_is_said(folder, capsys):
     assert prove.cli([str(folder), "--only", "lvs", "-q"]) == 1
     out, err = capsys.readouterr()
     assert "lvs: FAILS, 1 differences" in out and "not the design" in err
-    assert "| lvs | FAILS |" in (folder / "proof.md").read_text()
+    text = (folder / "proof.md").read_text()
+    assert "| lvs | FAILS |" in text and "lvs, what differs first:" in text
 
 
 def test_parts_of_a_rung(folder, capsys, monkeypatch):
