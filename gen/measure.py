@@ -36,7 +36,7 @@ from gen.measurement.figures import (
 from gen.measurement.memory import memory_checks
 from gen.measurement.onboard import BoardPower, simulated_monitor
 from gen.measurement.replay import read_record, replaying
-from gen.measurement.runs import check_sums, measure_runs, Stopwatch
+from gen.measurement.runs import check_sums, counted, measure_runs, Stopwatch
 from gen.measurement.timeline import timeline
 from gen.measurement.write import FILES, write_measurement
 from gen.meter.account import account, IDLE, RUNNING, UNCONFIGURED
@@ -238,11 +238,11 @@ class _Measurement:
             timeout_s=IMAGE_S[self.virtual],
             interval=LOOK_S[self.virtual and self.record is None], begin=begin, look=look)
         session.check()
-        checks.append(f"{runs.compared} results of {runs.images} images as in the integer model, "
-                      "every one that was kept; images before each start, program, weights and "
-                      "constants also afterwards have their CRC")
+        checks.append(f"{counted(runs.compared, 'result')} of {counted(runs.images, 'image')} as "
+                      "in the integer model, every one that was kept; images before each start, "
+                      "program, weights and constants also afterwards have their CRC")
         state = device.state()
-        checks.append(f"{state['restarts']} restarts since configuration, "
+        checks.append(f"{counted(state['restarts'], 'restart')} since configuration, "
                       + ("A PLL LOST ITS LOCK" if state["lock_lost"] else "no PLL lost its lock"))
         return runs, checks
 
@@ -326,10 +326,11 @@ class _Measurement:
         """What must not be overlooked."""
         stamps, record = [], self.record
         if record is not None:
+            images = counted(len(record.cycles), "image")
             stamps.append(
                 f"{'Recorded cycles, simulated meter' if energy else 'Recorded cycles'}: neither a "
-                f"board nor RTL ran. Cycles and counters are those of {len(record.cycles)} images "
-                f"in RTL (memory: {record.memory}) from {record.name}, in turn and at "
+                f"board nor RTL ran. Cycles and counters are those of {images} in RTL (memory: "
+                f"{record.memory}) from {record.name}, in turn and at "
                 f"{self.design.config.clock_hz / 1e6:g} MHz; counters other than cycles and spike "
                 "events, and cycles of layers, are those of one image. Results are the "
                 "instruction-set simulator's.")

@@ -8,7 +8,7 @@ import numpy as np
 
 from gen.flow.layers import layer_rows
 from gen.machine.cost import layer_cycles, spans
-from gen.measurement.runs import Run, Runs
+from gen.measurement.runs import counted, Run, Runs
 from hw.register import UNITS
 
 
@@ -76,8 +76,8 @@ def run_figures(config: Any, layers: Sequence[Mapping], runs: Runs, tag: str,
     unsure = ("; IT MAY HAVE WRAPPED UNSEEN: the host looked too seldom"
               if "SPIKE_EVENTS" in runs.doubtful else "")
     return {
-        "images": tagged(images, tag, f"in {len(runs.runs)} runs: {runs.way}; {runs.warm_up} "
-                                      "before as warm-up"),
+        "images": tagged(images, tag, f"in {counted(len(runs.runs), 'run')}: {runs.way}; "
+                                      f"{runs.warm_up} before as warm-up"),
         "images_compared": tagged(runs.compared, tag, "results equal to the integer model's"
                                   + ("" if runs.compared == images else "; those of the other "
                                      "images were overwritten by later ones")),

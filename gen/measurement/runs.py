@@ -22,7 +22,7 @@ from model.error import VerificationFailed
 from model.progress import Task, track
 
 
-__all__ = ["Run", "Runs", "Stopwatch", "check_sums", "measure_runs"]
+__all__ = ["Run", "Runs", "Stopwatch", "check_sums", "counted", "measure_runs"]
 
 
 class Stopwatch:
@@ -59,6 +59,11 @@ class Stopwatch:
             if self._line is not None:
                 self._line(0)
             self.busy_s += time.monotonic() - self._begun
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -169,8 +174,8 @@ class _FromRing:
         """Of a run."""
         self.log, self.begun = session.image.log, 0
         start = self._size * self._rounds
-        self.way = (f"{start} images back to back for each start of the core, from a ring of "
-                    f"{self._size} in the device's memory"
+        self.way = (f"{counted(start, 'image')} back to back for each start of the core, from a "
+                    f"ring of {self._size} in the device's memory"
                     + (f" that is read again and again, {self._rounds} times"
                        if self._rounds > 1 else ""))
 
@@ -198,8 +203,9 @@ class _FromHost:
         self._session, self._all, self._timeout_s = session, images, timeout_s
         self.images, self.log = len(images), session.image.log
         self.begun = 0 if session.batch == 1 else None
-        self.way = (f"{min(session.batch, len(images))} images for each start of the core, by the "
-                    "host: the device has no ring of images, or no room for one")
+        batch = min(session.batch, len(images))
+        self.way = (f"{counted(batch, 'image')} for each start of the core, by the host: the "
+                    "device has no ring of images, or no room for one")
 
     def parts(self, progress: Callable[[int], None]) -> Iterator[_Part]:
         for first in range(0, len(self._all), self._session.batch):
@@ -369,6 +375,6 @@ def check_sums(session: Session, images: NDArray[np.int8], *, timeout_s: float) 
                 "as many single runs: nothing was measured; look for the cause with: qsdt run "
                 "--check twice,host")
     cycles, alone = ring.counters["CYCLES"], sums["CYCLES"]
-    return (f"a ring of {count} images against {count} single runs: the same results, and the same "
-            f"sums of {len(exact)} counters of work; {cycles} cycles against {alone} "
-            f"({100 * (cycles / alone - 1):+.3f} %)")
+    return (f"a ring of {counted(count, 'image')} against {counted(count, 'single run')}: the same "
+            f"results, and the same sums of {len(exact)} counters of work; {cycles} cycles against "
+            f"{alone} ({100 * (cycles / alone - 1):+.3f} %)")

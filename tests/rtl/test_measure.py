@@ -51,8 +51,8 @@ def test_measures_the_virtual_board(request, tmp_path, capsys):
     assert any("The meter is simulated" in line for line in said)
     assert all("simulated" in line for line in said if " W " in line or " mJ " in line)
     for check in ("without a chip: nothing to calibrate", "have the right CRC, computed by the",
-                  "a ring of 1 images against 1 single runs: the same results, and the same sums",
-                  "1 results of 1 images as in the integer model, every one that was kept"):
+                  "a ring of 1 image against 1 single run: the same results, and the same sums of",
+                  "1 result of 1 image as in the integer model, every one that was kept"):
         assert any(check in line for line in said), check
 
 
