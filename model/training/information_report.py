@@ -50,6 +50,12 @@ def table(networks: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _short(file: str) -> str:
+    """What tells a file from others: its folder, where a training has named it."""
+    path = Path(file)
+    return path.parent.name if path.stem == "model" and path.parent.name else path.stem
+
+
 def picture(networks: list[dict[str, Any]], path: Path) -> None:
     """Histograms of the levels: a row of panels for a block, a colour for a network."""
     from matplotlib.figure import Figure
@@ -67,8 +73,7 @@ def picture(networks: list[dict[str, Any]], path: Path) -> None:
             places = [level + (i - (len(networks) - 1) / 2) * width
                       for level in range(len(row["histogram"]))]
             panel.bar(places, [100 * n / total for n in row["histogram"]], width,
-                      label=f"{Path(network['file']).parent.name or network['file']}, "
-                            f"{row['entropy']:.2f} bit")
+                      label=f"{_short(network['file'])}, {row['entropy']:.2f} bit")
             panel.set_title(f"{row['block']} {row['tensor']}", fontsize=9)
             panel.legend(fontsize=6)
     for line in panels:

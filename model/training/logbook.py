@@ -23,19 +23,20 @@ def plot(log: list[dict[str, Any]], path: Path) -> None:
     epochs = [r["epoch"] for r in log]
     figure = Figure(figsize=(14, 4), layout="constrained")  # without pyplot: no display, no state
     left, middle, right = figure.subplots(1, 3)
-    left.plot(epochs, [r["train_loss"] for r in log])
+    left.plot(epochs, [r["train_loss"] for r in log], marker=".")
     left.set(xlabel="epoch", ylabel="training loss")
     for key, label in (
         ("train_acc", "training, augmented"),
         ("val_acc", "validation"),
         ("val_acc_ema", "validation, averaged weights"),
     ):
-        middle.plot(epochs, [100 * r[key] for r in log], label=label)
+        middle.plot(epochs, [100 * r[key] for r in log], marker=".", label=label)
     middle.set(xlabel="epoch", ylabel="accuracy, %")
     middle.legend()
     tops = [r["attention_top"] for r in log]
     for block in tops[-1] if tops else ():
-        right.plot(epochs, [100 * top.get(block, float("nan")) for top in tops], label=block)
+        shares = [100 * top.get(block, float("nan")) for top in tops]
+        right.plot(epochs, shares, marker=".", label=block)
     right.set(xlabel="epoch", ylabel="attention at its highest level, %", ylim=(0, 100))
     if tops and tops[-1]:
         right.legend()

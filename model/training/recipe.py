@@ -13,7 +13,7 @@ from model.error import InputError
 from model.families.spec import QsdtSpec
 
 
-__all__ = ["Preset", "PRECISIONS", "presets", "read_preset", "Recipe"]
+__all__ = ["network_changes", "Preset", "PRECISIONS", "presets", "read_preset", "Recipe"]
 
 
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -156,12 +156,20 @@ def read_preset(name: str | Path) -> Preset:
     version = values.pop("version", None)
     if version != VERSION or isinstance(version, bool):
         raise InputError(f"{path}: version must be {VERSION}, not {yaml_file.shown(version)}")
-    network = yaml_file.checked_fields(f"{path}: network", values.pop("network", None), _Changes)
+    network = network_changes(f"{path}: network", values.pop("network", None))
     given = yaml_file.checked_fields(str(path), values, Recipe)
     try:
         return Preset(recipe=Recipe(**given), network=network)  # type: ignore[arg-type]
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def network_changes(where: str, values: object) -> dict[str, object]:
+    """A mapping of fields of `QsdtSpec` that a recipe may change, each of its type.
+
+    Raises InputError that begins with `where`.
+    """
+    return yaml_file.checked_fields(where, values, _Changes)
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,7 @@ class Trainer:
                 }
         record.update(activity(self.model, self.data.val))
         record["seconds"] = round(time.monotonic() - started, 1)
+        record["cpu_seconds"] = round(add_up(time.process_time() - used)[0], 2)
         self.log.append(record)
         return record
 

@@ -101,7 +101,7 @@ def test_resume_equals_an_uninterrupted_run(tmp_path):
     for key in ("model", "average"):
         for name, value in whole.state()[key].items():
             assert torch.equal(value, rest.state()[key][name]), name
-    timed = {"seconds", "images_per_cpu_second"}
+    timed = {"seconds", "images_per_cpu_second", "cpu_seconds"}
     one, two = ([{k: v for k, v in r.items() if k not in timed} for r in t.log]
                 for t in (whole, rest))
     assert one == two
@@ -208,7 +208,7 @@ def test_a_killed_training_loses_one_epoch_at_most(tmp_path):
     for process in (running, whole):
         _, error = process.communicate()
         assert process.returncode == 0, error
-    timed = {"seconds", "images_per_cpu_second"}
+    timed = {"seconds", "images_per_cpu_second", "cpu_seconds"}
     one, two = ([{k: v for k, v in r.items() if k not in timed} for r in read_log(tmp_path / name)]
                 for name in ("whole", "killed"))
     assert one == two and len(one) == 7

@@ -1,0 +1,200 @@
+"""Compare variants of a training: ``python -m model.ablation --plan nano --out DIR``.
+
+Trains every row of a plan for every seed, one after the other, each in a folder ``DIR/ROW/SEED``
+of its own, and writes after each
+
+``ablation.json``  what every finished training gave
+``ablation.md``    the same as a table, with the spread over the seeds
+``ablation.png``   the same as a picture
+
+The same command goes on where it was ended. `cell` is one training as a function, for ``qsdt
+sweep model.ablation:cell``, which spreads them over machines.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+import json
+from pathlib import Path
+import sys
+from typing import Any, TYPE_CHECKING
+
+from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
+from model.data.options import read_dataset
+from model.error import as_input_error, InputError
+from model.files import check_writable, digest_file, locked, make_folder, write_atomic
+from model.progress import say
+from model.training.ablation import picture, Plan, plans, read_plan, Row, table
+from model.zoo import spec_of
+
+
+if TYPE_CHECKING:
+    from model.training.trainer import Trainer
+
+
+def cli(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    return main(_run, _parser(), argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = ArgumentParser(
+        prog=called("model.ablation"),
+        description="Train every row of a plan for several seeds and compare them.",
+        epilog="The same command goes on where it was ended.",
+    )
+    parser.set_defaults(on_interrupt="the same command goes on")
+    add = parser.add_argument
+    add("--plan", default="nano", metavar="NAME",
+        help=f"what is compared: {', '.join(plans())}, or a file (F.yaml, see model/ablations) "
+        "(default: %(default)s)")
+    add("--out", type=Path, default=Path("runs/ablation"), metavar="DIR",
+        help="folder to write (default: %(default)s)")
+    add("--rows", metavar="R,…", help="these rows alone (default: all)")
+    add("--seeds", type=int, metavar="N", help="instead of the plan's number of seeds")
+    add("--epochs", type=int, metavar="N", help="instead of the plan's epochs")
+    add("--images", type=int, metavar="N", help="instead of the plan's number of training images")
+    add("--data-dir", type=Path, metavar="D",
+        help="where a data set lies if its package is not installed")
+    add("--threads", type=int, default=1, metavar="N", help="CPU threads (default: %(default)s)")
+    add_verbosity(parser)
+    return parser
+
+
+def _run(args: argparse.Namespace) -> None:
+    require("torch", "matplotlib", what="ablation")
+    with as_input_error():
+        plan = _shortened(read_plan(args.plan), args.seeds, args.epochs, args.images)
+        plan.check(spec_of(plan.model))
+    rows = [plan.row(name) for name in args.rows.split(",")] if args.rows else list(plan.rows)
+    check_writable(make_folder(args.out) / "ablation.json")
+    _compare(plan, args.out)
+    # Seeds first: whenever it is ended, rows have as many seeds as can be.
+    for seed in range(1, plan.seeds + 1):
+        for row in rows:
+            if not (args.out / row.name / str(seed) / "result.json").exists():
+                say(f"{row.name}, seed {seed} of {plan.seeds}")
+                _train(plan, row, seed, args.out, args.data_dir, args.threads)
+                _compare(plan, args.out)
+    print(_compare(plan, args.out), end="")
+    best = args.out / rows[-1].name / "1" / "model.pth"
+    next_step("model.information", "--weights", best, "--out", args.out / "information")
+
+
+def cell(
+    *, row: str, seed: int, plan: str = "nano", out: str = "runs/ablation",
+    epochs: int | None = None, images: int | None = None, data_dir: str | None = None,
+) -> dict[str, Any]:
+    """One training of a plan, as a task of ``qsdt sweep``; what was finished is not done again.
+
+    Returns seed, val_acc, test_acc (0..1), cpu_seconds and attention_top (0..1, the share of the
+    attention at its highest level after the last epoch, mean of the blocks; None without spikes).
+    """
+    found = _shortened(read_plan(plan), None, epochs, images)
+    folder = Path(out)
+    return _train(found, found.row(row), seed, folder,
+                  None if data_dir is None else Path(data_dir), 1)
+
+
+def _shortened(plan: Plan, seeds: int | None, epochs: int | None, images: int | None) -> Plan:
+    """The plan with other numbers of seeds, epochs and training images."""
+    if (seeds is not None and seeds < 1) or (images is not None and images < 1):
+        raise InputError("--seeds and --images must be at least 1")
+    if epochs is not None:
+        rows = tuple(replace(row, recipe=replace(row.recipe, epochs=epochs)) for row in plan.rows)
+        plan = replace(plan, rows=rows, teacher=replace(plan.teacher, epochs=epochs))
+    return replace(plan, seeds=seeds or plan.seeds, train_images=images or plan.train_images)
+
+
+def _train(plan: Plan, row: Row, seed: int, out: Path, data_dir: Path | None,
+           threads: int) -> dict[str, Any]:
+    """Train a row to its end, or go on with it; its result is kept in ``result.json``."""
+    teacher = None
+    if row.recipe.needs_teacher:
+        twin = Row(name="teacher", recipe=plan.teacher, network={})
+        with locked(out / "teacher" / str(seed), "training", wait=True):
+            _finish(plan, twin, seed, out, data_dir, threads, None)
+        teacher = out / "teacher" / str(seed) / "model.pth"
+    with locked(out / row.name / str(seed), "training"):
+        return _finish(plan, row, seed, out, data_dir, threads, teacher)
+
+
+def _finish(plan: Plan, row: Row, seed: int, out: Path, data_dir: Path | None, threads: int,
+            teacher: Path | None) -> dict[str, Any]:
+    import torch
+
+    from model.training.session import train
+
+    folder = out / row.name / str(seed)
+    made = {"plan": _described(plan, row), "seed": seed}
+    if (folder / "result.json").exists():
+        kept = json.loads((folder / "result.json").read_text())
+        if kept["made"] != made:
+            raise InputError(f"{folder} holds another training (epochs, images, network or "
+                             "recipe); choose another --out")
+        return kept["result"]
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    with as_input_error():
+        trainer = _trainer(plan, row, seed, folder, data_dir, teacher)
+        test_acc = train(trainer, folder, say)
+    tops = trainer.log[-1]["attention_top"].values()
+    result = {
+        "seed": seed, "val_acc": trainer.best["val_acc"], "test_acc": test_acc,
+        "cpu_seconds": round(sum(record["cpu_seconds"] for record in trainer.log), 1),
+        "attention_top": sum(tops) / len(tops) if tops else None,
+    }
+    write_atomic(folder / "result.json", json.dumps({"made": made, "result": result}) + "\n")
+    return result
+
+
+def _trainer(plan: Plan, row: Row, seed: int, folder: Path, data_dir: Path | None,
+             teacher: Path | None) -> "Trainer":
+    from model.training.distil import load_teacher
+    from model.training.session import load_checkpoint
+    from model.training.trainer import Trainer
+
+    spec = spec_of(plan.model)
+    network = spec.twin() if row.name == "teacher" else replace(spec, **row.network)
+    data = read_dataset(plan.data, network, data_dir=data_dir)
+    data = replace(data, train=replace(data.train, images=data.train.images[:plan.train_images],
+                                       labels=data.train.labels[:plan.train_images]))
+    recipe = replace(row.recipe, seed=seed)
+    trainer = Trainer(network, recipe, data,
+                      teacher=None if teacher is None else load_teacher(teacher, network))
+    if teacher is not None:
+        trainer.teacher_file = {"path": str(teacher), "sha256": digest_file(teacher)}
+    path = folder / "checkpoint.pth"
+    if path.exists():
+        state = load_checkpoint(path)
+        if state["spec"] != network.to_dict() or state["recipe"] != trainer.state()["recipe"]:
+            raise InputError(f"{folder} holds another training (network or recipe); choose "
+                             "another --out")
+        trainer.restore(state)
+    return trainer
+
+
+def _described(plan: Plan, row: Row) -> dict[str, Any]:
+    """What a result depends on, in plain values."""
+    return {"model": plan.model, "data": plan.data, "train_images": plan.train_images,
+            "network": dict(row.network), "recipe": vars(row.recipe),
+            "teacher": vars(plan.teacher) if row.recipe.needs_teacher else None}
+
+
+def _compare(plan: Plan, out: Path) -> str:
+    """Write the three files of what is finished; return the table."""
+    results: dict[str, list[dict[str, Any]]] = {}
+    for row in plan.rows:
+        for seed in range(1, plan.seeds + 1):
+            path = out / row.name / str(seed) / "result.json"
+            if path.exists():
+                results.setdefault(row.name, []).append(json.loads(path.read_text())["result"])
+    write_atomic(out / "ablation.json", json.dumps(results, indent=1) + "\n")
+    text = table(plan, results)
+    write_atomic(out / "ablation.md", text)
+    picture(plan, results, out / "ablation.png")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

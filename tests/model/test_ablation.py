@@ -1,0 +1,141 @@
+"""model.ablation and its plans: rows, seeds, what goes on, what is refused."""
+
+import json
+
+import pytest
+
+from model import ablation as program
+from model.data import dataset as data
+from model.error import InputError
+from model.families.spec import MODELS
+from model.training.ablation import plans, read_plan, table
+from model.training.trainer import Trainer
+from tests.model.tiny import DATA, TINY
+
+
+PLAN = """
+version: 1
+model: tiny
+data: halves
+train_images: 48
+seeds: 2
+recipe: {epochs: 1, batch: 16, precision: fp32}
+teacher: {attention_penalty: 0.0}
+rows:
+  plain: {paper: 75.8}
+  full: {network: {mprf: add}, recipe: {fgd: 2.0}}
+"""
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """A function that runs the command with a plan for the tiny network."""
+    monkeypatch.setitem(MODELS, "tiny", TINY)
+    monkeypatch.setitem(data.DATASETS, "halves", lambda folder: DATA)
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN)
+    return lambda *words: program.cli(["--plan", str(path), "--out", str(tmp_path / "out"),
+                                       *map(str, words)])
+
+
+@pytest.mark.parametrize("name", plans())
+def test_shipped_plans_fit_their_network(name):
+    plan = read_plan(name)
+    plan.check(MODELS[plan.model])
+    assert len({row.recipe.epochs for row in plan.rows}) == 1
+    assert not plan.teacher.needs_teacher
+
+
+def test_the_shipped_plan_has_the_rows_of_the_paper():
+    rows = {row.name: row for row in read_plan("nano").rows}
+    assert rows["lif"].network == {"neuron": "lif", "levels": 1, "time_steps": 4, "leak": 0.5}
+    assert [rows[name].paper for name in ("lif", "ielif", "full", "full_2bit")] == [
+        70.0, 75.8, 77.5, 75.0]
+    assert (rows["full"].recipe.fgd, rows["fgd"].network) == (2.0, {})
+
+
+def test_rows_and_seeds_are_trained_once(tiny, tmp_path, capsys, monkeypatch):
+    run_epoch, trained = Trainer.run_epoch, []
+
+    def counted(trainer):
+        trained.append((trainer.spec.name, trainer.spec.mprf, trainer.recipe.seed,
+                        len(trainer.data.train)))
+        if len(trained) == stop:
+            raise KeyboardInterrupt
+        return run_epoch(trainer)
+
+    monkeypatch.setattr(Trainer, "run_epoch", counted)
+    stop = 4
+    assert tiny() == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    out = tmp_path / "out"
+    assert "| plain | 1 of 2 |" in (out / "ablation.md").read_text()
+    stop = 0
+    assert tiny() == 0
+    ann = "tiny-ann"
+    assert trained == [
+        ("tiny", "none", 1, 48), (ann, "none", 1, 48), ("tiny", "add", 1, 48),
+        ("tiny", "none", 2, 48), ("tiny", "none", 2, 48), (ann, "none", 2, 48),
+        ("tiny", "add", 2, 48)]
+    captured = capsys.readouterr()
+    assert "next: " in captured.err and captured.out.endswith((out / "ablation.md").read_text())
+    results = json.loads((out / "ablation.json").read_text())
+    for row in results.values():
+        assert [seed["seed"] for seed in row] == [1, 2]
+        assert all(seed["cpu_seconds"] > 0 and 0 <= seed["test_acc"] <= 1 for seed in row)
+    log = (out / "full" / "1" / "log.jsonl").read_text()
+    assert "train_fgd" in log and "attention_top" in log
+    assert (out / "ablation.png").read_bytes().startswith(b"\x89PNG")
+    # A cell of a sweep finds what is finished.
+    plan = str(tmp_path / "plan.yaml")
+    assert program.cell(row="full", seed=2, plan=plan, out=str(out)) == results["full"][1]
+    assert len(trained) == 7
+
+
+def test_results_of_another_plan_are_not_mixed_in(tiny, tmp_path, capsys):
+    assert tiny("--rows", "plain", "--seeds", 1) == 0
+    plan = str(tmp_path / "plan.yaml")
+    with pytest.raises(InputError, match="plain/1 holds another training"):
+        program.cell(row="plain", seed=1, plan=plan, out=str(tmp_path / "out"), epochs=2)
+
+
+def test_table_of_what_is_there(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN)
+    seed = {"val_acc": 0.9, "test_acc": 0.88, "cpu_seconds": 1200.0, "attention_top": 0.25}
+    text = table(read_plan(path), {
+        "plain": [seed, seed | {"test_acc": 0.90, "attention_top": 0.35}], "full": [seed]})
+    plain, full = text.splitlines()[-2:]
+    assert plain == "| plain | 2 of 2 | 90.00 ± 0.00 | 89.00 ± 1.41 | 30.0 ± 7.1 | 1,200 | 75.8 |"
+    assert full == "| full | 1 of 2 | 90.00 | 88.00 | 25.0 | 1,200 | - |"
+    assert "| full | 0 of 2 | - | - | - | - | - |" in table(read_plan(path), {})
+
+
+@pytest.mark.parametrize("change, message", [
+    (("version: 1", "version: 2"), "version must be 1, not 2"),
+    (("seeds: 2", "seeds: 0"), r"seeds must be 1..100, not 0"),
+    (("seeds: 2", "seed: 2"), "unknown key 'seed'; known are model"),
+    (("train_images: 48", "train_images: few"), "train_images must be a whole number, not 'few'"),
+    (("{paper: 75.8}", "{papers: 75.8}"), "rows.plain: unknown key 'papers'"),
+    (("{paper: 75.8}", "{paper: 758}"), "rows.plain.paper must be 0..100, not 758"),
+    (("{mprf: add}", "{mprf: 2}"), "rows.full.network.mprf must be a text, not 2"),
+    (("{mprf: add}", "{mprf: some}"), "rows.full: mprf must be none, add or replace"),
+    (("{fgd: 2.0}", "{fgd: -2.0}"), "rows.full.recipe: fgd must be at least 0, not -2.0"),
+    (("  plain:", "  ../plain:"), "names must be letters, digits, - and _, not '../plain'"),
+])
+def test_bad_plans_are_one_line(tiny, tmp_path, capsys, change, message):
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN.replace(*change))
+    assert tiny() == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
+
+
+def test_bad_options_are_one_line(tiny, capsys):
+    for words, message in ((["--rows", "none"], "row must be one of plain, full, not none"),
+                           (["--seeds", 0], "--seeds and --images must be at least 1"),
+                           (["--epochs", 0], "epochs must be positive, not 0"),
+                           (["--images", 4], "batch must be at most 4, not 16")):
+        assert tiny(*words) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and message in error
