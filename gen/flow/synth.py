@@ -135,12 +135,9 @@ def synthesize(board: BoardSpec, folder: Path, toolchain: Toolchain, *,
 
 def is_congested(board: BoardSpec, cells: Mapping[str, int]) -> bool:
     """Whether a netlist takes more wire than nextpnr alone finds: it is then placed and routed as
-    :mod:`gen.flow.congested` says.
-
-    What helps there was measured on one device only, and costs clock where it is not needed.
+    :mod:`gen.flow.congested` says, which costs clock where it is not needed.
     """
-    return (ecp5.comb_cells(cells) > board.comb * CONGESTED
-            and board.device_option in ecp5.BLOCK_RAM_SITES)
+    return ecp5.comb_cells(cells) > board.comb * CONGESTED
 
 
 def _check_cells(board: BoardSpec, cells: Mapping[str, int]) -> None:

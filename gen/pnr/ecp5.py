@@ -112,15 +112,19 @@ def comb_delay(port: str, output: str) -> float:
 GRIDS = {"--12k": (73, 51), "--25k": (73, 51), "--45k": (91, 72), "--85k": (127, 96)}
 """Columns and rows of tiles, by nextpnr's device option (Project Trellis, devices.json)."""
 
-_BLOCK_RAM_COLUMNS = (
-    4, 6, 8, 10, 13, 15, 17, 19, 22, 24, 26, 28, 31, 33, 35, 37, 40, 42, 44, 46, 49, 51, 53, 55, 58,
-    60, 62, 64, 69, 71, 73, 75, 78, 80, 82, 84, 87, 89, 91, 93, 96, 98, 100, 102, 105, 107, 109,
-    111, 114, 116, 118, 120)
+_BLOCK_RAMS = {
+    "--25k": ((4, 13, 22, 33, 42, 51, 60), (25, 37)),
+    "--45k": ((4, 13, 22, 31, 42, 51, 60, 69, 78), (10, 34, 58)),
+    "--85k": ((4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114), (22, 46, 70, 82))}
+_BLOCK_RAMS["--12k"] = _BLOCK_RAMS["--25k"]
+# First column of each group of four, which lie two tiles apart, and rows (Project Trellis,
+# tilegrid.json).
 
-BLOCK_RAM_SITES = {"--85k": [(x, y, f"X{x}/Y{y}/EBR{k % 4}") for y in (22, 46, 70, 82)
-                             for k, x in enumerate(_BLOCK_RAM_COLUMNS)]}
+BLOCK_RAM_SITES = {device: [(x + 2 * k, y, f"X{x + 2 * k}/Y{y}/EBR{k}")
+                            for y in rows for x in columns for k in range(4)]
+                   for device, (columns, rows) in _BLOCK_RAMS.items()}
 """Sites of the DP16KD by nextpnr's device option: column, row (tiles) and name in its chip
-database; of the only device so far on which a design was short of wire."""
+database."""
 
 ROWS, LCS, SLOTS = 128, 8, 3
 """Numbers of places: tile = column * ROWS + row, logic cell = tile * LCS + 0..7, slot = SLOTS *

@@ -59,7 +59,8 @@ def test_crowded_chip_is_warned_of(fake, folder, caplog):
 
 
 @pytest.mark.parametrize("name, luts, congested", [
-    ("ulx3s-85f", 50_000, True), ("ulx3s-85f", 40_000, False), ("ulx3s-12f", 20_000, False)])
+    ("ulx3s-85f", 50_000, True), ("ulx3s-85f", 40_000, False), ("ulx3s-12f", 10_000, False),
+    ("icepi-zero", 20_000, True)])
 def test_congested_chip(fake, folder, name, luts, congested):
     board = find_board(name)
     assert is_congested(board, {"LUT4": luts}) == congested

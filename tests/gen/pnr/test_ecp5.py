@@ -29,5 +29,6 @@ def test_comb_cells():
 def test_every_board_has_a_grid(board):
     columns, rows = ecp5.GRIDS[board.device_option]
     assert columns * rows * 8 > board.comb
-    for x, y, bel in ecp5.BLOCK_RAM_SITES.get(board.device_option, ()):
+    assert len(set(ecp5.BLOCK_RAM_SITES[board.device_option])) == board.ebr
+    for x, y, bel in ecp5.BLOCK_RAM_SITES[board.device_option]:
         assert x < columns and y < rows and bel.startswith(f"X{x}/Y{y}/EBR")
