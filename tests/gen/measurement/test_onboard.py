@@ -5,14 +5,18 @@ from types import SimpleNamespace
 
 import pytest
 
+from gen import measure
 from gen.device.device import Device
 from gen.device.port import LinkError
 from gen.device.power import INA226
+from gen.inputs import InputImages
 from gen.measurement.onboard import BoardPower, simulated_monitor
 from gen.measurement.runs import Run
 from gen.meter.choice import parse_meter
-from hw.register import MeterMode
+from gen.meter.simulated import BusyLine
+from hw.register import MeterMode, Register
 from model.error import InputError
+from tests.faults.known_board import board_of
 from tests.gen.device.software_device import SoftwareTransport
 from tests.gen.device.test_power import MeteredDevice
 
@@ -117,3 +121,45 @@ def test_simulated_monitor():
     assert monitor.registers[8]() * unit == pytest.approx(1.5, rel=1e-4)
     with pytest.raises(InputError, match="has no port for a power monitor: set meter: true"):
         simulated_monitor(meter, SimpleNamespace(meter=False, clock_hz=CLOCK))
+
+
+class Sampling(MeteredDevice):
+    """Takes a hundred samples before sampling is ended: 1 W at rest, 1.5 W for the core."""
+
+    def __init__(self, board, unit):
+        super().__init__(0x40, {INA226.manufacturer: 0x5449, INA226.power: [0]})
+        self.core, self.memory = board.core, board.memory
+        self.constant[Register.CONFIG] = board.constant[Register.CONFIG]
+        self.constant[Register.MEMORY_WORDS] = len(self.memory)
+        self.raw = {MeterMode.ALWAYS: round(1.0 / unit), MeterMode.RUNNING: round(1.5 / unit)}
+
+    def _write(self, address, value):
+        mode = self.control.get("mode", MeterMode.OFF)
+        if address == Register.METER_CONTROL and mode != MeterMode.OFF:
+            self.sampled = [self.raw[mode]]
+            self.sample(100)
+        return super()._write(address, value)
+
+
+def test_measurement_by_the_board_itself(case, design, monkeypatch):
+    """The phases of qsdt measure: idle is sampled always, runs only while the core runs."""
+    network, _, images, _ = case
+    board, _ = board_of(case)
+    unit = INA226.units(0.1, 0.8)[1]
+    measurement = object.__new__(measure._Measurement)
+    for name, value in {
+            "arguments": SimpleNamespace(unconfigured=False, program=False), "virtual": True,
+            "record": None, "meter": parse_meter("board"), "power": None, "line": BusyLine(),
+            "idle": 0.05, "warm_up": 0.05, "seconds": 0.0, "repeats": 2, "back_to_back": 4,
+            "design": design, "network": network, "device": "the virtual board",
+            "found": InputImages(images)}.items():
+        setattr(measurement, name, value)
+    monkeypatch.setattr(measurement, "_open", lambda stack: Device(SoftwareTransport(
+        Sampling(board, unit))))
+    runs, _, trace, account = measurement.run()
+    assert trace is None and account.tag == "simulated" and account.images == 8
+    assert account.phases["idle"].watts == pytest.approx(1.0, abs=unit)
+    assert account.running.watts == pytest.approx(1.5, abs=unit)
+    seconds = sum(run.counters["CYCLES"] for run in runs.runs) / design.config.clock_hz
+    assert account.image_j[0] == pytest.approx(1.5 * seconds / 8, rel=1e-3)
+    assert account.quality.startswith("100 samples idle; 200 samples running; ")
