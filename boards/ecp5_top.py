@@ -1,6 +1,7 @@
 """Top of a board with an ECP5: clocks, link, LEDs and SDRAM around a core shell."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from amaranth import *
 from amaranth.build import Resource
@@ -9,6 +10,7 @@ from amaranth.lib.cdc import FFSynchronizer
 
 from boards.ecp5_restart import RestartController
 from boards.ecp5_sdram import Ecp5SdramPins
+from boards.ecp5_spi import Ecp5SpiPins
 from boards.pll import Ecp5Pll
 
 
@@ -40,6 +42,9 @@ class Ecp5Pins:
     held : tuple of (str, int, str, int)
         Outputs at a fixed level: resource, number, pin in it, and 0 or 1. All pins of the resource
         are taken, those that are not named float.
+    boot : dict
+        {"flash" or "sd": resource and number}, where a shell with a boot master finds it. The clock
+        of a flash is the chip's own configuration clock, no pin of the resource.
     """
 
     clock: str
@@ -48,6 +53,7 @@ class Ecp5Pins:
     leds: tuple[int, ...]
     measure: Resource | None = None
     held: tuple[tuple[str, int, str, int], ...] = ()
+    boot: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
 
 class Ecp5Top(wiring.Component):
@@ -69,6 +75,8 @@ class Ecp5Top(wiring.Component):
     * ``shell.running`` and ``shell.phase`` leave at ``pins.measure``, from flip-flops;
       ``shell.i2c``, where there is one, is the bus there, whose levels pass two flip-flops. All
       are 3.3 V.
+    * ``shell.spi``, where there is one, is the flash or the card that ``shell.boots_from`` names
+      (:mod:`boards.ecp5_spi`).
 
     Parameters
     ----------
@@ -87,6 +95,10 @@ class Ecp5Top(wiring.Component):
 
         if "i2c" in shell.signature.members and pins.measure is None:
             raise ValueError("Board has no pins for a power monitor: leave out meter")
+
+        if "spi" in shell.signature.members and shell.boots_from not in pins.boot:
+            raise ValueError(f"Board cannot boot from {shell.boots_from}: its platform has no such "
+                             "pins")
 
         self._shell = shell
         self._pins = pins
@@ -143,6 +155,10 @@ class Ecp5Top(wiring.Component):
             m.submodules.identity = Instance("identity", o_value=shell.identity)
         self._connect_leds(m, platform)
         self._connect_measure(m, platform)
+        if "spi" in shell.signature.members:
+            m.submodules.spi_pins = Ecp5SpiPins(
+                shell.spi, platform, self._pins.boot[shell.boots_from],
+                configuration_clock=shell.boots_from == "flash")
         self._hold(m, platform)
 
         return m

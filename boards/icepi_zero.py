@@ -32,7 +32,7 @@ Raspberry Pi has its own."""
 PINS = Ecp5Pins(
     # Five LEDs: of the shell's eight, the count of images is left out.
     clock="clk50", clock_hz=50_000_000, button=("button", 0), leds=(0, 1, 2, 3, 7),
-    measure=MEASURE,
+    measure=MEASURE, boot={"flash": ("spi_flash_1x", 0), "sd": ("sd_card_spi", 0)},
 )
 
 # Winbond's data sheet of the W9825G6 (AC characteristics, grade -6; its t_RC is that of refresh,
@@ -58,6 +58,7 @@ ICEPI_ZERO = BoardSpec(
     comb=24288, ff=24288, ebr=56, dsp=28, comb_limit=0.84, sdram=SDRAM,
     platform=IcepiZero1_3Platform, top=partial(Ecp5Top, pins=PINS),
     sdram_phases=partial(phases, PINS.clock_hz),
+    flash_bytes=16 << 20,
     loader=("-b", "icepi-zero"), usb=(0x0403, 0x6015), usb_port="with the serial bridge",
     button="0", alive_led="LED 4",
 )

@@ -43,6 +43,7 @@ class ICESugarPro(ICESugarProPlatform):
 PINS = Ecp5Pins(
     # Red: an error; green: the core runs; blue: bit 7. The module has no button.
     clock="clk25", clock_hz=25_000_000, button=None, leds=(3, 0, 7),
+    boot={"flash": ("spi_flash_1x", 0), "sd": ("sd_card_spi", 0)},
 )
 
 # The README names an IS42S16160B without its grade: the slower one, -7, with the slowest values in
@@ -69,6 +70,7 @@ ICESUGAR_PRO = BoardSpec(
     platform=ICESugarPro, top=partial(Ecp5Top, pins=PINS),
     sdram_phases=partial(phases, PINS.clock_hz),
     # openFPGALoader knows no such board; with its cable it loads one (its issue 634).
+    flash_bytes=16 << 20,
     loader=("-c", "cmsisdap", "--vid", "0x1d50", "--pid", "0x602b"), usb=(0x1D50, 0x602B),
     usb_port="of the module", button=None, alive_led="the blue LED",
 )

@@ -118,6 +118,8 @@ class BoardSpec:
         ``sdram_phases(sdram_clock_hz)``: steps of the chip's clock phase that the top can make.
     meter : bool
         Whether a build has the port of a power monitor unless its configuration says otherwise.
+    flash_bytes : int
+        Size of the configuration flash as far as 24 bits of address reach; 0 where unknown.
     loader : tuple of str
         openFPGALoader's options that select the board: its name there (``-b``), or the cable.
     usb : tuple of (int, int)
@@ -150,6 +152,7 @@ class BoardSpec:
     top: Callable
     sdram_phases: Callable[[int], int]
     meter: bool = False
+    flash_bytes: int = 0
     loader: tuple[str, ...]
     usb: tuple[int, int]
     usb_port: str

@@ -34,6 +34,7 @@ PINS = Ecp5Pins(
     # as ours. Its wireless loader works again after the next power cycle. Its boot pin is high,
     # which the board wants of any design.
     held=(("esp32", 0, "en", 0), ("esp32", 0, "gpio0", 1)),
+    boot={"flash": ("spi_flash", 0), "sd": ("sd_card_spi", 0)},
 )
 """The button is F1 (pin R1). ``uart_tx_enable`` is never requested: on the board that pin is an
 output of the bridge."""
@@ -72,8 +73,8 @@ def _ulx3s(suffix, *, idcode, comb, ebr, dsp, platform):
         comb=comb, ff=comb, ebr=ebr, dsp=dsp, comb_limit=0.84,
         sdram=SDRAM, platform=platform, top=partial(Ecp5Top, pins=PINS),
         sdram_phases=partial(phases, PINS.clock_hz),
-        meter=suffix == "85f", loader=("-b", "ulx3s"), usb=(0x0403, 0x6015), usb_port="US1",
-        button="F1", alive_led="LED 7",
+        meter=suffix == "85f", flash_bytes=16 << 20, loader=("-b", "ulx3s"),
+        usb=(0x0403, 0x6015), usb_port="US1", button="F1", alive_led="LED 7",
     )
 
 

@@ -4,6 +4,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.boot_layout import BootFault
 from hw.config import MEMORY_BITS
 from hw.register import (
     Counter,
@@ -20,7 +21,7 @@ from hw.register import (
 __all__ = ["POOL_LATENCY", "PSUM_LATENCY", "PSUM_ROW_DATA", "PSUM_HALF_DATA", "PSUM_ADD_LATENCY",
            "PoolRead", "PoolWrite", "PsumRead", "PsumRow", "PsumHalf", "MemoryCommand", "Memory",
            "MemoryStatus", "MemoryTests", "BoardState", "RETAINED", "SdramPins", "Unit", "Stall",
-           "Ring", "RunRecord", "I2cPins", "MeterBus", "core_members"]
+           "Ring", "RunRecord", "I2cPins", "MeterBus", "SpiPins", "BootSource", "core_members"]
 
 
 POOL_LATENCY = 4
@@ -262,6 +263,27 @@ class MeterBus(wiring.Signature):
             "place": Out(range(len(METER_VALUES))),
             "value": In(32), "data": In(32), "status": In(data.StructLayout(METER_STATUS_BITS)),
         })
+
+
+class SpiPins(wiring.Signature):
+    """A device on SPI from its master. ``select`` is active high; ``cipo`` has passed a flip-flop
+    at its pad."""
+
+    def __init__(self):
+        super().__init__({"clk": Out(1), "select": Out(1), "copi": Out(1), "cipo": In(1, init=1)})
+
+
+class BootSource(wiring.Signature):
+    """Bytes of a flash or a card, for who reads them.
+
+    They come while ``go`` is high, from the first on; when it falls, the device is left alone. No
+    byte comes once ``fault``, a :class:`hw.boot_layout.BootFault`, is not 0. ``late`` is high for
+    a cycle where the next byte takes too long: the source finds out why.
+    """
+
+    def __init__(self):
+        super().__init__({"go": Out(1), "late": Out(1), "bytes": In(stream.Signature(8)),
+                          "fault": In(BootFault)})
 
 
 def core_members():

@@ -12,7 +12,7 @@ from hw.link.register_file import RegisterFile
 from hw.link.uart import UartReceiver, UartTransmitter
 from hw.link.watchdog import Watchdog
 from hw.meter.power_meter import PowerMeter
-from hw.port import BoardState, I2cPins, Memory
+from hw.port import BoardState, I2cPins, Memory, SpiPins
 from hw.register import config_digest, CONTROL_BITS, Counter, MemoryFault, Restart
 
 
@@ -40,6 +40,8 @@ class Link(wiring.Component):
         streams of bytes, for a simulation that has no time for bits.
     config_digest, memory_words, capabilities
         See :class:`hw.link.register_file.RegisterFile`.
+    boot : :class:`hw.boot.master.BootMaster`, optional
+        Loads and runs what a flash or a card holds, through the same frames.
 
     Members
     -------
@@ -56,8 +58,9 @@ class Link(wiring.Component):
         ``session`` and ``run``.
     """
 
-    def __init__(self, *, divisor, config_digest, memory_words, capabilities=()):
+    def __init__(self, *, divisor, config_digest, memory_words, capabilities=(), boot=None):
         self._divisor = divisor
+        self._boot = boot
         self._registers = RegisterFile(config_digest=config_digest, memory_words=memory_words,
                                        capabilities=capabilities)
         members = dict(self._registers.signature.members)
@@ -87,7 +90,8 @@ class Link(wiring.Component):
         m.submodules.frame_transmitter = frames_out = FrameTransmitter()
         m.submodules.commands = commands = CommandProcessor()
         m.submodules.registers = registers = self._registers
-        wiring.connect(m, received, frames_in.i)
+        if self._boot is None:
+            wiring.connect(m, received, frames_in.i)
         # Registers on all sides of the commands: these blocks are far apart on the chip, the frames
         # at the pins, the commands at the core.
         memory = commands.memory
@@ -102,7 +106,10 @@ class Link(wiring.Component):
             wiring.connect(m, source, sink)
         wiring.connect(m, memory.commands, wiring.flipped(self.memory.commands))
         wiring.connect(m, wiring.flipped(self.memory.r_data), memory.r_data)
-        wiring.connect(m, frames_out.o, sent)
+        if self._boot is None:
+            wiring.connect(m, frames_out.o, sent)
+        else:
+            self._connect_boot(m, received, frames_in.i, frames_out.o, sent)
         wiring.connect(m, commands.registers, registers.bus)
         m.d.comb += [
             commands.session.eq(registers.session),
@@ -111,6 +118,9 @@ class Link(wiring.Component):
             registers.link_error.eq(frames_in.error),
             self.busy.eq(frames_in.busy | commands.busy | frames_out.busy | line_busy),
         ]
+        if self._boot is not None:
+            with m.If(self._boot.active):
+                m.d.comb += self.busy.eq(1)
         for name, member in self._forwarded.items():
             if member.is_signature:
                 wiring.connect(m, getattr(registers, name),
@@ -120,6 +130,21 @@ class Link(wiring.Component):
             m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
 
         return m
+
+    def _connect_boot(self, m, received, frames, answers, sent):
+        """The boot master between the line and the frames, in the host's place."""
+        m.submodules.boot = boot = self._boot
+        m.d.comb += [
+            boot.heard.eq(received.valid), boot.cause.eq(self.state.cause),
+            boot.memory_ready.eq(self.memory_status.ready), boot.core_busy.eq(self.core_busy),
+            frames.payload.eq(Mux(boot.deaf, boot.frame, received.payload)),
+            frames.valid.eq(Mux(boot.deaf, boot.frame_valid, received.valid)),
+            boot.answer.eq(answers.payload), boot.answer_valid.eq(answers.valid & boot.active),
+            boot.text.ready.eq(sent.ready),
+            sent.payload.eq(Mux(boot.active, boot.text.payload, answers.payload)),
+            sent.valid.eq(Mux(boot.active, boot.text.valid, answers.valid)),
+            answers.ready.eq(sent.ready | boot.active),
+        ]
 
 
 class Shell(wiring.Component):
@@ -140,6 +165,8 @@ class Shell(wiring.Component):
         Instead of ``hw.core.Core(config)``; same ports.
     meter : int or None
         Cycles in a quarter of a bit of the bus of a power monitor, at least 8; None leaves it out.
+    boot : :class:`hw.boot.master.BootMaster`, optional
+        As for :class:`Link`.
 
     Members
     -------
@@ -148,7 +175,7 @@ class Shell(wiring.Component):
     leds : ``Out(8)``
         0 core runs, 1 link active, 2 a frame was dropped, 3 the core or the memory reports an
         error (sticky),
-        4..6 low bits of the count of images, 7 always lit.
+        4..6 low bits of the count of images, 7 always lit; while ``boot.shows``, ``boot.leds``.
     busy : ``Out(1)``
         Low while nothing happens unless ``rx`` falls; lets a simulation sleep.
     running, phase : ``Out(1)``
@@ -162,9 +189,11 @@ class Shell(wiring.Component):
         ``Register.IDENTITY``.
     i2c : ``Out(I2cPins())``
         With ``meter``: the bus of the power monitor (:class:`hw.meter.power_meter.PowerMeter`).
+    spi : ``Out(SpiPins())``
+        With ``boot``: the flash or the card.
     """
 
-    def __init__(self, config, *, memory, divisor, core=None, meter=None):
+    def __init__(self, config, *, memory, divisor, core=None, meter=None, boot=None):
         if core is None:
             from hw.core import Core
 
@@ -176,7 +205,8 @@ class Shell(wiring.Component):
         self._link = Link(divisor=divisor, config_digest=config_digest(config),
                           memory_words=memory.words,
                           capabilities=(*getattr(core, "capabilities", ()),
-                                        *(["meter"] if meter else [])))
+                                        *(["meter"] if meter else [])), boot=boot)
+        self._boot = boot
         self._meter = meter and PowerMeter(quarter=meter)
         super().__init__({
             **_line(divisor),
@@ -188,6 +218,7 @@ class Shell(wiring.Component):
             "state": In(BoardState),
             "identity": In(32),
             **({"i2c": Out(I2cPins())} if meter else {}),
+            **({"spi": Out(SpiPins())} if boot is not None else {}),
             **{name: member for name, member in memory.signature.members.items()
                if name == "pins"},
         })
@@ -199,6 +230,11 @@ class Shell(wiring.Component):
     @property
     def divisor(self):
         return self._divisor
+
+    @property
+    def boots_from(self):
+        """One of :data:`hw.boot_layout.SOURCES`, or None."""
+        return None if self._boot is None else self._boot.boots_from
 
     def elaborate(self, platform):
         m = Module()
@@ -264,5 +300,9 @@ class Shell(wiring.Component):
                      link_busy.eq(link.busy), link_errors.eq(link.link_errors != 0)]
         m.d.comb += self.leds.eq(Cat(core.busy, link_busy, link_errors, errors,
                                      core.counters[Counter.IMAGES][:3], C(1, 1)))
+        if self._boot is not None:
+            wiring.connect(m, self._boot.pins, wiring.flipped(self.spi))
+            with m.If(self._boot.shows):
+                m.d.comb += self.leds.eq(self._boot.leds)
 
         return m

@@ -88,7 +88,8 @@ class _Search:
         try:
             return AcceleratorConfig(board=self.board.name, clock_hz=self.clock_hz, core=core,
                                      memory=memory, memory_words=words, sdram_clock_hz=sdram_hz,
-                                     meter=self.overrides.get("meter", self.board.meter))
+                                     meter=self.overrides.get("meter", self.board.meter),
+                                     boot=self.overrides.get("boot", "none"))
         except (TypeError, ValueError) as error:
             raise InputError(f"Configuration: {error}") from error
 

@@ -9,17 +9,21 @@ from gen.compile.compiler import FOLD
 from gen.config.find import find_config
 from gen.isa.limits import STRIP_ROWS
 from gen.machine.cost import MemoryTiming, ON_CHIP
+from hw.boot_layout import SOURCES
 from hw.config import CoreConfig
 from model.error import as_input_error, InputError
 from model.yaml_file import checked, checked_fields, load, shown
 
 
-__all__ = ["AcceleratorConfig", "MEMORIES", "TwinSpec", "chosen_clock",
+__all__ = ["AcceleratorConfig", "BOOTS", "MEMORIES", "TwinSpec", "chosen_clock",
            "chosen_sdram_clock", "read_overrides"]
 
 
 MEMORIES = ("onchip", "sdram")
 """Where program, weights and what the pool cannot hold live."""
+
+BOOTS = ("none", *SOURCES)
+"""Where a board boots from by itself (:mod:`hw.boot_layout`), if from anything."""
 
 MEGABYTE = 1_000_000
 
@@ -63,6 +67,8 @@ class AcceleratorConfig:
         Of an SDRAM; None on chip.
     meter : bool
         Whether there is the port of a power monitor (:mod:`hw.meter.power_meter`).
+    boot : str
+        Where the board boots from: one of :data:`BOOTS`.
     """
 
     board: str
@@ -72,10 +78,13 @@ class AcceleratorConfig:
     memory_words: int
     sdram_clock_hz: int | None = None
     meter: bool = False
+    boot: str = "none"
 
     def __post_init__(self):
         if self.memory not in MEMORIES:
             raise ValueError(f"Memory must be one of {', '.join(MEMORIES)}, not {self.memory!r}")
+        if self.boot not in BOOTS:
+            raise ValueError(f"Boot must be one of {', '.join(BOOTS)}, not {self.boot!r}")
         if (self.memory == "sdram") != (self.sdram_clock_hz is not None):
             raise ValueError(f"An SDRAM clock goes with the memory sdram, not {self.memory!r}")
         if not 0 < self.memory_words <= 1 << self.core.address_bits:
@@ -98,6 +107,8 @@ class AcceleratorConfig:
         return {"board": self.board, "clock_hz": self.clock_hz, "memory": self.memory,
                 "memory_words": self.memory_words, "sdram_clock_hz": self.sdram_clock_hz,
                 "meter": self.meter,
+                # Without it a design is what it was before this choice came, and so its identity.
+                **({} if self.boot == "none" else {"boot": self.boot}),
                 "core": self.core.to_dict()}
 
     def describe(self):
@@ -116,7 +127,7 @@ def read_overrides(path: str | Path | None) -> dict[str, Any]:
     ``core`` (fields of CoreConfig), ``clock_mhz``, ``memory`` (onchip or sdram), ``sdram_mhz``,
     ``memory_words``, ``strip_rows`` and ``fold`` (of
     :func:`gen.compile.compiler.compile_network`), ``meter`` (true or
-    false) and ``twin`` (fields of TwinSpec); all optional.
+    false), ``boot`` (one of :data:`BOOTS`) and ``twin`` (fields of TwinSpec); all optional.
 
     Raises
     ------
@@ -130,7 +141,7 @@ def read_overrides(path: str | Path | None) -> dict[str, Any]:
     numbers = {"clock_mhz": (float, 1, MAX_MHZ), "sdram_mhz": (float, 1, MAX_MHZ),
                "memory_words": (int, 1, 1 << CoreConfig().address_bits),
                "strip_rows": (int, 1, STRIP_ROWS), "fold": (int, 1, FOLD)}
-    known = ("core", "twin", "memory", "meter", *numbers)
+    known = ("core", "twin", "memory", "meter", "boot", *numbers)
     for key, value in content.items():
         if key not in known:
             raise InputError(f"{path}: unknown key {shown(key)}; known are {', '.join(known)}")
@@ -139,9 +150,10 @@ def read_overrides(path: str | Path | None) -> dict[str, Any]:
             checked(f"{path}: {key}", value, kind, low=low, high=high)
     if "meter" in content:
         checked(f"{path}: meter", content["meter"], bool)
-    if "memory" in content and content["memory"] not in MEMORIES:
-        raise InputError(f"{path}: memory must be one of {', '.join(MEMORIES)}, "
-                         f"not {shown(content['memory'])}")
+    for key, choices in (("memory", MEMORIES), ("boot", BOOTS)):
+        if key in content and content[key] not in choices:
+            raise InputError(f"{path}: {key} must be one of {', '.join(choices)}, "
+                             f"not {shown(content[key])}")
     if "core" in content:
         checked_fields(f"{path}: core", content["core"], CoreConfig)
     if "twin" in content:

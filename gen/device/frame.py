@@ -7,7 +7,8 @@ import struct
 import zlib
 
 
-__all__ = ["ANSWER", "HEADER", "cobs_decode", "cobs_encode", "decode_frame", "encode_frame"]
+__all__ = ["ANSWER", "HEADER", "cobs_decode", "cobs_encode", "decode_frame", "decode_text",
+           "encode_frame"]
 
 
 HEADER = struct.Struct("<BBHI")
@@ -59,3 +60,14 @@ def decode_frame(stuffed):
         return None
     payload, crc = data[:-4], int.from_bytes(data[-4:], "little")
     return payload if zlib.crc32(payload) == crc else None
+
+
+def decode_text(piece):
+    """What lies between two zeros on the line, where it is text of a board that works by itself
+    (:mod:`hw.boot_layout`), else :obj:`None`: printable ASCII and ends of lines.
+
+    A frame is tried first: with its CRC-32 it is never taken for text.
+    """
+    if all(byte in b"\r\n" or 0x20 <= byte < 0x7F for byte in piece):
+        return piece.decode("ascii")
+    return None

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 
-from gen.device.frame import ANSWER, decode_frame, encode_frame, HEADER
+from gen.device.frame import ANSWER, decode_frame, decode_text, encode_frame, HEADER
 from gen.device.port import LinkError
 from gen.device.transport import Transport
 from hw.register import (
@@ -173,6 +173,9 @@ class Link:
             if not frame:
                 continue
             payload = decode_frame(frame)
+            if payload is None and (text := decode_text(frame)) is not None:
+                logger.info("%s says: %s", self.name, text.strip())
+                continue
             if payload is None:
                 self.damaged += 1
                 continue

@@ -51,6 +51,8 @@ class VirtualTop(wiring.Component):
         Makes the memory.
     meter : int or None
         As for :class:`hw.shell.Shell`.
+    boot : functools.partial, optional
+        Makes a :class:`hw.boot.master.BootMaster`.
 
     Members
     -------
@@ -59,19 +61,25 @@ class VirtualTop(wiring.Component):
         each with a ``…_valid``.
     busy, restart, state, leds, identity
         Of the shell.
+    spi_clk, spi_select, spi_copi, spi_cipo
+        With ``boot``, its pins.
     rst : ``In(1)``
         Restarts everything.
     scl_low, sda_low : ``Out(1)``, scl, sda : ``In(1)``, running : ``Out(1)``
         With ``meter``: ``i2c`` and ``running`` of the shell. ``busy`` is then always 1.
     """
 
-    def __init__(self, config, *, memory, divisor=None, core=None, meter=None):
-        self._shell = Shell(config, memory=memory(), divisor=divisor, core=core, meter=meter)
+    def __init__(self, config, *, memory, divisor=None, core=None, meter=None, boot=None):
+        self._shell = Shell(config, memory=memory(), divisor=divisor, core=core, meter=meter,
+                            boot=boot and boot())
         self._meter = meter is not None
         line = {"rx": In(1, init=1), "tx": Out(1, init=1)}
         if divisor is None:
             line = {"received": In(8), "received_valid": In(1), "sent": Out(8),
                     "sent_valid": Out(1)}
+        if boot is not None:
+            line |= {"spi_clk": Out(1), "spi_select": Out(1), "spi_copi": Out(1),
+                     "spi_cipo": In(1, init=1)}
         super().__init__({"clk": In(1), "rst": In(1), **line, "busy": Out(1),
                           "restart": Out(len(Value.cast(self._shell.restart))),
                           "state": In(BoardState.size), "leds": Out(8), "identity": In(32),
@@ -95,6 +103,11 @@ class VirtualTop(wiring.Component):
             m.d.sync += [shell.i2c.scl.eq(self.scl), shell.i2c.sda.eq(self.sda)]
             m.d.comb += [self.scl_low.eq(shell.i2c.scl_low), self.sda_low.eq(shell.i2c.sda_low),
                          self.running.eq(shell.running)]
+        if "spi" in shell.signature.members:
+            spi = shell.spi
+            m.d.comb += [self.spi_clk.eq(spi.clk), self.spi_select.eq(spi.select),
+                         self.spi_copi.eq(spi.copi)]
+            m.d.sync += spi.cipo.eq(self.spi_cipo)
         if shell.divisor is None:
             m.d.sync += [
                 shell.received.payload.eq(self.received),
@@ -141,6 +154,9 @@ class VirtualBoard:
         When entered: compiling failed.
     """
 
+    SOURCES = OPTIONS = ()
+    """More sources of the simulator, and options of Verilator."""
+
     link_timeout = 60.0
     """Seconds that the host should wait for an answer: simulated time passes slowly."""
 
@@ -175,10 +191,12 @@ class VirtualBoard:
             raise RuntimeError("Virtual board must not be started twice")
         binary = self._build().resolve()
         here, there = socket.socketpair()
+        descriptors, environment = self._surroundings()
         with there:
-            self._process = subprocess.Popen([binary, str(self._divisor or BYTE_CYCLES)],
-                                             text=True, cwd=self._folder, stdin=subprocess.PIPE,
-                                             stdout=subprocess.PIPE, pass_fds=[there.fileno()])
+            self._process = subprocess.Popen(
+                [binary, str(self._divisor or BYTE_CYCLES)], text=True, cwd=self._folder,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
+                pass_fds=[there.fileno(), *descriptors])
             if self._monitor is None:
                 here.close()
             else:
@@ -193,14 +211,18 @@ class VirtualBoard:
         self.url = f"socket://127.0.0.1:{line[1]}"
         self.door = BackDoor(Control(self._process.stdin, self._process.stdout))
 
+    def _surroundings(self):
+        """File descriptors that the process gets, too, and its environment, None for this one."""
+        return (), None
+
     def _build(self):
         text = (cached_verilog(self._top, "top", self._cache)
                 if isinstance(self._top, partial) else to_verilog(self._top, "top"))
         return build_simulator(
             public_arrays(text), HARNESS, self._cache,
-            sources=[STORAGE_VERILOG, BACK_DOOR,
+            sources=[STORAGE_VERILOG, BACK_DOOR, *self.SOURCES,
                      *([MONITOR_WORLD] if self._monitor is not None else [])], options=[
-                "-CFLAGS", "-DBACK_DOOR",
+                "-CFLAGS", "-DBACK_DOOR", *self.OPTIONS,
                 *(["-CFLAGS", "-DBYTES"] if self._divisor is None else []),
                 *(["-CFLAGS", "-DWORLD"] if self._monitor is not None else [])])
 

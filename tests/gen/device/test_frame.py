@@ -4,7 +4,14 @@ import zlib
 
 import pytest
 
-from gen.device.frame import cobs_decode, cobs_encode, decode_frame, encode_frame
+from gen.device.frame import (
+    cobs_decode,
+    cobs_encode,
+    decode_frame,
+    decode_text,
+    encode_frame,
+)
+from hw.boot_layout import BootFault, message, MESSAGES
 
 
 def frames_of(rng):
@@ -57,3 +64,13 @@ def test_damaged_frame():
         assert decode_frame(line[:length]) is None
     for length in (0, 4, 7, 12, 23):
         assert decode_frame(encode_frame(rng.randbytes(length))[:-1]) is None
+
+
+def test_text():
+    """Lines of a board that works by itself; what is no text, and no frame, is damaged."""
+    assert [decode_text(message(fault).rstrip(b"\0")).split("  ")[0].strip()
+            for fault in MESSAGES] == list(MESSAGES.values())
+    assert set(MESSAGES) == set(BootFault) - {BootFault.NONE}
+    assert decode_text(b"picture 0: class 009\r\n") == "picture 0: class 009\r\n"
+    for piece in (b"\x01abc", b"abc\x80", b"\x7f"):
+        assert decode_text(piece) is None

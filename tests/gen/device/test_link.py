@@ -179,3 +179,21 @@ def test_crc_is_a_frame_with_a_word():
     device.crc(9, 1000)
     opcode, length, _, address, count = struct.unpack("<BBHIQ", seen[-1])
     assert (opcode, length, address, count) == (Opcode.CRC_MEMORY, 1, 9, 1000)
+
+
+def test_text_between_frames(caplog):
+    """A board that works by itself has written lines: they are logged, and no damage."""
+    model = SoftwareDevice()
+    transport = SoftwareTransport(model)
+    read, texts = transport.read, [b"picture 0: class 009\r\n\0", b"old image\r\n\0"]
+
+    def with_text(timeout):
+        return (texts.pop(0) if texts else b"") + read(timeout)
+
+    transport.read = with_text
+    with caplog.at_level("INFO", "gen.device.link"):
+        device = Device(transport, timeout=0.01)
+        assert device.read(3, 2).tolist() == [3, 4]
+    assert device.damaged == device.repeated == 0
+    assert [line.partition(" says: ")[2] for line in caplog.messages if " says: " in line] == [
+        "picture 0: class 009", "old image"]
