@@ -36,7 +36,7 @@ COMMANDS = {
     "report": ("gen.report", "make a build's report.html and report.md again"),
     "compare": ("gen.compare", "two measurements or builds side by side"),
     "traffic": ("gen.traffic", "memory traffic of a network, layer by layer"),
-    "flash": ("gen.device.flash", "load a bitstream into a board"),
+    "flash": ("gen.flash", "load a bitstream, or make a board work without a host"),
 }
 """Each command: its module, with a function ``cli(argv)``, and what it does."""
 

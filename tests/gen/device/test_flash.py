@@ -121,7 +121,7 @@ def test_wheel_is_found(tmp_path, monkeypatch):
 ])
 def test_command(loader, capsys, arguments, code, text):
     loader(FOUND % "41113043")
-    assert main(program._command, program._parser(), arguments) == code
+    assert main(program.command, program._parser(), arguments) == code
     output = capsys.readouterr()
     assert text in output.out + output.err
 
