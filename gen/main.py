@@ -22,6 +22,7 @@ COMMANDS = {
     "train": ("model.train", "train a network on a data set"),
     "evaluate": ("model.evaluate", "classify images with the network in software"),
     "ablation": ("model.ablation", "train variants of a network and compare them"),
+    "energy": ("model.energy", "synaptic operations and energy by the paper's formula"),
     "information": ("model.information", "what the levels of networks tell, as entropies"),
     "convert": ("model.convert", "turn a checkpoint into a portable file (.qsd)"),
     "verify": ("gen.verify", "compare integer model, instruction-set simulator and RTL"),

@@ -76,6 +76,17 @@ def test_a_board_of_ones_own():
     assert names["MYBOARD"].part == "LFE5U-25F"
 
 
+def test_every_check_of_the_model_has_its_test():
+    """The numbered checks of docs/model.md, section 7, each named by a test."""
+    text = (ROOT / "docs" / "model.md").read_text().partition("## 7. Acceptance checks")[2]
+    numbers = re.findall(r"^(\d+)\. ", text, re.MULTILINE)
+    assert numbers == [str(n) for n in range(1, len(numbers) + 1)] and len(numbers) >= 20
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r'"""Model check 7\.(\d+)\b', tests))
+    assert set(numbers) <= named, sorted(set(numbers) - named, key=int)
+    assert named <= set(numbers)
+
+
 def test_site_names_every_page():
     """Pages of the site are in its navigation; records and decisions are reached by links."""
     text = (ROOT / "mkdocs.yml").read_text()

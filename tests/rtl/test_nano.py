@@ -34,6 +34,7 @@ def images(network):
 
 
 def test_all_forms_equal(network, images, request):
+    """Model check 7.20 on a whole trained network: every tensor."""
     _, program = derive(find_board("ulx3s"), network)
     result = verify(network, program, images[:3], forms=("integer", "iss", "rtl"),
                     cache=request.config.cache.mkdir("rtl"))

@@ -77,6 +77,7 @@ def check_vectors(model: QsdTransformer, vectors: np.lib.npyio.NpzFile) -> None:
 
 
 def test_levels_and_logits_equal_the_published_code():
+    """Model check 7.10: random weights of both signs, float64, logits to 1e-9, every level."""
     check_vectors(*load_vectors(SMALL))
 
 

@@ -88,7 +88,7 @@ def test_digits_scores(digits):
 
 @pytest.mark.parametrize("z_frac, share, near", [(8, 1e-3, 0.1), (12, 1e-4, 0.01)])
 def test_teacher_forced_widths(digits, z_frac, share, near):
-    """Check 7.12 on the trained net: few levels differ, by 1, at a threshold, fewer with bits.
+    """Model check 7.12 on the digits net: few levels differ, by 1, at a threshold.
 
     F=12 and 16-bit multipliers. Shares and distances (in levels) are for this net, whose z are
     small: 6.3e-4 and 6.4e-5, 0.07 and 0.005 seen; at Z=8 the large one has 3.0e-4 and 0.03.
