@@ -75,7 +75,8 @@ class CardSource(wiring.Component):
     ``TIMEOUT`` from ``NO_CARD``. Likewise a block whose CRC-16 is wrong is ``DATA`` or, from a
     card that is gone, ``NO_CARD``. The bytes of a block come before its CRC is known.
 
-    When ``go`` falls, the card is told to stop. A byte takes 16 halves and 2 cycles.
+    When ``go`` falls, the card is told to stop. A byte takes 16 halves and 2 cycles. 236 COMB
+    (yosys, ECP5).
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ class BootMaster(wiring.Component):
     were no boot master.
 
     It begins when the memory is ready, unless the host restarted the board. After a watchdog it
-    only says so.
+    only says so. 341 COMB with the flash, 507 with the card (yosys, ECP5).
 
     Parameters
     ----------

@@ -15,7 +15,8 @@ DIGITS = 3
 class BestScore(wiring.Component):
     """Find the highest of the scores since ``clear``; of equal ones the first.
 
-    The classes are counted in decimal, so that showing them takes no division.
+    The classes are counted in decimal, so that showing them takes no division. 64 COMB (yosys,
+    ECP5).
 
     Members
     -------

@@ -20,7 +20,7 @@ class SpiBytes(wiring.Component):
     """Send a byte and receive one at the same time, the highest bit first.
 
     ``cipo`` is taken as the clock falls: the device has had a whole bit for it, less what the
-    pins take. Bytes that follow each other without a pause take 16 halves and a cycle. 30 COMB and
+    pins take. Bytes that follow each other without a pause take 16 halves and a cycle. 38 COMB and
     20 FF (yosys, ECP5).
 
     Parameters
