@@ -21,8 +21,8 @@ async def read(ctx, dut, count, *, pause=lambda index: 0):
     while len(got) < count:
         await ctx.tick().repeat(pause(len(got)) + 1)
         ctx.set(source.bytes.ready, 1)
-        await ctx.tick().until(source.bytes.valid)
-        got.append(ctx.get(source.bytes.payload))
+        byte, = await ctx.tick().sample(source.bytes.payload).until(source.bytes.valid)
+        got.append(byte)
         ctx.set(source.bytes.ready, 0)
     return bytes(got)
 
