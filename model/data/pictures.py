@@ -113,6 +113,11 @@ def list_pictures(folder: Path) -> tuple[list[Path], int]:
     return sorted(files, key=lambda p: natural_order(p.name)), len(entries) - len(files)
 
 
+def pixel_bytes(count: int, fitting: Fitting) -> int:
+    """Memory of so many pictures."""
+    return count * fitting.channels * fitting.size**2
+
+
 def read_pictures(files: Sequence[Path], fitting: Fitting) -> NDArray[np.uint8]:
     """Decode and fit: (N, H, W) of a grey network, (N, 3, H, W) of a colour one.
 
@@ -120,7 +125,7 @@ def read_pictures(files: Sequence[Path], fitting: Fitting) -> NDArray[np.uint8]:
     """
     side = fitting.size
     shape = (side, side) if fitting.channels == 1 else (3, side, side)
-    needed = len(files) * fitting.channels * side * side
+    needed = pixel_bytes(len(files), fitting)
     if needed > PIXEL_BYTES_MAX:
         raise ValueError(
             f"{len(files):,} pictures of {side}x{side} need {needed >> 20:,} MB, more than "
