@@ -1,4 +1,4 @@
-"""Every module of hw and gen has a test: a file of its own, or one that :data:`HELD_BY` names.
+"""Every module of hw, gen and model has a test: of its own, or one that :data:`HELD_BY` names.
 
 The test of ``hw/array/reader.py`` is ``tests/hw/array/test_reader.py``, or
 ``tests/rtl/test_reader.py``.
@@ -64,6 +64,36 @@ HELD_BY = {
     "gen/proof/record.py": "tests/gen/test_prove.py",
     "gen/report.py": "tests/gen/flow/test_page.py",
     "gen/traffic.py": "tests/faults/test_21_cheap_first.py",
+
+    # Networks: parts of one that its tests compare with published vectors, or with each other.
+    "model/convert.py": "tests/model/training/test_checkpoint.py",
+    "model/data/picture_folder.py": "tests/model/data/test_options.py",
+    "model/data/pictures.py": "tests/faults/test_17_picture_bombs.py",
+    "model/error.py": "tests/model/test_command.py",
+    "model/families/infer.py": "tests/model/training/test_start.py",
+    "model/families/layout.py": "tests/model/training/test_checkpoint.py",
+    "model/families/lsq.py": "tests/model/families/test_network.py",
+    "model/families/spec.py": "tests/model/families/test_network.py",
+    "model/families/spec_file.py": "tests/model/data/test_options.py",
+    "model/families/work.py": "tests/model/test_energy.py",
+    "model/integer/epilogue.py": "tests/model/integer/test_network.py",
+    "model/integer/export.py": "tests/model/integer/test_network.py",
+    "model/integer/fixed_point.py": "tests/model/integer/test_network.py",
+    "model/integer/graph.py": "tests/model/integer/test_network.py",
+    "model/integer/qsd_file.py": "tests/model/training/test_checkpoint.py",
+    "model/integer/random_network.py": "tests/model/integer/test_network.py",
+    "model/integer/widths.py": "tests/model/test_evaluate.py",
+    "model/training/ablation.py": "tests/model/test_ablation.py",
+    "model/training/energy.py": "tests/model/test_energy.py",
+    "model/training/information.py": "tests/model/test_information.py",
+    "model/training/information_report.py": "tests/model/test_information.py",
+    "model/training/logbook.py": "tests/model/test_train.py",
+    "model/training/measures.py": "tests/model/test_train.py",
+    "model/training/optimise.py": "tests/model/test_train.py",
+    "model/training/session.py": "tests/model/test_train.py",
+    "model/training/trainer.py": "tests/model/test_train.py",
+    "model/yaml_file.py": "tests/model/training/test_recipe.py",
+    "model/zoo.py": "tests/model/integer/test_synthetic.py",
 }
 """Modules without a test of their own, and the test that holds each."""
 
@@ -93,7 +123,7 @@ def dotted(path):
     return path.removesuffix(".py").replace("/", ".")
 
 
-MODULES = modules_of("hw") + modules_of("gen")
+MODULES = modules_of("hw") + modules_of("gen") + modules_of("model")
 
 # Parsed now, at import: the parser of CPython 3.11 may fail behind a test that recurses deeply.
 for path in (ROOT / "tests").rglob("*.py"):
