@@ -22,7 +22,7 @@ from model.error import VerificationFailed
 from model.progress import Task, track
 
 
-__all__ = ["Run", "Runs", "Stopwatch", "check_sums", "counted", "measure_runs"]
+__all__ = ["TIMES", "Run", "Runs", "Stopwatch", "check_sums", "counted", "measure_runs"]
 
 
 class Stopwatch:
@@ -333,8 +333,9 @@ def _compare(found: NDArray[np.int64], wanted: NDArray[np.int64],
             "qsdt run --check twice,host")
 
 
-TIMES = ("CYCLES", "BUSY_", "STALL_")
-"""Counters that depend on when the memory refreshes, and where the run before ended."""
+TIMES = ("CYCLES", "BUSY_", "STALL_", "WRITE_WORDS")
+"""Counters that depend on when the memory refreshes, and where the run before ended; or, of words
+written, on how many of the host's are still on their way to the memory when a run begins."""
 
 
 def check_sums(session: Session, images: NDArray[np.int8], *, timeout_s: float) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from gen.device.check import CheckFailed
 from gen.device.port import LinkError
-from gen.measurement.runs import check_sums, Runs
+from gen.measurement.runs import check_sums, Runs, TIMES
 from gen.meter.base import MeterError
 from hw.config import RECORD_WORDS
 from hw.register import Counter
@@ -113,7 +113,7 @@ def test_image_that_changed_in_memory(bench):
 
 def test_ring_against_single_runs(bench, case):
     said = check_sums(bench.session, case[2], timeout_s=5)
-    exact = [name.name for name in Counter if not name.name.startswith(("CYCLES", "BUSY", "STALL"))]
+    exact = [name.name for name in Counter if not name.name.startswith(TIMES)]
     assert said == ("a ring of 2 images against 2 single runs: the same results, and the same sums "
                     f"of {len(exact)} counters of work; 8000 cycles against 8000 (+0.000 %)")
     assert bench.board.starts == 3

@@ -101,8 +101,10 @@ def test_losses_by_the_counter():
         _, trace = record(kit, ",pin=2,rate=10000", 0.45)
     assert trace.lost == 40 and len(trace.gaps) == 1
     assert trace.gaps[0].seconds == pytest.approx(0.0005, abs=1e-6)
-    starts = [start for start, _ in trace.pulses]
-    assert np.diff(starts) == pytest.approx(0.05, abs=1.5e-5)
+    periods = np.diff([start for start, _ in trace.pulses])
+    assert np.ptp(periods) < 1.5e-5
+    # The kit's clock is known from arrivals within half a second.
+    assert periods == pytest.approx(0.05, rel=2e-3)
 
 
 def test_end_of_the_range_and_a_range_that_is_none():
