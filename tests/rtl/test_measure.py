@@ -33,7 +33,7 @@ def test_measures_the_virtual_board(request, tmp_path, capsys):
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(FILES)
     said = capsys.readouterr().out.splitlines()
     figures, energy = found["figures"], found["energy"]
-    assert figures["images"] == {"value": 1, "tag": "rtl-sim", "text": "in 1 runs: 1 images back "
+    assert figures["images"] == {"value": 1, "tag": "rtl-sim", "text": "in 1 run: 1 image back "
                                  "to back for each start of the core, from a ring of 1 in the "
                                  "device's memory; 0 before as warm-up"}
     assert figures["images_compared"]["value"] == 1
