@@ -6,7 +6,7 @@ import json
 import pytest
 
 from gen import measure
-from gen.measurement.runs import TIMES
+from gen.measurement.runs import TIMES, UNCOUNTED
 from gen.measurement.write import FILES
 from hw.register import Counter
 
@@ -76,7 +76,9 @@ def test_ring_of_fewer_pictures(request, tmp_path):
     assert len(single) == 3
     for name in Counter.__members__:
         if not name.startswith(TIMES):
-            assert int(ring[name]) == sum(int(row[name]) for row in single), name
+            lack = UNCOUNTED.get(name, 0)
+            difference = sum(int(row[name]) for row in single) - int(ring[name])
+            assert -3 * lack <= difference <= lack, name
     cycles = sum(int(row["CYCLES"]) for row in single)
     assert int(ring["CYCLES"]) == pytest.approx(cycles, rel=0.02)
     assert ring["ERRORS"] == "0"
