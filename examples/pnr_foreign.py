@@ -13,6 +13,7 @@ import re
 from gen.flow.toolchain import find_toolchain, run_tool
 from gen.pnr.estimate import worst_paths
 from gen.pnr.graph import main_module
+from gen.pnr.handover import prepare
 from gen.pnr.passes import improve
 from gen.pnr.place import place_detailed
 
@@ -71,10 +72,9 @@ def main() -> None:
     print(f"wire length {result.wire_before} -> {result.wire} tiles, slowest path "
           f"{result.slowest_before} -> {result.slowest} ns")
 
-    # nextpnr has noted in its netlist that the clocks do not matter.
-    module["settings"]["timing_driven"] = f"{1:032b}"
+    prepare(module)
     (folder / "placed.json").write_text(json.dumps(placed))
-    nextpnr("--json", "placed.json", "--no-place", "--report", "fir.report.json",
+    nextpnr("--json", "placed.json", "--report", "fir.report.json",
             "--textcfg", "fir.config")
     for name, figures in json.loads((folder / "fir.report.json").read_text())["fmax"].items():
         print(f"routed: {name} {figures['achieved']:.1f} MHz")

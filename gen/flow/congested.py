@@ -7,8 +7,7 @@ nextpnr alone does not route one. Four parts, by their names in the report:
 - ``detailed placement``: for wire length, congestion and clocks (:mod:`gen.pnr.place`);
 - ``routing``: nextpnr's router2, asked for clocks a little faster than wanted.
 
-nextpnr runs twice, with the netlist in a file between, and does not take everything back in as it
-wrote it: :func:`prepare` and :func:`give_ports` see to that.
+nextpnr runs twice, with the netlist in a file between (:mod:`gen.pnr.handover`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +18,12 @@ import re
 from boards.spec import BoardSpec
 from gen.flow.clocks import clock_margin, derived_clocks, port_clocks, read_clocks
 from gen.pnr import block_rams, ecp5
+from gen.pnr.handover import give_ports, prepare
 from gen.pnr.place import place_detailed, Placement
 
 
-__all__ = ["EFFORTS", "MARGIN", "PASSES", "ROUTER_SETTINGS", "Hopeless", "Watch", "give_ports",
-           "place_congested", "prepare", "route_congested"]
+__all__ = ["EFFORTS", "MARGIN", "PASSES", "ROUTER_SETTINGS", "Hopeless", "Watch",
+           "place_congested", "route_congested"]
 
 
 ROUTER_SETTINGS = {"router": "router2", "router2/currCongWeightMult": "2.0",
@@ -90,33 +90,6 @@ def place_congested(board: BoardSpec, netlist: dict, folder: Path, nextpnr: Call
     (folder / "placed.json").write_text(json.dumps(placed))
     lap("detailed placement")
     return placement, clocks
-
-
-def prepare(module: dict) -> None:
-    """Change what nextpnr would take otherwise than it is meant when it reads a placed netlist.
-
-    - A cell with a ``NEXTPNR_BEL`` is bound to it before it is known to be a carry, a LUT-RAM or a
-      LUT-RAM's write port, and then the router permutes its inputs as if it were a LUT, which
-      changes what it does. One with a ``BEL`` is bound by the placer, which knows.
-    - A global set/reset that is synchronous would become asynchronous.
-    - That the clocks did not matter is noted, and believed before the options.
-    """
-    for cell in module["cells"].values():
-        attributes = cell["attributes"]
-        attributes.pop("BEL_STRENGTH", None)
-        if place := attributes.pop("NEXTPNR_BEL", None):
-            attributes["BEL"] = place
-        if cell["type"] == "GSR" and cell["parameters"].get("SYNCMODE") == "SYNC":
-            cell["type"] = "SGSR"
-    module["settings"]["timing_driven"] = f"{1:032b}"
-
-
-def give_ports(placed: dict, routed: dict) -> None:
-    """Write the ports of the module ``placed`` into ``routed``, the same one, which lost them."""
-    names = {bit: name for name, net in placed["netnames"].items() for bit in net["bits"]}
-    routed["ports"] = {
-        name: {**port, "bits": [routed["netnames"][names[bit]]["bits"][0] for bit in port["bits"]]}
-        for name, port in placed["ports"].items()}
 
 
 class Hopeless(Exception):
