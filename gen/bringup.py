@@ -162,7 +162,7 @@ class _Bringup:
         elif self._arguments.program:
             self._say(f"{steps} need {bit}, which is loaded when it comes to them.")
         else:
-            self._say(f"{steps} need {bit}; load it with: {called('gen.device.flash')} "
+            self._say(f"{steps} need {bit}; load it with: {called('gen.flash')} "
                       f"--board {self._board.name} --bitstream {bit}")
 
     def _core_folder(self):

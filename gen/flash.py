@@ -1,4 +1,4 @@
-"""Make a board work without a host: `python -m gen.flash --board ulx3s --build DIR --to flash`."""
+"""Make a board work without a host: `python -m gen.flash --board ulx3s --build DIR`."""
 
 import logging
 from pathlib import Path
@@ -11,6 +11,7 @@ from gen.boot.medium import boot_image, card_image, flash_parts, write_device, w
 from gen.boot.script import boot_script
 from gen.boot.time import first_result, TIME_OF
 from gen.device import flash
+from gen.flow.bitstream import bitstream_comments
 from gen.inputs import add_image_options, add_network_options, load_images, load_network
 from gen.proof.build import open_build
 from hw.register import identity_text
@@ -73,14 +74,29 @@ def _pictures(arguments, image):
     return found.image_q, acc.reshape(len(acc), -1), names
 
 
+def _load(arguments, board):
+    """Load a bitstream or say which chip is there, as the options ask."""
+    if arguments.detect:
+        print(flash.chip_name(flash.detect(board)))
+        return
+    chip = flash.program(board, arguments.bitstream)
+    if not arguments.quiet:
+        comments = bitstream_comments(arguments.bitstream)
+        said = ", ".join(f"{name.lower()} {comments[name]}" for name in ("Identity", "Commit")
+                         if name in comments)
+        print(f"loaded {arguments.bitstream}{f' ({said})' if said else ''} into "
+              f"{flash.chip_name(chip)}")
+    next_step("gen.run", "--board", board.name, "--model", "qsdt_nano", "--port", "/dev/ttyUSB0")
+
+
 def _run(arguments):
+    with as_input_error():
+        board = find_board(arguments.board)
     if arguments.build is None:
         if arguments.card or arguments.image or arguments.overwrite_device:
             raise InputError("--card, --image and --overwrite-device go with --build")
-        flash.command(arguments)
+        _load(arguments, board)
         return
-    with as_input_error():
-        board = find_board(arguments.board)
     build = open_build(arguments.build)
     if build.board is not board:
         raise InputError(f"{arguments.build} is for {build.board.name}, not {board.name}: name it "

