@@ -28,7 +28,7 @@ from gen.pnr import estimate
 from model import convert, evaluate, train, zoo
 from model.data import dataset as data
 from model.data.dataset import Dataset, Split
-from model.training import trainer
+from model.training import session, trainer
 from model.training.recipe import Recipe
 from tests.fuzz import mutate
 
@@ -328,7 +328,7 @@ class Resume(Target):
 
     def run(self, path):
         with mock.patch.dict(data.DATASETS, fashion_mnist=lambda folder: self.data), \
-                mock.patch.object(trainer, "train", stop):
+                mock.patch.object(session, "train", stop):
             return train.cli(["--resume", "--out", str(path.parent), "--data", "fashion_mnist"])
 
 
