@@ -387,6 +387,8 @@ class Lanes:
             self._is(cell, "O", "ZERO")
         elif port.endswith("__tx__io"):
             self._tx = f"({self._pin(cell, 'I')} | {self._pin(cell, 'T', 'ZERO')})"
+        elif cell.text("DIR") == "BIDIR":    # nothing on the bus: pulled up
+            self._is(cell, "O", select(self._pin(cell, "T", "ZERO"), "ONES", self._pin(cell, "I")))
 
     # C++
 
