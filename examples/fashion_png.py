@@ -11,7 +11,7 @@ import sys
 
 from PIL import Image
 
-from model.data.dataset import fashion_mnist
+from model.data.mnist import fashion_mnist
 
 
 CLASSES = ("0_t-shirt", "1_trouser", "2_pullover", "3_dress", "4_coat", "5_sandal", "6_shirt",

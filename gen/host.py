@@ -17,7 +17,7 @@ from typing import Any
 from boards import BOARDS
 from gen.flow.toolchain import find_toolchain, looked_at
 from model.command import EXTRAS, pip_command, PROJECT
-from model.data.dataset import DEBIAN_FOLDER, DEBIAN_PACKAGE
+from model.data.mnist import DEBIAN_FOLDER, DEBIAN_PACKAGE
 from model.error import ToolFailed, ToolMissing
 from model.zoo import cache_folder, shipped
 

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from model.data import dataset as data
+from model.data.mnist import DEBIAN_FOLDER, DEBIAN_PACKAGE
 
 
 ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.skipif(
-    not data.DEBIAN_FOLDER.is_dir(), reason=f"needs the Debian package {data.DEBIAN_PACKAGE}"
+    not DEBIAN_FOLDER.is_dir(), reason=f"needs the Debian package {DEBIAN_PACKAGE}"
 )
 
 SPEC = """\

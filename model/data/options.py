@@ -1,17 +1,26 @@
 """Data sets by name or folder, and the options of commands for them."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from model.command import require
-from model.data.dataset import DataInfo, Dataset, DATASETS, Split
+from model.data.dataset import DataInfo, Dataset, Split
+from model.data.mnist import fashion_mnist
+from model.data.scenes import fashion_scenes
 from model.families.spec import QsdtSpec
 
 
-__all__ = ["DATA_HELP", "FOLDER", "add_data_options", "picture_folder", "read_dataset",
-           "read_split"]
+__all__ = ["DATA_HELP", "DATASETS", "FOLDER", "add_data_options", "picture_folder",
+           "read_dataset", "read_split"]
 
+
+DATASETS: dict[str, Callable[[Path | None, QsdtSpec], Dataset]] = {
+    "fashion_mnist": lambda folder, spec: fashion_mnist(folder),
+    "fashion_scenes": lambda folder, spec: fashion_scenes(folder),
+}
+"""Every known data set by name: made of the folder that ``--data-dir`` names, for a network."""
 
 FOLDER = "folder:"
 """How the name of a data set begins that is a folder of pictures."""
@@ -79,7 +88,7 @@ def read_split(
         split = folder.split(part, fitting_for(spec, fit, background, known), count=count,
                              known=known)
     else:
-        split = first(getattr(DATASETS[name](data_dir), part), count)
+        split = first(getattr(DATASETS[name](data_dir, spec), part), count)
     if split.labels.max() >= spec.classes:
         raise ValueError(f"{name}: has more classes than the network, which has {spec.classes}")
     return split
@@ -96,7 +105,7 @@ def read_dataset(
     folder = picture_folder(name)
     if folder is not None:
         return folder.dataset(fitting_for(spec, fit, background), count=count)
-    data = DATASETS[name](data_dir)
+    data = DATASETS[name](data_dir, spec)
     return replace(data, train=first(data.train, count), val=first(data.val, count),
                    test=first(data.test, count))
 

@@ -167,6 +167,7 @@ def test_qsd_with_absurd_values(data_folder, name, said):
 ])
 def test_resume_with_wrong_contents(data_folder, tmp_path, monkeypatch, capsys, content):
     from model.data import dataset as data
+    from model.data import options
     from model.training.recipe import Recipe
     from model.training.trainer import Trainer
 
@@ -175,7 +176,7 @@ def test_resume_with_wrong_contents(data_folder, tmp_path, monkeypatch, capsys, 
                     mlp_ratio=1, heads=2, norm_mean=(0.3,), norm_std=(0.3,))
     part = data.Split(images=np.zeros((8, 16, 16), np.uint8), labels=np.arange(8) % 2)
     fake = data.Dataset(train=part, val=part, test=part)
-    monkeypatch.setitem(data.DATASETS, "fake", lambda folder: fake)
+    monkeypatch.setitem(options.DATASETS, "fake", lambda folder, spec: fake)
     path = tmp_path / "checkpoint.pth"
     if isinstance(content, str):
         path.write_bytes((data_folder / content).read_bytes())

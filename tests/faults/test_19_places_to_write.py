@@ -9,7 +9,8 @@ import pytest
 
 from gen import build, verify
 from model import convert, evaluate, train
-from model.data.dataset import Dataset, DATASETS, Split
+from model.data.dataset import Dataset, Split
+from model.data.options import DATASETS
 from model.families.spec import MODELS, QsdtSpec
 
 
@@ -30,7 +31,7 @@ def workplace(tmp_path, monkeypatch):
     part = Split(images=np.zeros((8, 16, 16), np.uint8), labels=np.arange(8) % 2)
     monkeypatch.setitem(MODELS, "tiny", TINY)
     monkeypatch.setitem(DATASETS, "zeros",
-                        lambda folder: Dataset(train=part, val=part, test=part))
+                        lambda folder, spec: Dataset(train=part, val=part, test=part))
     return tmp_path
 
 

@@ -26,8 +26,9 @@ from gen.compile.package import ProgramImage
 from gen.config import derive as derive_module
 from gen.pnr import estimate
 from model import convert, evaluate, train, zoo
-from model.data import dataset as data
+from model.data import mnist
 from model.data.dataset import Dataset, Split
+from model.data.options import DATASETS
 from model.training import session, trainer
 from model.training.recipe import Recipe
 from tests.fuzz import mutate
@@ -275,13 +276,13 @@ class Idx(Target):
              "train-images-idx3-ubyte")
 
     def seeds(self):
-        self.source = data.DEBIAN_FOLDER
+        self.source = mnist.DEBIAN_FOLDER
         for name in self.FILES[1:]:
             found = next(self.source.glob(f"{name}*"))
             (self.folder / found.name).symlink_to(found)
         found = next(self.source.glob(f"{self.FILES[0]}*"))
         content = found.read_bytes()
-        self.labels = data.DATASETS["fashion_mnist"](self.source).test.labels
+        self.labels = mnist.fashion_mnist(self.source).test.labels
         return [content if found.suffix == ".gz" else gzip.compress(content)]
 
     def write(self, content):
@@ -290,14 +291,12 @@ class Idx(Target):
         return path
 
     def run(self, path):
-        read = data.DATASETS["fashion_mnist"]
-
-        def reading(folder):
-            if not np.array_equal(read(folder).test.labels, self.labels):
+        def reading(folder, spec):
+            if not np.array_equal(mnist.fashion_mnist(folder).test.labels, self.labels):
                 raise Changed("other labels")
             raise Accepted
 
-        with mock.patch.dict(data.DATASETS, fashion_mnist=reading), nano():
+        with mock.patch.dict(DATASETS, fashion_mnist=reading), nano():
             return evaluate.cli(["--model", "qsdt_nano", "--form", "integer", "--data",
                                   "fashion_mnist", "--data-dir", str(path.parent)])
 
@@ -327,7 +326,7 @@ class Resume(Target):
         return path
 
     def run(self, path):
-        with mock.patch.dict(data.DATASETS, fashion_mnist=lambda folder: self.data), \
+        with mock.patch.dict(DATASETS, fashion_mnist=lambda folder, spec: self.data), \
                 mock.patch.object(session, "train", stop):
             return train.cli(["--resume", "--out", str(path.parent), "--data", "fashion_mnist"])
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from model import ablation as program
-from model.data import dataset as data
+from model.data import options
 from model.error import InputError
 from model.families.spec import MODELS
 from model.training.ablation import plans, read_plan, table
@@ -31,7 +31,7 @@ rows:
 def tiny(monkeypatch, tmp_path):
     """A function that runs the command with a plan for the tiny network."""
     monkeypatch.setitem(MODELS, "tiny", TINY)
-    monkeypatch.setitem(data.DATASETS, "halves", lambda folder: DATA)
+    monkeypatch.setitem(options.DATASETS, "halves", lambda folder, spec: DATA)
     path = tmp_path / "plan.yaml"
     path.write_text(PLAN)
     return lambda *words: program.cli(["--plan", str(path), "--out", str(tmp_path / "out"),

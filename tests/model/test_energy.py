@@ -8,6 +8,7 @@ import torch
 
 from model import energy as program
 from model.data import dataset as data
+from model.data import options
 from model.families.lsq import LsqLayer
 from model.families.network import capture_levels, QsdTransformer
 from model.families.spec import MODELS, spec
@@ -108,7 +109,7 @@ def test_mean_levels_are_those_of_all_images():
 
 
 def test_command_prints_layers_and_sums(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(data.DATASETS, "halves", lambda folder: DATA)
+    monkeypatch.setitem(options.DATASETS, "halves", lambda folder, spec: DATA)
     trainer = Trainer(TINY, RECIPE, DATA)
     trainer.run_epoch()
     save_model(trainer, tmp_path / "model.pth")

@@ -8,6 +8,7 @@ import torch
 
 from model import evaluate
 from model.data import dataset as data
+from model.data import options
 from model.integer import qsd_file
 from model.integer.random_network import random_network
 from model.training import checkpoint
@@ -84,7 +85,7 @@ def test_data_set(small, monkeypatch, capsys):
     images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     split = data.Split(images=images, labels=np.arange(7) % made.spec.classes)
     fake = data.Dataset(train=split, val=split, test=split)
-    monkeypatch.setitem(data.DATASETS, "fashion_mnist", lambda folder: fake)
+    monkeypatch.setitem(options.DATASETS, "fashion_mnist", lambda folder, spec: fake)
     assert made.spec.in_channels == 1
     status = evaluate.cli(
         ["--weights", str(folder / "net.qsd"), "--data", "fashion_mnist", "--count", "4"]

@@ -9,6 +9,7 @@ import torch
 
 from model import information as program
 from model.data import dataset as data
+from model.data import options
 from model.families.network import capture_levels
 from model.training.information import (
     BIMODAL,
@@ -94,7 +95,7 @@ def test_networks_without_spikes_are_refused():
 
 
 def test_command_writes_table_numbers_and_picture(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(data.DATASETS, "halves", lambda folder: DATA)
+    monkeypatch.setitem(options.DATASETS, "halves", lambda folder, spec: DATA)
     for name, spec in (("one", TINY), ("ann", TINY.twin())):
         trainer = Trainer(spec, RECIPE, DATA)
         trainer.run_epoch()

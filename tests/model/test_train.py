@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from model import train as program
-from model.data import dataset as data
+from model.data import options
 from model.families.network import QsdTransformer
 from model.families.spec import MODELS, QsdtSpec
 from model.training import session
@@ -32,7 +32,7 @@ torch.set_num_threads(1)  # with two, a busy second core makes these small layer
 def tiny_program(monkeypatch):
     """The command line with the tiny network and the made-up data set registered."""
     monkeypatch.setitem(MODELS, "tiny", TINY)
-    monkeypatch.setitem(data.DATASETS, "halves", lambda folder: DATA)
+    monkeypatch.setitem(options.DATASETS, "halves", lambda folder, spec: DATA)
 
     def run(*words) -> int:
         return program.cli(["--model", "tiny", "--data", "halves", *map(str, words)])
@@ -217,7 +217,7 @@ def test_a_killed_training_loses_one_epoch_at_most(tmp_path):
 def registered() -> None:
     """Make the tiny network and its data known to the command line of this process."""
     MODELS["tiny"] = TINY
-    data.DATASETS["halves"] = lambda folder: DATA
+    options.DATASETS["halves"] = lambda folder, spec: DATA
     torch.set_num_threads(1)
 
 

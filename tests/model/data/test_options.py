@@ -8,7 +8,7 @@ from PIL import Image
 import pytest
 
 from model import evaluate, zoo
-from model.data import dataset as data
+from model.data import mnist
 from model.data.augment import shift_and_flip
 from model.data.dataset import DataInfo
 from model.data.options import read_dataset, read_split
@@ -25,7 +25,7 @@ NANO = spec("qsdt_nano")
 FITTING = Fitting.of(NANO)
 
 needs_fashion_mnist = pytest.mark.skipif(
-    not data.DEBIAN_FOLDER.is_dir(), reason=f"needs the Debian package {data.DEBIAN_PACKAGE}"
+    not mnist.DEBIAN_FOLDER.is_dir(), reason=f"needs the Debian package {mnist.DEBIAN_PACKAGE}"
 )
 
 
@@ -44,7 +44,7 @@ def test_the_same_pixels_as_the_built_in_set(tmp_path):
     module.loader.exec_module(example)
     assert example.write_pictures(tmp_path, count=40) == 1200
     own = read_dataset(f"folder:{tmp_path}", NANO)
-    built_in = data.fashion_mnist()
+    built_in = mnist.fashion_mnist()
     assert own.info.classes == example.CLASSES
     for part in ("train", "val", "test"):
         one, two = getattr(own, part), getattr(built_in, part)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from model import zoo
-from model.data.dataset import fashion_mnist, to_image_q
+from model.data.dataset import to_image_q
+from model.data.mnist import fashion_mnist
 from model.families.network import capture_levels
 from model.integer.epilogue import IntegerParams, Integrate
 
