@@ -25,9 +25,9 @@ def page(record):
     faults = record["faults"]
     yield "# Planted faults behind synthesis"
     yield ""
-    yield (f"Made by `python -m tests.campaign --count {record['count']} --seed {record['seed']}` "
-           f"on {record['model']} for {record['board']}, bitstream SHA-256 "
-           f"`{record['bitstream']}`, in {record['seconds']} s.")
+    yield (f"Made by `python -m tests.campaign --count {record['count']} --seed {record['seed']} "
+           f"--seeds {record['seeds']}` on {record['model']} for {record['board']}, "
+           f"bitstream SHA-256 `{record['bitstream']}`, in {record['seconds']} s.")
     yield ("A third of the faults lies between the netlist and placement, where our passes work, a "
            "third in the routed design, a third in the bitstream. Of the first two the bitstream "
            "is taken to follow faithfully.")
