@@ -12,8 +12,11 @@ from model.families.spec import QsdtSpec
 
 
 __all__ = ["batches", "class_title", "CLASS_NAME_MAX", "DataInfo", "Dataset", "IMAGE_SCALE",
-           "Split", "to_image_q"]
+           "PARTS", "Split", "to_image_q"]
 
+
+PARTS = ("train", "val", "test")
+"""Names of the three splits of a `Dataset`."""
 
 IMAGE_SCALE = 48
 """Steps of the int8 image per unit of the normalised one."""
@@ -22,7 +25,10 @@ IMAGE_SCALE = 48
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """Images (N, H, W), or (N, 3, H, W) in colour, uint8, their labels (N,) int64, and the names
-    of the N files that they were read from, if they were."""
+    of the N files that they were read from, if they were.
+
+    Images may also be what stands for such an array, a `model.data.on_demand.OnDemand`.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]

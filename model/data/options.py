@@ -3,11 +3,13 @@
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+import logging
 from pathlib import Path
 
 from model.command import require
-from model.data.dataset import DataInfo, Dataset, Split
+from model.data.dataset import DataInfo, Dataset, PARTS, Split
 from model.data.mnist import fashion_mnist
+from model.data.on_demand import fits, in_memory
 from model.data.scenes import fashion_scenes
 from model.families.spec import QsdtSpec
 
@@ -15,6 +17,8 @@ from model.families.spec import QsdtSpec
 __all__ = ["DATA_HELP", "DATASETS", "FOLDER", "add_data_options", "picture_folder",
            "read_dataset", "read_split"]
 
+
+log = logging.getLogger(__name__)
 
 DATASETS: dict[str, Callable[[Path | None, QsdtSpec], Dataset]] = {
     "fashion_mnist": lambda folder, spec: fashion_mnist(folder),
@@ -81,7 +85,7 @@ def read_split(
 
     `known` is what the network keeps of the data that it was trained on.
 
-    Raises ValueError or OSError naming the cause.
+    Raises ValueError or OSError naming the cause, ValueError if they do not fit into memory.
     """
     folder = picture_folder(name)
     if folder is not None:
@@ -91,7 +95,7 @@ def read_split(
         split = first(getattr(DATASETS[name](data_dir, spec), part), count)
     if split.labels.max() >= spec.classes:
         raise ValueError(f"{name}: has more classes than the network, which has {spec.classes}")
-    return split
+    return replace(split, images=in_memory(split.images))
 
 
 def read_dataset(
@@ -100,17 +104,28 @@ def read_dataset(
 ) -> Dataset:
     """All parts of a data set for `spec`, at most `count` images of each.
 
+    A part that does not fit into memory is made when it is indexed (`model.data.on_demand`).
+
     Raises ValueError or OSError naming the cause.
     """
     folder = picture_folder(name)
     if folder is not None:
-        return folder.dataset(fitting_for(spec, fit, background), count=count)
-    data = DATASETS[name](data_dir, spec)
-    return replace(data, train=first(data.train, count), val=first(data.val, count),
-                   test=first(data.test, count))
+        data = folder.dataset(fitting_for(spec, fit, background), count=count)
+    else:
+        data = DATASETS[name](data_dir, spec)
+    return replace(data, **{part: _held(first(getattr(data, part), count), f"{name}, {part}")
+                            for part in PARTS})
+
+
+def _held(split: Split, title: str) -> Split:
+    """`split` in memory, if it fits."""
+    if fits(split.images):
+        return replace(split, images=in_memory(split.images))
+    log.info("%s: %d images are made anew in every epoch", title, len(split))
+    return split
 
 
 def first(split: Split, count: int | None) -> Split:
     """The first `count` images of a split, all if it is None."""
-    return Split(images=split.images[:count], labels=split.labels[:count],
-                 files=split.files[:count])
+    return replace(split, images=split.images[:count], labels=split.labels[:count],
+                   files=split.files[:count])

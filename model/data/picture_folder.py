@@ -9,30 +9,20 @@ them. Pictures of a part are ordered by file name, naturally, and then by class.
 import hashlib
 import logging
 from pathlib import Path
-from typing import cast, TYPE_CHECKING
 
 import numpy as np
 
-from model.data.dataset import DataInfo, Dataset, Split
-from model.data.on_disk import PicturesOnDisk
+from model.data.dataset import DataInfo, Dataset, PARTS, Split
 from model.data.pictures import (
     Fitting,
     list_pictures,
     natural_order,
-    pixel_bytes,
-    PIXEL_BYTES_MAX,
-    read_pictures,
+    pictures_on_demand,
     SUFFIXES,
 )
 
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-
 log = logging.getLogger(__name__)
-
-PARTS = ("train", "val", "test")
 
 HASH_BINS = 10
 """A file goes by its hash into one of ten bins: 0 is for the test, 1 for validation."""
@@ -113,13 +103,11 @@ class PictureFolder:
 
     def split(
         self, part: str, fitting: Fitting, *, count: int | None = None,
-        known: DataInfo | None = None, on_disk: bool = False,
+        known: DataInfo | None = None,
     ) -> Split:
-        """Decode the first `count` pictures of a part, all if it is None.
+        """The first `count` pictures of a part, all if it is None, decoded when they are indexed.
 
-        With `on_disk`, more than fit into memory stay files, which are decoded when they are
-        indexed. With `known`, what a network keeps of its own data, labels are found by its class
-        names.
+        With `known`, what a network keeps of its own data, labels are found by its class names.
 
         Raises ValueError if there are none or a class is not known, PictureError of a file.
         """
@@ -135,17 +123,12 @@ class PictureFolder:
         label = {name: index for index, name in enumerate(names)}
         labels = np.array([label[file.parent.name] for file in files], np.int64)
         titles = tuple(f"{file.parent.name}/{file.name}" for file in files)
-        if on_disk and pixel_bytes(len(files), fitting) > PIXEL_BYTES_MAX:
-            log.info("%s: %d pictures stay on the disk", self.folder / part, len(files))
-            images = cast("NDArray[np.uint8]", PicturesOnDisk(files, fitting))
-            return Split(images=images, labels=labels, files=titles)
-        return Split(images=read_pictures(files, fitting), labels=labels, files=titles)
+        return Split(images=pictures_on_demand(files, fitting), labels=labels, files=titles)
 
     def dataset(self, fitting: Fitting, *, count: int | None = None) -> Dataset:
-        """All three parts, at most `count` pictures of each; on the disk if they are too many."""
+        """All three parts, at most `count` pictures of each."""
         info = DataInfo(classes=self.info.classes, fit=fitting.fit, background=fitting.background)
-        return Dataset(**{part: self.split(part, fitting, count=count, on_disk=True)
-                          for part in PARTS},
+        return Dataset(**{part: self.split(part, fitting, count=count) for part in PARTS},
                        info=info)
 
 

@@ -6,6 +6,7 @@ bits are cut to the upper 8, and the rest is fitted to the network's square as `
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 import re
 from typing import TYPE_CHECKING
@@ -14,8 +15,8 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.on_demand import in_memory, on_demand, spread
 from model.families.spec import QsdtSpec
-from model.progress import tracked
 
 
 if TYPE_CHECKING:
@@ -33,10 +34,6 @@ PIXELS_MAX = 1 << 26
 ASPECT_MAX = 64
 """Longer over shorter side. Narrower ones have no square that shows anything, and the resized
 picture would need many times the memory of the file's."""
-
-PIXEL_BYTES_MAX = 1 << 30
-"""Bytes of all pictures that are decoded together, so that a command stays below 2 GB: 1.3
-million pictures of 28x28 in grey, 7,100 of 224x224 in colour."""
 
 CROP = 224 / 256
 """Side of the square that the published evaluation cuts from a photograph, over its shorter one."""
@@ -113,29 +110,23 @@ def list_pictures(folder: Path) -> tuple[list[Path], int]:
     return sorted(files, key=lambda p: natural_order(p.name)), len(entries) - len(files)
 
 
-def pixel_bytes(count: int, fitting: Fitting) -> int:
-    """Memory of so many pictures."""
-    return count * fitting.channels * fitting.size**2
-
-
 def read_pictures(files: Sequence[Path], fitting: Fitting) -> NDArray[np.uint8]:
     """Decode and fit: (N, H, W) of a grey network, (N, 3, H, W) of a colour one.
 
     Raises PictureError naming the file, or ValueError if all together are too large.
     """
+    return in_memory(pictures_on_demand(files, fitting))
+
+
+def pictures_on_demand(files: Sequence[Path], fitting: Fitting) -> NDArray[np.uint8]:
+    """What `read_pictures` returns, decoded when it is indexed (`model.data.on_demand`)."""
+    def read(file: Path) -> NDArray[np.uint8]:
+        picture = read_picture(file, fitting)
+        return picture if picture.ndim == 2 else picture.transpose(2, 0, 1)
+
     side = fitting.size
     shape = (side, side) if fitting.channels == 1 else (3, side, side)
-    needed = pixel_bytes(len(files), fitting)
-    if needed > PIXEL_BYTES_MAX:
-        raise ValueError(
-            f"{len(files):,} pictures of {side}x{side} need {needed >> 20:,} MB, more than "
-            f"{PIXEL_BYTES_MAX >> 20:,}: give fewer, or a network with smaller images"
-        )
-    pixels = np.empty((len(files), *shape), np.uint8)
-    for index, file in enumerate(tracked(files, "decode", len(files), "pictures")):
-        picture = read_picture(file, fitting)
-        pixels[index] = picture if picture.ndim == 2 else picture.transpose(2, 0, 1)
-    return pixels
+    return on_demand(files, shape, partial(spread, read), what=("decode", "pictures"), together=1)
 
 
 def read_picture(file: Path, fitting: Fitting) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ import time
 from PIL import Image
 import pytest
 
-from model.data import pictures
+from model.data import on_demand
 from model.data.pictures import Fitting, PictureError, read_picture, read_pictures
 
 
@@ -54,8 +54,8 @@ def test_the_largest_that_is_taken_stays_below_2_gb(tmp_path):
 
 
 def test_all_together_are_bounded(monkeypatch, data_folder):
-    monkeypatch.setattr(pictures, "PIXEL_BYTES_MAX", 2 * 3 * 224 * 224)
-    with pytest.raises(ValueError, match=r"3 pictures of 224x224 need .* give fewer"):
+    monkeypatch.setattr(on_demand, "BYTES_MAX", 2 * 3 * 224 * 224)
+    with pytest.raises(ValueError, match=r"3 pictures of 3x224x224 need .* give fewer"):
         read_pictures([data_folder / "g8.png"] * 3, FITTING)
 
 
