@@ -1,7 +1,11 @@
-"""Fashion-MNIST (Xiao, Rasul, Vollgraf, arXiv 1708.07747; MIT licence), from the Debian package
-``dataset-fashion-mnist`` or from IDX files in a folder. NumPy only.
+"""MNIST and Fashion-MNIST from IDX files. NumPy only.
+
+MNIST: LeCun, Bottou, Bengio, Haffner, Proc. IEEE 86(11), 1998. Fashion-MNIST: Xiao, Rasul,
+Vollgraf, arXiv 1708.07747 (MIT licence), also from the Debian package ``dataset-fashion-mnist``.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 import gzip
 import hashlib
 from pathlib import Path
@@ -13,22 +17,14 @@ from numpy.typing import NDArray
 from model.data.dataset import Dataset, Split
 
 
-__all__ = ["DEBIAN_FOLDER", "DEBIAN_PACKAGE", "fashion_mnist", "parse_idx", "SPLIT_SEED",
-           "VALIDATION_COUNT"]
+__all__ = ["DEBIAN_FOLDER", "DEBIAN_PACKAGE", "fashion_mnist", "mnist", "parse_idx",
+           "set_aside", "SPLIT_SEED", "VALIDATION_COUNT"]
 
 
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 SPLIT_SEED = 2024
 VALIDATION_COUNT = 5_000
-
-# Of the decompressed bytes: Debian's gzip headers differ from upstream's, the content does not.
-_SHA256 = {
-    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-}
 
 _BYTES = {
     "train-images-idx3-ubyte": 16 + 60_000 * 28 * 28,
@@ -39,6 +35,35 @@ _BYTES = {
 """Sizes of the unpacked files: header and one byte a pixel or label."""
 
 
+@dataclass(frozen=True)
+class _Published:
+    """A data set of those four files: what it is called, the SHA-256 of each unpacked file, and
+    how to get it and to get it again."""
+
+    title: str
+    sha256: Mapping[str, str]
+    get: str
+    again: str
+
+
+# Of the decompressed bytes: Debian's gzip headers differ from upstream's, the content does not.
+_FASHION = _Published("Fashion-MNIST", {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}, f"apt-get install {DEBIAN_PACKAGE}, or name its folder with --data-dir",
+    f"copy it again, or apt-get install --reinstall {DEBIAN_PACKAGE}")
+
+_MNIST = _Published("MNIST", {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cb351222c34898ecbeaf847f06e48f7ec33f2",
+}, "put its four published IDX files there, packed or not, or name their folder with --data-dir",
+    "fetch it again")
+
+
 def fashion_mnist(data_dir: Path | None = None) -> Dataset:
     """Read Fashion-MNIST: 55,000 / 5,000 / 10,000 images (28, 28), 10 classes.
 
@@ -47,17 +72,30 @@ def fashion_mnist(data_dir: Path | None = None) -> Dataset:
     Raises FileNotFoundError naming the package, and ValueError if a file's content is not the
     published one.
     """
-    folder = DEBIAN_FOLDER if data_dir is None else Path(data_dir)
-    images, labels = _read(folder, "train-images-idx3-ubyte"), _read_labels(folder, "train")
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
-    train, val = order[VALIDATION_COUNT:], order[:VALIDATION_COUNT]
-    return Dataset(
-        train=Split(images=images[train], labels=labels[train]),
-        val=Split(images=images[val], labels=labels[val]),
-        test=Split(
-            images=_read(folder, "t10k-images-idx3-ubyte"), labels=_read_labels(folder, "t10k")
-        ),
-    )
+    return _dataset(DEBIAN_FOLDER if data_dir is None else Path(data_dir), _FASHION)
+
+
+def mnist(data_dir: Path) -> Dataset:
+    """Read MNIST from a folder of its four IDX files: as `fashion_mnist`, in all ways."""
+    return _dataset(data_dir, _MNIST)
+
+
+def _dataset(folder: Path, published: _Published) -> Dataset:
+    def read(part: str) -> Split:
+        labels = _read(folder, f"{part}-labels-idx1-ubyte", published)
+        return Split(images=_read(folder, f"{part}-images-idx3-ubyte", published),
+                     labels=labels.astype(np.int64))
+
+    train, val = set_aside(read("train"))
+    return Dataset(train=train, val=val, test=read("t10k"))
+
+
+def set_aside(split: Split, count: int = VALIDATION_COUNT) -> tuple[Split, Split]:
+    """`split` without `count` samples, drawn with a fixed seed, and those, for validation."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(split))
+    train, val = (Split(images=split.images[part], labels=split.labels[part])
+                  for part in (order[count:], order[:count]))
+    return train, val
 
 
 def parse_idx(content: bytes) -> NDArray[np.uint8]:
@@ -72,14 +110,12 @@ def parse_idx(content: bytes) -> NDArray[np.uint8]:
     return data.reshape(shape)
 
 
-def _read(folder: Path, name: str) -> NDArray[np.uint8]:
+def _read(folder: Path, name: str, published: _Published) -> NDArray[np.uint8]:
     packed, plain = folder / f"{name}.gz", folder / name
     path = packed if packed.is_file() else plain
     if not path.is_file():
-        raise FileNotFoundError(
-            f"Fashion-MNIST must be in {folder}, but {name}[.gz] is not there: "
-            f"apt-get install {DEBIAN_PACKAGE}, or name its folder with --data-dir"
-        )
+        raise FileNotFoundError(f"{published.title} must be in {folder}, but {name}[.gz] is not "
+                                f"there: {published.get}")
     try:
         # One byte more than the published file has shows that there is more: nothing is unpacked
         # beyond it, whatever the file says.
@@ -87,18 +123,13 @@ def _read(folder: Path, name: str) -> NDArray[np.uint8]:
             content = file.read(_BYTES[name] + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(
-            f"{path}: cut off or damaged ({error}); copy it again, or apt-get install "
-            f"--reinstall {DEBIAN_PACKAGE}"
+            f"{path}: cut off or damaged ({error}); {published.again}"
         ) from None
     if len(content) > _BYTES[name]:
         raise ValueError(f"{path}: more than the {_BYTES[name]:,} bytes of the published file; "
-                         "copy it again")
-    found = hashlib.sha256(content).hexdigest()
-    if found != _SHA256[name]:
-        raise ValueError(f"{path}: SHA-256 of {name} must be {_SHA256[name]}, not {found}; "
-                         "copy it again")
+                         f"{published.again}")
+    found, wanted = hashlib.sha256(content).hexdigest(), published.sha256[name]
+    if found != wanted:
+        raise ValueError(f"{path}: SHA-256 of {name} must be {wanted}, not {found}; "
+                         f"{published.again}")
     return parse_idx(content)
-
-
-def _read_labels(folder: Path, part: str) -> NDArray[np.int64]:
-    return _read(folder, f"{part}-labels-idx1-ubyte").astype(np.int64)

@@ -7,8 +7,9 @@ import logging
 from pathlib import Path
 
 from model.command import require
+from model.data import cifar
 from model.data.dataset import DataInfo, Dataset, PARTS, Split
-from model.data.mnist import fashion_mnist
+from model.data.mnist import fashion_mnist, mnist
 from model.data.on_demand import fits, in_memory
 from model.data.scenes import fashion_scenes
 from model.families.spec import QsdtSpec
@@ -20,9 +21,26 @@ __all__ = ["DATA_HELP", "DATASETS", "FOLDER", "add_data_options", "picture_folde
 
 log = logging.getLogger(__name__)
 
+def _own(name: str, folder: Path | None) -> Path:
+    """The folder of a data set that no package brings."""
+    if folder is None:
+        raise ValueError(f"{name} comes with no package: name its folder with --data-dir")
+    return folder
+
+
+def _cifar(name: str, read: Callable[[Path, int], Dataset], folder: Path | None, spec: QsdtSpec
+           ) -> Dataset:
+    if spec.image_size != cifar.SIDE:
+        require("PIL", what="resizes pictures")
+    return read(_own(name, folder), spec.image_size)
+
+
 DATASETS: dict[str, Callable[[Path | None, QsdtSpec], Dataset]] = {
+    "cifar10": lambda folder, spec: _cifar("cifar10", cifar.cifar10, folder, spec),
+    "cifar100": lambda folder, spec: _cifar("cifar100", cifar.cifar100, folder, spec),
     "fashion_mnist": lambda folder, spec: fashion_mnist(folder),
     "fashion_scenes": lambda folder, spec: fashion_scenes(folder),
+    "mnist": lambda folder, spec: mnist(_own("mnist", folder)),
 }
 """Every known data set by name: made of the folder that ``--data-dir`` names, for a network."""
 
@@ -37,7 +55,8 @@ DATA_HELP = (f"{', '.join(sorted(DATASETS))}, or {FOLDER}DIR with DIR/train/CLAS
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """``--data-dir``, ``--fit`` and ``--background``."""
     parser.add_argument("--data-dir", type=Path, metavar="D",
-                        help="where a data set lies if its package is not installed")
+                        help="folder of a data set: of all but those of Fashion-MNIST, of these "
+                        "if its package is not installed")
     # The texts lie in model.data.pictures, which imports no Pillow until a picture is read.
     from model.data.pictures import FITS
 

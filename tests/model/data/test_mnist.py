@@ -1,12 +1,15 @@
-"""model.data.mnist: the IDX reader, and the fixed split of Fashion-MNIST."""
+"""model.data.mnist: the IDX reader, MNIST, and the fixed split of Fashion-MNIST."""
 
+from dataclasses import replace
 import gzip
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from model.data import mnist
+from model.data.options import read_dataset
 from model.families.spec import spec
 
 
@@ -55,3 +58,38 @@ def test_fashion_mnist_split():
     pixels = np.concatenate([one.train.images, one.val.images]) / 255
     assert pixels.mean() == pytest.approx(NANO.norm_mean[0], abs=1e-4)
     assert pixels.std() == pytest.approx(NANO.norm_std[0], abs=1e-4)
+
+
+def test_mnist_from_a_folder(tmp_path, monkeypatch):
+    """Four small files in the place of the published ones, packed and not."""
+    rng, sha = np.random.default_rng(0), {}
+    held = {}
+    for part, count in (("train", 50), ("t10k", 20)):
+        held[part] = rng.integers(0, 256, (count, 28, 28)), rng.integers(0, 10, count)
+        for kind, array in zip(("images-idx3", "labels-idx1"), held[part], strict=True):
+            name, content = f"{part}-{kind}-ubyte", idx(array)
+            sha[name] = hashlib.sha256(content).hexdigest()
+            packed = part == "train"
+            (tmp_path / (f"{name}.gz" if packed else name)).write_bytes(
+                gzip.compress(content) if packed else content)
+    monkeypatch.setattr(mnist, "_MNIST", replace(mnist._MNIST, sha256=sha))
+    monkeypatch.setattr(mnist, "VALIDATION_COUNT", 5)
+    monkeypatch.setattr(mnist.set_aside, "__defaults__", (5,))
+    data = read_dataset("mnist", NANO, data_dir=tmp_path)
+    images, labels = held["t10k"]
+    np.testing.assert_array_equal(data.test.images, images)
+    np.testing.assert_array_equal(data.test.labels, labels)
+    assert [len(part) for part in (data.train, data.val)] == [45, 5]
+    order = np.random.default_rng(mnist.SPLIT_SEED).permutation(50)
+    np.testing.assert_array_equal(data.val.images, held["train"][0][order[:5]])
+
+
+def test_mnist_that_is_not_there_or_another(tmp_path):
+    with pytest.raises(ValueError, match="mnist comes with no package: name its folder with --dat"):
+        read_dataset("mnist", NANO)
+    with pytest.raises(FileNotFoundError, match="MNIST must be in .*: put its four published IDX"):
+        read_dataset("mnist", NANO, data_dir=tmp_path)
+    with gzip.open(tmp_path / "train-labels-idx1-ubyte.gz", "wb") as file:
+        file.write(idx(np.zeros(60_000)))
+    with pytest.raises(ValueError, match="SHA-256 of train-labels-idx1-ubyte must be 65a5.*; fe"):
+        read_dataset("mnist", NANO, data_dir=tmp_path)
