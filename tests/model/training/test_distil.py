@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model.families.network import QsdTransformer
+from model.training import distil
 from model.training.distil import (
     capture_operands,
     fgd_loss,
@@ -54,6 +55,22 @@ def test_the_mean_of_the_terms_of_the_paper():
                     total += float((a / a.norm() - b / b.norm()).norm())
     terms = 2 * 3 * 3 * 2  # blocks, q k v, images, heads
     assert fgd_loss(student, teacher).item() == pytest.approx(total / terms, rel=1e-4)
+
+
+def test_the_distance_is_that_of_the_similarities():
+    """Without the matrices of tokens x tokens: value and gradient to the last digits of float64."""
+    torch.manual_seed(6)
+    own = torch.rand(3, 2, 9, 4, dtype=torch.float64).round(decimals=1).requires_grad_()
+    other = torch.randn(3, 2, 9, 5, dtype=torch.float64)
+    square = (similarity(own) - similarity(other)).square().sum((-2, -1)) + 1e-12
+    want = square.sqrt() - 1e-6
+    got = distil._distance(own, other)
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+    gradient = torch.autograd.grad(want.square().sum(), own)
+    torch.testing.assert_close(torch.autograd.grad(got.square().sum(), own), gradient,
+                               rtol=1e-8, atol=1e-12)
+    small = own.detach()[:1, 0].requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: distil._distance(x, other[:1, 0]), small)
 
 
 def test_bound_and_gradients():
