@@ -121,8 +121,7 @@ def _train(plan: Plan, row: Row, seed: int, out: Path, data_dir: Path | None,
 
 def _finish(plan: Plan, row: Row, seed: int, out: Path, data_dir: Path | None, threads: int,
             teacher: Path | None) -> dict[str, Any]:
-    import torch
-
+    from model.training.process import prepare
     from model.training.session import train
 
     folder = out / row.name / str(seed)
@@ -133,8 +132,7 @@ def _finish(plan: Plan, row: Row, seed: int, out: Path, data_dir: Path | None, t
             raise InputError(f"{folder} holds another training (epochs, images, network or "
                              "recipe); choose another --out")
         return kept["result"]
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
+    prepare(threads)
     with as_input_error():
         trainer = _trainer(plan, row, seed, folder, data_dir, teacher)
         test_acc = train(trainer, folder, say)

@@ -179,10 +179,10 @@ def _train(args: argparse.Namespace) -> None:
     import torch
 
     from model.training.parallel import processes, rank
+    from model.training.process import prepare
     from model.training.session import train
 
-    torch.set_num_threads(args.threads)
-    torch.set_flush_denormal(True)  # tiny gradients would otherwise cost a trap each
+    prepare(args.threads)
     if args.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: there is no GPU that this torch can use")
     on_gpu = args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available())
