@@ -13,7 +13,7 @@ from amaranth_boards.icepi_zero import IcepiZero1_3Platform
 
 from boards.ecp5_top import Ecp5Pins, Ecp5Top
 from boards.pll import phases
-from boards.spec import BoardSpec, SdramPart, SdramSpec
+from boards.spec import BoardSpec, CORE_25F, SdramPart, SdramSpec
 
 
 __all__ = ["ICEPI_ZERO"]
@@ -55,7 +55,7 @@ ICEPI_ZERO = BoardSpec(
     core_clocks_hz=tuple(mhz * 1_000_000 for mhz in (50, 60, 75, 80, 90, 100)),
     # FT231X: up to 3 Mbaud (its data sheet), as on the ULX3S.
     baud_rates=(2_000_000, 1_000_000),
-    comb=24288, ff=24288, ebr=56, dsp=28, comb_limit=0.84, sdram=SDRAM,
+    comb=24288, ff=24288, ebr=56, dsp=28, comb_limit=0.84, core=CORE_25F, sdram=SDRAM,
     platform=IcepiZero1_3Platform, top=partial(Ecp5Top, pins=PINS),
     sdram_phases=partial(phases, PINS.clock_hz),
     flash_bytes=16 << 20,

@@ -15,7 +15,7 @@ from amaranth_boards.resources import LEDResources, SDRAMResource
 
 from boards.ecp5_top import Ecp5Pins, Ecp5Top
 from boards.pll import phases
-from boards.spec import BoardSpec, SdramPart, SdramSpec
+from boards.spec import BoardSpec, CORE_25F, SdramPart, SdramSpec
 
 
 __all__ = ["ICESUGAR_PRO", "ICESugarPro"]
@@ -66,7 +66,7 @@ ICESUGAR_PRO = BoardSpec(
     # The bridge is a microcontroller (iCELink), of which no rate is published: a careful choice,
     # which a board may raise.
     baud_rates=(500_000,),
-    comb=24288, ff=24288, ebr=56, dsp=28, comb_limit=0.84, sdram=SDRAM,
+    comb=24288, ff=24288, ebr=56, dsp=28, comb_limit=0.84, core=CORE_25F, sdram=SDRAM,
     platform=ICESugarPro, top=partial(Ecp5Top, pins=PINS),
     sdram_phases=partial(phases, PINS.clock_hz),
     # openFPGALoader knows no such board; with its cable it loads one (its issue 634).

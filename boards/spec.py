@@ -1,12 +1,16 @@
 """What a board is: plain data about its chip, clock, link and memory."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 
 from amaranth.build import Platform
 
 
-__all__ = ["BoardSpec", "SdramPart", "SdramSpec"]
+__all__ = ["CORE_25F", "BoardSpec", "SdramPart", "SdramSpec"]
+
+
+CORE_25F = {"neuron_lanes": 1, "queue_depth": 2, "pool_banks": 4, "pool_bank_words": 4096}
+"""Parameters of a core on an LFE5U-25F, whose LUTs and wires are short (decision 0007)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +112,9 @@ class BoardSpec:
         LUT4s, flip-flops, 18-kbit block RAMs and 18x18 multipliers of the chip.
     comb_limit : float
         Share of ``comb`` that a configuration may be chosen for, from its estimated size.
+    core : mapping of str to int
+        Parameters of the core (:class:`hw.config.CoreConfig`) that are not what is derived
+        otherwise; a configuration's own go before them.
     sdram : SdramSpec or None
     platform : type
         amaranth-boards platform class.
@@ -147,6 +154,7 @@ class BoardSpec:
     ebr: int
     dsp: int
     comb_limit: float
+    core: Mapping[str, int] = field(default_factory=dict)
     sdram: SdramSpec | None
     platform: type[Platform]
     top: Callable

@@ -12,7 +12,7 @@ from amaranth_boards.ulx3s import (
 
 from boards.ecp5_top import Ecp5Pins, Ecp5Top
 from boards.pll import phases
-from boards.spec import BoardSpec, SdramPart, SdramSpec
+from boards.spec import BoardSpec, CORE_25F, SdramPart, SdramSpec
 
 
 __all__ = ["ULX3S"]
@@ -63,7 +63,7 @@ SDRAM = SdramSpec(
 )
 
 
-def _ulx3s(suffix, *, idcode, comb, ebr, dsp, platform):
+def _ulx3s(suffix, *, idcode, comb, ebr, dsp, platform, core=None):
     return BoardSpec(
         name=f"ulx3s-{suffix}", part=f"LFE5U-{suffix.upper()}", package="CABGA381", speed="6",
         device_option=f"--{suffix.removesuffix('f')}k", idcode=idcode,
@@ -71,7 +71,7 @@ def _ulx3s(suffix, *, idcode, comb, ebr, dsp, platform):
         core_clocks_hz=tuple(mhz * 1_000_000 for mhz in (50, 60, 75, 80, 90, 100)),
         baud_rates=(2_000_000, 1_000_000),
         comb=comb, ff=comb, ebr=ebr, dsp=dsp, comb_limit=0.84,
-        sdram=SDRAM, platform=platform, top=partial(Ecp5Top, pins=PINS),
+        core=core or {}, sdram=SDRAM, platform=platform, top=partial(Ecp5Top, pins=PINS),
         sdram_phases=partial(phases, PINS.clock_hz),
         meter=suffix == "85f", flash_bytes=16 << 20, loader=("-b", "ulx3s"),
         usb=(0x0403, 0x6015), usb_port="US1", button="F1", alive_led="LED 7",
@@ -80,8 +80,10 @@ def _ulx3s(suffix, *, idcode, comb, ebr, dsp, platform):
 
 ULX3S = (
     # The 12F is the die of the 25F with another IDCODE: nextpnr offers all of it.
-    _ulx3s("12f", idcode=0x21111043, comb=24288, ebr=56, dsp=28, platform=ULX3S_12F_Platform),
-    _ulx3s("25f", idcode=0x41111043, comb=24288, ebr=56, dsp=28, platform=ULX3S_25F_Platform),
+    _ulx3s("12f", idcode=0x21111043, comb=24288, ebr=56, dsp=28, platform=ULX3S_12F_Platform,
+           core=CORE_25F),
+    _ulx3s("25f", idcode=0x41111043, comb=24288, ebr=56, dsp=28, platform=ULX3S_25F_Platform,
+           core=CORE_25F),
     _ulx3s("45f", idcode=0x41112043, comb=43848, ebr=108, dsp=72, platform=ULX3S_45F_Platform),
     _ulx3s("85f", idcode=0x41113043, comb=83640, ebr=208, dsp=156, platform=ULX3S_85F_Platform),
 )

@@ -48,7 +48,7 @@ class _Search:
 
     def __init__(self, board, network, overrides):
         self.board, self.network, self.overrides = board, network, overrides
-        self.core_overrides = dict(overrides.get("core") or {})
+        self.core_overrides = {**board.core, **(overrides.get("core") or {})}
         self.clock_hz = chosen_clock(board, overrides)
         self.memory_words = overrides.get("memory_words")
         self.memo = StripMemo()

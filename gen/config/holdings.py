@@ -57,7 +57,8 @@ class Holding:
 def _chip(board: BoardSpec) -> tuple:
     """What the search asks a board for: boards that agree in it hold the same."""
     sdram = board.sdram and (board.sdram.size_bytes, board.sdram.data_bits, board.sdram.target_hz)
-    return board.comb, board.comb_limit, board.ebr, board.target_hz, sdram
+    return (board.comb, board.comb_limit, board.ebr, board.target_hz, sdram,
+            tuple(sorted(board.core.items())))
 
 
 def _held(board: BoardSpec, name: str, network: IntegerNetwork, plans: Plans | None) -> Holding:
