@@ -6,7 +6,8 @@ Arrays are never written after construction.
 """
 
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,10 @@ class IntegerParams:
         Fraction bits and signed width of the membrane U.
     z_bits, z_frac
         Signed width and fraction bits of z, the multi-bit maps inside RepConv and SepConv.
-    z_frac_of
-        Pairs (layer, fraction bits) that override `z_frac`. A layer is the operator's name or
-        its end, so ``("proj_conv", 5)`` holds for every attention output.
+    z_bits_of, z_frac_of
+        Pairs (layer, bits) that override `z_bits` and `z_frac`. A layer is the name of the
+        operator that makes z, or its end, so ``("proj_conv", 5)`` holds for every attention
+        output; of several pairs that match, the last counts.
     mult_bits, bias_bits, max_shift
         Signed widths of the multiplier and bias of a scale, and its largest right shift.
     acc_bits
@@ -52,6 +54,7 @@ class IntegerParams:
     u_bits: int = 16
     z_bits: int = 12
     z_frac: int = 6
+    z_bits_of: tuple[tuple[str, int], ...] = ()
     z_frac_of: tuple[tuple[str, int], ...] = ()
     mult_bits: int = 16
     bias_bits: int = 44
@@ -59,33 +62,62 @@ class IntegerParams:
     acc_bits: int = 24
 
     def __post_init__(self) -> None:
-        pairs = tuple((str(layer), frac) for layer, frac in self.z_frac_of)  # JSON gives lists
-        object.__setattr__(self, "z_frac_of", pairs)
+        z_bits, z_frac = (2, 44), (0, 32)
+        for name, (low, high) in (("z_bits", z_bits), ("z_frac", z_frac)):
+            pairs = tuple((str(layer), bits) for layer, bits in getattr(self, f"{name}_of"))
+            object.__setattr__(self, f"{name}_of", pairs)  # JSON gives lists
+            for layer, bits in pairs:
+                _check_range(f"{name} of {layer}", bits, low, high)
         for name, low, high in (
             ("u_frac", 3, 32),  # firing needs the bit of 1/8
             ("u_bits", 4, 48),
-            ("z_bits", 2, 44),
-            ("z_frac", 0, 32),
+            ("z_bits", *z_bits),
+            ("z_frac", *z_frac),
             ("mult_bits", 2, 32),
             ("bias_bits", 2, 56),
             ("max_shift", 0, 40),
             ("acc_bits", 2, 54),
         ):
             _check_range(name, getattr(self, name), low, high)
-        for layer, frac in pairs:
-            _check_range(f"z_frac of {layer}", frac, 0, 32)
         if self.mult_bits + self.acc_bits > 63:  # the product must fit the model's int64
             raise ValueError(
                 f"mult_bits + acc_bits must be at most 63, not {self.mult_bits} + {self.acc_bits}"
             )
 
+    def z_bits_for(self, name: str) -> int:
+        """Signed width of a z, by the name of the operator that makes it or its own."""
+        return _last(self.z_bits_of, name, self.z_bits)
+
     def z_frac_for(self, name: str) -> int:
-        """Fraction bits of the z that operator `name` makes; the last matching pair counts."""
-        frac = self.z_frac
-        for layer, value in self.z_frac_of:
-            if name == layer or name.endswith("." + layer):
-                frac = value
-        return frac
+        """Fraction bits of a z, by the name of the operator that makes it or its own."""
+        return _last(self.z_frac_of, name, self.z_frac)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values by name, for files and digests; `z_bits_of` only where it says something."""
+        values = asdict(self)
+        if not self.z_bits_of:  # as before there was such a thing
+            del values["z_bits_of"]
+        return values
+
+
+def z_name(layer: str) -> str:
+    """Name of the map z that operator `layer` makes."""
+    return f"{layer}/z"
+
+
+def matches(name: str, layer: str) -> bool:
+    """Whether `name`, of an operator or of its z, is a `layer` of `IntegerParams.z_bits_of`."""
+    name = name.removesuffix(z_name(""))
+    return name == layer or name.endswith("." + layer)
+
+
+def _last(pairs: tuple[tuple[str, int], ...], name: str, default: int) -> int:
+    """Value of the last of `pairs` that `name` matches."""
+    found = default
+    for layer, value in pairs:
+        if matches(name, layer):
+            found = value
+    return found
 
 
 def _check_range(name: str, value: object, low: int, high: int) -> None:
@@ -260,9 +292,10 @@ class Requantise:
         self, acc: NDArray, tensors: Tensors, params: IntegerParams, stats: Stats
     ) -> dict[str, NDArray]:
         z = self.scale.apply(acc)
-        saturated = golden.saturate(z, params.z_bits)
+        bits = params.z_bits_for(self.z)
+        saturated = golden.saturate(z, bits)
         add_count(stats, "z_saturated", saturated != z)
-        return {self.z: _integers(saturated, params.z_bits)}
+        return {self.z: _integers(saturated, bits)}
 
     def count(self, stats: Stats, params: IntegerParams) -> None:
         _count_scale(self.scale, stats)

@@ -6,7 +6,7 @@ graph. Everything is computed in float64 by operations that IEEE 754 defines exa
 machines get the same integers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import fsum
 from typing import Any, Literal
@@ -18,7 +18,16 @@ from model.data.dataset import DataInfo
 from model.families.layout import state_shapes, steps
 from model.families.spec import QsdtSpec
 from model.integer import fixed_point, golden
-from model.integer.epilogue import Fire, IntegerParams, Integrate, Raw, Requantise, WIDE
+from model.integer.epilogue import (
+    Fire,
+    IntegerParams,
+    Integrate,
+    matches,
+    Raw,
+    Requantise,
+    WIDE,
+    z_name,
+)
 from model.integer.graph import Attention, Conv, Depthwise, Op, Pool, RepConv
 from model.integer.network import IntegerNetwork
 
@@ -186,7 +195,7 @@ class _Builder:
         return Integrate(scale, f"{step}/u", u_in, level, self.levels)
 
     def requantise(self, name: str, layer: Layer) -> Requantise:
-        return Requantise(self._scale(layer, frac=self.params.z_frac_for(name)), f"{name}/z")
+        return Requantise(self._scale(layer, frac=self.params.z_frac_for(name)), z_name(name))
 
     def conv(self, name: str, source: str, epilogue: Any, *, stride: int = 1) -> None:
         weight = self.layers[name].weight
@@ -206,7 +215,7 @@ class _Builder:
             )
         )
         epilogue = epilogue_of(self.layers[end], self.params.z_frac_for(name))
-        self.conv(end, f"{name}/z", epilogue)
+        self.conv(end, z_name(name), epilogue)
 
     def step(
         self, name: str, kind: str, spec: QsdtSpec, stage: int, u_in: str | None, next_level: Any
@@ -285,7 +294,7 @@ def build(
 
     Raises:
         ValueError: If the network has no integer form, the form is unknown, or an accumulator is
-            too wide.
+            too wide, or a width is given for a layer that the network does not have.
     """
     if form not in ("integer", "wide"):
         raise ValueError(f"form must be integer or wide, not {form}")
@@ -298,8 +307,25 @@ def build(
     builder.ops.append(Pool("lif", u, "lif", spec.levels))
     head = layers["head"]
     builder.conv("head", "lif", Raw(head.scale, head.offset))
+    _check_layers(params, builder.ops)
     shape = input_shape or (spec.in_channels, spec.image_size, spec.image_size)
     return IntegerNetwork(spec.to_dict(), params, builder.ops, shape, origin, info)
+
+
+def z_layers(ops: Iterable[Op]) -> dict[str, Depthwise | RepConv]:
+    """The operators that make a z, by name."""
+    return {op.name: op for op in ops if isinstance(op, Depthwise | RepConv)}
+
+
+def _check_layers(params: IntegerParams, ops: Iterable[Op]) -> None:
+    """Raise ValueError where a width is for a layer that is not there."""
+    known = z_layers(ops)
+    for option in ("z_bits_of", "z_frac_of"):
+        for layer, _ in getattr(params, option):
+            if not any(matches(name, layer) for name in known):
+                raise ValueError(
+                    f"{option}: no layer with a z is called {layer}; known are {', '.join(known)}"
+                )
 
 
 def export(

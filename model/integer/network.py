@@ -14,7 +14,7 @@ Tensor names:
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 import hashlib
 import json
 from typing import Any
@@ -126,10 +126,16 @@ class IntegerNetwork:
     def tensors(self) -> dict[str, tuple[str, int, int, int]]:
         """Name -> (kind, C, H, W), in order of creation, the image first.
 
-        Kinds: "image" int8, "level" 0..D (`levels`), "z" and "u" signed of params.z_bits and
-        params.u_bits, "raw" signed accumulators of at most params.acc_bits.
+        Kinds: "image" int8, "level" 0..D (`levels`), "z" and "u" signed of
+        params.z_bits_for(name) and params.u_bits, "raw" signed accumulators of at most
+        params.acc_bits.
         """
         return dict(self._tensors)
+
+    def z_widths(self) -> dict[str, int]:
+        """Signed width of every z, by its name."""
+        return {name: self.params.z_bits_for(name)
+                for name, (kind, *_) in self._tensors.items() if kind == "z"}
 
     def acc_bounds(self, op: Op) -> tuple[NDArray[np.int64], ...]:
         """Largest |accumulator| of every channel of `op`, sum|q| * max|input|, worst case.
@@ -140,7 +146,7 @@ class IntegerNetwork:
         if isinstance(op, Attention | Pool):
             return ()
         kind = self._tensors[op.source][0]
-        z_max = 1 << (self.params.z_bits - 1)
+        z_max = 1 << (self.params.z_bits_for(op.source) - 1)
         return op.acc_bounds({"image": IMAGE_MAX, "level": self.levels, "z": z_max}[kind])
 
     def acc_bound(self, op: Op) -> int:
@@ -226,7 +232,7 @@ class IntegerNetwork:
     def digest(self) -> str:
         """SHA-256 in hex of widths, graph and every constant: equal only for equal behaviour."""
         state = hashlib.sha256(repr(self.input_shape).encode())
-        state.update(json.dumps(asdict(self.params), sort_keys=True).encode())
+        state.update(json.dumps(self.params.to_dict(), sort_keys=True).encode())
         for op in self.ops:
             _update(state, op)
         return state.hexdigest()

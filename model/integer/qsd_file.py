@@ -6,11 +6,12 @@ constants follow from these and the widths, so one file serves every form and ev
 one metadata entry "qsd" is a JSON object: format, version, spec, params (default widths), graph
 (the operators that the writer saw, for readers and as a check), origin (of weights that were not
 trained: what they are) and sha256 over all of it.
+A file of version 2 has widths of z by layer (params.z_bits_of), one of version 1 has one width.
 The same input gives the same bytes.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 import hashlib
 import json
 import os
@@ -30,7 +31,9 @@ from model.integer.epilogue import IntegerParams
 from model.integer.export import codes, export, State
 
 
-FORMAT, VERSION = "qsd", 1
+FORMAT, VERSION = "qsd", 2
+ONE_WIDTH = 1
+"""Version of a file whose z all have one width; what such a file says has not changed."""
 
 FILE_BYTES_MAX = 1 << 28
 """Bytes of a file: four for every weight of the largest network
@@ -88,9 +91,9 @@ def to_bytes(
     params, tensors = params or IntegerParams(), stored_state(state, spec)
     header = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": _version(params),
         "spec": spec.to_dict(),
-        "params": asdict(params),
+        "params": params.to_dict(),
         "graph": export(tensors, spec, params).listing(),
     }
     if origin:
@@ -153,6 +156,8 @@ def read(path: str | os.PathLike) -> QsdContent:
     try:
         spec = QsdtSpec.from_dict(header["spec"])
         params = IntegerParams(**header["params"])
+        if header["version"] != _version(params):
+            raise ValueError(f"params are not those of format version {header['version']}")
         origin = header.get("origin", "")
         if not isinstance(origin, str):
             raise TypeError(f"origin must be a text, not {origin!r:.40}")
@@ -162,9 +167,17 @@ def read(path: str | os.PathLike) -> QsdContent:
     except (KeyError, TypeError, ValueError) as error:
         raise QsdError(f"{path}: {error}") from None
     _check_tensors(path, tensors, spec)
-    if header.get("graph") != export(tensors, spec, params).listing():
+    try:
+        network = export(tensors, spec, params)
+    except ValueError as error:
+        raise QsdError(f"{path}: {error}") from None
+    if header.get("graph") != network.listing():
         raise QsdError(f"{path} was written for another graph than this version builds")
     return QsdContent(spec, params, tensors, origin, info)
+
+
+def _version(params: IntegerParams) -> int:
+    return VERSION if params.z_bits_of else ONE_WIDTH
 
 
 def _header(path: Path, text: str | None) -> dict[str, Any]:
@@ -174,9 +187,10 @@ def _header(path: Path, text: str | None) -> dict[str, Any]:
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise QsdError(f"{path} is a safetensors file, but not a .qsd file")
-    if header.get("version") != VERSION:
+    if header.get("version") not in (ONE_WIDTH, VERSION):
         raise QsdError(
-            f"{path} has format version {header.get('version')}, this program reads {VERSION}"
+            f"{path} has format version {header.get('version')}, this program reads {ONE_WIDTH} "
+            f"and {VERSION}"
         )
     return header
 

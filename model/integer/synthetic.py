@@ -200,7 +200,7 @@ class _Maker:
         self.state[f"{layer}.alpha"] = grown.astype(np.float32)
         frac = self.params.z_frac_for(name)
         z = np.floor(np.ldexp(_affine(acc, self.scale(layer) * gain, 0.0), frac) + 0.5)
-        return golden.saturate(z, self.params.z_bits), frac
+        return golden.saturate(z, self.params.z_bits_for(name)), frac
 
     def sep_conv(self, name: str, x: NDArray) -> NDArray[np.float64]:
         fired = self.fire(f"{name}.pwconv1", f"{name}.bn1", x)

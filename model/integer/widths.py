@@ -30,27 +30,33 @@ def add_widths(parser: argparse.ArgumentParser) -> None:
             metavar="N",
             help=f"{text} (default: the file's, else {defaults[name]})",
         )
-    group.add_argument(
-        "--z-frac-of",
-        action="append",
-        type=_layer_frac,
-        default=[],
-        metavar="LAYER=N",
-        help="another z_frac for one layer or all that end so, such as proj_conv=5; repeatable",
-    )
+    for name, example in (("z_bits", "dwconv=8"), ("z_frac", "proj_conv=5")):
+        group.add_argument(
+            f"--{name.replace('_', '-')}-of",
+            action="append",
+            type=_layer_bits,
+            default=[],
+            metavar="LAYER=N",
+            help=f"another {name} for one layer or all that end so, such as {example}; repeatable",
+        )
 
 
-def _layer_frac(text: str) -> tuple[str, int]:
-    layer, _, frac = text.partition("=")
-    if not layer or not frac.isdecimal():
+def _layer_bits(text: str) -> tuple[str, int]:
+    layer, _, bits = text.partition("=")
+    if not layer or not (bits.isascii() and bits.isdecimal()):
         raise argparse.ArgumentTypeError(f"must be LAYER=N, not {text}")
-    return layer, int(frac)
+    return layer, int(bits)
 
 
 def widths(args: argparse.Namespace, base: IntegerParams | None) -> IntegerParams:
-    """`base`, or the defaults, with what the command line says otherwise."""
+    """`base`, or the defaults, with what the command line says otherwise.
+
+    A width for every z (``--z-bits``, ``--z-frac``) replaces those that `base` has by layer.
+    """
     base = base or IntegerParams()
     values = {item.name: getattr(base, item.name) for item in fields(base)}
     values |= {n: getattr(args, n) for n in _WIDTHS if getattr(args, n) is not None}
-    values["z_frac_of"] = (*values["z_frac_of"], *args.z_frac_of)
+    for name in ("z_bits", "z_frac"):
+        kept = values[f"{name}_of"] if getattr(args, name) is None else ()
+        values[f"{name}_of"] = (*kept, *getattr(args, f"{name}_of"))
     return IntegerParams(**values)

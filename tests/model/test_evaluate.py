@@ -1,5 +1,6 @@
 """The command line that runs a network in its three forms."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from model import evaluate
 from model.data import dataset as data
 from model.data import options
 from model.integer import qsd_file
+from model.integer.epilogue import IntegerParams
 from model.integer.random_network import random_network
+from model.integer.widths import add_widths, widths
 from model.training import checkpoint
 
 
@@ -77,6 +80,24 @@ def test_integer_form_of_a_portable_file(small, tmp_path, capsys):
     assert evaluate.cli([*command, "--u-frac", "4", "--out", str(out)]) == 0
     with np.load(out) as result:
         assert not np.array_equal(result["logits"][:3], expected)
+
+
+@pytest.mark.parametrize("words, bits, frac", [
+    ([], (8, 12, 12), (3, 6, 5)),
+    (["--z-bits", "10"], (10, 10, 10), (3, 6, 5)),
+    (["--z-bits", "10", "--z-bits-of", "attn.k_conv=9"], (10, 9, 10), (3, 6, 5)),
+    (["--z-bits-of", "conv=5", "--z-frac-of", "k_conv=1"], (8, 12, 12), (3, 1, 5)),
+    (["--z-frac", "2"], (8, 12, 12), (2, 2, 2)),
+])
+def test_widths_of_the_command_line(words, bits, frac):
+    """A width for every z replaces those of the file by layer; one for a layer comes on top."""
+    base = IntegerParams(z_bits_of=(("q_conv", 8),), z_frac_of=(("q_conv", 3), ("proj_conv", 5)))
+    parser = argparse.ArgumentParser()
+    add_widths(parser)
+    params = widths(parser.parse_args(words), base)
+    layers = [f"block3.0.attn.{name}_conv" for name in ("q", "k", "proj")]
+    assert tuple(map(params.z_bits_for, layers)) == bits
+    assert tuple(map(params.z_frac_for, layers)) == frac
 
 
 def test_data_set(small, monkeypatch, capsys):

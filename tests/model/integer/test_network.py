@@ -1,12 +1,14 @@
 """The integer network against the published implementation's vectors and the float network."""
 
 from fractions import Fraction
+import json
 from math import floor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from model import zoo
 from model.evaluate import run as run_form
 from model.families.layout import state_shapes
 from model.families.spec import MODELS
@@ -286,6 +288,51 @@ def test_z_fraction_can_differ_by_layer(small):
             factor = 2.0 ** (params.z_frac_for(a.name) - 6)
             scales = [x.epilogue.scale.multiplier / 2.0**x.epilogue.scale.shift for x in (a, b)]
             np.testing.assert_allclose(scales[1], scales[0] * factor, rtol=1e-3, atol=1e-6)
+
+
+def test_z_width_can_differ_by_layer(small):
+    """Each z saturates at its own width, at both ends; everything else stays as it is."""
+    params = IntegerParams(z_bits_of=(("q_conv", 3), ("dwconv", 5), ("block3.1.attn.q_conv", 14)))
+    base, other = small.network(), small.network(params)
+    widths = other.z_widths()
+    assert widths["block3.0.attn.q_conv/z"] == 3 and widths["block3.1.attn.q_conv/z"] == 14
+    assert widths["block3.0.attn.k_conv/z"] == 12
+    assert set(base.z_widths().values()) == {12}
+    exact = base.run(small["image_q"])
+    stats: dict[str, int] = {}
+    made = other.run(small["image_q"], force=exact, stats=stats)
+    clipped = 0
+    for name, bits in widths.items():
+        limit = 1 << bits - 1
+        wanted = np.clip(exact[name], -limit, limit - 1)
+        np.testing.assert_array_equal(made[name], wanted)
+        clipped += np.count_nonzero(wanted != exact[name])
+    assert stats["z_saturated"] == clipped > 0
+    assert {made["ConvBlock1_1.0.Conv.dwconv/z"].min(), made["ConvBlock1_1.0.Conv.dwconv/z"].max()
+            } == {-16, 15}
+    # What reads a narrow z needs fewer accumulator bits.
+    for op in other.ops:
+        if op.inputs[0] in widths:
+            factor = 2.0 ** (widths[op.inputs[0]] - 12)
+            assert other.acc_bound(op) == base.acc_bound(op) * factor
+
+
+def test_widths_of_unknown_layers_are_refused(small):
+    for pairs in ({"z_bits_of": (("qconv", 8),)}, {"z_frac_of": (("conv1", 8),)}):
+        message = "_of: no layer with a z is called q?conv1?; known are ConvBlock.*, .*proj_conv$"
+        with pytest.raises(ValueError, match=message):
+            small.network(IntegerParams(**pairs))
+    with pytest.raises(ValueError, match="z_bits of q_conv must be an integer in 2..44, not 1"):
+        IntegerParams(z_bits_of=(("q_conv", 1),))
+
+
+def test_one_width_leaves_digests_as_they_are():
+    """Networks without widths by layer have the digests that records hold."""
+    assert "z_bits_of" not in IntegerParams().to_dict()
+    assert IntegerParams(z_bits_of=[["q_conv", 8]]).to_dict()["z_bits_of"] == (("q_conv", 8),)
+    record = ROOT / "docs" / "results" / "digests.json"
+    assert zoo.load("qsdt_nano").digest() == json.loads(record.read_text())[
+        "integer network qsdt_nano"]
 
 
 def test_graph_is_checked(small):

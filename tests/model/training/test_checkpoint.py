@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 import torch
@@ -225,6 +226,32 @@ def test_qsd_serves_every_form_and_width(tmp_path, made):
         assert loaded.digest() == direct.digest() != made.network.digest()
 
 
+def test_qsd_with_widths_of_z_by_layer(tmp_path, made):
+    """Only such a file is of version 2, which programs that know one width refuse."""
+    path, shape = tmp_path / "net.qsd", made.network.input_shape
+    params = replace(made.params, z_bits_of=(("q_conv", 7), ("block3.0.attn.q_conv", 5)))
+    for given, version in ((made.params, 1), (params, 2)):
+        qsd_file.save(path, made.state, made.spec, given)
+        with safe_open(path, framework="np") as file:
+            header = json.loads(file.metadata()["qsd"])
+        assert header["version"] == version
+        assert ("z_bits_of" in header["params"]) == (version == 2)
+        assert qsd_file.read(path).params == given
+    loaded = zoo.load(weights=path, input_shape=shape)
+    assert loaded.z_widths()["block3.0.attn.q_conv/z"] == 5
+    assert loaded.digest() == export(made.state, made.spec, params, input_shape=shape).digest()
+    content = path.read_bytes()
+    for changes, message in (
+        ({"version": 1}, "params are not those of format version 1"),
+        ({"params": {"z_bits_of": [["nope", 5]]}}, "no layer with a z is called nope"),
+        ({"params": {"z_bits_of": [["q_conv", 50]]}}, "z_bits of q_conv must be"),
+        ({"params": {"z_bits_of": [["q_conv"]]}}, "net.qsd: "),
+    ):
+        path.write_bytes(repacked(content, **changes))
+        with pytest.raises(qsd_file.QsdError, match=message):
+            qsd_file.read(path)
+
+
 def test_float_state_is_the_published_layout(made):
     full = qsd_file.float_state(qsd_file.stored_state(made.state, made.spec))
     checkpoint.check(full, made.spec)
@@ -275,7 +302,8 @@ def repacked(content: bytes, *, tensors=None, **header) -> bytes:
         (lambda b: b[:100], "not a complete .qsd file"),
         (lambda b: b"", "not a complete .qsd file"),
         (lambda b: b[:-9] + bytes([b[-9] ^ 1]) + b[-8:], "damaged"),
-        (lambda b: repacked(b, version=2), "format version 2, this program reads 1"),
+        (lambda b: repacked(b, version=3), "format version 3, this program reads 1 and 2"),
+        (lambda b: repacked(b, version=2), "params are not those of format version 2"),
         (lambda b: repacked(b, format="other"), "not a .qsd file"),
         (lambda b: to_safetensors({"a": np.zeros(1)}), "not a .qsd file"),
         (lambda b: repacked(b, sha256="0"), "damaged"),
