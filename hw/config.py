@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 
 __all__ = ["CoreConfig", "MEMORY_BITS", "LEVEL_PLANES", "MEMBRANE_BITS", "SHIFT_MAX", "BIAS_BITS",
-           "REPEAT_BITS", "PLANES_MIN", "PARTIAL_BITS",
+           "REPEAT_BITS", "PLANES_MIN", "PARTIAL_BITS", "Z_BITS_MIN",
            "WRITE_HASH_BITS", "FEEDBACK", "FOLD", "BURST_WORDS", "RECORD_WORDS"]
 
 
@@ -33,7 +33,11 @@ REPEAT_BITS = 4
 """Width of a count of repeated planes: of 16 planes, 14 are left out at most."""
 
 PLANES_MIN = 8
-"""Fewest planes of the words that are counted: such words share no entry of the memory."""
+"""Fewest planes of the words that are counted: such words share no entry of the memory. Narrower
+ones count nothing, since they might take an entry of their neighbours."""
+
+Z_BITS_MIN = 4
+"""Fewest planes of z that the neuron core writes."""
 
 PARTIAL_BITS = 18
 """Significant bits of a partial sum that the depthwise unit reads."""
@@ -72,7 +76,8 @@ class CoreConfig:
     membrane_frac : int
         Fraction bits F of the membrane U (docs/model.md 5), 4..14.
     z_bits : int
-        Width of requantised multi-bit activations z, 4..16.
+        Largest width of requantised multi-bit activations z, 4..16: planes that a layer's
+        descriptors ask for at most.
     multiplier_bits : int
         Width of the rescaling multiplier M, 8..18.
     pool_banks, pool_bank_words : int
@@ -91,7 +96,8 @@ class CoreConfig:
         Width of a memory address, in memory words.
     plane_skip : bool
         The array leaves out the planes of z that only repeat the sign in all lanes of a word; for
-        z of at least 8 bits and less than 16. With 64 rows it takes a block RAM and some 120 LUTs.
+        z of at least 8 bits and less than 16. Of layers with a narrower z it reads all planes.
+        With 64 rows it takes a block RAM and some 120 LUTs.
     """
 
     rows: int = 32
@@ -127,7 +133,8 @@ class CoreConfig:
         require(20 <= self.acc_bits <= 30, "Accumulator width must be 20..30 bits", self.acc_bits)
         require(4 <= self.membrane_frac <= 14, "Membrane fraction must be 4..14 bits",
                 self.membrane_frac)
-        require(4 <= self.z_bits <= 16, "Width of z must be 4..16 bits", self.z_bits)
+        require(Z_BITS_MIN <= self.z_bits <= 16, f"Width of z must be {Z_BITS_MIN}..16 bits",
+                self.z_bits)
         require(8 <= self.multiplier_bits <= 18, "Multiplier width must be 8..18 bits",
                 self.multiplier_bits)
         for name in ("pool_banks", "pool_bank_words", "psum_words", "weight_fifo_words",

@@ -25,7 +25,7 @@ PATTERNS = ("high", "low", "zero", "alternating", "random")
 (as a checkerboard over channels, rows and columns), or noise over the whole range."""
 
 
-def pattern(name, kind, shape, params, *, seed=0):
+def pattern(name, kind, shape, params, *, source="", seed=0):
     """A tensor of one of :data:`PATTERNS`.
 
     Parameters
@@ -35,6 +35,8 @@ def pattern(name, kind, shape, params, *, seed=0):
         Of the tensor: "image" (int8), "level" (0..4), "z" or "u" (signed, widths of ``params``).
     shape : (int, int, int)
     params : IntegerParams
+    source : str
+        Name of the tensor; a z may have a width of its own.
     seed : int
         Of "random".
 
@@ -42,7 +44,7 @@ def pattern(name, kind, shape, params, *, seed=0):
     -------
     int64 (C, H, W)
     """
-    bits = {"image": 8, "z": params.z_bits, "u": params.u_bits}.get(kind)
+    bits = {"image": 8, "z": params.z_bits_for(source), "u": params.u_bits}.get(kind)
     low, high = (0, 4) if bits is None else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
     if name == "random":
         return np.random.default_rng(seed).integers(low, high + 1, shape)
@@ -84,7 +86,7 @@ class Excerpt:
         for seed, source in enumerate(self.inputs):
             kind, *shape = self.network.tensors()[source]
             found[source] = pattern(name, kind, tuple(shape), self.network.params,
-                                    seed=seed)[None]
+                                    source=source, seed=seed)[None]
         if "image" in found:
             found["image"] = found["image"].astype(np.int8)
         return found

@@ -202,7 +202,7 @@ class Heights:
         if isinstance(op.epilogue, Fire):
             words = LEVEL_PLANES
         elif isinstance(op.epilogue, Requantise):
-            words = self._config.z_bits
+            words = self._maps[op.epilogue.z].planes
         elif isinstance(op.epilogue, Integrate):
             words = (0 if op.epilogue.u_out in self._life.dead else MEMBRANE_BITS) + LEVEL_PLANES
         return max(words, self._config.rows // self._config.neuron_lanes)

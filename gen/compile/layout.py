@@ -68,8 +68,10 @@ class FeatureMap:
     first_group: int = 0
 
     @classmethod
-    def make(cls, name, kind, shape, config: CoreConfig, lanes=None, fold=1):
-        planes = {"level": LEVEL_PLANES, "z": config.z_bits, "image": IMAGE_PLANES,
+    def make(cls, name, kind, shape, config: CoreConfig, lanes=None, fold=1, *, z_bits=None):
+        """The map of a tensor of ``shape`` (C, H, W); ``z_bits`` are planes of a z, if not all
+        that the core has."""
+        planes = {"level": LEVEL_PLANES, "z": z_bits or config.z_bits, "image": IMAGE_PLANES,
                   "u": MEMBRANE_BITS}[kind]
         channels, height, width = shape
         if lanes is None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from gen.compile.fold import choose_folds
 from gen.compile.layout import FeatureMap, head_lanes, head_slot
 from gen.isa.limits import MAP_SIZE, POSITION_WORDS
-from hw.config import MEMBRANE_BITS
-from model.error import DoesNotFit
+from hw.config import MEMBRANE_BITS, Z_BITS_MIN
+from model.error import DoesNotFit, InputError
 from model.integer.graph import Attention, Conv, Pool, Raw, RepConv
 
 
@@ -49,7 +49,7 @@ def make_maps(network, config, most_fold):
             shape, fold = tensors[name][1:], folds.get(op.name, 1)
             maps[name] = FeatureMap.make(
                 name, "u" if kind == "raw" else kind, shape, config, slots.get(name),
-                fold)
+                fold, z_bits=network.params.z_bits_for(name))
     if not (isinstance(first, Conv) and first.source == "image"):
         raise ValueError(f"The first operator must be a convolution of the image, "
                          f"not {first.name}")
@@ -74,10 +74,16 @@ def check(network, config, maps):
     for name, have, need in (
             ("Membrane fraction", config.membrane_frac, params.u_frac),
             ("Membrane width", MEMBRANE_BITS, params.u_bits),
-            ("Width of z", config.z_bits, params.z_bits),
             ("Accumulator width", config.acc_bits, params.acc_bits)):
         if have != need:
             raise DoesNotFit(f"{name} in bits (must be equal)", needed=need, available=have)
+    for name, bits in network.z_widths().items():
+        if bits < Z_BITS_MIN:
+            raise InputError(f"{name} has {bits} bits, the core computes with {Z_BITS_MIN} at "
+                             "least; see --z-bits-of")
+        if bits > config.z_bits:
+            raise DoesNotFit(f"Width of z in bits, for {name}", needed=bits,
+                             available=config.z_bits)
     if params.mult_bits > config.multiplier_bits:
         raise DoesNotFit("multiplier bits", needed=params.mult_bits,
                          available=config.multiplier_bits)

@@ -10,6 +10,7 @@ from gen.compile.schedule import FIRE, reads, SUM
 from gen.compile.view import MEMORY, PSUM, View
 from gen.isa.limits import TILES
 from gen.isa.program import Output
+from hw.config import PLANES_MIN
 from hw.descriptor import (
     DepthwiseMode,
     Destination,
@@ -115,7 +116,7 @@ class Operators:
             if isinstance(epilogue, Requantise):
                 out = views[epilogue.z]
                 used.append(out)
-                fields |= {"write_planes": 1, "planes": config.z_bits,
+                fields |= {"write_planes": 1, "planes": out.map.planes,
                            "plane_out": out.position(low, group),
                            "plane_stride": out.map.position_words}
             else:
@@ -186,7 +187,8 @@ class Operators:
         tiles = self._tiles[op.name][group]
         origin, ring = source.origin()
         width, planes = target.width, source.map.planes
-        if self._config.plane_skip and source.map.kind == "z" and source.home != MEMORY:
+        if (self._config.plane_skip and source.map.kind == "z" and source.home != MEMORY
+                and planes >= PLANES_MIN):
             planes += SKIP_PLANES
         for start in range(0, len(tiles), TILES):
             taps, words = zip(*tiles[start:start + TILES], strict=True)

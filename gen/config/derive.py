@@ -74,7 +74,8 @@ class _Search:
         values = {"rows": rows, "load_rows": max(4, rows // 4),
                   "neuron_lanes": max(2, rows // 8), "pool_bank_words": bank_words,
                   "acc_bits": params.acc_bits, "membrane_frac": params.u_frac,
-                  "z_bits": params.z_bits, "multiplier_bits": max(8, params.mult_bits),
+                  "z_bits": max(self.network.z_widths().values(), default=params.z_bits),
+                  "multiplier_bits": max(8, params.mult_bits),
                   **values, **self.core_overrides}
         try:
             return CoreConfig(**values)

@@ -27,8 +27,9 @@ def _homes(program, network, memory):
     return {op.name: ", ".join(map(home, op.outputs)) for op in network.ops}
 
 
-def _macs(op, tensors):
+def _macs(op, network):
     """(multiply-accumulates of an operator for an image, bit-planes of what it multiplies)."""
+    tensors = network.tensors()
     _, channels, height, width = tensors[next(iter(op.outputs))]
     area = height * width
     if isinstance(op, Attention):
@@ -38,11 +39,12 @@ def _macs(op, tensors):
         return area * (op.pointwise.size + op.depthwise.size), LEVEL_PLANES
     if isinstance(op, Pool):
         return 0, LEVEL_PLANES
-    planes = {"image": IMAGE_PLANES, "level": LEVEL_PLANES}.get(tensors[op.source][0])
+    planes = {"image": IMAGE_PLANES, "level": LEVEL_PLANES,
+              "z": network.params.z_bits_for(op.source)}[tensors[op.source][0]]
     return area * op.weight.size, planes
 
 
-def _full_lanes(op, work, lanes, z_bits):
+def _full_lanes(op, work, lanes):
     """Cycles that the array would need for an operator with every lane at work: one plane of
     every MAC in each. Only convolutions run there."""
     if isinstance(op, RepConv):
@@ -51,7 +53,7 @@ def _full_lanes(op, work, lanes, z_bits):
         macs, planes = work[op.name]
     else:
         return 0
-    return -(-macs * (planes or z_bits) // lanes)
+    return -(-macs * planes // lanes)
 
 
 def _depthwise_macs(op, work):
@@ -69,9 +71,9 @@ def layer_rows(config, network, program, prediction, record):
     simulated = record["figures"].get("layer_cycles", {}) if record else {}
     titles = UNIT_TITLES | {config.timing.name: config.timing.name}
     homes = _homes(program, network, config.timing)
-    tensors, lanes, z_bits = network.tensors(), config.core.lanes, config.core.z_bits
+    lanes = config.core.lanes
     ops = {op.name: op for op in network.ops}
-    work = {op.name: _macs(op, tensors) for op in network.ops}
+    work = {op.name: _macs(op, network) for op in network.ops}
     group = {name: str(number) for number, names in enumerate(program.groups, 1) for name in names}
     for layer, figures in prediction.layers.items():
         extra = {"cycles in RTL": measured(simulated[layer], "rtl-sim")} if (
@@ -82,8 +84,7 @@ def layer_rows(config, network, program, prediction, record):
             "cycles": measured(figures.cycles, "cost-model"), **extra,
             "wall": titles.get(figures.bound, figures.bound),
             "MAC": measured(work.get(layer, (0, 0))[0], "cost-model"),
-            "full lanes": measured(_full_lanes(ops.get(layer), work, lanes, z_bits),
-                                   "cost-model"),
+            "full lanes": measured(_full_lanes(ops.get(layer), work, lanes), "cost-model"),
             **{title: measured(figures.work.get(unit, 0), "cost-model")
                for unit, title in titles.items()},
             "weights B": measured(figures.weight_bytes, "cost-model"),

@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import LEVEL_PLANES, MEMBRANE_BITS, WRITE_HASH_BITS
+from hw.config import LEVEL_PLANES, MEMBRANE_BITS, PLANES_MIN, WRITE_HASH_BITS
 from hw.lib.pipeline_queue import PipelineQueue
 from hw.lib.plane_repeat import RepeatCounter, RepeatWrite
 from hw.lib.pool_write import PoolWriteQueue
@@ -64,7 +64,7 @@ class PositionWriter(wiring.Component):
     sig : ``Out(32)``
         Of the words since ``start``.
     repeats : ``Out(RepeatWrite())``
-        Of planes of values; with ``plane_skip`` only.
+        Of at least 8 planes of values; with ``plane_skip`` only.
     """
 
     def __init__(self, config):
@@ -253,9 +253,11 @@ class PositionWriter(wiring.Component):
         """Count the planes of values that repeat their sign, as they are written."""
         m.submodules.counter = counter = RepeatCounter(self._rows)
         wiring.connect(m, counter.write, wiring.flipped(self.repeats))
-        m.d.sync += [counter.first.eq(word == 0), counter.last.eq(word_last)]
+        counted = Signal()
+        m.d.sync += [counter.first.eq(word == 0), counter.last.eq(word_last),
+                     counted.eq(value_planes & (self.planes >= PLANES_MIN))]
         m.d.comb += [
-            counter.valid.eq(port.valid & from_drain & value_planes),
+            counter.valid.eq(port.valid & from_drain & counted),
             counter.address.eq(port.address),
             counter.plane.eq(drain[0]),
             counter.above.eq(drain[1]),

@@ -115,13 +115,13 @@ class Memories:
         self.psum[at] = result
 
     def count_repeats(self, addresses, words):
-        """Keep how many planes of each position may be left out.
+        """Keep how many planes of each position may be left out, if they are enough to be counted.
 
         Parameters
         ----------
         addresses, words : (positions, planes)
         """
-        if self.repeats is not None:
+        if self.repeats is not None and np.shape(addresses)[1] >= PLANES_MIN:
             last = self.at(addresses)[:, -1] // PLANES_MIN
             self.repeats[last] = leading_repeats(words)
 

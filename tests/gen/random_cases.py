@@ -16,17 +16,36 @@ from model.integer.random_network import random_network, random_state
 HEADS = (5, 9, 45, 80)
 
 
-def random_case(seed, *, max_size=20):
+Z_LAYERS = ("dwconv", "q_conv", "k_conv", "v_conv", "proj_conv")
+"""What layers with a z are called."""
+
+
+def mixed_z(params, rng, *, most=None):
+    """``params`` with another width and fraction of z for every kind of layer: the narrowest that
+    hardware knows, ``most`` (or what the others have), and some between."""
+    bits = [4, *rng.integers(4, (most or params.z_bits) + 1, len(Z_LAYERS) - 2).tolist(),
+            most or params.z_bits]
+    rng.shuffle(bits)
+    fracs = np.minimum(rng.integers(1, 8, len(Z_LAYERS)), np.array(bits) - 1).tolist()
+    return replace(params, z_bits_of=tuple(zip(Z_LAYERS, bits, strict=True)),
+                   z_frac_of=tuple(zip(Z_LAYERS, fracs, strict=True)))
+
+
+def random_case(seed, *, max_size=20, mixed=False):
     """(RandomNetwork, CoreConfig): widths, memory sizes and array side drawn from ``seed``.
 
-    Every fourth case forces one of the head sizes that fit no word.
+    Every fourth case forces one of the head sizes that fit no word. With ``mixed``, layers have
+    z of several widths, and some saturate.
     """
     rng = np.random.default_rng((seed, 77))
     frac = int(rng.integers(5, 13))
     acc_bits = int(rng.integers(25, 29))
     params = IntegerParams(acc_bits=acc_bits, u_frac=frac, z_frac=int(rng.integers(2, 7)),
                            z_bits=int(rng.integers(6, 15)), mult_bits=int(rng.integers(8, 19)))
+    if mixed:
+        params = mixed_z(params, np.random.default_rng((seed, 78)))
     found = random_network(seed, params=params, max_size=max_size,
+                           extremes=("z", "negative") if mixed else None,
                            head_size=HEADS[seed // 4 % len(HEADS)] if seed % 4 == 0 else None)
     rows = int(rng.choice([16, 32, 64]))
     config = CoreConfig(

@@ -9,7 +9,7 @@ from gen.check.compare import verify
 from gen.compile.compiler import compile_network, least_memory
 from gen.machine.cost import predict
 from hw.config import CoreConfig
-from hw.descriptor import UnitKind
+from hw.descriptor import planes_of, UnitKind
 from model.error import DoesNotFit, InputError
 from model.families.spec import MODELS
 from model.integer.export import export
@@ -100,6 +100,41 @@ def test_more_tiles_than_a_descriptor_holds():
     assert not result.differences, result.lines
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_z_of_several_widths(seed):
+    """Integer model = ISS where layers differ in the width of z: saturated at both ends, too, and
+    with no plane more than that."""
+    found, program = compile_case(seed, mixed=True)
+    widths = found.network.z_widths()
+    assert min(widths.values()) == 4 and len({*widths.values()}) > 1
+    result = verify(found.network, program, found.images(2), forms=("integer", "iss"))
+    assert not result.differences, result.lines
+    assert result.figures["stats"]["z_saturated"] > 0
+    made = found.network.run(found.images(2))
+    for name, bits in widths.items():
+        limit = 1 << bits - 1
+        assert -limit <= made[name].min() and made[name].max() < limit
+        assert program.maps[name].planes == bits
+    narrow = min(widths, key=widths.get)
+    assert {made[narrow].min(), made[narrow].max()} == {-8, 7}
+    ops = {op.name: op for op in found.network.ops}
+    for descriptor in program.descriptors:
+        op, fields = ops[descriptor.layer], descriptor.fields
+        if descriptor.unit is UnitKind.NEURON and fields.get("write_planes"):
+            assert fields["planes"] == widths[op.epilogue.z]
+        if descriptor.unit is UnitKind.ARRAY and op.source in widths:
+            # Counts of repeated planes are kept of words of 8 planes and more.
+            planes, skips = planes_of(fields)
+            assert planes == widths[op.source]
+            assert not skips or planes >= 8
+
+
+def test_z_that_is_too_narrow():
+    found = random_network(0, params=replace(IntegerParams(), z_bits_of=(("q_conv", 3),)))
+    with pytest.raises(InputError, match=r"q_conv/z has 3 bits, the core computes with 4 at least"):
+        compile_network(found.network, CoreConfig())
+
+
 def test_deterministic():
     found, config = random_case(3)
     a, b = (compile_network(found.network, config) for _ in range(2))
@@ -116,7 +151,7 @@ def test_waits_name_only_earlier_descriptors():
 
 
 @pytest.mark.parametrize("change, text", [
-    ({"z_bits": 15}, "Width of z"),
+    ({"z_bits": 5, "plane_skip": False}, "Width of z"),
     ({"membrane_frac": 14}, "Membrane fraction"),
     ({"psum_words": 1}, "partial sums for one row"),
     ({"pool_bank_words": 8}, "pool words for the smallest strip"),

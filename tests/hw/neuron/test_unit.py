@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from hw.config import CoreConfig
+from hw.config import CoreConfig, PLANES_MIN
 from hw.descriptor import Neuron, NeuronFunction, NeuronSource, pack, unpack
 from hw.neuron.unit import NeuronUnit
 from hw.port import POOL_LATENCY, PSUM_LATENCY
@@ -60,7 +60,8 @@ def run_program(config, program, tiles, *, seed, stall, cycles=60_000, psum=None
     for descriptor, tile in zip(program, tiles, strict=True):
         fields = unpack(Neuron, descriptor)
         expected.append(neuron(fields, tile, memories, membrane_frac=config.membrane_frac))
-        if config.plane_skip and fields["function"] == SCALE.value and fields["write_planes"]:
+        if (config.plane_skip and fields["function"] == SCALE.value and fields["write_planes"]
+                and fields["planes"] >= PLANES_MIN):
             for position in range(fields["count"]):
                 at = (fields["plane_out"] + position * fields["plane_stride"]
                       + np.arange(fields["planes"])) % (1 << 16)
@@ -181,7 +182,7 @@ def test_matches_golden(stall, settings):
 
 @pytest.mark.parametrize("stall", [0.0, 0.4])
 def test_counts_planes_that_repeat_the_sign(stall):
-    """Positions of every width, of both signs, all 0 and all -1."""
+    """Positions of every width, of both signs, all 0 and all -1; of fewer than 8 planes, none."""
     config = CoreConfig(rows=16, neuron_lanes=4, load_rows=4, plane_skip=True)
     rng = np.random.default_rng(0)
     psum = np.zeros((config.psum_words, config.rows), np.int64)
@@ -190,9 +191,9 @@ def test_counts_planes_that_repeat_the_sign(stall):
         psum[position] = rng.integers(-limit, limit, size=config.rows)
     psum[17] = -1
     program = [pack(Neuron, function=SCALE, count=18, plane_out=100, plane_stride=planes,
-                    write_planes=1, planes=planes) for planes in (8, 12, 15)]
+                    write_planes=1, planes=planes) for planes in (8, 7, 12, 4, 15)]
     program.append(pack(Neuron, function=FIRE, count=1, plane_out=900, plane_stride=3))
-    tiles = [scale_tile(rng, config, identity=True) for _ in range(3)]
+    tiles = [scale_tile(rng, config, identity=True) for _ in range(5)]
     run_program(config, program, [*tiles, fire_tile(rng, config, 9)], seed=0, stall=stall,
                 psum=psum)
 

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from hw.config import CoreConfig
+from hw.config import CoreConfig, PLANES_MIN
 from hw.neuron.write import PositionWriter
 from sim.drive.ports import serve_write, simulate
 from sim.reference.write_hash import write_hash
@@ -33,7 +33,7 @@ def words_of(job, rows, values, levels):
         planes = planes_of(source[position], job["planes"])
         base = job["plane_address"] + position * job["plane_stride"]
         written += [(base + plane, word) for plane, word in enumerate(planes)]
-        if planes and not job["levels"]:
+        if len(planes) >= PLANES_MIN and not job["levels"]:
             same = 0
             while same < len(planes) - 2 and planes[-same - 1] == planes[-same - 2]:
                 same += 1
