@@ -2,7 +2,8 @@
 
 Reads a published checkpoint or one of `model.train`, checks it, and writes a ``.qsd`` file, which
 needs no torch to run. With ``--model NAME`` the file holds what that name stands for (`model.zoo`),
-so synthetic weights can be kept. Nothing is written unless everything is in order.
+so synthetic weights can be kept. With ``--data`` every layer gets the width of z that it needs
+(`model.z_width`). Nothing is written unless everything is in order.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from model.families.layout import CHECKPOINT_SUFFIXES
 from model.files import check_writable, write_atomic
 from model.integer import qsd_file
 from model.integer.widths import add_widths, widths
+from model.z_width import add_z_options, check_z_options, choose_z, z_report, z_table
 
 
 def cli(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, metavar="F.pth",
                         help=f"file to read ({', '.join(CHECKPOINT_SUFFIXES)})")
+    source.add_argument("--weights", type=Path, metavar="F.qsd",
+                        help="another portable file, for other widths")
     source.add_argument(
         "--model",
         metavar="NAME",
@@ -64,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--weight-bits", type=int, metavar="B", help="LSQ bits: 2, 3 or 4")
     parser.add_argument("--out", required=True, type=Path, metavar="F.qsd", help="file to write")
     add_widths(parser)
+    add_z_options(parser)
     add_verbosity(parser)
     return parser
 
@@ -71,10 +76,13 @@ def _parser() -> argparse.ArgumentParser:
 def _convert(args: argparse.Namespace) -> None:
     if args.out.suffix != ".qsd":
         raise InputError(f"--out must end in .qsd, not be {args.out}")
-    check_writable(args.out)
+    check_z_options(args)
+    for file in filter(None, (args.out, args.report)):
+        check_writable(file)
     with as_input_error():
         found = _read(args)
-        params = widths(args, found.params)
+        choice = None if args.data is None else choose_z(args, found)
+        params = widths(args, found.params) if choice is None else choice.params
         content = qsd_file.to_bytes(
             *(found.state, found.spec, params), origin=found.origin, info=found.info
         )
@@ -85,15 +93,21 @@ def _convert(args: argparse.Namespace) -> None:
         f"{spec.classes} classes, {spec.weight_count:,} weights of {spec.weight_bits} bits, "
         f"{len(content):,} bytes" + (f" ({found.origin})" if found.origin else "")
     )
+    if choice is not None:
+        print(z_table(choice), end="")
+    elif not params.z_bits_of:
+        print(f"z: {params.z_bits} bits in every layer; --data NAME finds what each layer needs")
+    if choice is not None and args.report is not None:
+        write_atomic(args.report, z_report(choice, args))
     next_step("gen.verify", "--weights", args.out, "--forms", "integer,iss")
 
 
 def _read(args: argparse.Namespace) -> zoo.Weights:
-    if args.model is not None:
+    if args.checkpoint is None:
         for name in ("image_size", "weight_bits"):
             if getattr(args, name) is not None:
                 raise ValueError(f"--{name.replace('_', '-')} goes with --checkpoint")
-        return zoo.read(args.model, heads=args.heads, seed=args.seed)
+        return zoo.read(args.model, args.weights, args.heads, seed=args.seed)
     require("torch", what="reads checkpoints")
     from model.training import checkpoint  # after parsing: --help should not wait for torch
 

@@ -207,7 +207,9 @@ def _train(args: argparse.Namespace) -> None:
     if trainer.spec.no_integer_form:
         next_step("model.evaluate", "--weights", model, "--form", "float", "--data", args.data)
     else:
-        next_step("model.convert", "--checkpoint", model, "--out", model.with_suffix(".qsd"))
+        place = ("--data-dir", args.data_dir) if args.data_dir else ()
+        next_step("model.convert", "--checkpoint", model, "--data", args.data, *place,
+                  "--out", model.with_suffix(".qsd"))
 
 
 if __name__ == "__main__":

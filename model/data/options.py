@@ -52,7 +52,7 @@ DATA_HELP = (f"{', '.join(sorted(DATASETS))}, or {FOLDER}DIR with DIR/train/CLAS
              "file's name (8:1:1); labels are the sorted folder names")
 
 
-def add_data_options(parser: argparse.ArgumentParser) -> None:
+def add_data_options(parser: argparse._ActionsContainer) -> None:
     """``--data-dir``, ``--fit`` and ``--background``."""
     parser.add_argument("--data-dir", type=Path, metavar="D",
                         help="folder of a data set: of all but those of Fashion-MNIST, of these "
