@@ -44,7 +44,9 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x if self.encode_lif is None else self.encode_lif(x)
-        return self.encode_bn(self.encode_conv(x))
+        x = self.encode_conv(x)
+        # Of one input channel torch cannot tell the layout: all that follows would be slower.
+        return self.encode_bn(x.contiguous(memory_format=torch.channels_last))
 
 
 class SepConv(nn.Module):

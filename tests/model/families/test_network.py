@@ -320,6 +320,26 @@ def test_fresh_network_is_exportable_and_trains():
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+def test_all_maps_of_a_grey_picture_are_channels_last():
+    """Values and gradients: of one input channel a convolution would begin another layout."""
+    model = QsdTransformer(TINY).to(memory_format=torch.channels_last)
+    seen = []
+
+    def look(module, args):
+        x = args[0]
+        seen.append(x.is_contiguous(memory_format=torch.channels_last))
+        if x.requires_grad:
+            x.register_hook(
+                lambda grad: seen.append(grad.is_contiguous(memory_format=torch.channels_last)))
+
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.register_forward_pre_hook(look)
+    model(torch.randn(2, 1, 16, 16)).sum().backward()
+    assert len(seen) == 2 * len(norms)
+    assert all(seen)
+
+
 def test_state_dict_round_trip():
     """Model check 7.9: bit for bit."""
     one, two = randomised(QsdTransformer(TINY), 1), QsdTransformer(TINY)
