@@ -68,6 +68,8 @@ def _run(args: argparse.Namespace) -> None:
         rows = energy(found.spec, mean_levels(zoo.float_network(found), split))
     if args.out is not None:
         write_atomic(args.out, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    if split.source:
+        print(f"on {split.source}:")
     print(listing(rows), end="")
     paper = PAPER.get(found.spec.name)
     if paper is not None:

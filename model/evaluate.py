@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Sequence
 import csv
 import io
+import math
 from pathlib import Path
 import sys
 from typing import Any, cast, TYPE_CHECKING
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from model import zoo
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
-from model.data.dataset import class_title, DataInfo, IMAGE_SCALE, to_image_q
+from model.data.dataset import class_title, DataInfo, to_image_q
 from model.data.options import add_data_options, DATA_HELP, read_split
 from model.error import as_input_error, InputError
 from model.families.spec import MODELS
@@ -123,11 +124,12 @@ def _evaluate(args: argparse.Namespace) -> None:
     with as_input_error():
         found = zoo.read(args.model, args.weights, args.heads)
         params = widths(args, found.params)
-        image_q, labels = _images(args, found)
+        image_q, labels, source = _images(args, found)
     results = {}
     for form in dict.fromkeys(filter(None, (args.form, args.against))):
         # An image of another size is refused here, where the network for it is made.
-        with track(form, len(image_q), "images") as task, as_input_error():
+        count = math.prod(image_q.shape[:-3])
+        with track(form, count, "images") as task, as_input_error():
             results[form] = run(
                 *(found, image_q, form),
                 params=params,
@@ -139,6 +141,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         with replacing(args.out) as file:
             arrays: dict[str, Any] = {**results[args.form]}
             np.savez(file, **arrays)
+    if source:
+        print(f"on {source}:")
     _print_result(args, results, labels)
     if args.confusion is not None:
         if labels is None:
@@ -205,16 +209,16 @@ def _show_confusion(
 
 def _images(
     args: argparse.Namespace, found: zoo.Weights
-) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
-    """Images and labels that the command line names, cut to --count."""
+) -> tuple[NDArray[np.int8], NDArray[np.int64] | None, str]:
+    """Images and labels that the command line names, cut to --count, and what they are."""
     if args.data is not None:
         split = read_split(
             *(args.data, args.split, found.spec), data_dir=args.data_dir, count=args.count,
             fit=args.fit, background=args.background, known=found.info,
         )
-        return to_image_q(split.images, found.spec), split.labels
+        return to_image_q(split.images, found.spec), split.labels, split.source
     image_q, labels = read_images(args.images, channels=found.spec.in_channels)
-    return image_q[: args.count], None if labels is None else labels[: args.count]
+    return image_q[: args.count], None if labels is None else labels[: args.count], ""
 
 
 def read_images(path: Path, *, channels: int) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
@@ -256,22 +260,26 @@ def run(
     batch: int = 64,
     progress: OnProgress | None = None,
 ) -> dict[str, NDArray]:
-    """Run one form on images (N, C, H, W).
+    """Run one form on images (N, C, H, W), or (N, T, C, H, W) for T time steps.
 
     Returns:
-        "logits" float64 (N, classes) and, if `tensors`, "levels/<module>" uint8 in execution
-        order: (N, C, H, W), for the final "lif" (N, C).
+        "logits" float64 (N, classes), the mean over time, and, if `tensors`, "levels/<module>"
+        uint8 in execution order: (N, C, H, W), for the final "lif" (N, C); (N, T, ...) where the
+        network saw T inputs.
     """
     if form == "float":
         return _run_float(weights, image_q, tensors=tensors, batch=batch, progress=progress)
-    shape = image_q.shape[1:]
+    frames = image_q.shape[:-3]    # (N,) or (N, T): without state, every frame is an image
+    shape = image_q.shape[-3:]
     network = zoo.network(weights, params=params, form=cast("Form", form), input_shape=shape)
     levels = [n for n, (kind, *_) in network.tensors().items() if kind == "level"]
     keep = ("logits", *(levels if tensors else ()))
-    made = network.run_batched(image_q, batch=batch, keep=keep, progress=progress)
-    result = {"logits": made["logits"]}
+    made = network.run_batched(image_q.reshape(-1, *shape), batch=batch, keep=keep,
+                               progress=progress)
+    made = {name: value.reshape(*frames, *value.shape[1:]) for name, value in made.items()}
+    result = {"logits": made["logits"] if len(frames) == 1 else made["logits"].mean(1)}
     for name in levels if tensors else ():
-        result[f"levels/{name}"] = made[name] if name != "lif" else made[name][:, :, 0, 0]
+        result[f"levels/{name}"] = made[name] if name != "lif" else made[name][..., 0, 0]
     return result
 
 
@@ -289,15 +297,19 @@ def _run_float(
 
     network = zoo.float_network(weights).double()  # in float32 a rounded sum may fire another level
     parts: list[dict[str, NDArray]] = []
+    steps = network.spec.time_steps
     for start in range(0, len(image_q), batch):
-        x = torch.from_numpy(image_q[start : start + batch]).double() / IMAGE_SCALE
+        x = torch.from_numpy(image_q[start : start + batch]).double() / network.spec.image_scale
+        given = x if x.ndim == 4 else x.transpose(0, 1)
         with torch.inference_mode(), capture_levels(network) as levels:
-            part = {"logits": network(x).numpy()}
-        if tensors:
-            part |= {f"levels/{name}": level.numpy() for name, level in levels.items()}
+            part = {"logits": network(given).numpy()}
+        for name, level in levels.items() if tensors else ():
+            if given.ndim == 5 or steps > 1:
+                level = level.unflatten(0, (steps, -1)).transpose(0, 1)
+            part[f"levels/{name}"] = level.numpy()
         parts.append(part)
         if progress is not None:
-            progress(len(x))
+            progress(math.prod(x.shape[:-3]))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -199,9 +199,10 @@ def _train(args: argparse.Namespace) -> None:
         if rank():
             return
     best = trainer.best
+    source = trainer.data.test.source
     print(
-        f"test accuracy {test_acc:.4f} with the {best['weights']} weights of epoch "
-        f"{best['epoch']} (validation {best['val_acc']:.4f})"
+        f"test accuracy {test_acc:.4f}{f' on {source}' if source else ''} with the "
+        f"{best['weights']} weights of epoch {best['epoch']} (validation {best['val_acc']:.4f})"
     )
     model = args.out / "model.pth"
     if trainer.spec.no_integer_form:

@@ -84,10 +84,14 @@ class Augmentation:
 
     def __call__(self, images: NDArray[np.uint8], rng: np.random.Generator,
                  part: slice) -> NDArray[np.uint8]:
-        """Those of the pictures (N, H, W) or (N, 3, H, W) that `part` picks, changed.
+        """Those of the pictures (N, H, W) or (N, 3, H, W) that `part` picks, changed; of frames of
+        events (N, T, C, H, W) all of a sample in the same way.
 
         `rng` draws for all N, whatever the part.
         """
+        if images.ndim == 5:
+            changed = self(images.reshape(len(images), -1, *images.shape[-2:]), rng, part)
+            return changed.reshape(-1, *images.shape[1:])
         if self.crop == "shift" and self.transform is None:
             return shift_and_flip(images, rng, flip=self.flip)[part]
         seeds = rng.integers(0, 1 << 31, len(images))[part]

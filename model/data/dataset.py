@@ -11,21 +11,19 @@ from model.data.augment import Augmentation
 from model.families.spec import QsdtSpec
 
 
-__all__ = ["batches", "class_title", "CLASS_NAME_MAX", "DataInfo", "Dataset", "IMAGE_SCALE",
-           "PARTS", "Split", "to_image_q"]
+__all__ = ["batches", "class_title", "CLASS_NAME_MAX", "DataInfo", "Dataset", "PARTS", "Split",
+           "to_image_q"]
 
 
 PARTS = ("train", "val", "test")
 """Names of the three splits of a `Dataset`."""
 
-IMAGE_SCALE = 48
-"""Steps of the int8 image per unit of the normalised one."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images (N, H, W), or (N, 3, H, W) in colour, uint8, their labels (N,) int64, and the names
-    of the N files that they were read from, if they were.
+    """Images, uint8: (N, H, W), (N, 3, H, W) in colour, or (N, T, C, H, W), counts of events in T
+    frames; their labels (N,) int64, the names of the N files that they were read from, if they
+    were, and what they are, if that is said wherever they are used.
 
     Images may also be what stands for such an array, a `model.data.on_demand.OnDemand`.
     """
@@ -33,6 +31,7 @@ class Split:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     files: tuple[str, ...] = ()
+    source: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,21 +100,25 @@ def class_title(label: int, info: DataInfo | None) -> str:
 def to_image_q(images: NDArray[np.uint8], spec: QsdtSpec) -> NDArray[np.int8]:
     """Normalise pixels and round them to the network's int8 input.
 
-    image_q = floor(48*x + 0.5) clipped to -128..127, where x = (pixel/255 - mean)/std with the
-    spec's constants; the network's input is image_q/48. `images` is (N, C, H, W), or (N, H, W)
-    for a grey network; the result is (N, C, H, W). Raises ValueError on another shape.
+    image_q = floor(S*x + 0.5) clipped to -128..127, where x = (pixel/255 - mean)/std with the
+    spec's constants and S is its image_scale, 48; the network's input is image_q/S. `images` is
+    (N, C, H, W), (N, H, W) for a grey network, or (N, T, C, H, W) for T time steps; the result has
+    channels in any case. Raises ValueError on another shape.
     """
     if images.ndim == 3:
         images = images[:, None]
-    if images.ndim != 4 or images.shape[1] != spec.in_channels:
+    if images.ndim == 5 and images.shape[1] != spec.time_steps:
+        raise ValueError(f"images must have {spec.time_steps} time steps for {spec.name}, "
+                         f"not {images.shape[1]}")
+    if images.ndim not in (4, 5) or images.shape[-3] != spec.in_channels:
         raise ValueError(
             f"images must be (N, {spec.in_channels}, H, W) for {spec.name}, not {images.shape}"
         )
     pixels = np.arange(256) / 255
     mean, std = (np.array(v)[:, None] for v in (spec.norm_mean, spec.norm_std))
-    steps = np.floor(IMAGE_SCALE * ((pixels - mean) / std) + 0.5)
+    steps = np.floor(spec.image_scale * ((pixels - mean) / std) + 0.5)
     table = np.clip(steps, -128, 127).astype(np.int8)  # (C, 256)
-    return np.stack([table[c][images[:, c]] for c in range(spec.in_channels)], axis=1)
+    return np.stack([table[c][images[..., c, :, :]] for c in range(spec.in_channels)], axis=-3)
 
 
 def batches(
@@ -127,7 +130,7 @@ def batches(
     augment: Augmentation | None = None,
     part: slice = slice(None),
 ) -> Iterator[tuple[NDArray[np.int8], NDArray[np.int64]]]:
-    """Yield image_q (batch, C, H, W) and labels (batch,).
+    """Yield image_q (batch, C, H, W), or (batch, T, C, H, W), and labels (batch,).
 
     With `rng`: shuffled, augmented (default: shifted and mirrored), the incomplete last batch
     dropped, of every batch only what `part` picks. Without: in order, all.

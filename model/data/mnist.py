@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from model.data.dataset import Dataset, Split
 
 
-__all__ = ["DEBIAN_FOLDER", "DEBIAN_PACKAGE", "fashion_mnist", "mnist", "parse_idx",
-           "set_aside", "SPLIT_SEED", "VALIDATION_COUNT"]
+__all__ = ["DEBIAN_FOLDER", "DEBIAN_PACKAGE", "FASHION_CLASSES", "fashion_mnist", "mnist",
+           "parse_idx", "set_aside", "SPLIT_SEED", "VALIDATION_COUNT"]
 
 
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt",
+                   "Sneaker", "Bag", "Ankle boot")
 SPLIT_SEED = 2024
 VALIDATION_COUNT = 5_000
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from model.command import require
 from model.data import cifar
 from model.data.dataset import DataInfo, Dataset, PARTS, Split
+from model.data.events import check_counts, COUNT_MAX
 from model.data.mnist import fashion_mnist, mnist
 from model.data.on_demand import fits, in_memory
 from model.data.scenes import fashion_scenes
+from model.data.simulated_events import simulated_events
 from model.families.spec import QsdtSpec
 
 
@@ -35,19 +37,27 @@ def _cifar(name: str, read: Callable[[Path, int], Dataset], folder: Path | None,
     return read(_own(name, folder), spec.image_size)
 
 
+def _simulated_events(folder: Path | None, spec: QsdtSpec) -> Dataset:
+    check_counts("simulated_events", spec)
+    return simulated_events(folder, steps=spec.time_steps, size=spec.image_size,
+                            channels=spec.in_channels)
+
+
 DATASETS: dict[str, Callable[[Path | None, QsdtSpec], Dataset]] = {
     "cifar10": lambda folder, spec: _cifar("cifar10", cifar.cifar10, folder, spec),
     "cifar100": lambda folder, spec: _cifar("cifar100", cifar.cifar100, folder, spec),
     "fashion_mnist": lambda folder, spec: fashion_mnist(folder),
     "fashion_scenes": lambda folder, spec: fashion_scenes(folder),
     "mnist": lambda folder, spec: mnist(_own("mnist", folder)),
+    "simulated_events": _simulated_events,
 }
 """Every known data set by name: made of the folder that ``--data-dir`` names, for a network."""
 
 FOLDER = "folder:"
 """How the name of a data set begins that is a folder of pictures."""
 
-DATA_HELP = (f"{', '.join(sorted(DATASETS))}, or {FOLDER}DIR with DIR/train/CLASS/*.png, "
+DATA_HELP = (f"{', '.join(sorted(DATASETS))} (simulated_events are computed from Fashion-MNIST), "
+             f"or {FOLDER}DIR with DIR/train/CLASS/*.png, "
              "DIR/val/CLASS/* and DIR/test/CLASS/*, or with DIR/CLASS/*, split by a hash of each "
              "file's name (8:1:1); labels are the sorted folder names")
 
@@ -114,7 +124,7 @@ def read_split(
         split = first(getattr(DATASETS[name](data_dir, spec), part), count)
     if split.labels.max() >= spec.classes:
         raise ValueError(f"{name}: has more classes than the network, which has {spec.classes}")
-    return replace(split, images=in_memory(split.images))
+    return _told(replace(split, images=in_memory(split.images)), f"{name}, {part}")
 
 
 def read_dataset(
@@ -139,8 +149,18 @@ def read_dataset(
 def _held(split: Split, title: str) -> Split:
     """`split` in memory, if it fits."""
     if fits(split.images):
-        return replace(split, images=in_memory(split.images))
+        return _told(replace(split, images=in_memory(split.images)), title)
     log.info("%s: %d images are made anew in every epoch", title, len(split))
+    return split
+
+
+def _told(split: Split, title: str) -> Split:
+    """`split`, and a line of log if it has more events in a pixel than a network sees."""
+    if split.images.ndim == 5:
+        clipped = int((split.images > COUNT_MAX).sum())
+        if clipped:
+            log.info("%s: %d of %d counts of events are above %d and are taken as %d", title,
+                     clipped, split.images.size, COUNT_MAX, COUNT_MAX)
     return split
 
 

@@ -257,8 +257,8 @@ class QsdTransformer(nn.Module):
 
     With T time steps an image is repeated, or T are given as (T, B, in_channels, H, W); the logits
     are the mean over time. H and W need not be the spec's image_size; any multiple of its reduction
-    works. An image is image_q/48 with image_q from `model.data.dataset.to_image_q`. Works in
-    float32 and float64.
+    works. An image is image_q over the spec's image_scale (48), with image_q from
+    `model.data.dataset.to_image_q`. Works in float32 and float64.
     """
 
     def __init__(self, spec: QsdtSpec) -> None:

@@ -30,6 +30,7 @@ LIMITS = {
     "heads": 4096,        # one channel a head
     "levels": 255,        # levels are stored as bytes
     "time_steps": 64,     # six times the slices of a recording of events
+    "image_scale": 127,   # an image's largest value
 }
 """Highest value of each whole number in a spec. They keep a typing error or a foreign file from
 being computed for hours; no network that fits a board comes near."""
@@ -57,7 +58,7 @@ _CHOICES = {"neuron": NEURONS, "attention": ATTENTIONS, "mprf": MPRFS, "weight_b
 _LEVELS_EXACT = 10
 """Up to this D every (2k-1)/2 survives a division by D and a multiplication in float32."""
 
-_LEFT_OUT = ("time_steps", "neuron", "leak", "attention", "mprf")
+_LEFT_OUT = ("time_steps", "neuron", "leak", "attention", "mprf", "image_scale")
 """Fields that `QsdtSpec.to_dict` names only where they differ from the published network."""
 
 
@@ -90,7 +91,7 @@ class QsdtSpec:
     levels
         Highest level D that an IE-LIF fires (virtual time steps); levels are 0..D. 1 for "lif".
     time_steps
-        T, the inputs that one result is the mean of. A single image is repeated.
+        T, the inputs that one result is the mean of: frames of events. A single image is repeated.
     neuron
         One of `NEURONS`.
     leak
@@ -104,6 +105,9 @@ class QsdtSpec:
         Initial value of both per-channel layer scales of a transformer block.
     norm_mean, norm_std
         Per-channel statistics on the 0..1 scale that normalise an image.
+    image_scale
+        Steps of the int8 image for 1 of the normalised one. With 1, mean 0 and std 1/255 counts of
+        events go in as they are.
 
     Raises
     ------
@@ -133,6 +137,7 @@ class QsdtSpec:
     layer_scale_init: float = 1e-6
     norm_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     norm_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    image_scale: int = 48
 
     def __post_init__(self) -> None:
         for field in ("dims", "strides", "depths", "conv_expansion", "norm_mean", "norm_std"):

@@ -4,7 +4,8 @@ The file holds ``version: 1``, ``family: qsdt``, ``dims``, and any other field o
 `model.families.spec.QsdtSpec`, such as image_size, in_channels, classes, strides, depths,
 stem_kernel, sep_expansion, conv_expansion, mlp_ratio, heads, weight_bits, norm_mean and norm_std.
 What is left out has the published value; the normalisation of pictures that are not in colour is
-0.5 and 0.25, and the name is the file's.
+0.5 and 0.25, and the name is the file's. Two channels are counts of events, which go in as they
+are: mean 0, std 1/255, image_scale 1.
 """
 
 from dataclasses import fields
@@ -22,6 +23,9 @@ VERSION = 1
 
 FAMILIES = ("qsdt",)
 """Kinds of networks that a file may describe; qsdt is the QSD-Transformer."""
+
+COUNTS = {"norm_mean": (0.0,) * 2, "norm_std": (1 / 255,) * 2, "image_scale": 1}
+"""Fields of a network for events, with which a pixel's count is the network's input."""
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -64,7 +68,10 @@ def read_spec(path: str | Path, *, classes: int | None = None) -> QsdtSpec:
     if classes is not None:
         values.setdefault("classes", classes)
     channels = values.get("in_channels", 3)
-    if channels != 3 and isinstance(channels, int) and 0 < channels < 1000:
+    if channels == 2:
+        for field, value in COUNTS.items():
+            values.setdefault(field, value)
+    elif channels != 3 and isinstance(channels, int) and 0 < channels < 1000:
         values.setdefault("norm_mean", (0.5,) * channels)
         values.setdefault("norm_std", (0.25,) * channels)
     try:

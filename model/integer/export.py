@@ -35,9 +35,9 @@ from model.integer.network import IntegerNetwork
 State = Mapping[str, NDArray]
 Form = Literal["integer", "wide"]
 
-IMAGE_UNIT, LEVEL_UNIT, ATTENTION_UNIT = 1 / 48, 1 / 4, 1 / 2
-"""Real value of one step of an image, and with levels 0..4 of a level and of a level of an
-attention neuron; with levels 0..D these are 1/D and 2/D."""
+LEVEL_UNIT, ATTENTION_UNIT = 1 / 4, 1 / 2
+"""Real value with levels 0..4 of a level and of a level of an attention neuron; with levels 0..D
+these are 1/D and 2/D. That of a step of an image is 1/image_scale of the spec."""
 
 _EPSILON = 1e-5  # of every published batch norm
 
@@ -119,7 +119,7 @@ def fold(state: State, spec: QsdtSpec) -> dict[str, Layer]:
 
     for name, kind, stage in steps(spec):
         if kind == "downsample":
-            layer = lsq(f"{name}.encode_conv", IMAGE_UNIT if stage == 0 else level_unit)
+            layer = lsq(f"{name}.encode_conv", level_unit if stage else 1 / spec.image_scale)
             put(f"{name}.encode_conv", _normalised(layer, _batch_norm(state, f"{name}.encode_bn")))
         elif kind == "sepconv":
             first = lsq(f"{name}.pwconv1", level_unit)

@@ -19,7 +19,7 @@ from model.families.layout import state_shapes, steps
 from model.families.spec import QsdtSpec
 from model.integer import golden
 from model.integer.epilogue import IntegerParams
-from model.integer.export import ATTENTION_UNIT, IMAGE_UNIT, LEVEL_UNIT
+from model.integer.export import ATTENTION_UNIT, LEVEL_UNIT
 
 
 __all__ = ["NOTICE", "natural_images", "synthetic_state"]
@@ -96,7 +96,7 @@ class _Maker:
         u: NDArray = images
         for name, kind, stage in steps(spec):
             if kind == "downsample":
-                x, unit = (u, IMAGE_UNIT) if stage == 0 else (_levels(u), LEVEL_UNIT)
+                x, unit = (u, 1 / spec.image_scale) if stage == 0 else (_levels(u), LEVEL_UNIT)
                 layer = f"{name}.encode_conv"
                 acc = self.convolve(layer, x, stride=spec.strides[stage])
                 u = self.normalise(f"{name}.encode_bn", acc, self.scale(layer) * unit, *_FIRE,

@@ -17,7 +17,7 @@ from model.families.spec import QsdtSpec
 from model.training import checkpoint
 
 
-__all__ = ["capture_operands", "fgd_loss", "load_teacher", "logit_loss", "Operands",
+__all__ = ["capture_operands", "fgd_loss", "load_teacher", "logit_loss", "Operands", "shown",
            "similarity"]
 
 _NORM_EPS, _ROOT_EPS = 1e-6, 1e-12
@@ -49,6 +49,18 @@ def capture_operands(model: nn.Module) -> Iterator[Operands]:
     finally:
         for block in blocks:
             block.record = None
+
+
+def shown(teacher: QsdTransformer, x: Tensor, steps: int) -> tuple[Tensor, Operands]:
+    """The teacher's logits and operands, the operands repeated for the time steps of a student.
+
+    Every time step learns from the same picture; of frames of events (T, B, C, H, W) that is their
+    sum, all events in one frame.
+    """
+    with capture_operands(teacher) as found:
+        logits = teacher(x.sum(0) if x.ndim == 5 else x)
+    return logits, [(q.repeat(steps, 1, 1, 1), k.repeat(steps, 1, 1, 1), v.repeat(steps, 1, 1, 1))
+                    for q, k, v in found]
 
 
 def similarity(x: Tensor) -> Tensor:
@@ -131,7 +143,8 @@ def load_teacher(path: Path, spec: QsdtSpec) -> QsdTransformer:
     Raises ValueError naming what of its shape differs from `spec`, or OSError.
     """
     found = checkpoint.read(path)
-    for field in ("image_size", "in_channels", "classes", "heads", "strides", "depths"):
+    for field in ("image_size", "in_channels", "image_scale", "classes", "heads", "strides",
+                  "depths"):
         own, wanted = getattr(found.spec, field), getattr(spec, field)
         if own != wanted:
             raise ValueError(f"{path}: {field} of the teacher must be {wanted}, not {own}")

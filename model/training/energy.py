@@ -50,7 +50,7 @@ def mean_levels(model: QsdTransformer, split: Split, *, batch: int = 100) -> dic
     model.eval()
     for image_q, _ in batches(split, model.spec, batch=batch):
         with capture_levels(model) as levels:
-            model(to_input(image_q))
+            model(to_input(image_q, model.spec))
         for name, level in levels.items():
             sums[name] = sums.get(name, 0) + int(level.sum())
             counts[name] = counts.get(name, 0) + level.numel()

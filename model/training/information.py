@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model.data.dataset import batches, Split
 from model.families.network import capture_levels, QsdTransformer
-from model.training.distil import capture_operands
+from model.training.distil import capture_operands, shown
 from model.training.measures import to_input
 
 
@@ -152,13 +152,12 @@ def _passes(
     """Per batch: (q, k, v) of every block, the teacher's, and the attention's levels by block."""
     model.eval()
     for image_q, _ in batches(split, model.spec, batch=batch):
-        x = to_input(image_q)
+        x = to_input(image_q, model.spec)
         with capture_operands(model) as own, capture_levels(model) as levels:
             model(x)
         top = {name: levels[f"{name}.attn.attn_lif"] for name, _ in model.spec.transformer_blocks}
         if teacher is None:
             yield list(own), None, top
             continue
-        with capture_operands(teacher) as other:
-            teacher.eval()(x)
-        yield list(own), list(other), top
+        _, other = shown(teacher.eval(), x, model.spec.time_steps)
+        yield list(own), other, top

@@ -39,6 +39,9 @@ def table(networks: list[dict[str, Any]]) -> str:
     lines = ["Levels of q, k, v and the attention; means over heads. Entropies in bits, of at most "
              "log2(D + 1). Bimodality is Sarle's, above 5/9 for two peaks. A is the teacher's "
              "value in 16 quantile bins.", ""]
+    sources = sorted({network["data"] for network in networks if "data" in network})
+    if sources:
+        lines += [f"Measured on {', '.join(sources)}.", ""]
     head = ["network", "block", "tensor", *(title for _, title, _ in _COLUMNS)]
     lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for network in networks:

@@ -7,17 +7,25 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 
-from model.data.dataset import batches, IMAGE_SCALE, Split
+from model.data.dataset import batches, Split
 from model.families.network import capture_levels, QsdTransformer
+from model.families.spec import QsdtSpec
 from model.training.parallel import add_up, rank, world
 
 
 __all__ = ["activity", "evaluate", "first_not_finite", "to_input"]
 
 
-def to_input(image_q: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """image_q (B, C, H, W) int8 -> the network's input image_q/48, channels last."""
-    x = torch.from_numpy(image_q).to(device).to(torch.get_default_dtype()) / IMAGE_SCALE
+def to_input(image_q: np.ndarray, spec: QsdtSpec, device: torch.device | str = "cpu") -> Tensor:
+    """The network's input, image_q over the spec's image_scale, channels last.
+
+    image_q is int8 (B, C, H, W), or (B, T, C, H, W), of which (T, B, C, H, W) is made.
+    """
+    if image_q.ndim == 5:
+        frames = image_q.swapaxes(0, 1)
+        flat = to_input(frames.reshape(-1, *frames.shape[2:]), spec, device)
+        return flat.unflatten(0, frames.shape[:2])
+    x = torch.from_numpy(image_q).to(device).to(torch.get_default_dtype()) / spec.image_scale
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -28,7 +36,8 @@ def evaluate(model: QsdTransformer, split: Split, *, batch: int = 100) -> float:
     own = Split(images=split.images[rank()::world()], labels=split.labels[rank()::world()])
     device, hits = next(model.parameters()).device, 0
     for image_q, labels in batches(own, model.spec, batch=batch):
-        hits += (model(to_input(image_q, device)).argmax(1).cpu().numpy() == labels).sum().item()
+        logits = model(to_input(image_q, model.spec, device))
+        hits += (logits.argmax(1).cpu().numpy() == labels).sum().item()
     return add_up(hits)[0] / len(split)
 
 
@@ -43,7 +52,7 @@ def activity(model: QsdTransformer, split: Split, *, count: int = 500) -> dict[s
     part = Split(images=split.images[:count], labels=split.labels[:count])
     image_q, _ = next(batches(part, model.spec, batch=count))
     with capture_levels(model) as levels:
-        model(to_input(image_q, next(model.parameters()).device))
+        model(to_input(image_q, model.spec, next(model.parameters()).device))
     top = model.spec.levels
     if not levels:
         return {"mean_level": 0.0, "attention_top": {}}

@@ -35,6 +35,8 @@ def save_model(trainer: Trainer, path: Path) -> None:
     extra = {"recipe": asdict(trainer.recipe), "test_acc": trainer.test_acc, **best}
     if trainer.data.info is not None:
         extra["data"] = trainer.data.info.to_dict()
+    if trainer.data.train.source:
+        extra["source"] = trainer.data.train.source
     save({"model": state, "spec": trainer.spec.to_dict(), **extra}, path)
 
 
@@ -75,6 +77,8 @@ def train(
         trainer.test_acc = evaluate(network, trainer.data.test)
         chosen = {k: trainer.best[k] for k in ("epoch", "weights", "val_acc")}
         last = {"test_acc": trainer.test_acc, "chosen": chosen}
+        if trainer.data.test.source:
+            last["data"] = trainer.data.test.source
         if first:
             write_log([*trainer.log, last], out / "log.jsonl")
             save_model(trainer, out / "model.pth")

@@ -19,7 +19,7 @@ from model.data.dataset import batches, Dataset
 from model.families.network import Attention, Mprf, QsdTransformer
 from model.families.spec import QsdtSpec
 from model.progress import tracked
-from model.training.distil import capture_operands, fgd_loss, logit_loss, Operands
+from model.training.distil import capture_operands, fgd_loss, logit_loss, Operands, shown
 from model.training.measures import activity, evaluate, first_not_finite, to_input
 from model.training.optimise import learning_rate, optimiser
 from model.training.parallel import add_up, data_parallel, rank, world
@@ -79,6 +79,9 @@ class Trainer:
         if most >= spec.classes:
             raise ValueError(f"data set must have at most {spec.classes} classes for {spec.name}, "
                              f"not {most + 1}")
+        if data.train.images.ndim == 5 and (recipe.rand_augment or recipe.crop == "resized"):
+            raise ValueError("rand_augment and resized crops are for pictures, not for frames of "
+                             "events: take another recipe")
         if recipe.batch > len(data.train):
             raise ValueError(f"batch must be at most {len(data.train)}, not {recipe.batch}")
         if recipe.batch % world():
@@ -240,12 +243,9 @@ class Trainer:
     ) -> tuple[Tensor, dict[str, float]]:
         """The whole loss of a batch, and its parts and the accuracy for the log."""
         recipe = self.recipe
-        x, target = to_input(image_q, self.device), torch.from_numpy(labels).to(self.device)
-        wanted = target
-        if self._mix is not None:
-            x, wanted = self._mix(x, target)
-        if self._erase is not None:
-            x = self._erase(x)
+        x = to_input(image_q, self.spec, self.device)
+        target = torch.from_numpy(labels).to(self.device)
+        x, wanted = self._mixed(x, target)
         own: Operands = []
         with _Penalty(self.model) as penalty, ExitStack() as stack:
             if self.teacher is not None:
@@ -263,6 +263,19 @@ class Trainer:
             loss, parts = loss + more, parts | said
         return loss, parts
 
+    def _mixed(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Mixup, cutmix and random erasing, of all time steps of a sample in the same way."""
+        if self._mix is None and self._erase is None:
+            return x, target
+        frames = x.ndim == 5
+        if frames:    # (B, T*C, H, W)
+            x = x.transpose(0, 1).flatten(1, 2)
+        if self._mix is not None:
+            x, target = self._mix(x, target)
+        if self._erase is not None:
+            x = self._erase(x)
+        return (x.unflatten(1, (self.spec.time_steps, -1)).transpose(0, 1) if frames else x), target
+
     def _taught(
         self, x: Tensor, own: Operands, logits: Tensor, precision: str
     ) -> tuple[Tensor, dict[str, float]]:
@@ -271,15 +284,11 @@ class Trainer:
         if teacher is None:
             raise ValueError("there must be a teacher")
         with torch.no_grad(), autocast(self.device, precision):
-            with capture_operands(teacher) as shown:
-                answer = teacher(x).to(logits.dtype)
+            answer, operands = shown(teacher, x, self.spec.time_steps)
+            answer = answer.to(logits.dtype)
         loss, parts = logits.new_zeros(()), {}
         if recipe.fgd:
-            steps = self.spec.time_steps
-            if steps > 1:    # every time step learns from the same picture
-                shown = [(q.repeat(steps, 1, 1, 1), k.repeat(steps, 1, 1, 1),
-                          v.repeat(steps, 1, 1, 1)) for q, k, v in shown]
-            term = fgd_loss(own, shown)
+            term = fgd_loss(own, operands)
             loss, parts["train_fgd"] = loss + recipe.fgd * term, term.item()
         if recipe.distil:
             term = logit_loss(logits, answer, recipe.temperature)
@@ -296,7 +305,7 @@ class Trainer:
 
     def _stop(self, image_q: np.ndarray, labels: np.ndarray, step: int, loss: float) -> None:
         """Name the step and the first layer whose values are not finite."""
-        where = first_not_finite(self.model, to_input(image_q, self.device))
+        where = first_not_finite(self.model, to_input(image_q, self.spec, self.device))
         raise ValueError(
             f"the loss must stay finite, but is {loss} in epoch {self.epoch + 1}, step {step}; "
             f"first not finite: {where}. --resume goes on after epoch {self.epoch}; lower --lr")

@@ -103,7 +103,7 @@ def test_mean_levels_are_those_of_all_images():
     found = mean_levels(model, DATA.val, batch=5)
     image_q, _ = next(data.batches(DATA.val, TINY, batch=len(DATA.val)))
     with torch.no_grad(), capture_levels(model) as levels:
-        model(to_input(image_q))
+        model(to_input(image_q, TINY))
     assert found == pytest.approx({k: v.double().mean().item() for k, v in levels.items()})
     assert {w.neuron for w in work(TINY) if w.neuron} <= set(found)
 

@@ -67,7 +67,7 @@ def test_rows_count_every_level_of_a_network():
     assert len(rows) == 2 * 4 * 2  # blocks, tensors, heads
     with torch.no_grad(), capture_levels(model.eval()) as levels:
         image_q, _ = next(data.batches(DATA.val, TINY, batch=len(DATA.val)))
-        model(to_input(image_q))
+        model(to_input(image_q, TINY))
     for row in rows:
         name = "attn_lif" if row["tensor"] == "attention" else f"{row['tensor']}_lif"
         level = levels[f"{row['block']}.attn.{name}"][:, 3 * row["head"]:3 * row["head"] + 3]
