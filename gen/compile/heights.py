@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import product
 
-from gen.isa.cycles import LEVEL_CYCLES, load_cycles
+from gen.isa.cycles import LEVEL_CYCLES, load_cycles, z_cycles
 from hw.config import LEVEL_PLANES, MEMBRANE_BITS
 from model.error import DoesNotFit
 from model.integer.graph import (
@@ -202,7 +202,7 @@ class Heights:
         if isinstance(op.epilogue, Fire):
             words = LEVEL_PLANES
         elif isinstance(op.epilogue, Requantise):
-            words = self._maps[op.epilogue.z].planes
+            return z_cycles(self._maps[op.epilogue.z].planes, self._config)
         elif isinstance(op.epilogue, Integrate):
             words = (0 if op.epilogue.u_out in self._life.dead else MEMBRANE_BITS) + LEVEL_PLANES
         return max(words, self._config.rows // self._config.neuron_lanes)

@@ -4,6 +4,8 @@ The one owner of these figures: the cost model adds them up, the compiler's sear
 by them. tests/rtl/test_cycles.py compares them with the RTL, kind by kind.
 """
 
+from math import ceil
+
 from hw.config import BURST_WORDS, LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS
 from hw.descriptor import (
     DepthwiseMode,
@@ -18,7 +20,7 @@ from hw.descriptor import (
 __all__ = ["AFTER_OTHER", "AFTER_OWN", "BEGIN", "BURST_CYCLES", "DISPATCH", "END", "FETCH_AHEAD",
            "FETCH_WORDS", "LEVEL_CYCLES", "PARTIAL_CYCLES", "SET_CYCLES", "SPIKES", "TO_START",
            "attention_cycles", "depthwise_cycles", "inside", "is_stream", "load_cycles",
-           "move_cycles", "neuron_cycles", "set_words", "tile_cycles", "work_cycles"]
+           "move_cycles", "neuron_cycles", "set_words", "tile_cycles", "work_cycles", "z_cycles"]
 
 
 # Cycles between events of the sequencer (hw/sequencer.py), measured in RTL.
@@ -42,6 +44,10 @@ SPIKES = 0.05
 LEVEL_CYCLES, PARTIAL_CYCLES = 3, 4
 """Cycles of the depthwise unit for a position of a pass, by mode."""
 
+VALUE_CYCLES = 11 / 8
+"""Cycles of the neuron core for a group of z, at least: as many as fit between its lanes and the
+queue behind them."""
+
 SET_CYCLES = 17
 """Cycles from one set of the table loader to the next."""
 
@@ -58,7 +64,14 @@ def neuron_cycles(f, config):
         words = MEMBRANE_BITS * f.get("write_membrane", 0) + LEVEL_PLANES * f.get("write_levels", 0)
     reads = MEMBRANE_BITS + 4 if f.get("add") else 0
     groups = config.rows // config.neuron_lanes
+    if f.get("write_planes"):
+        return ceil(f["count"] * z_cycles(words, config)) + 25
     return f["count"] * max(groups, words, reads) + (41 if reads else 25)
+
+
+def z_cycles(planes, config):
+    """Cycles of the neuron core for a position of z of so many planes, a fraction maybe."""
+    return max(planes, VALUE_CYCLES * (config.rows // config.neuron_lanes))
 
 
 def inside(first, count, stride, shift, size, ring=0):

@@ -83,8 +83,8 @@ class NeuronUnit(wiring.Component):
     Events: the sum of the levels written.
 
     Throughput with ports that never stall: the largest of the following cycles per position: its
-    groups (``rows / neuron_lanes``); 16 if membranes are read; the words written; of values,
-    1.5 times the groups (12 are under way at most).
+    groups (``rows / neuron_lanes``); 16 if membranes are read; the words written; of planes of
+    values, 11/8 of the groups (12 are under way at most).
     With four groups a descriptor occupies the unit, from the cycle in which it is offered up to
     ``done``, for ``count * cycles`` and
 

@@ -79,6 +79,8 @@ CASES = {
     "neuron fires": (UnitKind.NEURON, FIRE | {"count": 70}, ()),
     "neuron requantises": (
         UnitKind.NEURON, SCALE | {"count": 70, "write_planes": 1, "planes": 12}, ()),
+    "neuron requantises to few planes": (
+        UnitKind.NEURON, SCALE | {"count": 72, "write_planes": 1, "planes": 5}, ()),
     "neuron adds and writes": (
         UnitKind.NEURON, SCALE | {"count": 70, "add": 1, "write_membrane": 1, "write_levels": 1,
                                   "membrane_in": 0, "membrane_out": 0, "membrane_stride": 16}, ()),

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from gen.isa.cycles import z_cycles
 from hw.config import CoreConfig, PLANES_MIN
 from hw.descriptor import Neuron, NeuronFunction, NeuronSource, pack, unpack
 from hw.neuron.unit import NeuronUnit
@@ -232,6 +233,19 @@ def test_cycles(fields, per_position, overhead):
                     membrane_stride=16, plane_stride=16, **fields) for count in counts]
     spent = run_program(config, program, [tile] * 3, seed=6, stall=0.0)
     assert spent[1:] == [count * per_position + overhead for count in counts[1:]]
+
+
+@pytest.mark.parametrize(("lanes", "planes", "per_position"), [
+    (4, 4, 5.5), (4, 6, 6), (2, 4, 11), (2, 12, 12), (2, 15, 15)])
+def test_cycles_of_z(lanes, planes, per_position):
+    """A narrow z takes 11/8 of a cycle a group, however few its planes are."""
+    config = CoreConfig(rows=16, neuron_lanes=lanes, load_rows=4)
+    rng = np.random.default_rng(5)
+    program = [pack(Neuron, count=count, plane_out=3000, plane_stride=16, function=SCALE,
+                    write_planes=1, planes=planes) for count in (8, 16, 32)]
+    spent = run_program(config, program, [scale_tile(rng, config)] * 3, seed=6, stall=0.0)
+    assert spent[2] - spent[1] == 16 * per_position
+    assert z_cycles(planes, config) == per_position
 
 
 def test_too_few_lanes():
