@@ -78,17 +78,17 @@ def choose_z(args: argparse.Namespace, found: zoo.Weights) -> ZChoice:
             background=args.background, known=found.info)
         return to_image_q(split.images, spec), split.labels
 
-    def hits(tried: IntegerParams) -> int:
+    def right(tried: IntegerParams) -> NDArray[np.bool_]:
         network = build(layers, spec, tried, input_shape=image_q.shape[1:])
         with track("accuracy of other widths of z", len(labels), "images") as task:
-            return int((network.classify(image_q, progress=task.update).argmax(1) == labels).sum())
+            return network.classify(image_q, progress=task.update).argmax(1) == labels
 
     calibration, _ = pictures("train", args.calibrate)
     image_q, labels = pictures("val", args.validate)
     with track("what each bit of z is worth", 2 * len(calibration), "images") as task:
         options = sensitivity(layers, spec, params, calibration, progress=task.update)
     macs = reader_macs(build(layers, spec, params, input_shape=image_q.shape[1:]))
-    return choose(options, macs, params, hits, len(labels), points=args.points)
+    return choose(options, macs, params, right, points=args.points)
 
 
 def z_table(choice: ZChoice) -> str:
@@ -102,7 +102,8 @@ def z_table(choice: ZChoice) -> str:
         option = choice.options[name][bits]
         lines.append(f"{name:{width}}  {bits:4}  {option.frac:8}  {option.share:18.3%}  "
                      f"{choice.macs[name]:13,}")
-    lines.append(f"validation: {before}; these {_accuracy(choice.taken.hits, choice.count)}, "
+    lines.append(f"validation: {before}; these {_accuracy(choice.taken.hits, choice.count)}: "
+                 f"{choice.taken.won} won, {choice.taken.lost} lost; "
                  f"{choice.mean_bits:.2f} bits in the mean over the MACs")
     return "\n".join(lines) + "\n"
 

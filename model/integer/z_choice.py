@@ -53,10 +53,13 @@ Progress = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Rung:
-    """Widths that were tried, and how many validation pictures they get right."""
+    """Widths that were tried, how many validation pictures they get right, and how many of these
+    the given widths get wrong (won) and the other way round (lost)."""
 
     bits: Bits
     hits: int
+    won: int
+    lost: int
 
 
 @dataclass(frozen=True)
@@ -165,8 +168,7 @@ def choose(
     options: Options,
     macs: Mapping[str, int],
     params: IntegerParams,
-    hits: Callable[[IntegerParams], int],
-    count: int,
+    right: Callable[[IntegerParams], NDArray[np.bool_]],
     *,
     points: float = 0.1,
 ) -> ZChoice:
@@ -175,16 +177,20 @@ def choose(
     Args:
         options, macs: Of `sensitivity` and `reader_macs`.
         params: Widths to compare with.
-        hits: How many validation pictures of `count` a network of these widths gets right.
+        right: Which validation pictures a network of these widths gets right, bool (N,).
         points: Percentage points of them that may be lost.
     """
-    wanted = hits(params)
+    before = right(params)
+    wanted, count = int(before.sum()), len(before)
     rungs, tried = ladder(options, macs), []
     taken = None
     good, bad = -1, len(rungs)
     while bad - good > 1:
         middle = (good + bad) // 2
-        tried.append(rung := Rung(rungs[middle], hits(with_z(params, options, rungs[middle]))))
+        now = right(with_z(params, options, rungs[middle]))
+        rung = Rung(rungs[middle], int(now.sum()), int((now & ~before).sum()),
+                    int((before & ~now).sum()))
+        tried.append(rung)
         if 100 * (wanted - rung.hits) <= points * count:
             good, taken = middle, rung
         else:

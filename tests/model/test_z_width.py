@@ -8,6 +8,7 @@ import pytest
 
 from model import convert, zoo
 from model.data import dataset as data
+from model.data import options
 from model.data.dataset import to_image_q
 from model.integer import qsd_file
 from model.integer.epilogue import IntegerParams
@@ -37,7 +38,7 @@ def pictures(made, monkeypatch):
         return data.Split(images=images[where], labels=labels[where])
 
     found = data.Dataset(train=part(slice(20)), val=part(slice(20, 60)), test=part(slice(20, 60)))
-    monkeypatch.setitem(data.DATASETS, "fashion_mnist", lambda folder: found)
+    monkeypatch.setitem(options.DATASETS, "fashion_mnist", lambda folder, spec: found)
     return found
 
 
@@ -68,11 +69,12 @@ def test_file_report_and_table_say_the_same(source, pictures, made, capsys):
     text = capsys.readouterr().out
     found = json.loads(report.read_text())
     hits, network = right(out, pictures.val, made.spec)
-    bits = found["taken"]["bits"]
+    taken = found["taken"]
+    bits = taken["bits"]
     assert network.z_widths() == {f"{name}/z": count for name, count in bits.items()}
     assert found["validate"] == 40 and found["hits"] == right(source, pictures.val, made.spec)[0]
-    assert found["hits"] - 4 <= hits == found["taken"]["hits"]
-    assert found["taken"] in found["tried"] and 4 <= found["mean_bits"] < 10
+    assert found["hits"] - 4 <= hits == taken["hits"]
+    assert taken in found["tried"] and 4 <= found["mean_bits"] < 10
     for name, count in bits.items():
         option = found["layers"][name]["options"][str(count)]
         assert network.params.z_frac_for(name) == option["frac"]
@@ -80,7 +82,9 @@ def test_file_report_and_table_say_the_same(source, pictures, made, capsys):
         assert row[1:4] == [str(count), str(option["frac"]), f"{option['share']:.3%}"]
     before = found["hits"]
     assert (f"validation: 10 bits in every layer {before / 40:.2%} ({before} of 40); these "
-            f"{hits / 40:.2%} ({hits} of 40), {found['mean_bits']:.2f} bits in the mean") in text
+            f"{hits / 40:.2%} ({hits} of 40): {taken['won']} won, {taken['lost']} lost; "
+            f"{found['mean_bits']:.2f} bits in the mean") in text
+    assert taken["hits"] - before == taken["won"] - taken["lost"]
     # Chosen anew from the file that was written, it is the same: the earlier choice does not count.
     again = source.parent / "again.json"
     content = out.read_bytes()
@@ -97,9 +101,10 @@ def test_nothing_narrower_is_accurate_enough(source, pictures, capsys, monkeypat
             "40)") in capsys.readouterr().out
 
 
-def choose_from(hits, options, macs, params, measured, count, *, points):
-    """`choose`, where networks have these right answers, others none."""
-    return choose(options, macs, params, lambda tried: hits.get(tried, 0), count, points=points)
+def choose_from(hits, options, macs, params, measured, *, points):
+    """`choose`, where networks of some widths get so many of 40 right, others none."""
+    return choose(options, macs, params, lambda tried: np.arange(40) < hits.get(tried, 0),
+                  points=points)
 
 
 def test_without_pictures(source, capsys):

@@ -1,5 +1,6 @@
 """Random networks in RTL: integer model = ISS = RTL on every tensor, under random stalls."""
 
+import numpy as np
 import pytest
 
 from gen.check.compare import verify
@@ -7,7 +8,8 @@ from gen.compile.compiler import compile_network
 from gen.config.spec import TwinSpec
 from hw.config import CoreConfig
 from model.integer.graph import IntegerParams
-from model.integer.random_network import random_network
+from model.integer.random_network import EXTREMES, random_network
+from tests.gen.random_cases import mixed_z
 
 
 pytestmark = pytest.mark.rtl
@@ -30,8 +32,11 @@ CORES = {
 }
 
 CASES = {
-    "narrow": [(5, 100), (9, 101), (45, 102), (80, 103), (None, 104)],
-    "wide": [(5, 200), (9, 201), (45, 202), (80, 203), (None, 204)],
+    # size of a head, seed, whether layers have z of several widths
+    "narrow": [(5, 100, False), (9, 101, True), (45, 102, False), (80, 103, False),
+               (None, 104, False), (None, 105, True)],
+    "wide": [(5, 200, False), (9, 201, True), (45, 202, False), (80, 203, False),
+             (None, 204, False), (None, 205, True)],
 }
 
 
@@ -40,12 +45,17 @@ def test_rtl_equals_integer_model(core, request):
     config, params, twin = CORES[core]
     cache = request.config.cache.mkdir("rtl")
     reached = {}
-    for head_size, seed in CASES[core]:
-        found = random_network(seed, params=params, head_size=head_size, max_size=14, max_dim=80)
+    for head_size, seed, mixed in CASES[core]:
+        widths = mixed_z(params, np.random.default_rng(seed)) if mixed else params
+        found = random_network(seed, params=widths, head_size=head_size, max_size=14, max_dim=80,
+                               extremes=EXTREMES if mixed else None)
+        assert (len({*found.network.z_widths().values()}) > 1) == mixed
         program = compile_network(found.network, config)
         result = verify(found.network, program, found.images(2, seed),
                         forms=("integer", "iss", "rtl"), twin=twin, cache=cache)
         assert not result.differences, (seed, result.lines)
+        if mixed:
+            assert result.figures["stats"]["z_saturated"] > 0
         for key, count in result.figures["stats"].items():
             reached[key] = reached.get(key, 0) + count
     for key in ("ktv_saturated", "qktv_saturated", "z_saturated", "u_saturated",

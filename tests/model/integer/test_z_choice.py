@@ -37,7 +37,7 @@ def test_bits_go_where_they_are_worth_least():
 
 @pytest.mark.parametrize("hits, taken", [
     ([1000, 1000, 1000, 1000, 1000], 4),
-    ([1000, 1000, 999, 998, 990], 2),      # a tenth of a point of 1,000 pictures is one
+    ([1000, 1000, 999, 998, 990], 2),      # 0.05 points of 2,000 pictures are one
     ([1000, 1002, 1003, 998, 990], 2),     # better than before is good enough
     ([999, 998, 998, 998, 998], 0),
     ([998, 998, 998, 998, 998], None),
@@ -46,14 +46,16 @@ def test_the_narrowest_that_is_accurate(hits, taken):
     options, macs = options_of(a=[0.4, 0.1, 0], b=[0.3, 0.2, 0.1]), {"a": 10, "b": 1}
     params = IntegerParams(z_bits=6)
     networks = [with_z(params, options, bits) for bits in ladder(options, macs)]
-    found = choose(options, macs, params,
-                   lambda tried: 1000 if tried == params else hits[networks.index(tried)], 1000)
-    assert (found.hits, found.count) == (1000, 1000)
+    found = choose(options, macs, params, lambda tried: np.arange(2000) < (
+        1000 if tried == params else hits[networks.index(tried)]), points=0.05)
+    assert (found.hits, found.count) == (1000, 2000)
     if taken is None:
         assert found.taken is None and found.params == params and found.mean_bits == 6
     else:
         assert found.params == networks[taken]
         assert found.taken.hits == hits[taken] and found.taken in found.tried
+        assert found.taken.won == max(0, hits[taken] - 1000)
+        assert found.taken.lost == max(0, 1000 - hits[taken])
         bits = found.taken.bits
         assert found.mean_bits == (10 * bits["a"] + bits["b"]) / 11
     assert len(found.tried) <= 3
@@ -63,7 +65,7 @@ def test_points_are_of_all_pictures():
     options, macs = options_of(a=[0.1, 0]), {"a": 1}
     params = IntegerParams(z_bits=5)
     for points, bits in ((0.4, None), (0.5, 4)):
-        found = choose(options, macs, params, lambda tried: 200 - (tried != params), 200,
+        found = choose(options, macs, params, lambda tried: np.arange(200) >= (tried != params),
                        points=points)
         assert (found.taken and found.taken.bits["a"]) == bits
 
