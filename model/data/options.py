@@ -3,25 +3,32 @@
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 import logging
 from pathlib import Path
 
 from model.command import require
 from model.data import cifar
+from model.data.class_folder import ClassFolder, Read
 from model.data.dataset import DataInfo, Dataset, PARTS, Split
 from model.data.events import check_counts, COUNT_MAX
 from model.data.mnist import fashion_mnist, mnist
 from model.data.on_demand import fits, in_memory
+from model.data.recordings import cifar10_dvs, recordings_on_demand
 from model.data.scenes import fashion_scenes
 from model.data.simulated_events import simulated_events
 from model.families.spec import QsdtSpec
 
 
-__all__ = ["DATA_HELP", "DATASETS", "FOLDER", "add_data_options", "picture_folder",
+__all__ = ["DATA_HELP", "DATASETS", "FOLDER", "add_data_options", "class_folder",
            "read_dataset", "read_split"]
 
 
 log = logging.getLogger(__name__)
+
+_LOOKED_AT = 64
+"""Samples of events in which high counts are looked for, where all are not in memory."""
+
 
 def _own(name: str, folder: Path | None) -> Path:
     """The folder of a data set that no package brings."""
@@ -37,6 +44,11 @@ def _cifar(name: str, read: Callable[[Path, int], Dataset], folder: Path | None,
     return read(_own(name, folder), spec.image_size)
 
 
+def _cifar10_dvs(folder: Path | None, spec: QsdtSpec) -> Dataset:
+    check_counts("cifar10_dvs", spec)
+    return cifar10_dvs(_own("cifar10_dvs", folder), spec)
+
+
 def _simulated_events(folder: Path | None, spec: QsdtSpec) -> Dataset:
     check_counts("simulated_events", spec)
     return simulated_events(folder, steps=spec.time_steps, size=spec.image_size,
@@ -45,6 +57,7 @@ def _simulated_events(folder: Path | None, spec: QsdtSpec) -> Dataset:
 
 DATASETS: dict[str, Callable[[Path | None, QsdtSpec], Dataset]] = {
     "cifar10": lambda folder, spec: _cifar("cifar10", cifar.cifar10, folder, spec),
+    "cifar10_dvs": _cifar10_dvs,
     "cifar100": lambda folder, spec: _cifar("cifar100", cifar.cifar100, folder, spec),
     "fashion_mnist": lambda folder, spec: fashion_mnist(folder),
     "fashion_scenes": lambda folder, spec: fashion_scenes(folder),
@@ -54,10 +67,10 @@ DATASETS: dict[str, Callable[[Path | None, QsdtSpec], Dataset]] = {
 """Every known data set by name: made of the folder that ``--data-dir`` names, for a network."""
 
 FOLDER = "folder:"
-"""How the name of a data set begins that is a folder of pictures."""
+"""How the name of a data set begins that is a folder of pictures or recordings."""
 
 DATA_HELP = (f"{', '.join(sorted(DATASETS))} (simulated_events are computed from Fashion-MNIST), "
-             f"or {FOLDER}DIR with DIR/train/CLASS/*.png, "
+             f"or {FOLDER}DIR with DIR/train/CLASS/*.png (or recordings, *.aedat4), "
              "DIR/val/CLASS/* and DIR/test/CLASS/*, or with DIR/CLASS/*, split by a hash of each "
              "file's name (8:1:1); labels are the sorted folder names")
 
@@ -79,16 +92,13 @@ def add_data_options(parser: argparse._ActionsContainer) -> None:
                              "(default: as the network was trained, else black)")
 
 
-def picture_folder(name: str):
-    """The :class:`~model.data.picture_folder.PictureFolder` of a name, None of a built-in data set.
+def class_folder(name: str) -> ClassFolder | None:
+    """The folder of classes of a name, None of a built-in data set.
 
     Raises ValueError listing the known data sets.
     """
     if name.startswith(FOLDER):
-        require("PIL", what="reads pictures")
-        from model.data.picture_folder import PictureFolder
-
-        return PictureFolder(Path(name.removeprefix(FOLDER)))
+        return ClassFolder(Path(name.removeprefix(FOLDER)))
     if name not in DATASETS:
         raise ValueError(
             f"data set must be one of {', '.join(DATASETS)} or {FOLDER}DIR, not {name}"
@@ -105,6 +115,20 @@ def fitting_for(spec: QsdtSpec, fit: str | None, background: str | None,
                       background or (known.background if known else "black"))
 
 
+def _reading(name: str, folder: ClassFolder, spec: QsdtSpec, fit: str | None,
+             background: str | None, known: DataInfo | None = None) -> tuple[Read, DataInfo]:
+    """How the samples of a folder are read for `spec`, and what a network keeps of that."""
+    if folder.recordings:
+        check_counts(name, spec)
+        return partial(recordings_on_demand, spec=spec), folder.info
+    require("PIL", what="reads pictures")
+    from model.data.pictures import pictures_on_demand
+
+    fitting = fitting_for(spec, fit, background, known)
+    return (partial(pictures_on_demand, fitting=fitting),
+            replace(folder.info, fit=fitting.fit, background=fitting.background))
+
+
 def read_split(
     name: str, part: str, spec: QsdtSpec, *, data_dir: Path | None = None,
     count: int | None = None, fit: str | None = None, background: str | None = None,
@@ -116,10 +140,10 @@ def read_split(
 
     Raises ValueError or OSError naming the cause, ValueError if they do not fit into memory.
     """
-    folder = picture_folder(name)
+    folder = class_folder(name)
     if folder is not None:
-        split = folder.split(part, fitting_for(spec, fit, background, known), count=count,
-                             known=known)
+        read, _ = _reading(name, folder, spec, fit, background, known)
+        split = folder.split(part, read, count=count, known=known)
     else:
         split = first(getattr(DATASETS[name](data_dir, spec), part), count)
     if split.labels.max() >= spec.classes:
@@ -137,13 +161,14 @@ def read_dataset(
 
     Raises ValueError or OSError naming the cause.
     """
-    folder = picture_folder(name)
+    folder = class_folder(name)
     if folder is not None:
-        data = folder.dataset(fitting_for(spec, fit, background), count=count)
+        read, info = _reading(name, folder, spec, fit, background)
+        data = replace(folder.dataset(read, count=count), info=info)
     else:
         data = DATASETS[name](data_dir, spec)
-    return replace(data, **{part: _held(first(getattr(data, part), count), f"{name}, {part}")
-                            for part in PARTS})
+    held = {part: _held(first(getattr(data, part), count), f"{name}, {part}") for part in PARTS}
+    return Dataset(**held, info=data.info)
 
 
 def _held(split: Split, title: str) -> Split:
@@ -151,6 +176,9 @@ def _held(split: Split, title: str) -> Split:
     if fits(split.images):
         return _told(replace(split, images=in_memory(split.images)), title)
     log.info("%s: %d images are made anew in every epoch", title, len(split))
+    if split.images.ndim == 5:
+        some = first(split, _LOOKED_AT)
+        _told(replace(some, images=in_memory(some.images)), f"{title}, the first {len(some)}")
     return split
 
 

@@ -102,11 +102,11 @@ def natural_order(name: str) -> tuple[tuple[int, str], ...]:
     return (*key, (-2, name))
 
 
-def list_pictures(folder: Path) -> tuple[list[Path], int]:
-    """Files of a folder that have a picture's suffix, in natural order, and how many other
-    entries there are. Names that begin with a dot are passed over and not counted."""
+def list_pictures(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> tuple[list[Path], int]:
+    """Files of a folder that have a picture's suffix, or one of others, in natural order, and how
+    many other entries there are. Names that begin with a dot are passed over and not counted."""
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    files = [p for p in entries if p.suffix.lower() in SUFFIXES and p.is_file()]
+    files = [p for p in entries if p.suffix.lower() in suffixes and p.is_file()]
     return sorted(files, key=lambda p: natural_order(p.name)), len(entries) - len(files)
 
 

@@ -1,5 +1,6 @@
-"""Folders of pictures as data sets, class names, specs as files."""
+"""Folders of classes as data sets, class names, specs as files."""
 
+from functools import partial
 import importlib.util
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import pytest
 from model import evaluate, zoo
 from model.data import mnist
 from model.data.augment import shift_and_flip
+from model.data.class_folder import ClassFolder
 from model.data.dataset import DataInfo
 from model.data.options import read_dataset, read_split
-from model.data.picture_folder import PictureFolder
-from model.data.pictures import Fitting
+from model.data.pictures import Fitting, pictures_on_demand
 from model.error import InputError
 from model.families.spec import spec
 from model.families.spec_file import read_spec
@@ -57,13 +58,13 @@ def test_the_same_pixels_as_the_built_in_set(tmp_path):
 def test_split_by_hash_stays_when_files_come(tmp_path):
     for name in ("cat", "dog"):
         draw(tmp_path / name, 60)
-    before = PictureFolder(tmp_path)._files
+    before = ClassFolder(tmp_path)._files
     assert {part: len(files) for part, files in before.items()} == {
         part: len(set(files)) for part, files in before.items()}
     assert sum(map(len, before.values())) == 120
     assert 70 < len(before["train"]) < 115 and before["val"] and before["test"]
     Image.new("L", (28, 28)).save(tmp_path / "cat" / "new.png")
-    after = PictureFolder(tmp_path)._files
+    after = ClassFolder(tmp_path)._files
     for part, files in before.items():
         assert set(files) <= set(after[part])
 
@@ -71,15 +72,16 @@ def test_split_by_hash_stays_when_files_come(tmp_path):
 def test_parts_that_are_missing(tmp_path, caplog):
     draw(tmp_path / "train" / "a", 40)
     draw(tmp_path / "train" / "b", 40)
-    folder = PictureFolder(tmp_path)
-    assert folder.split("val", FITTING).files and folder.split("test", FITTING).files
+    folder = ClassFolder(tmp_path)
+    read = partial(pictures_on_demand, fitting=FITTING)
+    assert folder.split("val", read).files and folder.split("test", read).files
     assert "no folder test; val is used" in caplog.text
     assert not set(folder._files["train"]) & set(folder._files["val"])
 
 
 @pytest.mark.parametrize("make, message", [
     (lambda p: None, "must hold at least two folders of pictures"),
-    (lambda p: draw(p / "a", 3), "must hold at least two folders of pictures, .* not 1"),
+    (lambda p: draw(p / "a", 3), "must hold at least two folders of pictures or rec.* not 1"),
     (lambda p: (draw(p / "a", 3), (p / "b").mkdir()), "b: holds no pictures"),
     (lambda p: (draw(p / "train/a", 3), draw(p / "train/b", 3), draw(p / "val/c", 1)),
      "val/c: is a class that train lacks"),

@@ -1,35 +1,38 @@
-"""A folder of pictures in folders of classes, as a data set.
+"""A folder of pictures, or of recordings of events, in folders of classes, as a data set.
 
 ``DIR/train/CLASS/*``, ``DIR/val/CLASS/*`` and ``DIR/test/CLASS/*``, or ``DIR/CLASS/*`` alone,
 which is split by a hash of each file's name, so that a file stays in its part when others come.
 Labels are the places of the folder names in plain sorted order, as torchvision's ImageFolder has
-them. Pictures of a part are ordered by file name, naturally, and then by class.
+them. Samples of a part are ordered by file name, naturally, and then by class.
 """
 
+from collections.abc import Callable, Sequence
 import hashlib
 import logging
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from model.data.aedat import SUFFIXES as RECORDINGS
 from model.data.dataset import DataInfo, Dataset, PARTS, Split
-from model.data.pictures import (
-    Fitting,
-    list_pictures,
-    natural_order,
-    pictures_on_demand,
-    SUFFIXES,
-)
+from model.data.pictures import list_pictures, natural_order, SUFFIXES
 
 
 log = logging.getLogger(__name__)
+
+_SUFFIXES = (*SUFFIXES, *RECORDINGS)
+
+Read = Callable[[Sequence[Path]], NDArray[np.uint8]]
 
 HASH_BINS = 10
 """A file goes by its hash into one of ten bins: 0 is for the test, 1 for validation."""
 
 
-class PictureFolder:
-    """What is in a folder, read from its names; pictures are decoded when they are asked for.
+class ClassFolder:
+    """What is in a folder, read from its names; samples are read when they are asked for.
+
+    `recordings` tells whether they are recordings of events; else they are pictures.
 
     Parameters
     ----------
@@ -47,14 +50,14 @@ class PictureFolder:
             raise ValueError(f"{folder}: is not a folder; name one that holds folders of classes")
         self._skipped = 0
         found = {part: self._classes(folder / part) for part in PARTS
-                 if (folder / part).is_dir() and not list_pictures(folder / part)[0]}
+                 if (folder / part).is_dir() and not list_pictures(folder / part, _SUFFIXES)[0]}
         parts = found or {"": self._classes(folder)}
         first = next(iter(parts))
         names = tuple(sorted(parts[first]))
         if len(names) < 2:
             raise ValueError(
-                f"{folder / first}: must hold at least two folders of pictures, one for each "
-                f"class, not {len(names)}"
+                f"{folder / first}: must hold at least two folders of pictures or recordings, one "
+                f"for each class, not {len(names)}"
             )
         self.info = DataInfo(classes=names)
         for part, classes in parts.items():
@@ -64,10 +67,18 @@ class PictureFolder:
                                      "remove it or rename it")
                 if not files:
                     raise ValueError(f"{folder / part / name}: holds no pictures "
-                                     f"({', '.join(SUFFIXES)}); remove it or fill it")
+                                     f"({', '.join(SUFFIXES)}) and no recordings "
+                                     f"({', '.join(RECORDINGS)}); remove it or fill it")
+        kinds = {file.suffix.lower() in RECORDINGS for classes in parts.values()
+                 for files in classes.values() for file in files}
+        if len(kinds) > 1:
+            raise ValueError(f"{folder}: holds pictures and recordings; keep them in folders of "
+                             "their own")
+        self.recordings = kinds.pop()
         self._files = self._divided(parts)
         if self._skipped:
-            log.info("%s: %d entries that are not pictures were skipped", folder, self._skipped)
+            log.info("%s: %d entries that are neither pictures nor recordings were skipped",
+                     folder, self._skipped)
 
     def _classes(self, folder: Path) -> dict[str, list[Path]]:
         classes = {}
@@ -77,7 +88,7 @@ class PictureFolder:
             if not entry.is_dir():
                 self._skipped += 1
                 continue
-            classes[entry.name], skipped = list_pictures(entry)
+            classes[entry.name], skipped = list_pictures(entry, _SUFFIXES)
             self._skipped += skipped
         return classes
 
@@ -102,18 +113,19 @@ class PictureFolder:
         return flat
 
     def split(
-        self, part: str, fitting: Fitting, *, count: int | None = None,
+        self, part: str, read: Read, *, count: int | None = None,
         known: DataInfo | None = None,
     ) -> Split:
-        """The first `count` pictures of a part, all if it is None, decoded when they are indexed.
+        """The first `count` samples of a part, all if it is None.
 
-        With `known`, what a network keeps of its own data, labels are found by its class names.
+        `read` turns files into images, or what stands for them (`model.data.on_demand`). With
+        `known`, what a network keeps of its own data, labels are found by its class names.
 
-        Raises ValueError if there are none or a class is not known, PictureError of a file.
+        Raises ValueError if there are none or a class is not known, and what `read` raises.
         """
         files = self._files.get(part, [])[:count]
         if not files:
-            raise ValueError(f"{self.folder}: has no pictures for {part}; add some in "
+            raise ValueError(f"{self.folder}: has no samples for {part}; add some in "
                              f"{self.folder / part}/CLASS/")
         names = known.classes if known is not None else self.info.classes
         strange = sorted(set(self.info.classes) - set(names))
@@ -123,13 +135,12 @@ class PictureFolder:
         label = {name: index for index, name in enumerate(names)}
         labels = np.array([label[file.parent.name] for file in files], np.int64)
         titles = tuple(f"{file.parent.name}/{file.name}" for file in files)
-        return Split(images=pictures_on_demand(files, fitting), labels=labels, files=titles)
+        return Split(images=read(files), labels=labels, files=titles)
 
-    def dataset(self, fitting: Fitting, *, count: int | None = None) -> Dataset:
-        """All three parts, at most `count` pictures of each."""
-        info = DataInfo(classes=self.info.classes, fit=fitting.fit, background=fitting.background)
-        return Dataset(**{part: self.split(part, fitting, count=count) for part in PARTS},
-                       info=info)
+    def dataset(self, read: Read, *, count: int | None = None) -> Dataset:
+        """All three parts, at most `count` samples of each."""
+        return Dataset(**{part: self.split(part, read, count=count) for part in PARTS},
+                       info=self.info)
 
 
 def _bin(file: Path) -> int:
