@@ -1,4 +1,4 @@
-"""Augmentation of training pictures: crops, mirroring, RandAugment. NumPy and Pillow.
+"""Augmentation of training samples: crops, mirroring, RandAugment, and of events. NumPy, Pillow.
 
 What happens to a picture depends on its seed alone, so that processes which share a batch make
 what one process would.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-__all__ = ["Augmentation", "resized_crop", "shift_and_flip"]
+__all__ = ["Augmentation", "moved", "resized_crop", "shift_and_flip"]
 
 _TRIES = 10
 
@@ -64,15 +64,43 @@ def resized_crop(picture: "Image", rng: random.Random) -> "Image":
     return picture.resize((width, height), Image.Resampling.BICUBIC, box=box)
 
 
+def moved(image: NDArray[np.uint8], rng: random.Random) -> NDArray[np.uint8]:
+    """Of an image (..., H, W) one of three changes, all its channels alike.
+
+    Rolled by up to a third of each side; turned by up to 30 degrees around its middle, to the
+    nearest pixel; or without a rectangle of up to a third of each side around a pixel. Li et al.,
+    "Neuromorphic Data Augmentation", ECCV 2022, as SpikingResformer does it once for each sample.
+    """
+    height, width = image.shape[-2:]
+    kind = rng.randrange(3)
+    if kind == 0:
+        reach = height // 3
+        down, right = rng.randint(-reach, reach), rng.randint(-reach, reach)
+        return np.roll(image, (down, right), (-2, -1))
+    if kind == 1:
+        angle = math.radians(rng.uniform(-30, 30))
+        y, x = (np.arange(size)[:, None] - (size - 1) / 2 for size in (height, width))
+        from_y = np.rint(math.cos(angle) * y - math.sin(angle) * x.T + (height - 1) / 2)
+        from_x = np.rint(math.sin(angle) * y + math.cos(angle) * x.T + (width - 1) / 2)
+        inside = (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
+        rows, columns = (np.where(inside, place, 0).astype(np.int64) for place in (from_y, from_x))
+        return np.where(inside, image[..., rows, columns], 0)
+    row, column = rng.randrange(height), rng.randrange(width)
+    down, right = height // 3 // 2, width // 3 // 2
+    kept = image.copy()
+    kept[..., max(row - down, 0):row + down, max(column - right, 0):column + right] = 0
+    return kept
+
+
 class Augmentation:
-    """Changes a batch of training pictures.
+    """Changes a batch of training samples.
 
     Parameters
     ----------
     crop
-        none, shift or resized, see `model.training.recipe.Recipe`.
+        none, shift, resized or nda, see `model.training.recipe.Recipe`.
     flip
-        Mirror half of the pictures.
+        Mirror half of the samples.
     transform
         What else is done to every picture, such as timm's RandAugment, or None. It may draw from
         Python's and NumPy's global generators, which are seeded before.
@@ -97,15 +125,24 @@ class Augmentation:
         seeds = rng.integers(0, 1 << 31, len(images))[part]
         if self.crop == "shift":
             images = shift_and_flip(images, rng, flip=False)
-        made = [self._picture(image, seed) for image, seed in zip(images[part], seeds.tolist(),
+        made = [self._changed(image, seed) for image, seed in zip(images[part], seeds.tolist(),
                                                                  strict=True)]
         return np.stack(made) if made else images[part]
 
-    def _picture(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+    def _changed(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+        rng = random.Random(seed)
+        if self.crop == "resized" or self.transform is not None:
+            image = self._by_pillow(image, rng, seed)
+        elif self.flip and rng.random() < 0.5:
+            image = image[..., ::-1]
+        return moved(image, rng) if self.crop == "nda" else image
+
+    def _by_pillow(
+        self, image: NDArray[np.uint8], rng: random.Random, seed: int
+    ) -> NDArray[np.uint8]:
         from PIL import Image
 
         colour = image.ndim == 3
-        rng = random.Random(seed)
         picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)) if colour
                                   else image)
         if self.crop == "resized":

@@ -18,7 +18,7 @@ __all__ = ["network_changes", "Preset", "PRECISIONS", "presets", "read_preset", 
 
 PRECISIONS = ("auto", "fp32", "bf16")
 OPTIMISERS = ("adamw", "lamb")
-CROPS = ("none", "shift", "resized")
+CROPS = ("none", "shift", "resized", "nda")
 
 VERSION = 1
 """Rises when a preset of before would mean another training."""
@@ -45,8 +45,9 @@ class Recipe:
     """On tensors of two dimensions or more, as published: not on BN, biases, steps, scales."""
     label_smoothing: float = 0.05
     crop: str = "shift"
-    """How a picture is cut: none; shift by up to 2 pixels; resized, of 8 % to all of its area with
-    sides of 3:4 to 4:3 (bicubic)."""
+    """How a sample is cut: none; shift by up to 2 pixels; resized, of 8 % to all of a picture's
+    area with sides of 3:4 to 4:3 (bicubic); nda, rolled, turned or with a part cut out, as
+    published for events (`model.data.augment.moved`)."""
     flip: bool = True
     """Mirror half of the pictures left to right."""
     rand_augment: str = ""

@@ -9,10 +9,12 @@ import pytest
 from model import train as program
 from model.data import on_demand, recordings
 from model.data.cifar import CIFAR10_CLASSES
-from model.data.events import RecordingError
+from model.data.events import check_counts, RecordingError
 from model.data.on_demand import OnDemand
 from model.data.options import read_dataset, read_split
+from model.families.spec import spec
 from model.families.spec_file import read_spec
+from model.training.recipe import read_preset
 from tests.model.data.recorded import aedat2, aedat3, aedat4, events4, packet3, random_rows
 
 
@@ -170,3 +172,15 @@ def test_training_on_recordings(tmp_path, capsys):
     saved = torch.load(out / "model.pth", weights_only=True)
     assert saved["data"]["classes"] == ["left", "right"]
     assert json.loads((out / "log.jsonl").read_text().splitlines()[0])["epoch"] == 1
+
+
+def test_spec_and_recipe_as_published():
+    """Three channels, so that weights of ImageNet fit; counts go in as they are."""
+    found = read_spec("qsdt_t_cifar10_dvs.yaml")
+    check_counts("cifar10_dvs", found)
+    assert found == replace(spec("qsdt_t"), name=found.name, image_size=128, classes=10,
+                            time_steps=10, norm_mean=(0,) * 3, norm_std=(1 / 255,) * 3,
+                            image_scale=1)
+    recipe = read_preset("cifar10_dvs").recipe
+    assert (recipe.lr, recipe.lr * recipe.final_lr, recipe.epochs) == (4e-5, 1e-5, 100)
+    assert recipe.crop == "nda" and recipe.flip and not recipe.mixup
