@@ -35,7 +35,7 @@ FOLDERS = {
     "boards": (("hw contract",), {"amaranth", "amaranth_boards"}),
 
     "model base": ((), {"numpy", "tqdm", "yaml"}),
-    "model/families": (("model base",), {"torch"}),
+    "model/families": (("model base",), {"torch", "numpy", "numba"}),
     "model/data": (("model base", "model/families"), {"numpy", "PIL", "lz4", "zstandard"}),
     "model/integer": (("model base", "model/families", "model/data"), {"numpy", "safetensors"}),
     "model/training": (("model base", "model/families", "model/data"),

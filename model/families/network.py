@@ -13,14 +13,32 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
+from model.families import fused
 from model.families.lsq import LsqConv1d, LsqConv2d, LsqLinear
-from model.families.neuron import make_neuron, Neuron
+from model.families.neuron import IeLif, make_neuron, Neuron
 from model.families.spec import QsdtSpec, STAGES
 
 
 ATTENTION_SCALE, LIF_ATTENTION_SCALE = 0.25, 0.125
 """Factor on Q(K^T V), a constant in the published code whatever the head size; with binary spikes
 that of the Spike-driven Transformer V2."""
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """torch's, of (B, C, H, W); in one pass each way where `fused` can."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fused.normalise(self, x) if fused.can_normalise(self, x) else super().forward(x)
+
+
+def fire(neuron: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+    """What `neuron` makes of the batch norm of `x`, both (B, C, H, W)."""
+    if (
+        isinstance(neuron, IeLif) and neuron.gain == 1 and isinstance(norm, BatchNorm)
+        and fused.can_normalise(norm, x)
+    ):
+        return fused.normalise(norm, x, neuron.levels)
+    return neuron(norm(x))
 
 
 class Downsample(nn.Module):
@@ -40,7 +58,7 @@ class Downsample(nn.Module):
             bias=True,
             bits=spec.weight_bits,
         )
-        self.encode_bn = nn.BatchNorm2d(cout)
+        self.encode_bn = BatchNorm(cout)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x if self.encode_lif is None else self.encode_lif(x)
@@ -60,14 +78,14 @@ class SepConv(nn.Module):
         hidden, bits = channels * spec.sep_expansion, spec.weight_bits
         self.lif1 = make_neuron(spec)
         self.pwconv1 = LsqConv2d(channels, hidden, 1, bits=bits)
-        self.bn1 = nn.BatchNorm2d(hidden)
+        self.bn1 = BatchNorm(hidden)
         self.lif2 = make_neuron(spec)
         self.dwconv = LsqConv2d(hidden, hidden, 7, padding=3, groups=hidden, bits=bits)
         self.pwconv2 = LsqConv2d(hidden, channels, 1, bits=bits)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = BatchNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.lif2(self.bn1(self.pwconv1(self.lif1(x))))
+        x = fire(self.lif2, self.bn1, self.pwconv1(self.lif1(x)))
         return self.bn2(self.pwconv2(self.dwconv(x)))
 
 
@@ -80,14 +98,15 @@ class ConvBlock(nn.Module):
         self.Conv = SepConv(channels, spec=spec)
         self.lif1 = make_neuron(spec)
         self.conv1 = LsqConv2d(channels, hidden, 3, padding=1, bits=bits)
-        self.bn1 = nn.BatchNorm2d(hidden)
+        self.bn1 = BatchNorm(hidden)
         self.lif2 = make_neuron(spec)
         self.conv2 = LsqConv2d(hidden, channels, 3, padding=1, bits=bits)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = BatchNorm(channels)
 
     def forward(self, u: Tensor) -> Tensor:
         u = u + self.Conv(u)
-        return u + self.bn2(self.conv2(self.lif2(self.bn1(self.conv1(self.lif1(u))))))
+        s = fire(self.lif2, self.bn1, self.conv1(self.lif1(u)))
+        return u + self.bn2(self.conv2(s))
 
 
 class BnAndPad(nn.Module):
@@ -98,7 +117,7 @@ class BnAndPad(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.bn = nn.BatchNorm2d(channels)
+        self.bn = BatchNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         x, bn = self.bn(x), self.bn
@@ -126,7 +145,7 @@ class RepConv(nn.Module):
             nn.Sequential(
                 LsqConv2d(channels, channels, 3, groups=channels, bits=bits),
                 LsqConv2d(channels, channels, 1, bits=bits),
-                nn.BatchNorm2d(channels),
+                BatchNorm(channels),
             ),
         )
 
@@ -134,7 +153,7 @@ class RepConv(nn.Module):
         return self.body(x)
 
 
-class Mprf(nn.BatchNorm2d):
+class Mprf(BatchNorm):
     """Membrane potential rectification (Eq. 12): gamma*(U - mu)/sqrt(sigma^2 + eps) + alpha.
 
     Per channel of (B, C, H, W); statistics of the batch in training and running ones otherwise, so
@@ -169,7 +188,7 @@ class Attention(nn.Module):
         self.q_conv, self.k_conv, self.v_conv, self.proj_conv = (
             nn.Sequential(
                 RepConv(channels, bits=spec.weight_bits),
-                *([] if replaced else [nn.BatchNorm2d(channels)]),
+                *([] if replaced else [BatchNorm(channels)]),
             )
             for replaced in (*[spec.mprf == "replace"] * 3, False)
         )
@@ -192,10 +211,14 @@ class Attention(nn.Module):
 
     def operand(self, name: str, s: Tensor) -> Tensor:
         """q, k or v, (B, C, H, W), of the neuron's output (B, C, H, W) at the block's entry."""
-        x = self.get_submodule(f"{name}_conv")(s)
+        layers = list(self.get_submodule(f"{name}_conv").children())
         if self.spec.mprf != "none":
-            x = self.get_submodule(f"{name}_mprf")(x)
-        return self.get_submodule(f"{name}_lif")(x) if self.spec.attention == "sdsa" else x
+            layers.append(self.get_submodule(f"{name}_mprf"))
+        for layer in layers[:-1]:
+            s = layer(s)
+        if self.spec.attention != "sdsa":
+            return layers[-1](s)
+        return fire(self.get_submodule(f"{name}_lif"), layers[-1], s)
 
     def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Membrane of the attention's neuron, (B, heads, tokens, d), of three such tensors."""
@@ -227,14 +250,14 @@ class Mlp(nn.Module):
         hidden = channels * spec.mlp_ratio
         self.fc1_lif = make_neuron(spec)
         self.fc1_conv = LsqConv1d(channels, hidden, bits=spec.weight_bits)
-        self.fc1_bn = nn.BatchNorm2d(hidden)  # keys and result of BatchNorm1d over tokens
+        self.fc1_bn = BatchNorm(hidden)  # keys and result of BatchNorm1d over tokens
         self.fc2_lif = make_neuron(spec)
         self.fc2_conv = LsqConv1d(hidden, channels, bits=spec.weight_bits)
-        self.fc2_bn = nn.BatchNorm2d(channels)
+        self.fc2_bn = BatchNorm(channels)
 
     def forward(self, u: Tensor) -> Tensor:
-        x = self.fc1_bn(self.fc1_conv(self.fc1_lif(u)))
-        return self.fc2_bn(self.fc2_conv(self.fc2_lif(x)))
+        s = fire(self.fc2_lif, self.fc1_bn, self.fc1_conv(self.fc1_lif(u)))
+        return self.fc2_bn(self.fc2_conv(s))
 
 
 class TransformerBlock(nn.Module):

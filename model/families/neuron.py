@@ -10,6 +10,7 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
+from model.families import fused
 from model.families.spec import QsdtSpec
 
 
@@ -69,6 +70,8 @@ class IeLif(Neuron):
         return torch.floor(torch.clamp(x * self.levels, 0, self.levels) + 0.5).to(torch.uint8)
 
     def forward(self, x: Tensor) -> Tensor:
+        if fused.can_fire(x):
+            return fused.fire(x, self.levels, self.gain)
         fired = _Fire.apply(x, self.levels)
         return fired if self.gain == 1 else fired * self.gain
 
