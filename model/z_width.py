@@ -78,24 +78,24 @@ def choose_z(args: argparse.Namespace, found: zoo.Weights) -> ZChoice:
             background=args.background, known=found.info)
         return to_image_q(split.images, spec), split.labels
 
-    def right(tried: IntegerParams) -> NDArray[np.bool_]:
+    def logits(tried: IntegerParams) -> NDArray[np.float64]:
         network = build(layers, spec, tried, input_shape=image_q.shape[1:])
         with track("accuracy of other widths of z", len(labels), "images") as task:
-            return network.classify(image_q, progress=task.update).argmax(1) == labels
+            return network.classify(image_q, progress=task.update)
 
     calibration, _ = pictures("train", args.calibrate)
     image_q, labels = pictures("val", args.validate)
     with track("what each bit of z is worth", 2 * len(calibration), "images") as task:
         options = sensitivity(layers, spec, params, calibration, progress=task.update)
     macs = reader_macs(build(layers, spec, params, input_shape=image_q.shape[1:]))
-    return choose(options, macs, params, right, points=args.points)
+    return choose(options, macs, params, logits, labels, points=args.points)
 
 
 def z_table(choice: ZChoice) -> str:
     """What was chosen, as a text table, and what it does to the accuracy."""
     before = f"{choice.params.z_bits} bits in every layer {_accuracy(choice.hits, choice.count)}"
     if choice.taken is None:
-        return f"z: nothing narrower is as accurate as asked for: {before}\n"
+        return f"z: nothing narrower is as good as asked for: {before}\n"
     width = max(map(len, choice.macs))
     lines = [f"{'z of layer':{width}}  bits  fraction  levels that differ  {'MACs':>13}"]
     for name, bits in choice.taken.bits.items():
@@ -103,8 +103,9 @@ def z_table(choice: ZChoice) -> str:
         lines.append(f"{name:{width}}  {bits:4}  {option.frac:8}  {option.share:18.3%}  "
                      f"{choice.macs[name]:13,}")
     lines.append(f"validation: {before}; these {_accuracy(choice.taken.hits, choice.count)}: "
-                 f"{choice.taken.won} won, {choice.taken.lost} lost; "
-                 f"{choice.mean_bits:.2f} bits in the mean over the MACs")
+                 f"{choice.taken.won} won, {choice.taken.lost} lost")
+    lines.append(f"mean probability of the right class: {choice.sure:.3%}; {choice.taken.sure:.3%}")
+    lines.append(f"mean width over the MACs: {choice.params.z_bits}; {choice.mean_bits:.2f} bits")
     return "\n".join(lines) + "\n"
 
 
@@ -117,7 +118,7 @@ def z_report(choice: ZChoice, args: argparse.Namespace) -> str:
     values = {
         "data": args.data, "calibrate": args.calibrate, "validate": choice.count,
         "points": args.points, "z_bits": choice.params.z_bits, "hits": choice.hits,
-        "mean_bits": choice.mean_bits,
+        "sure": choice.sure, "mean_bits": choice.mean_bits,
         "taken": None if choice.taken is None else asdict(choice.taken),
         "tried": [asdict(rung) for rung in choice.tried],
         "layers": {name: {"macs": choice.macs[name],

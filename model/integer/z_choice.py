@@ -4,7 +4,9 @@
 that they have in the network, and counts how many levels behind them differ from those of an exact
 z, for every width. Down from the widest, `ladder` takes away the bit that makes the fewest more
 levels differ for the multiply-accumulates that it saves, one after the other. `choose` looks for
-the last rung that is as accurate on validation pictures as it must be, by bisection.
+the last rung that is as good on validation pictures as it must be, by bisection. It goes by the
+mean probability of the right class, which moves less by chance than the number of right answers
+does, and takes a rung only if that is good enough, too.
 
 Levels are compared from equal inputs because a level that differs early spreads through all that
 follow, whatever its cause (docs/model.md 5).
@@ -53,28 +55,33 @@ Progress = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Rung:
-    """Widths that were tried, how many validation pictures they get right, and how many of these
-    the given widths get wrong (won) and the other way round (lost)."""
+    """Widths that were tried, and what they do on the validation pictures.
+
+    hits, pictures that they get right; won, those of them that the widths to compare with get
+    wrong; lost, the other way round; sure, the mean probability (softmax) of the right class.
+    """
 
     bits: Bits
     hits: int
     won: int
     lost: int
+    sure: float
 
 
 @dataclass(frozen=True)
 class ZChoice:
     """What `choose` found.
 
-    params: widths to export with, those given if no rung is accurate enough. options: by layer and
-    bits. macs: of what reads each z. hits: pictures of `count` that the given widths get right.
-    tried: rungs in the order in which they were tried. taken: one of them, or None.
+    params: widths to export with, those given if no rung is good enough. options: by layer and
+    bits. macs: of what reads each z. hits, sure: of the given widths, on `count` pictures, as in
+    `Rung`. tried: rungs in the order in which they were tried. taken: one of them, or None.
     """
 
     params: IntegerParams
     options: Options
     macs: Mapping[str, int]
     hits: int
+    sure: float
     count: int
     tried: Sequence[Rung]
     taken: Rung | None
@@ -168,7 +175,8 @@ def choose(
     options: Options,
     macs: Mapping[str, int],
     params: IntegerParams,
-    right: Callable[[IntegerParams], NDArray[np.bool_]],
+    logits: Callable[[IntegerParams], NDArray[np.float64]],
+    labels: NDArray[np.int64],
     *,
     points: float = 0.1,
 ) -> ZChoice:
@@ -177,26 +185,36 @@ def choose(
     Args:
         options, macs: Of `sensitivity` and `reader_macs`.
         params: Widths to compare with.
-        right: Which validation pictures a network of these widths gets right, bool (N,).
-        points: Percentage points of them that may be lost.
+        logits: Class scores (N, classes) of validation pictures by a network of these widths.
+        labels: Their classes (N,).
+        points: Percentage points that may be lost, of accuracy and of the mean probability of the
+            right class.
     """
-    before = right(params)
-    wanted, count = int(before.sum()), len(before)
-    rungs, tried = ladder(options, macs), []
+    def answers(tried: IntegerParams) -> tuple[NDArray[np.bool_], float]:
+        """Which pictures are right, and the mean probability of the right class."""
+        scores = logits(tried)
+        likely = np.exp(scores - scores.max(axis=1, keepdims=True))
+        right = np.take_along_axis(likely, labels[:, None], axis=1)[:, 0] / likely.sum(axis=1)
+        return scores.argmax(axis=1) == labels, float(right.mean())
+
+    before, sure = answers(params)
+    hits, rungs, tried = int(before.sum()), ladder(options, macs), []
     taken = None
     good, bad = -1, len(rungs)
     while bad - good > 1:
         middle = (good + bad) // 2
-        now = right(with_z(params, options, rungs[middle]))
+        now, likely = answers(with_z(params, options, rungs[middle]))
         rung = Rung(rungs[middle], int(now.sum()), int((now & ~before).sum()),
-                    int((before & ~now).sum()))
+                    int((before & ~now).sum()), likely)
         tried.append(rung)
-        if 100 * (wanted - rung.hits) <= points * count:
-            good, taken = middle, rung
-        else:
+        if 100 * (sure - rung.sure) > points:
             bad = middle
+        else:
+            good = middle
+            if 100 * (hits - rung.hits) <= points * len(labels):
+                taken = rung    # each good one is narrower than the good ones before
     chosen = params if taken is None else with_z(params, options, taken.bits)
-    return ZChoice(chosen, options, macs, wanted, count, tried, taken)
+    return ZChoice(chosen, options, macs, hits, sure, len(labels), tried, taken)
 
 
 def _readers(network: IntegerNetwork) -> dict[str, Conv]:

@@ -82,8 +82,9 @@ def test_file_report_and_table_say_the_same(source, pictures, made, capsys):
         assert row[1:4] == [str(count), str(option["frac"]), f"{option['share']:.3%}"]
     before = found["hits"]
     assert (f"validation: 10 bits in every layer {before / 40:.2%} ({before} of 40); these "
-            f"{hits / 40:.2%} ({hits} of 40): {taken['won']} won, {taken['lost']} lost; "
-            f"{found['mean_bits']:.2f} bits in the mean") in text
+            f"{hits / 40:.2%} ({hits} of 40): {taken['won']} won, {taken['lost']} lost\n"
+            f"mean probability of the right class: {found['sure']:.3%}; {taken['sure']:.3%}\n"
+            f"mean width over the MACs: 10; {found['mean_bits']:.2f} bits\n") in text
     assert taken["hits"] - before == taken["won"] - taken["lost"]
     # Chosen anew from the file that was written, it is the same: the earlier choice does not count.
     again = source.parent / "again.json"
@@ -97,14 +98,17 @@ def test_nothing_narrower_is_accurate_enough(source, pictures, capsys, monkeypat
     monkeypatch.setattr("model.z_width.choose", partial(choose_from, {PARAMS: 1}))
     status, out = converted(source)
     assert status == 0 and out.read_bytes() == source.read_bytes()
-    assert ("z: nothing narrower is as accurate as asked for: 10 bits in every layer 2.50% (1 of "
+    assert ("z: nothing narrower is as good as asked for: 10 bits in every layer 2.50% (1 of "
             "40)") in capsys.readouterr().out
 
 
-def choose_from(hits, options, macs, params, measured, *, points):
-    """`choose`, where networks of some widths get so many of 40 right, others none."""
-    return choose(options, macs, params, lambda tried: np.arange(40) < hits.get(tried, 0),
-                  points=points)
+def choose_from(hits, options, macs, params, measured, labels, *, points):
+    """`choose`, where networks of some widths get so many right, others none."""
+    def logits(tried):
+        right = np.arange(len(labels)) < hits.get(tried, 0)
+        return np.eye(labels.max() + 2)[np.where(right, labels, labels + 1)]
+
+    return choose(options, macs, params, logits, labels, points=points)
 
 
 def test_without_pictures(source, capsys):

@@ -35,39 +35,53 @@ def test_bits_go_where_they_are_worth_least():
     assert ladder(options, {"a": 1, "b": 10})[1:3] == [{"a": 6, "b": 5}, {"a": 6, "b": 4}]
 
 
-@pytest.mark.parametrize("hits, taken", [
-    ([1000, 1000, 1000, 1000, 1000], 4),
-    ([1000, 1000, 999, 998, 990], 2),      # 0.05 points of 2,000 pictures are one
-    ([1000, 1002, 1003, 998, 990], 2),     # better than before is good enough
-    ([999, 998, 998, 998, 998], 0),
-    ([998, 998, 998, 998, 998], None),
+PICTURES = 2000
+
+
+def logits_of(hits, sure):
+    """Scores of two classes for pictures of class 0: so many right, and the probability of the
+    right class in the mean ``sure``."""
+    right = np.where(np.arange(PICTURES) < hits, 0.5 + 1e-9, 0.5 - 1e-9)
+    right[: PICTURES // 2] += 2 * (sure - right.mean())
+    return np.log(np.stack([right, 1 - right], axis=1))
+
+
+@pytest.mark.parametrize("hits, sure, taken", [
+    # of five rungs, the widest first; the widths to compare with have 1500 and 0.6
+    ([1500] * 5, [600, 600, 600, 600, 600], 4),
+    ([1500] * 5, [600, 600, 599.6, 599, 599], 2),
+    ([1500, 1502, 1600, 1500, 1500], [599, 599, 599.6, 598, 598], 2),
+    # a rung with too few right answers is not taken, but what lies below it is tried
+    ([1500, 1500, 1499, 1498, 1500], [600, 600, 600, 600, 600], 4),
+    ([1500, 1500, 1499, 1498, 1490], [600, 600, 600, 600, 600], 2),
+    ([1499, 1498, 1490, 1490, 1490], [600, 599, 599, 599, 599], 0),
+    ([1500] * 5, [599, 599, 599, 599, 599], None),
+    ([1498] * 5, [600, 600, 600, 600, 600], None),
 ])
-def test_the_narrowest_that_is_accurate(hits, taken):
+def test_the_narrowest_that_is_good_enough(hits, sure, taken):
+    """0.05 points of 2,000 pictures are one."""
     options, macs = options_of(a=[0.4, 0.1, 0], b=[0.3, 0.2, 0.1]), {"a": 10, "b": 1}
     params = IntegerParams(z_bits=6)
     networks = [with_z(params, options, bits) for bits in ladder(options, macs)]
-    found = choose(options, macs, params, lambda tried: np.arange(2000) < (
-        1000 if tried == params else hits[networks.index(tried)]), points=0.05)
-    assert (found.hits, found.count) == (1000, 2000)
+
+    def logits(tried):
+        if tried == params:
+            return logits_of(1500, 0.6)
+        return logits_of(hits[networks.index(tried)], sure[networks.index(tried)] / 1000)
+
+    found = choose(options, macs, params, logits, np.zeros(PICTURES, int), points=0.05)
+    assert (found.hits, found.count) == (1500, 2000) and found.sure == pytest.approx(0.6)
     if taken is None:
         assert found.taken is None and found.params == params and found.mean_bits == 6
     else:
-        assert found.params == networks[taken]
-        assert found.taken.hits == hits[taken] and found.taken in found.tried
-        assert found.taken.won == max(0, hits[taken] - 1000)
-        assert found.taken.lost == max(0, 1000 - hits[taken])
+        assert found.params == networks[taken] and found.taken in found.tried
+        assert found.taken.hits == hits[taken]
+        assert found.taken.sure == pytest.approx(sure[taken] / 1000)
+        assert found.taken.won == max(0, hits[taken] - 1500)
+        assert found.taken.lost == max(0, 1500 - hits[taken])
         bits = found.taken.bits
         assert found.mean_bits == (10 * bits["a"] + bits["b"]) / 11
     assert len(found.tried) <= 3
-
-
-def test_points_are_of_all_pictures():
-    options, macs = options_of(a=[0.1, 0]), {"a": 1}
-    params = IntegerParams(z_bits=5)
-    for points, bits in ((0.4, None), (0.5, 4)):
-        found = choose(options, macs, params, lambda tried: np.arange(200) >= (tried != params),
-                       points=points)
-        assert (found.taken and found.taken.bits["a"]) == bits
 
 
 @pytest.fixture(scope="module")
