@@ -84,6 +84,7 @@ def choose_z(args: argparse.Namespace, found: zoo.Weights) -> ZChoice:
             return network.classify(image_q, progress=task.update)
 
     calibration, _ = pictures("train", args.calibrate)
+    calibration = calibration.reshape(-1, *calibration.shape[-3:])   # frames are pictures, too
     image_q, labels = pictures("val", args.validate)
     with track("what each bit of z is worth", 2 * len(calibration), "images") as task:
         options = sensitivity(layers, spec, params, calibration, progress=task.update)
