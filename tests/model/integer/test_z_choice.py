@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hw.config import Z_BITS_MIN
 from model.integer.epilogue import IntegerParams, Integrate, WIDE
 from model.integer.export import build, fold
 from model.integer.random_network import random_network
@@ -24,6 +25,10 @@ def options_of(**shares):
     """Options of layers from lists of shares, for BITS_MIN bits and upwards."""
     return {name: {BITS_MIN + k: Option(frac=k, share=share) for k, share in enumerate(values)}
             for name, values in shares.items()}
+
+
+def test_the_hardware_computes_with_what_is_tried():
+    assert BITS_MIN >= Z_BITS_MIN
 
 
 def test_bits_go_where_they_are_worth_least():
