@@ -84,9 +84,9 @@ def mnist(data_dir: Path) -> Dataset:
 
 def _dataset(folder: Path, published: _Published) -> Dataset:
     def read(part: str) -> Split:
+        images = _read(folder, f"{part}-images-idx3-ubyte", published)
         labels = _read(folder, f"{part}-labels-idx1-ubyte", published)
-        return Split(images=_read(folder, f"{part}-images-idx3-ubyte", published),
-                     labels=labels.astype(np.int64))
+        return Split(images=images, labels=labels.astype(np.int64))
 
     train, val = set_aside(read("train"))
     return Dataset(train=train, val=val, test=read("t10k"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model import evaluate
-from model.data import dataset as data
+from model.data import mnist
 
 
 INPUTS = "data"
@@ -24,7 +24,7 @@ def test_truncated(data_folder, capsys):
 def test_flipped_byte(data_folder, tmp_path, name):
     shutil.copy(data_folder / f"flipped-{name}.gz", tmp_path / f"{name}.gz")
     with pytest.raises(ValueError, match=f"{name}.gz: (cut off or damaged|SHA-256)"):
-        data._read(tmp_path, name)
+        mnist._read(tmp_path, name, mnist._FASHION)
 
 
 def test_every_flipped_byte_is_one_line(data_folder, tmp_path):
@@ -36,7 +36,7 @@ def test_every_flipped_byte_is_one_line(data_folder, tmp_path):
         changed[place] ^= 0x55
         (tmp_path / f"{name}.gz").write_bytes(changed)
         with pytest.raises((ValueError, OSError), match=name) as caught:
-            data._read(tmp_path, name)
+            mnist._read(tmp_path, name, mnist._FASHION)
         assert "\n" not in str(caught.value)
 
 
@@ -50,5 +50,5 @@ def test_bomb_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(gzip.GzipFile, "read",
                         lambda self, size=-1: asked.append(size) or read(self, size))
     with pytest.raises(ValueError, match=f"{name}.gz: more than the 10,008 bytes"):
-        data._read(tmp_path, name)
+        mnist._read(tmp_path, name, mnist._FASHION)
     assert asked == [10_009]
