@@ -89,7 +89,7 @@ def test_mnist_that_is_not_there_or_another(tmp_path):
         read_dataset("mnist", NANO)
     with pytest.raises(FileNotFoundError, match="MNIST must be in .*: put its four published IDX"):
         read_dataset("mnist", NANO, data_dir=tmp_path)
-    with gzip.open(tmp_path / "train-labels-idx1-ubyte.gz", "wb") as file:
-        file.write(idx(np.zeros(60_000)))
-    with pytest.raises(ValueError, match="SHA-256 of train-labels-idx1-ubyte must be 65a5.*; fe"):
+    with gzip.open(tmp_path / "train-images-idx3-ubyte.gz", "wb") as file:
+        file.write(idx(np.zeros((1, 28, 28))))
+    with pytest.raises(ValueError, match="SHA-256 of train-images-idx3-ubyte must be ba89.*; fe"):
         read_dataset("mnist", NANO, data_dir=tmp_path)
