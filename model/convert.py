@@ -8,6 +8,7 @@ so synthetic weights can be kept. With ``--data`` every layer gets the width of 
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 import sys
 
@@ -66,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
         help="take the moving average (EMA) of the weights where a checkpoint holds both",
     )
     parser.add_argument("--weight-bits", type=int, metavar="B", help="LSQ bits: 2, 3 or 4")
+    parser.add_argument("--time-steps", type=int, metavar="T",
+                        help="images, such as frames of events, whose results are averaged; "
+                             "neurons have no state, so any number is possible (default: the "
+                             "network's own)")
     parser.add_argument("--out", required=True, type=Path, metavar="F.qsd", help="file to write")
     add_widths(parser)
     add_z_options(parser)
@@ -81,6 +86,8 @@ def _convert(args: argparse.Namespace) -> None:
         check_writable(file)
     with as_input_error():
         found = _read(args)
+        if args.time_steps is not None:
+            found = replace(found, spec=replace(found.spec, time_steps=args.time_steps))
         choice = None if args.data is None else choose_z(args, found)
         params = widths(args, found.params) if choice is None else choice.params
         content = qsd_file.to_bytes(
@@ -91,6 +98,7 @@ def _convert(args: argparse.Namespace) -> None:
     print(
         f"{args.out}: dims {'/'.join(map(str, spec.dims))}, {spec.heads} heads, "
         f"{spec.classes} classes, {spec.weight_count:,} weights of {spec.weight_bits} bits, "
+        + (f"{spec.time_steps} images a result, " if spec.time_steps > 1 else "") +
         f"{len(content):,} bytes" + (f" ({found.origin})" if found.origin else "")
     )
     if choice is not None:

@@ -222,7 +222,7 @@ def _images(
 
 
 def read_images(path: Path, *, channels: int) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
-    """Read image_q, int8 (N, channels, H, W), and labels (N,) if there are any.
+    """Read image_q, int8 (N, channels, H, W) or (N, T, channels, H, W), and labels (N,), if any.
 
     Raises ValueError naming the entry and what is wrong with it, OSError if there is no file.
     """
@@ -236,9 +236,10 @@ def read_images(path: Path, *, channels: int) -> tuple[NDArray[np.int8], NDArray
         raise
     except Exception as error:  # numpy and zipfile raise many types on damaged bytes
         raise ValueError(f"{path}: {error}") from None
-    if image_q.dtype != np.int8 or image_q.ndim != 4 or image_q.shape[1] != channels:
+    if (image_q.dtype != np.int8 or image_q.ndim not in (4, 5)
+            or image_q.shape[-3] != channels):
         raise ValueError(
-            f"{path}: image_q must be int8 (N, {channels}, H, W), "
+            f"{path}: image_q must be int8 (N, {channels}, H, W) or (N, T, {channels}, H, W), "
             f"not {image_q.dtype} {image_q.shape}"
         )
     if 0 in image_q.shape:
@@ -269,15 +270,14 @@ def run(
     """
     if form == "float":
         return _run_float(weights, image_q, tensors=tensors, batch=batch, progress=progress)
-    frames = image_q.shape[:-3]    # (N,) or (N, T): without state, every frame is an image
-    shape = image_q.shape[-3:]
-    network = zoo.network(weights, params=params, form=cast("Form", form), input_shape=shape)
+    network = zoo.network(weights, params=params, form=cast("Form", form),
+                          input_shape=image_q.shape[1:])
     levels = [n for n, (kind, *_) in network.tensors().items() if kind == "level"]
     keep = ("logits", *(levels if tensors else ()))
-    made = network.run_batched(image_q.reshape(-1, *shape), batch=batch, keep=keep,
-                               progress=progress)
-    made = {name: value.reshape(*frames, *value.shape[1:]) for name, value in made.items()}
-    result = {"logits": made["logits"] if len(frames) == 1 else made["logits"].mean(1)}
+    made = network.run_batched(
+        image_q, batch=batch, keep=keep,
+        progress=None if progress is None else lambda n: progress(n * network.time_steps))
+    result = {"logits": made["logits"]}
     for name in levels if tensors else ():
         result[f"levels/{name}"] = made[name] if name != "lif" else made[name][..., 0, 0]
     return result

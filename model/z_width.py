@@ -6,6 +6,7 @@ The search itself is `model.integer.z_choice`; here are its pictures and its rep
 import argparse
 from dataclasses import asdict, replace
 import json
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +87,10 @@ def choose_z(args: argparse.Namespace, found: zoo.Weights) -> ZChoice:
     calibration, _ = pictures("train", args.calibrate)
     calibration = calibration.reshape(-1, *calibration.shape[-3:])   # frames are pictures, too
     image_q, labels = pictures("val", args.validate)
-    with track("what each bit of z is worth", 2 * len(calibration), "images") as task:
-        options = sensitivity(layers, spec, params, calibration, progress=task.update)
+    with track("what each bit of z is worth", 2 * prod(calibration.shape[:-3]), "images") as task:
+        # Neurons have no state: each of several images of a result is calibrated by itself.
+        images = calibration.reshape(-1, *calibration.shape[-3:])
+        options = sensitivity(layers, spec, params, images, progress=task.update)
     macs = reader_macs(build(layers, spec, params, input_shape=image_q.shape[1:]))
     return choose(options, macs, params, logits, labels, points=args.points)
 

@@ -132,7 +132,7 @@ def load(
     heads: int | None = None,
     params: IntegerParams | None = None,
     form: export.Form = "integer",
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
 ) -> IntegerNetwork:
     """`read` and export. `params` None takes the file's widths, or the defaults for a ``.pth``."""
     found = read(model, weights, heads)
@@ -144,7 +144,7 @@ def network(
     *,
     params: IntegerParams | None = None,
     form: export.Form = "integer",
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
 ) -> IntegerNetwork:
     """The integer network of what `read` returned."""
     return export.export(

@@ -220,6 +220,12 @@ class QsdtSpec:
             raise ValueError(f"{self.name} has no integer form: {self.no_integer_form}")
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of what one result is made of: (C, H, W), with T > 1 time steps (T, C, H, W)."""
+        image = self.in_channels, self.image_size, self.image_size
+        return image if self.time_steps == 1 else (self.time_steps, *image)
+
+    @property
     def reduction(self) -> int:
         """Image side over the side of the last membrane."""
         product = 1

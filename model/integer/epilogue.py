@@ -305,11 +305,14 @@ class Requantise:
 class Raw:
     """Hand on the accumulators as "logits_acc"; the host makes "logits" = scale*acc + offset.
 
-    scale, offset: float64 (O,). "logits_acc" is (N, O, 1, 1) int64, "logits" (N, O) float64.
+    scale, offset: float64 (O,). "logits_acc" is (N, O, 1, 1) int64, "logits" (N, O) float64. With
+    `steps` T > 1, T images that follow each other give one result: their accumulators are added
+    up, exactly, and `scale` makes the mean of them.
     """
 
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]
+    steps: int = field(default=1, metadata={"digest": "unless default"})
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -322,6 +325,8 @@ class Raw:
     def apply(
         self, acc: NDArray, tensors: Tensors, params: IntegerParams, stats: Stats
     ) -> dict[str, NDArray]:
+        if self.steps > 1:
+            acc = acc.reshape(-1, self.steps, *acc.shape[1:]).sum(axis=1)
         return {"logits_acc": acc, "logits": self.scale * acc[:, :, 0, 0] + self.offset}
 
     def count(self, stats: Stats, params: IntegerParams) -> None:

@@ -279,7 +279,7 @@ def build(
     params: IntegerParams | None = None,
     *,
     form: Form = "integer",
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
     origin: str = "",
     info: DataInfo | None = None,
 ) -> IntegerNetwork:
@@ -289,7 +289,10 @@ def build(
         params: Widths; the default is `IntegerParams()`. The wide form has its own and takes none.
         form: "integer", what the hardware computes, or "wide", the same graph with real scales
             and so many fraction bits that it equals the float64 network on every level.
-        input_shape: (C, H, W) of the images if not the spec's; any size is possible.
+        input_shape: (C, H, W) of the images if not the spec's, any size is possible; or
+            (T, C, H, W) of samples of T images, the spec's time steps, whose results are averaged.
+            Without state a single image has the same result as T equal ones, so (C, H, W) is always
+            possible. By default the network takes as many images as the spec has time steps.
         origin, info: See `IntegerNetwork`.
 
     Raises:
@@ -305,10 +308,14 @@ def build(
         builder.step(name, kind, spec, stage, u or None, following)
         u = f"{name}/u"
     builder.ops.append(Pool("lif", u, "lif", spec.levels))
+    shape = input_shape or spec.input_shape
+    time_steps = shape[0] if len(shape) == 4 else 1
+    if time_steps not in (1, spec.time_steps):
+        raise ValueError(f"images must have {spec.time_steps} time steps for {spec.name}, "
+                         f"not {time_steps}")
     head = layers["head"]
-    builder.conv("head", "lif", Raw(head.scale, head.offset))
+    builder.conv("head", "lif", Raw(head.scale / time_steps, head.offset, time_steps))
     _check_layers(params, builder.ops)
-    shape = input_shape or (spec.in_channels, spec.image_size, spec.image_size)
     return IntegerNetwork(spec.to_dict(), params, builder.ops, shape, origin, info)
 
 
@@ -334,7 +341,7 @@ def export(
     params: IntegerParams | None = None,
     *,
     form: Form = "integer",
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
     origin: str = "",
     info: DataInfo | None = None,
 ) -> IntegerNetwork:

@@ -5,7 +5,7 @@ The graph's vocabulary (`model.integer.graph`, `model.integer.epilogue`) can be 
 as well.
 Tensor names:
 
-- "image", int8 (C, H, W), the input in units of 1/48;
+- "image", int8 (C, H, W), the input in units of 1/48, or (T, C, H, W), T of them for one result;
 - a published IE-LIF module name, such as "block3.0.attn.q_lif": its level map, 0..D;
 - "<step>/u": the membrane after that residual step, such as "block3.0.mlp/u";
 - "<layer>/z": the multi-bit map inside a SepConv ("….dwconv/z") or RepConv ("….q_conv/z");
@@ -68,6 +68,9 @@ STATS = (
 attention entries of at least `golden.attention_cap`), then channels and thresholds of the network,
 once a call."""
 
+_SUMMED = ("logits_acc", "logits")
+"""Tensors that T time steps have together."""
+
 _SOURCE_KINDS: dict[type, tuple[str, ...]] = {
     Conv: ("image", "level", "z"),
     Depthwise: ("level",),
@@ -89,13 +92,16 @@ class IntegerNetwork:
     ops
         Operators in execution order; each source is "image" or made by an earlier operator.
     input_shape
-        (C, H, W) of the image.
+        (C, H, W) of the image, or (T, C, H, W) of T > 1 images whose results are averaged: neurons
+        have no state, so that all but the last operator sees each of them alone, and `Raw.steps` of
+        the last one is T.
     origin
         What the weights are if they were not trained, "" otherwise; kept, not interpreted.
     info
         Class names and fitting of the pictures it was trained on, if known; not interpreted.
 
-    The attribute `levels` is D, the highest level of its neurons.
+    The attribute `levels` is D, the highest level of its neurons; `time_steps` is T, 1 for single
+    images.
 
     Raises
     ------
@@ -109,14 +115,16 @@ class IntegerNetwork:
         spec: dict[str, Any],
         params: IntegerParams,
         ops: Iterable[Op],
-        input_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         origin: str = "",
         info: DataInfo | None = None,
     ) -> None:
         self.spec, self.params, self.ops = spec, params, tuple(ops)
         self.origin, self.info = origin, info
-        channels, height, width = input_shape
-        self.input_shape = (int(channels), int(height), int(width))
+        self.input_shape = tuple(map(int, input_shape))
+        self.time_steps = self.input_shape[0] if len(self.input_shape) == 4 else 1
+        if len(self.input_shape) not in (3, 4):
+            raise ValueError(f"input_shape must be (C, H, W) or (T, C, H, W), not {input_shape}")
         fired = {op.levels for op in map(_firing, self.ops) if op is not None}
         if len(fired) > 1:
             raise ValueError(f"every neuron must fire the same levels, not up to {sorted(fired)}")
@@ -124,7 +132,7 @@ class IntegerNetwork:
         self._tensors = self._check()
 
     def tensors(self) -> dict[str, tuple[str, int, int, int]]:
-        """Name -> (kind, C, H, W), in order of creation, the image first.
+        """Name -> (kind, C, H, W), in order of creation, the image first; of one time step.
 
         Kinds: "image" int8, "level" 0..D (`levels`), "z" and "u" signed of
         params.z_bits_for(name) and params.u_bits, "raw" signed accumulators of at most
@@ -141,13 +149,16 @@ class IntegerNetwork:
         """Largest |accumulator| of every channel of `op`, sum|q| * max|input|, worst case.
 
         One array (O,); for RepConv two, after its 1x1 and after its 3x3; none for Attention and
-        Pool, which have no accumulator of this kind.
+        Pool, which have no accumulator of this kind. Of the last operator it is the sum over the
+        time steps.
         """
         if isinstance(op, Attention | Pool):
             return ()
         kind = self._tensors[op.source][0]
         z_max = 1 << (self.params.z_bits_for(op.source) - 1)
-        return op.acc_bounds({"image": IMAGE_MAX, "level": self.levels, "z": z_max}[kind])
+        bounds = op.acc_bounds({"image": IMAGE_MAX, "level": self.levels, "z": z_max}[kind])
+        steps = op.epilogue.steps if isinstance(op.epilogue, Raw) else 1
+        return tuple(bound * steps for bound in bounds)
 
     def acc_bound(self, op: Op) -> int:
         """Largest |accumulator| of `op` over all channels and steps; 0 for Attention and Pool."""
@@ -161,11 +172,13 @@ class IntegerNetwork:
         stats: Stats | None = None,
         force: Mapping[str, NDArray] | None = None,
     ) -> dict[str, NDArray]:
-        """Run images (N, C, H, W) at once and return tensors by name.
+        """Run images (N, C, H, W), or N samples of T images, at once; return tensors by name.
 
         Args:
+            image_q: (N, C, H, W), with T time steps (N, T, C, H, W).
             keep: Names to return; None returns every tensor, each (N, C, H, W) except "logits"
-                (N, classes) and "<block>/ktv" (N, heads, d, d). Others are freed early.
+                (N, classes) and "<block>/ktv" (N, heads, d, d). Others are freed early. With T time
+                steps all but "logits" and "logits_acc" are (N, T, ...).
             stats: Counters to add to, see `STATS`.
             force: Tensors that later operators see instead of the computed ones, which are
                 returned all the same; for layer-by-layer comparison with stored tensors.
@@ -173,7 +186,10 @@ class IntegerNetwork:
         Raises:
             ValueError: If `image_q` has another type or shape, or a name in `keep` is unknown.
         """
-        tensors: dict[str, NDArray] = {"image": self._check_images(image_q)}
+        image_q, steps = self._check_images(image_q), self.time_steps
+        tensors: dict[str, NDArray] = {"image": image_q.reshape(-1, *self.input_shape[-3:])}
+        if steps > 1 and force:
+            force = {name: value.reshape(-1, *value.shape[2:]) for name, value in force.items()}
         kept: dict[str, NDArray] = {}
         counters: Stats = {} if stats is None else stats
         for key in STATS:
@@ -189,7 +205,10 @@ class IntegerNetwork:
                     tensors.pop(name, None)
         if keep is not None and not set(keep) <= set(kept):
             raise ValueError(f"network has no tensor {', '.join(sorted(set(keep) - set(kept)))}")
-        return kept
+        if steps == 1:
+            return kept
+        return {name: x if name in _SUMMED else x.reshape(-1, steps, *x.shape[1:])
+                for name, x in kept.items()}
 
     def run_batched(
         self,
@@ -200,10 +219,10 @@ class IntegerNetwork:
         stats: Stats | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> dict[str, NDArray]:
-        """`run` on `batch` images at a time, results joined; memory grows with `keep` only.
+        """`run` on `batch` samples at a time, results joined; memory grows with `keep` only.
 
         Args:
-            progress: Called with the number of images done after every batch.
+            progress: Called with the number of samples done after every batch.
         """
         parts = []
         for start in range(0, len(image_q), batch):
@@ -226,7 +245,7 @@ class IntegerNetwork:
         batch: int = 64,
         progress: Callable[[int], object] | None = None,
     ) -> NDArray[np.float64]:
-        """Class scores (N, classes) of images (N, C, H, W)."""
+        """Class scores (N, classes) of images (N, C, H, W) or samples (N, T, C, H, W)."""
         return self.run_batched(image_q, batch=batch, progress=progress)["logits"]
 
     def digest(self) -> str:
@@ -246,7 +265,8 @@ class IntegerNetwork:
         ]
 
     def _check(self) -> dict[str, tuple[str, int, int, int]]:
-        known: dict[str, tuple[str, int, int, int]] = {"image": ("image", *self.input_shape)}
+        channels, height, width = self.input_shape[-3:]
+        known: dict[str, tuple[str, int, int, int]] = {"image": ("image", channels, height, width)}
         self._tensors = known
         for op in self.ops:
             for name in op.inputs:
@@ -273,6 +293,10 @@ class IntegerNetwork:
                 if name in known:
                     raise ValueError(f"{op.name}: {name} is made twice")
                 known[name] = (kind, *shape)
+            raw = getattr(op, "epilogue", None)
+            if isinstance(raw, Raw) and raw.steps != self.time_steps:
+                raise ValueError(f"{op.name}: adds up {raw.steps} time steps, images have "
+                                 f"{self.time_steps}")
             needed = self.acc_bound(op).bit_length() + 1
             if needed > self.params.acc_bits:
                 raise ValueError(

@@ -6,7 +6,8 @@ constants follow from these and the widths, so one file serves every form and ev
 one metadata entry "qsd" is a JSON object: format, version, spec, params (default widths), graph
 (the operators that the writer saw, for readers and as a check), origin (of weights that were not
 trained: what they are) and sha256 over all of it.
-A file of version 2 has widths of z by layer (params.z_bits_of), one of version 1 has one width.
+A file of version 3 is of a network that takes several images for a result (spec.time_steps); one
+of version 2 has widths of z by layer (params.z_bits_of), one of version 1 has neither.
 The same input gives the same bytes.
 """
 
@@ -31,9 +32,10 @@ from model.integer.epilogue import IntegerParams
 from model.integer.export import codes, export, State
 
 
-FORMAT, VERSION = "qsd", 2
-ONE_WIDTH = 1
-"""Version of a file whose z all have one width; what such a file says has not changed."""
+FORMAT, VERSION = "qsd", 3
+ONE_WIDTH, WIDTHS = 1, 2
+"""Versions of files of networks that take single images: whose z all have one width, or have
+widths by layer; what such files say has not changed."""
 
 FILE_BYTES_MAX = 1 << 28
 """Bytes of a file: four for every weight of the largest network
@@ -91,7 +93,7 @@ def to_bytes(
     params, tensors = params or IntegerParams(), stored_state(state, spec)
     header = {
         "format": FORMAT,
-        "version": _version(params),
+        "version": _version(params, spec),
         "spec": spec.to_dict(),
         "params": params.to_dict(),
         "graph": export(tensors, spec, params).listing(),
@@ -156,8 +158,9 @@ def read(path: str | os.PathLike) -> QsdContent:
     try:
         spec = QsdtSpec.from_dict(header["spec"])
         params = IntegerParams(**header["params"])
-        if header["version"] != _version(params):
-            raise ValueError(f"params are not those of format version {header['version']}")
+        if header["version"] != _version(params, spec):
+            raise ValueError(f"spec and params are not those of format version "
+                             f"{header['version']}: convert the checkpoint again")
         origin = header.get("origin", "")
         if not isinstance(origin, str):
             raise TypeError(f"origin must be a text, not {origin!r:.40}")
@@ -176,8 +179,10 @@ def read(path: str | os.PathLike) -> QsdContent:
     return QsdContent(spec, params, tensors, origin, info)
 
 
-def _version(params: IntegerParams) -> int:
-    return VERSION if params.z_bits_of else ONE_WIDTH
+def _version(params: IntegerParams, spec: QsdtSpec) -> int:
+    if spec.time_steps > 1:
+        return VERSION
+    return WIDTHS if params.z_bits_of else ONE_WIDTH
 
 
 def _header(path: Path, text: str | None) -> dict[str, Any]:
@@ -187,10 +192,10 @@ def _header(path: Path, text: str | None) -> dict[str, Any]:
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise QsdError(f"{path} is a safetensors file, but not a .qsd file")
-    if header.get("version") not in (ONE_WIDTH, VERSION):
+    if header.get("version") not in (ONE_WIDTH, WIDTHS, VERSION):
         raise QsdError(
             f"{path} has format version {header.get('version')}, this program reads {ONE_WIDTH} "
-            f"and {VERSION}"
+            f"to {VERSION}"
         )
     return header
 

@@ -27,7 +27,8 @@ accumulator's range, saturated membranes, saturated z, attention products of 224
 
 @dataclass(frozen=True, eq=False)
 class RandomNetwork:
-    """A network, what it was made from, and a shape for its images (C, H, W), maybe odd."""
+    """A network, what it was made from, and a shape for its images (C, H, W), maybe odd, or for
+    samples of them (T, C, H, W)."""
 
     spec: QsdtSpec
     params: IntegerParams
@@ -35,7 +36,8 @@ class RandomNetwork:
     network: IntegerNetwork
 
     def images(self, count: int, seed: int = 0) -> NDArray[np.int8]:
-        """Random images (count, C, H, W): one of each extreme first (-128, 127), then noise."""
+        """Random images (count, C, H, W), or samples (count, T, C, H, W): one of each extreme first
+        (-128, 127), then noise."""
         rng = np.random.default_rng((seed, 1))
         image_q = rng.integers(-128, 128, (count, *self.network.input_shape)).astype(np.int8)
         image_q[:1], image_q[1:2] = -128, 127
@@ -51,6 +53,7 @@ def random_network(
     max_dim: int = 96,
     head_size: int | None = None,
     params: IntegerParams | None = None,
+    time_steps: int = 1,
 ) -> RandomNetwork:
     """Make network number `seed`; the same arguments give the same network.
 
@@ -60,6 +63,7 @@ def random_network(
         max_dim: Largest dim of a stage.
         head_size: Channels of a head; None draws from `HEAD_SIZES`.
         params: Widths; None draws them too.
+        time_steps: Images of a result; nothing that is drawn depends on it.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -77,7 +81,10 @@ def random_network(
     if "attention" in extremes:
         spec = _with_tokens(spec, height, width)
     state = random_state(rng, spec, params, extremes)
-    shape = (spec.in_channels, height, width)
+    spec = replace(spec, time_steps=time_steps)
+    shape: tuple[int, ...] = (spec.in_channels, height, width)
+    if time_steps > 1:
+        shape = (time_steps, *shape)
     return RandomNetwork(spec, params, state, export(state, spec, params, input_shape=shape))
 
 
