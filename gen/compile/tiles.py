@@ -28,7 +28,7 @@ def make_tiles(network, layout, config):
     maps, folds, tiles = layout.maps, layout.folds, {}
     for op in network.ops:
         if isinstance(op, RepConv):
-            source, target = (maps[name] for name in (op.source, op.epilogue.z))
+            source, target = maps[op.source].folded(1), maps[op.epilogue.z]
             weight, padding = op.pointwise[:, :, None, None], (0, 0)
         elif isinstance(op, Conv):
             fold = folds[op.name]

@@ -1,12 +1,18 @@
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
+from gen.check.compare import verify
+from gen.compile.compiler import compile_network
 from gen.compile.fold import choose_folds, fold_patches, fold_weight
 from gen.compile.layout import im2col
-from model.integer.graph import Conv
-from model.integer.random_network import random_network
+from hw.config import CoreConfig
+from model.families.spec import MODELS
+from model.integer.export import export
+from model.integer.graph import Conv, IntegerParams
+from model.integer.random_network import random_network, random_state
 from tests.gen.random_cases import folding_network
 
 
@@ -95,3 +101,15 @@ def test_chosen_folds(most, rows):
                     assert fold == 1 or fold * channels <= rows
         assert all(len(found) == 1 for found in needed.values())
     assert largest == min(most, 4)
+
+
+def test_a_rep_conv_reads_what_a_folded_convolution_made():
+    """16 channels fill a word of 16 lanes, so that a map that was folded by 2 can be read."""
+    spec = replace(MODELS["qsdt_nano"], dims=(8, 8, 8, 16, 16), image_size=16)
+    params, rng = IntegerParams(), np.random.default_rng(0)
+    network = export(random_state(rng, spec, params), spec, params)
+    program = compile_network(network, CoreConfig(rows=16, load_rows=4, pool_banks=8))
+    assert program.maps["block3.0.attn.head_lif"].fold == 2
+    image_q = rng.integers(-128, 128, (1, 1, 16, 16)).astype(np.int8)
+    result = verify(network, program, image_q, forms=("integer", "iss"))
+    assert not result.differences, result.lines
