@@ -251,7 +251,8 @@ class Accelerator(_Classifies):
         return list(self._backend.checked)
 
     def run(self, images: NDArray[np.int8]) -> RunResult:
-        """Classify images int8 (N, C, H, W) in units of 1/48, at least one.
+        """Classify images int8 (N, C, H, W), or samples (N, T, C, H, W) of T images, in units of
+        1/48, at least one.
 
         Raises
         ------

@@ -199,7 +199,8 @@ def configure(network: IntegerNetwork, *, board: str = DEFAULT, name: str = "net
 
 def verify(design: Design, images: NDArray[np.int8], *,
            forms: Sequence[str] = ("integer", "iss")) -> Any:
-    """Compare forms of the design on images int8 (N, C, H, W), word by word.
+    """Compare forms of the design on images int8 (N, C, H, W) or samples (N, T, C, H, W), word by
+    word.
 
     ``forms`` are two or three of ``integer``, ``iss`` and ``rtl`` (which compiles a simulator the
     first time). Returns a Verification: ``lines``, what was compared; ``differences``, the first
@@ -372,7 +373,7 @@ def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
 
     Parameters
     ----------
-    images : int8 (N, C, H, W)
+    images : int8 (N, C, H, W), or (N, T, C, H, W) for samples of T
         In units of 1/48, as :func:`model.data.dataset.to_image_q` makes them.
     device : str
         ``virtual`` (compiles a simulator the first time, for which g++, make and perl are

@@ -1,6 +1,6 @@
 """What the generator's commands share: networks by name or file, images from files or data sets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 import logging
 from pathlib import Path
@@ -131,8 +131,8 @@ def load_network(arguments):
 
 @dataclass(frozen=True)
 class InputImages:
-    """Images for a network: ``image_q`` int8 (N, C, H, W), ``labels`` (N,) or None, and the names
-    of the ``files`` that they come from, none for others."""
+    """Images for a network: ``image_q`` int8 (N, C, H, W), or samples (N, T, C, H, W) of T images,
+    ``labels`` (N,) or None, and the names of the ``files`` that they come from, none for others."""
 
     image_q: np.ndarray
     labels: np.ndarray | None = None
@@ -167,7 +167,7 @@ def load_images(source, network, *, model=None, count=None, dataset=None, data_d
     ``source`` is an ``.npz``, a picture, a folder of pictures, or None for the test split of
     ``dataset``, else for the sample images of ``model``, else for random images as smooth as
     photographs. ``fit`` and ``background`` of pictures are by default what the network keeps of
-    its training.
+    its training. For a network that takes T images a result, single ones are repeated.
     """
     if count is not None and count < 1:
         raise InputError(f"Count of images must be at least 1, not {count}")
@@ -176,7 +176,7 @@ def load_images(source, network, *, model=None, count=None, dataset=None, data_d
         path = Path(source)
         with as_input_error():
             if path.suffix == ".npz":
-                found = InputImages(*read_images(path, channels=network.input_shape[0]))
+                found = InputImages(*read_images(path, channels=network.input_shape[-3]))
             elif path.is_dir() or path.suffix.lower() in pictures.SUFFIXES:
                 require("PIL", what="reads pictures")
                 fitting = datasets.fitting_for(spec, fit, background, network.info)
@@ -196,9 +196,14 @@ def load_images(source, network, *, model=None, count=None, dataset=None, data_d
         sample = resources.files("model") / "weights" / f"{model}.images.npz"
         if model is not None and sample.is_file():
             with resources.as_file(sample) as path:
-                found = InputImages(*read_images(path, channels=network.input_shape[0]))
+                found = InputImages(*read_images(path, channels=network.input_shape[-3]))
         else:
-            found = InputImages(natural_images(np.random.default_rng(0), count or 2, spec))
+            images = natural_images(np.random.default_rng(0),
+                                    (count or 2) * network.time_steps, spec)
+            found = InputImages(images.reshape(-1, *network.input_shape))
+    found = found.first(count)
+    if network.time_steps > 1 and found.image_q.ndim == 4:    # a single image is repeated
+        found = replace(found, image_q=np.repeat(found.image_q[:, None], network.time_steps, 1))
     if found.image_q.shape[1:] != network.input_shape:
         raise InputError(f"Images must be {network.input_shape}, not {found.image_q.shape[1:]}")
-    return found.first(count)
+    return found

@@ -73,8 +73,9 @@ class Verification:
 
 @dataclass(frozen=True)
 class Case:
-    """One run to compare: an image int8 (C, H, W), other inputs as (address, memory words), and
-    the integer model, which makes its tensors (adding to the counters that it is given)."""
+    """One run to compare: an image int8 (C, H, W) or sample (T, C, H, W), other inputs as (address,
+    memory words), and the integer model, which makes its tensors (adding to the counters that it is
+    given)."""
 
     title: str
     image: np.ndarray
@@ -83,7 +84,7 @@ class Case:
 
 
 def image_cases(network, images):
-    """The whole network on images int8 (N, C, H, W)."""
+    """The whole network on images int8 (N, C, H, W) or samples (N, T, C, H, W)."""
     return [Case(f"image {k}", images[k], [],
                  lambda stats, k=k: network.run(images[k:k + 1], stats=stats))
             for k in range(len(images))]
@@ -95,7 +96,7 @@ def excerpt_cases(part, images, patterns=()):
     for title, inputs in [*((f"pattern {name}", part.pattern(name)) for name in patterns),
                           *((f"image {k}", part.tensors(images[k]))
                             for k in range(0 if patterns else len(images)))]:
-        image = inputs.get("image", np.zeros((1, *part.network.input_shape), np.int8))[0]
+        image = inputs.get("image", np.zeros((1, *part.network.input_shape[-3:]), np.int8))[0]
         cases.append(Case(title, image, part.presets(inputs),
                           lambda stats, inputs=inputs: part.run(inputs, stats=stats)))
     return cases

@@ -70,7 +70,7 @@ def traced_units(program):
 
 
 def integer_trace(program, tensors, index):
-    """Trace of the integer model from its tensors for image ``index``.
+    """Trace of the integer model from its tensors for image, or sample of images, ``index``.
 
     Without "logits_acc" among the tensors the results are 0.
     """
@@ -82,12 +82,16 @@ def integer_trace(program, tensors, index):
             continue
         parts = []
         for output in descriptor.outputs:
-            tensor = program.maps[output.tensor]
-            if output.tensor not in packed:
-                packed[output.tensor] = tensor.pack(tensors[output.tensor][index]).reshape(
-                    -1, tensor.groups, tensor.planes)
-            parts.append(packed[output.tensor][output.first:output.first + output.count,
-                                               output.group])
+            tensor = program.maps[output.tensor].one_step
+            values, first = tensors[output.tensor][index], output.first
+            key = output.tensor
+            if values.ndim == 4:    # of several images
+                values, key = values[descriptor.step], (key, descriptor.step)
+            if program.maps[output.tensor].steps > 1:
+                first -= descriptor.step * tensor.height * tensor.width
+            if key not in packed:
+                packed[key] = tensor.pack(values).reshape(-1, tensor.groups, tensor.planes)
+            parts.append(packed[key][first:first + output.count, output.group])
         words.append(np.concatenate(parts, axis=1).reshape(-1))
     sigs = [None if w is None else write_hash(w, rows=program.config.rows) for w in words]
     acc = (tensors["logits_acc"][index].reshape(-1) if "logits_acc" in tensors else
@@ -160,7 +164,8 @@ def _place(program, descriptor, left, right):
             continue
         position, lane = np.argwhere(x != y)[0]
         channel, row, col = tensor.place(output.group, lane, output.first + int(position))
-        return (f"layer {descriptor.layer}, {tensor.kind} {output.tensor}, tile "
+        image = f"image {descriptor.step} of the sample, " if program.steps > 1 else ""
+        return (f"layer {descriptor.layer}, {image}{tensor.kind} {output.tensor}, tile "
                 f"{output.group}, channel {channel} (lane {lane}), position ({row}, {col}): "
                 f"{x[position, lane]} against {y[position, lane]}")
     raise AssertionError("words differ, their elements do not")

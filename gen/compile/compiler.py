@@ -2,7 +2,8 @@
 
 Strip by strip through fused groups of operators (gen/compile/residency.py): every strip of an
 operator becomes, for each group of ``rows`` output channels, moves and unit descriptors
-(docs/architecture.md). Hazards become wait counts.
+(docs/architecture.md). Hazards become wait counts. Where a result is of several images, all groups
+but the last operator's are repeated for each of them.
 """
 
 import logging
@@ -16,7 +17,7 @@ from gen.compile.residency import Residency
 from gen.compile.rings import StripMemo
 from gen.compile.tiles import make_tiles
 from gen.compile.view import MEMORY, POOL, ROLLING
-from gen.isa.limits import STRIP_ROWS
+from gen.isa.limits import DESCRIPTORS, STRIP_ROWS
 from gen.isa.program import Program
 from hw.config import RECORD_WORDS
 from hw.descriptor import DESCRIPTOR_WORDS, Destination, Header, pack, UnitKind
@@ -95,15 +96,19 @@ def _compile(network, config, options, memo, known):
         memo=memo.of(config, strip_rows=strip_rows, fold=fold), plan=known)
     emitter = Emitter(layout.maps, residency, config)
     operators = Operators(network, layout, tiles, config, emitter)
+    *body, head = residency.groups
+    for image in range(network.time_steps):
+        emitter.step = image
+        for group in body if image < network.time_steps - 1 else (*body, head):
+            emitter.begin(group, max(
+                (residency.partial_sums(network.ops[step.op], step.high - step.low)
+                 for step in group.steps if step.half), default=0))
+            for step in group.steps:
+                operators.strip(step)
     strips = {}
-    for group in residency.groups:
-        emitter.begin(group, max(
-            (residency.partial_sums(network.ops[step.op], step.high - step.low)
-             for step in group.steps if step.half), default=0))
-        for step in group.steps:
-            name = network.ops[step.op].name
-            strips[name] = strips.get(name, 0) + step.begins
-            operators.strip(step)
+    for step in (step for group in residency.groups for step in group.steps):
+        name = network.ops[step.op].name
+        strips[name] = strips.get(name, 0) + step.begins
     return _link(network, layout, emitter, memory_words=options["memory_words"], strips=strips,
                  plan={"options": options, "residency": residency.plan})
 
@@ -119,8 +124,11 @@ def least_memory(network, config, *, fold=FOLD, memo=None):
     distinct = {words.tobytes(): len(words) for groups in tiles.values()
                 for group in groups for _, words in group}
     descriptors = GROUP_DESCRIPTORS * sum(map(len, tiles.values()))
-    return (sum(distinct.values()) + layout.maps["image"].memory_words
-            + (DESCRIPTOR_WORDS + RECORD_WORDS) * descriptors)
+    return (sum(distinct.values())
+            + network.time_steps * layout.maps["image"].memory_words
+            + (DESCRIPTOR_WORDS + RECORD_WORDS) * (
+                descriptors + (network.time_steps - 1) * GROUP_DESCRIPTORS * sum(
+                    len(tiles[op.name]) for op in network.ops[:-1] if op.name in tiles)))
 
 
 def _prepare(network, config, fold, memo):
@@ -140,13 +148,19 @@ def _prepare(network, config, fold, memo):
 def _link(network, layout, emitter, *, memory_words, strips, plan):
     """The program: the map of the memory, and every descriptor's words in it."""
     maps, residency, descriptors = layout.maps, emitter.residency, emitter.descriptors
-    image, result = maps["image"], maps["logits_acc"]
+    image_words = network.time_steps * maps["image"].memory_words
+    result = maps["logits_acc"]
+    if len(descriptors) > DESCRIPTORS:
+        raise DoesNotFit("descriptors", needed=len(descriptors), available=DESCRIPTORS,
+                         hint="higher strips need fewer: more pool words or partial sums"
+                              + (f"; {network.time_steps} images are in one program"
+                                 if network.time_steps > 1 else ""))
     program = emitter.streams.size
     end = [0] * DESCRIPTOR_WORDS
     end[0] = pack(Header, kind=UnitKind.END)
     spill = program + DESCRIPTOR_WORDS * (len(descriptors) + 1)
     image_at = spill + residency.memory_words
-    result_at = image_at + image.memory_words
+    result_at = image_at + image_words
     log_at = result_at + result.memory_words
     total = log_at + RECORD_WORDS * len(descriptors)
     if total > memory_words:
@@ -178,10 +192,10 @@ def _link(network, layout, emitter, *, memory_words, strips, plan):
               kinds.count(MEMORY))
     return Program(
         config=emitter.config, descriptors=descriptors, payload=payload, program=program,
-        spill=spill, image=image_at, image_words=image.memory_words, result=result_at,
+        spill=spill, image=image_at, image_words=image_words, result=result_at,
         result_words=result.memory_words, log=log_at, memory_words=total, maps=maps,
         homes=homes, stem=layout.stem,
         logits={"scale": raw.scale, "offset": raw.offset}, strips=strips,
         groups=[[op.name for op in network.ops[group.start:group.end]]
                 for group in residency.groups],
-        plan=plan)
+        plan=plan, steps=network.time_steps)

@@ -51,6 +51,8 @@ class Emitter:
         Words of the payload; ``parts`` (list of arrays) and ``size``.
     layer : str
         The operator that the next descriptors are of.
+    step : int
+        The image of a sample that they are of.
     group : gen.compile.rings.Group
         The fused group under way.
     """
@@ -59,7 +61,7 @@ class Emitter:
         self.maps, self.residency, self.config = maps, residency, config
         self.descriptors = []
         self.streams = _Stream()
-        self.layer, self.group = "", None
+        self.layer, self.step, self.group = "", 0, None
         self.hazards = Hazards(
             {POOL: config.pool_words, PSUM: config.psum_words,
              MEMORY: residency.memory_words}, len(LAYOUTS), config.queue_depth)
@@ -70,7 +72,7 @@ class Emitter:
         """Append a descriptor; reads and writes are (resource, start, end) intervals."""
         waits = self.hazards.issue(unit.value, reads, writes)
         self.descriptors.append(Descriptor(unit, fields, waits, self.layer, tuple(outputs),
-                                           tuple(taps)))
+                                           tuple(taps), self.step))
 
     def stream(self, destination, words):
         """Load memory words of the payload into a stream buffer; equal words are stored once."""
@@ -102,6 +104,8 @@ class Emitter:
         tensor = view.map
         host = tensor.name in OUTSIDE
         home = 0 if host else self.residency.memory[tensor.name]
+        if tensor.name == "image":
+            home = self.step * tensor.memory_words
         words, address = tensor.memory_row_words, view.address(low)
         whole = self.maps[tensor.name]
         if tensor.groups != whole.folded(tensor.fold).groups:

@@ -2,7 +2,8 @@
 
 The descriptors are those of the whole program, with the same addresses; only their wait counts
 begin anew. Loads in front of them bring the tensors that live in the pool. So a layer is verified
-as it runs in the whole image, in seconds.
+as it runs in the whole image, in seconds. Of a program for samples of several images it is the
+layer's turn in the first of them, or the one turn of a layer that reads the results of all.
 """
 
 from dataclasses import dataclass, replace
@@ -58,7 +59,8 @@ class Excerpt:
     """Operators of a network, the program that runs them, and what it needs.
 
     ``inputs`` are the tensors (the image too) that the operators take from outside;
-    ``homes`` the memory address of each but the image.
+    ``homes`` the memory address of each but the image. Of a network that takes samples of T images
+    tensors are those of the first one, or of all T where the operators read them all.
     """
 
     name: str
@@ -68,25 +70,33 @@ class Excerpt:
     inputs: tuple
     homes: dict
 
+    @property
+    def _images(self):
+        """How many images of a sample the inputs are of."""
+        return max(self.program.maps[name].steps for name in self.inputs)
+
     def tensors(self, image_q):
-        """Inputs from the integer model for an image int8 (C, H, W): arrays (1, C, H, W)."""
-        found = {"image": image_q[None]}
+        """Inputs from the integer model for an image int8 (C, H, W), or a sample (T, C, H, W):
+        arrays (1, C, H, W), or (T, C, H, W) where the operators read the results of all images.
+        """
+        images = image_q.reshape(-1, *image_q.shape[-3:])[:self._images]
+        found = {"image": images}
         wanted = [name for name in self.inputs if name != "image"]
         if wanted:
             ops = self.network.ops
             before = ops[:max(k for k, op in enumerate(ops) if {*op.outputs} & {*wanted}) + 1]
             network = IntegerNetwork(self.network.spec, self.network.params, before,
-                                     self.network.input_shape)
-            found |= network.run(image_q[None], keep=wanted)
+                                     images.shape[1:])
+            found |= network.run(images, keep=wanted)
         return {name: found[name] for name in self.inputs}
 
     def pattern(self, name):
-        """Inputs of one of :data:`PATTERNS`: arrays (1, C, H, W)."""
+        """Inputs of one of :data:`PATTERNS`: arrays as of :meth:`tensors`."""
         found = {}
         for seed, source in enumerate(self.inputs):
             kind, *shape = self.network.tensors()[source]
-            found[source] = pattern(name, kind, tuple(shape), self.network.params,
-                                    source=source, seed=seed)[None]
+            found[source] = pattern(name, kind, (self._images, *shape), self.network.params,
+                                    source=source, seed=seed)
         if "image" in found:
             found["image"] = found["image"].astype(np.int8)
         return found
@@ -96,7 +106,8 @@ class Excerpt:
         found = []
         for name, address in self.homes.items():
             tensor = self.program.maps[name]
-            rows = tensor.pack(tensors[name][0]).reshape(tensor.height, -1)
+            values = tensors[name].swapaxes(0, 1).reshape(tensor.channels, tensor.height, -1)
+            rows = tensor.pack(values).reshape(tensor.height, -1)
             found.append((address, np.concatenate([memory_words(row, tensor.rows)
                                                    for row in rows])))
         return found
@@ -127,8 +138,10 @@ def _range(program, layers):
 
     Layers that run fused, strip by strip, come together.
     """
-    spans = {}
+    spans, step = {}, {}
     for index, descriptor in enumerate(program.descriptors):
+        if step.setdefault(descriptor.layer, descriptor.step) != descriptor.step:
+            continue    # a later image of a sample
         first, _ = spans.get(descriptor.layer, (index, None))
         spans[descriptor.layer] = first, index + 1
     first = min(spans[name][0] for name in layers)

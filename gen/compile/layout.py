@@ -53,7 +53,8 @@ class FeatureMap:
     ``kind`` is "level", "z", "image" or "u" (membranes; also the raw results of the head).
     ``width`` counts positions of ``fold`` neighbouring elements of a row each
     (gen/compile/fold.py); ``lanes`` tell for every lane its folded channel ``element * channels +
-    channel``, or -1; they begin with those of group ``first_group``.
+    channel``, or -1; they begin with those of group ``first_group``. Of a map with ``steps`` > 1
+    the results of so many images lie one below the other, in ``height`` rows together.
     """
 
     name: str
@@ -66,6 +67,7 @@ class FeatureMap:
     lanes: np.ndarray = field(repr=False)
     fold: int = 1
     first_group: int = 0
+    steps: int = 1
 
     @classmethod
     def make(cls, name, kind, shape, config: CoreConfig, lanes=None, fold=1, *, z_bits=None):
@@ -86,6 +88,15 @@ class FeatureMap:
             raise ValueError(f"{self.name} is folded by {self.fold}, not {fold}")
         return replace(self, width=self.width * self.fold // fold, fold=fold,
                        lanes=default_lanes(self.channels * fold, self.rows))
+
+    def of_steps(self, steps):
+        """The map for the results of so many images, one below the other."""
+        return replace(self, height=self.height * steps, steps=steps)
+
+    @property
+    def one_step(self):
+        """The map of one image's results."""
+        return replace(self, height=self.height // self.steps, steps=1)
 
     def only(self, group):
         """One channel group of the map by itself."""

@@ -50,6 +50,12 @@ def make_maps(network, config, most_fold):
             maps[name] = FeatureMap.make(
                 name, "u" if kind == "raw" else kind, shape, config, slots.get(name),
                 fold, z_bits=network.params.z_bits_for(name))
+    if network.time_steps > 1:
+        source = network.ops[-1].inputs[0]
+        if not any(isinstance(op, Pool) and op.level == source for op in network.ops):
+            raise ValueError(f"The last operator must read a mean to add up "
+                             f"{network.time_steps} images, not {source}")
+        maps[source] = maps[source].of_steps(network.time_steps)
     if not (isinstance(first, Conv) and first.source == "image"):
         raise ValueError(f"The first operator must be a convolution of the image, "
                          f"not {first.name}")

@@ -15,7 +15,8 @@ def with_marks(image):
     an image on and changes as each of these descriptors starts (:class:`hw.core.Core`): so it is
     high while the layers of odd number are the last that began, counted from 1. Layers of a fused
     group overlap; what is told is when each one begins. In an image of L layers ``phase`` changes
-    L times, and once more at the start of the next image if L is odd.
+    L times, and once more at the start of the next image if L is odd. In a sample of several images
+    the layers of the first one are marked.
     """
     payload = image.payload.copy()
     payload.flags.writeable = True

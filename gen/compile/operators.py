@@ -178,8 +178,10 @@ class Operators:
                     (loaded if role == "in" else stored).append(view)
         return views, loaded, stored
 
-    def _array(self, op, source, target, group, *, psum, first, rows, stride=1, loaded=()):
-        """ARRAY descriptors (with their weights): output rows from ``first`` of one group.
+    def _array(self, op, source, target, group, *, psum, first, rows, stride=1, loaded=(),
+               accumulate=False):
+        """ARRAY descriptors (with their weights): output rows from ``first`` of one group, with
+        ``accumulate`` added to what the partial sums hold.
 
         Views ``loaded`` come meanwhile: behind as many weights as fill their buffer, or half of
         them, so that the array has work until then and the rest arrives in time.
@@ -211,7 +213,8 @@ class Operators:
                       signed=int(source.map.kind != "level"), stride=stride,
                       height=source.map.height - origin, width=source.map.width,
                       first_row=first - origin // stride, out_rows=rows, out_width=width,
-                      tiles=len(taps), psum=psum, accumulate=int(start > 0), taps=taps)
+                      tiles=len(taps), psum=psum, accumulate=int(accumulate or start > 0),
+                      taps=taps)
 
     def _conv(self, op, step):
         low, high = step.low, step.high
@@ -223,8 +226,9 @@ class Operators:
         for group in self._groups(out, step):
             psum = self._to.partial_sums((high - low) * out.width)
             tile_views, tile_loaded, tile_stored = self._tile_views(op, low, high, group)
-            self._array(op, source, out, group, psum=psum, first=low, rows=high - low,
-                        stride=stride, loaded=tile_loaded)
+            for image in range(source.map.steps):
+                self._array(op, source, out, group, psum=psum, first=low + image, rows=high - low,
+                            stride=stride, loaded=tile_loaded, accumulate=image > 0)
             self._neuron(op, views | tile_views, psum, group)
             self._to.finish(tile_stored)
         if step.group in (None, out.groups - 1):
@@ -301,6 +305,8 @@ class Operators:
     def _pool(self, op, step):
         low, high = step.low, step.high
         source_map = self._maps[op.source]
+        if self._maps[op.level].steps > 1:    # all of them together are as high as the map
+            low, high = self._to.step, self._to.step + 1
         source = self._to.view(op.source, "in", 0, source_map.height)
         target = self._to.view(op.level, "out", low, high)
         count = source_map.height * source_map.width
@@ -314,10 +320,10 @@ class Operators:
                 self._spread(thresholds, target.map, group, never),
                 np.zeros(self._config.rows, bool), self._config.acc_bits))
             self._to.emit(UnitKind.NEURON, reads=source.intervals(), writes=target.intervals(),
-                      outputs=[Output(op.level, group, 0, 1, target.map.planes)],
+                      outputs=[Output(op.level, group, low, 1, target.map.planes)],
                       source=NeuronSource.MEMBRANE_SUM, function=NeuronFunction.FIRE,
                       count=count, membrane_in=source.position(0, group),
                       membrane_stride=source_map.position_words,
-                      plane_out=target.position(0, group),
+                      plane_out=target.position(low, group),
                       plane_stride=target.map.position_words)
         self._to.finish([target])

@@ -23,7 +23,9 @@ from sim.reference.lanes import memory_words, pool_words
 __all__ = ["ProgramImage", "image_words", "logits_of"]
 
 
-FORMAT, VERSION = "qsdt-program", 3
+FORMAT, VERSION = "qsdt-program", 4
+SINGLE_IMAGES = 3
+"""Version of a program for single images, whose file says nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +34,14 @@ class ProgramImage:
 
     Attributes
     ----------
+    input_shape : tuple
+        (C, H, W) of an image, (T, C, H, W) of T images that have one result.
     model, network_digest : str
         Name and SHA-256 of the integer network.
     config : CoreConfig
     payload : array of uint64
     program, image, image_words, result, result_words, log, memory_words : int
-        Regions, in memory words.
+        Regions, in memory words; ``image_words`` are of all images that have one result.
     descriptors : int
     layers : list of str
         Layer of every descriptor.
@@ -104,7 +108,7 @@ class ProgramImage:
     def to_bytes(self):
         layers = list(dict.fromkeys(self.layers))
         header = {
-            "format": FORMAT, "version": VERSION, "model": self.model,
+            "format": FORMAT, "version": _version(self.input_shape), "model": self.model,
             "network_digest": self.network_digest, "config": self.config.to_dict(),
             **{name: getattr(self, name) for name in (
                 "program", "image", "image_words", "result", "result_words", "log",
@@ -141,9 +145,9 @@ class ProgramImage:
             raise InputError(f"{path} is not a complete program image: {error}") from None
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise InputError(f"{path} is not a program image")
-        if header.get("version") != VERSION:
+        if header.get("version") not in (SINGLE_IMAGES, VERSION):
             raise InputError(f"{path} has format version {header.get('version')}, this program "
-                             f"reads {VERSION}: build it again")
+                             f"reads {SINGLE_IMAGES} and {VERSION}: build it again")
         if digest_bytes(payload.tobytes()) != header.get("payload_sha256"):
             raise InputError(f"{path} is damaged: its payload does not have the digest it states")
         try:
@@ -162,6 +166,8 @@ class ProgramImage:
             "model", "network_digest", "program", "image", "image_words", "result",
             "result_words", "log", "memory_words", "descriptors", "stem", "predicted_cycles",
             "units", "origin")}
+        if header["version"] != _version(header["input_shape"]):
+            raise ValueError(f"input_shape {header['input_shape']}")
         identity = header["identity"]
         if not isinstance(identity, int) or not 0 <= identity < 1 << 32:
             raise ValueError(f"identity {identity!r}")
@@ -170,8 +176,15 @@ class ProgramImage:
                    **rest)
 
 
+def _version(input_shape):
+    return SINGLE_IMAGES if len(input_shape) == 3 else VERSION
+
+
 def image_words(program, image_q):
-    """Memory words of an image int8 (C, H, W), patches first (see Program.stem)."""
+    """Memory words of an image int8 (C, H, W), or of a sample of several (T, C, H, W) one behind
+    the other; of each its patches (see Program.stem)."""
+    if image_q.ndim == 4:
+        return np.concatenate([image_words(program, one) for one in image_q])
     tensor = program.maps["image"]
     words = tensor.pack(im2col(image_q, **program.stem)).reshape(tensor.height, -1)
     return np.concatenate([memory_words(row, tensor.rows) for row in words])

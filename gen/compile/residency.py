@@ -81,7 +81,8 @@ class Residency:
     def _search(self):
         """Merge runs of groups, and move the cuts between neighbours, as long as that helps."""
         cuts = tuple(range(len(self._ops) + 1))
-        best = self._place(cuts, OUTSIDE)
+        best = self._place(cuts, OUTSIDE | {name for name in self._maps
+                                            if self._maps[name].steps > 1})
         improved = True
         while improved:
             improved = False

@@ -37,7 +37,7 @@ class Step(NamedTuple):
 def _window(op, maps):
     """(stride, before, after): output rows low..high read source rows ``low*stride - before ..
     (high - 1)*stride + after``, cut at the ends of the map."""
-    if isinstance(op, (Attention, Pool)):
+    if isinstance(op, (Attention, Pool)) or maps[op.inputs[0]].steps > 1:
         return 1, 0, maps[op.inputs[0]].height
     if isinstance(op, Conv) and op.source != "image":    # an image comes as patches
         return op.stride, op.padding, op.weight.shape[2] - op.padding

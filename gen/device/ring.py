@@ -126,7 +126,7 @@ def run_ring(session, images, runs, *, timeout, results=None, progress=None, int
     ----------
     session : gen.device.session.Session
         With the program loaded.
-    images : array int8 (N, C, H, W)
+    images : array int8 (N, C, H, W), or (N, T, C, H, W) for samples of T
         The ring, N at least 1.
     runs : int
         1..65535.

@@ -155,7 +155,8 @@ class Session:
             self._device.restart(Restart.ABORT)
 
     def run(self, images, *, timeout, progress=None, checks=None):
-        """Run at most :attr:`batch` images int8 (N, C, H, W); one, if ``checks.each``.
+        """Run at most :attr:`batch` images int8 (N, C, H, W), or samples (N, T, C, H, W) of T
+        images; one, if ``checks.each``.
 
         After a run that failed, :meth:`recover` comes first.
 
@@ -298,7 +299,8 @@ def _check_run(counters, record, count, descriptors):
 
 
 def classify(session, images, *, timeout, checks=None):
-    """Run any number of images int8 (N, C, H, W), in batches that the device has room for.
+    """Run any number of images int8 (N, C, H, W), or samples (N, T, C, H, W), in batches that the
+    device has room for.
 
     ``timeout`` is in seconds an image, ``checks`` as for :meth:`Session.run`. Returns acc and
     logits as :meth:`Session.run` does, counters summed over all, and the seconds that it took.

@@ -5,7 +5,7 @@ from amaranth.hdl import Shape
 from hw.descriptor import Array, Load
 
 
-__all__ = ["LOAD_WORDS", "MAP_SIZE", "POSITION_WORDS", "STRIP_ROWS", "TILES"]
+__all__ = ["DESCRIPTORS", "LOAD_WORDS", "MAP_SIZE", "POSITION_WORDS", "STRIP_ROWS", "TILES"]
 
 
 def _most(layout, name):
@@ -24,6 +24,9 @@ MAP_SIZE = min(_most(Array, "height"), _most(Array, "width"), _most(Array, "out_
 
 POSITION_WORDS = _most(Array, "position_stride")
 """Most pool words of all channels of a position."""
+
+DESCRIPTORS = (1 << 16) - 1
+"""Most descriptors of a program: the sequencer counts them (``hw.sequencer.Record``)."""
 
 LOAD_WORDS = _most(Load, "length")
 """Most memory words in a row of a LOAD."""

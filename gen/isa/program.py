@@ -29,7 +29,8 @@ class Output:
 class Descriptor:
     """One instruction: its unit, fields, waits (absolute counts) and where it comes from.
 
-    ``taps`` are the (dy, dx) of an ARRAY descriptor's tiles.
+    ``taps`` are the (dy, dx) of an ARRAY descriptor's tiles, ``step`` is the image of a sample of
+    several; of what reads them all, the last.
     """
 
     unit: UnitKind
@@ -38,6 +39,7 @@ class Descriptor:
     layer: str
     outputs: tuple = ()
     taps: tuple = ()
+    step: int = 0
 
     def pack(self):
         """Memory words, little endian."""
@@ -50,7 +52,8 @@ class Descriptor:
 class Program:
     """A compiled network.
 
-    ``payload`` is written to memory address 0; regions are in memory words. ``maps`` tells how
+    ``payload`` is written to memory address 0; regions are in memory words; ``image`` holds the
+    ``steps`` images of a sample, one behind the other. ``maps`` tells how
     every tensor is laid out, ``homes`` where it lives: ("pool", address), ("rolling", address of
     its ring of rows in the pool) or ("memory", address); membranes that nobody reads have none.
     ``strips`` counts the strips of every layer, ``groups`` names the layers of every fused group,
@@ -77,6 +80,7 @@ class Program:
     strips: dict = field(default_factory=dict)
     groups: list = field(default_factory=list)
     plan: dict = field(default_factory=dict)
+    steps: int = 1
 
     @property
     def log_words(self):

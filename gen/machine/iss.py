@@ -53,7 +53,7 @@ class Iss:
         self._queues = {d: deque() for d in Destination if d is not Destination.POOL}
 
     def run(self, image_q, *, progress=None):
-        """Run one image int8 (C, H, W).
+        """Run one image int8 (C, H, W), or the images (T, C, H, W) of one sample.
 
         Returns
         -------

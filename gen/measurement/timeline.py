@@ -14,7 +14,8 @@ __all__ = ["Turn", "timeline"]
 
 @dataclass(frozen=True)
 class Turn:
-    """A layer's time in an image, or that of fused layers that take turns strip by strip.
+    """A layer's time in an image, or that of fused layers that take turns strip by strip. In a
+    sample of several images a layer has a turn in each, "<layer> (image n)" from 0 on.
 
     Parameters
     ----------
@@ -57,9 +58,12 @@ def timeline(program: Any, records: np.ndarray) -> list[Turn]:
     last: dict[str, int] = {}
     finish = 0
     for descriptor, (_, end) in zip(program.descriptors, spans(records), strict=True):
-        first.setdefault(descriptor.layer, finish)
+        layer = descriptor.layer
+        if program.steps > 1:
+            layer += f" (image {descriptor.step})"
+        first.setdefault(layer, finish)
         finish = max(finish, end)
-        last[descriptor.layer] = finish
+        last[layer] = finish
     turns: list[Turn] = []
     for layer, start in first.items():
         end = last[layer]

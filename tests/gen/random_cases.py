@@ -31,11 +31,11 @@ def mixed_z(params, rng, *, most=None):
                    z_frac_of=tuple(zip(Z_LAYERS, fracs, strict=True)))
 
 
-def random_case(seed, *, max_size=20, mixed=False):
+def random_case(seed, *, max_size=20, mixed=False, time_steps=1):
     """(RandomNetwork, CoreConfig): widths, memory sizes and array side drawn from ``seed``.
 
     Every fourth case forces one of the head sizes that fit no word. With ``mixed``, layers have
-    z of several widths, and some saturate.
+    z of several widths, and some saturate. With ``time_steps`` the network takes so many images.
     """
     rng = np.random.default_rng((seed, 77))
     frac = int(rng.integers(5, 13))
@@ -44,7 +44,7 @@ def random_case(seed, *, max_size=20, mixed=False):
                            z_bits=int(rng.integers(6, 15)), mult_bits=int(rng.integers(8, 19)))
     if mixed:
         params = mixed_z(params, np.random.default_rng((seed, 78)))
-    found = random_network(seed, params=params, max_size=max_size,
+    found = random_network(seed, params=params, max_size=max_size, time_steps=time_steps,
                            extremes=("z", "negative") if mixed else None,
                            head_size=HEADS[seed // 4 % len(HEADS)] if seed % 4 == 0 else None)
     rows = int(rng.choice([16, 32, 64]))

@@ -1,7 +1,9 @@
+from amaranth.hdl import Shape
 import pytest
 
 from gen.isa import limits
 from hw.descriptor import Array, Load, pack, unpack
+from hw.sequencer import Record
 
 
 @pytest.mark.parametrize(("layout", "fields", "limit"), [
@@ -19,3 +21,8 @@ def test_field_holds_the_limit(layout, fields, limit):
         except ValueError:
             refused += 1
     assert refused
+
+
+def test_descriptors_can_be_counted():
+    width = Shape.cast(Record.as_shape()["index"].shape).width
+    assert (1 << width) - 1 == limits.DESCRIPTORS

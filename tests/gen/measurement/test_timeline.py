@@ -10,7 +10,8 @@ from gen.measurement.timeline import timeline
 
 def turns_of(*ends):
     """Turns of (layer, end) in the order of a program."""
-    program = SimpleNamespace(descriptors=[SimpleNamespace(layer=layer) for layer, _ in ends])
+    program = SimpleNamespace(
+        steps=1, descriptors=[SimpleNamespace(layer=layer) for layer, _ in ends])
     records = np.array([word for _, end in ends for word in (0, end << 32)], np.uint64)
     return [(turn.name, turn.start, turn.end) for turn in timeline(program, records)]
 
