@@ -219,12 +219,13 @@ class IntegerNetwork:
         stats: Stats | None = None,
         progress: Callable[[int], object] | None = None,
     ) -> dict[str, NDArray]:
-        """`run` on `batch` samples at a time, results joined; memory grows with `keep` only.
+        """`run` on about `batch` images at a time, results joined; memory grows with `keep` only.
 
         Args:
             progress: Called with the number of samples done after every batch.
         """
         parts = []
+        batch = -(-batch // self.time_steps)
         for start in range(0, len(image_q), batch):
             # Constants are counted once, not once a batch.
             counters: Stats | None = {} if start else stats

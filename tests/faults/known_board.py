@@ -94,11 +94,11 @@ def case_of():
     return found.network, program, images, known_results(program, images)
 
 
-def board_of(case):
-    """(device, core) in software, for a case of ``conftest``."""
+def board_of(case, *, free=4096):
+    """(device, core) in software, for a case of ``conftest``, with ``free`` words of memory."""
     _, program, _, results = case
     core = KnownCore(program, results)
-    board = SoftwareDevice(program.memory_words + 4096, core, config_digest(program.config))
+    board = SoftwareDevice(program.memory_words + free, core, config_digest(program.config))
     board.memory[:] = 0
     return board, core
 

@@ -1,6 +1,7 @@
 """Pictures become what the network was evaluated on."""
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -21,7 +22,7 @@ class Shape:
     def __init__(self, spec):
         self.spec = spec.to_dict()
         self.info = None
-        self.input_shape = (spec.in_channels, spec.image_size, spec.image_size)
+        self.input_shape, self.time_steps = spec.input_shape, spec.time_steps
 
 
 def photograph(width, height):
@@ -96,3 +97,19 @@ def test_network_by_name(tmp_path, monkeypatch):
     assert "nano" in parser.format_help() and "~/.cache/qsdt" in parser.format_help()
     assert load_network(parser.parse_args(["--model", "qsdt_nano"]))[1].origin == ""
     assert zoo.cache_folder() == tmp_path / "qsdt"
+
+
+def test_samples_of_several_images(tmp_path):
+    """Random images are different ones; of a picture all are the same."""
+    nano = MODELS["qsdt_nano"]
+    three = Shape(replace(nano, time_steps=3))
+    images = load_images(None, three, count=2).image_q
+    assert images.shape == (2, 3, 1, 28, 28) and (images[:, 0] != images[:, 1]).any()
+    Image.fromarray(photograph(300, 300)).convert("L").save(tmp_path / "grey.png")
+    single = load_images(str(tmp_path), Shape(nano)).image_q
+    found = load_images(str(tmp_path), three).image_q
+    np.testing.assert_array_equal(found, np.stack([single] * 3, axis=1))
+    np.savez(tmp_path / "samples.npz", image_q=images)
+    np.testing.assert_array_equal(load_images(tmp_path / "samples.npz", three).image_q, images)
+    with pytest.raises(InputError, match=r"Images must be \(1, 28, 28\), not \(3, 1, 28, 28\)"):
+        load_images(tmp_path / "samples.npz", Shape(nano))

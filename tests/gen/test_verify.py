@@ -1,6 +1,7 @@
 """The comparison names what differs: layer, tile, channel, position and both values."""
 
 from dataclasses import replace
+from importlib import resources
 import json
 import re
 
@@ -104,6 +105,23 @@ def test_layers_by_name(workplace, capsys):
 def test_whole_network_on_patterns(workplace, capsys):
     assert verify.cli([*NANO, "--patterns", "high,low,alternating"]) == 0
     assert "integer = iss: equal on patterns: 3 (" in capsys.readouterr().out
+
+
+def test_samples_of_several_images(workplace, capsys):
+    """A spec with time steps, from the command line: images, patterns, and the head by itself."""
+    text = (resources.files("model") / "specs" / "tiny_grey.yaml").read_text()
+    (workplace / "two.yaml").write_text(f"{text}time_steps: 2\n")
+    (workplace / "small.yaml").write_text("core: {rows: 16}\n")
+    two = ["--model", "two.yaml", "--config", "small.yaml", "--forms", "integer,iss", "-q"]
+    assert verify.cli([*two, "--count", "1"]) == 0
+    assert verify.cli([*two, "--patterns", "alternating"]) == 0
+    assert verify.cli([*two, "--count", "1", "--layers", "block3.0,lif,head"]) == 0
+    lines = capsys.readouterr().out
+    assert "integer = iss: equal on images: 1 (" in lines
+    assert "integer = iss: equal on patterns: 1 (" in lines
+    np.savez("three.npz", image_q=np.zeros((1, 3, 1, 8, 8), np.int8))
+    assert verify.cli([*two, "--images", "three.npz"]) == 1
+    assert "Images must be (2, 1, 8, 8), not (3, 1, 8, 8)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments, text", [

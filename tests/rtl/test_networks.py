@@ -61,3 +61,14 @@ def test_rtl_equals_integer_model(core, request):
     for key in ("ktv_saturated", "qktv_saturated", "z_saturated", "u_saturated",
                 "negative_scale", "zero_scale", "threshold_clipped"):
         assert reached[key] > 0, (key, reached)
+
+
+@pytest.mark.parametrize("core, steps, seed", [("narrow", 3, 105), ("wide", 2, 205)])
+def test_samples_of_several_images(core, steps, seed, request):
+    """One result of T images: every map of each, and the sum, under the same stalls."""
+    config, params, twin = CORES[core]
+    found = random_network(seed, params=params, max_size=12, max_dim=48, time_steps=steps)
+    program = compile_network(found.network, config)
+    result = verify(found.network, program, found.images(3, seed), forms=("integer", "iss", "rtl"),
+                    twin=twin, cache=request.config.cache.mkdir("rtl"))
+    assert not result.differences, result.lines

@@ -2,10 +2,12 @@
 
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from gen.accelerator import Accelerator
 from gen.check.compare import excerpt_cases, verify
 from gen.compile.compiler import compile_network, compile_plan, least_memory
 from gen.compile.excerpt import excerpt
@@ -95,6 +97,21 @@ def test_equal_images_count_t_times(programs):
             more, mean, _ = core.run(np.stack([image] * steps))
             np.testing.assert_array_equal(more, steps * acc)
             np.testing.assert_allclose(mean, logits, rtol=0, atol=1e-12)
+
+
+def test_classified_from_python(programs):
+    """The instruction-set simulator as a device, as boards are used."""
+    network, program = programs[2]
+    images = samples(network, 3)
+    design = SimpleNamespace(board=None, config=None, program=program, name="small",
+                             network=network, folder="none")
+    with Accelerator(design, device="iss") as found:
+        result = found.run(images)
+        with pytest.raises(InputError, match=r"int8 of shape \(N, 2, 1, 16, 16\) with N"):
+            found.run(images[:, 0])
+    made = network.run(images)
+    np.testing.assert_array_equal(result.acc, made["logits_acc"][:, :, 0, 0])
+    np.testing.assert_array_equal(result.classes, made["logits"].argmax(axis=1))
 
 
 def test_cost_and_turns(programs):

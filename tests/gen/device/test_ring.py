@@ -11,8 +11,15 @@ from gen.device.link import DeviceRestarted
 from gen.device.port import LinkError
 from gen.device.ring import run_ring, Totals
 from hw.register import Counter, Register, Restart
-from tests.faults.known_board import board_of, case_of, IMAGE_CYCLES, session_on
+from tests.faults.known_board import (
+    board_of,
+    case_of,
+    IMAGE_CYCLES,
+    known_results,
+    session_on,
+)
 from tests.gen.device.software_device import POINTS, SoftwareDevice, SoftwareTransport
+from tests.gen.random_cases import compile_case
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +190,17 @@ def test_totals_count_on():
     totals.look({**dict.fromkeys(names, 0), "CYCLES": (true["CYCLES"] + (1 << 24)) % (1 << 32)})
     assert totals.doubtful == {"SPIKE_EVENTS", "EVENTS_DEPTHWISE", "EVENTS_ATTENTION",
                                "EVENTS_NEURON"}
+
+
+def test_samples_of_several_images():
+    """One result of two images; the device knows nothing of it but the words of a sample."""
+    found, program = compile_case(3, time_steps=2)
+    images = found.images(2)
+    case = found.network, program, images, known_results(program, images)
+    session = session_on(board_of(case, free=8192)[0], case)
+    made = found.network.run(images, keep=("logits_acc", "logits"))
+    wanted = made["logits_acc"].reshape(2, -1)
+    acc, logits, _ = session.run(images, timeout=9)
+    np.testing.assert_array_equal(acc, wanted)
+    np.testing.assert_array_equal(logits, made["logits"])
+    run_ring(session, images, 5, timeout=9, interval=0).check(wanted)
