@@ -6,6 +6,7 @@ digest or a CRC) and another one was accepted.
 """
 
 from contextlib import contextmanager, ExitStack
+from dataclasses import replace
 from functools import cache
 import gzip
 import io
@@ -26,12 +27,16 @@ from gen.compile.package import ProgramImage
 from gen.config import derive as derive_module
 from gen.pnr import estimate
 from model import convert, evaluate, train, zoo
-from model.data import mnist
+from model.data import cifar, mnist
 from model.data.dataset import Dataset, Split
 from model.data.options import DATASETS
+from model.families.spec import spec
+from model.families.spec_file import read_spec
 from model.training import session, trainer
 from model.training.recipe import Recipe
 from tests.fuzz import mutate
+from tests.model.data.cifar_files import python2, python3, ROWS, write
+from tests.model.data.recorded import aedat2, aedat3, aedat4, events4, packet3, random_rows
 
 
 class Accepted(BaseException):
@@ -301,6 +306,61 @@ class Idx(Target):
                                   "fashion_mnist", "--data-dir", str(path.parent)])
 
 
+class Cifar(Target):
+    """A batch of CIFAR-10, a pickle of either Python, with few rows."""
+
+    def seeds(self):
+        self.few = tuple(replace(version, rows=ROWS) for version in cifar._CIFAR10)
+        self.read = zoo.Weights(replace(spec("qsdt_t"), image_size=32, classes=10), None, {})
+        contents = []
+        for dump in (python2, python3):
+            write(self.folder, classes=10, version="python", dump=dump)
+            contents.append((self.folder / "test_batch").read_bytes())
+        return contents
+
+    def write(self, content):
+        path = self.folder / "test_batch"
+        path.write_bytes(content)
+        return path
+
+    def run(self, path):
+        with mock.patch.object(cifar, "_CIFAR10", self.few), \
+                mock.patch.object(zoo, "read", mock.Mock(return_value=self.read)), \
+                mock.patch.object(evaluate, "run", stop):
+            return evaluate.cli(["--model", "qsdt_t", "--data", "cifar10", "--data-dir",
+                                 str(path.parent)])
+
+
+class Recording(Target):
+    """Recordings of event cameras, in every format that is read."""
+
+    def seeds(self):
+        import lz4.frame
+        import zstandard
+
+        self.read = zoo.Weights(replace(read_spec("small_events.yaml"), classes=2), None, {})
+        place = self.folder / "data" / "test"
+        for name in ("a", "b"):
+            (place / name).mkdir(parents=True)
+        rows = random_rows(30)
+        (place / "b" / "whole.aedat").write_bytes(aedat2(rows))
+        packet = events4(rows)
+        return [aedat2(rows, header="# AEChip: DVS128\r\n"),
+                aedat3(packet3(rows), packet3(rows[:3], kind=2), packet3(rows[:5], room=2)),
+                aedat4((1, packet), (0, b"12"), (1, packet)),
+                aedat4((1, lz4.frame.compress(packet)), packing=1),
+                aedat4((1, zstandard.compress(packet)), packing=3)]
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.path = self.folder / "data" / "test" / "a" / "input.aedat"
+
+    def run(self, path):
+        with mock.patch.object(zoo, "read", mock.Mock(return_value=self.read)), \
+                mock.patch.object(evaluate, "run", stop):
+            return evaluate.cli(["--model", "x", "--data", f"folder:{self.folder / 'data'}"])
+
+
 class Resume(Target):
     """A training's checkpoint."""
 
@@ -400,5 +460,5 @@ class Frames(Target):
 
 
 TARGETS = {"config": Config, "spec": Spec, "qsd": Qsd, "pth": Checkpoint, "npz": Archive,
-           "picture": Picture, "idx": Idx, "resume": Resume, "program": Program,
-           "netlist": Netlist, "frames": Frames}
+           "picture": Picture, "idx": Idx, "cifar": Cifar, "recording": Recording, "resume": Resume,
+           "program": Program, "netlist": Netlist, "frames": Frames}
