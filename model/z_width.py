@@ -74,18 +74,20 @@ def choose_z(args: argparse.Namespace, found: zoo.Weights) -> ZChoice:
     layers, spec = fold(found.state, found.spec), found.spec
 
     def pictures(part: str, count: int | None) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+        """Pictures (N*T, C, H, W), T frames one after the other, and labels (N,)."""
         split = read_split(
             *(args.data, part, spec), data_dir=args.data_dir, count=count, fit=args.fit,
             background=args.background, known=found.info)
-        return to_image_q(split.images, spec), split.labels
+        image_q = to_image_q(split.images, spec)
+        return image_q.reshape(-1, *image_q.shape[-3:]), split.labels
 
     def logits(tried: IntegerParams) -> NDArray[np.float64]:
         network = build(layers, spec, tried, input_shape=image_q.shape[1:])
-        with track("accuracy of other widths of z", len(labels), "images") as task:
-            return network.classify(image_q, progress=task.update)
+        with track("accuracy of other widths of z", len(image_q), "images") as task:
+            made = network.classify(image_q, progress=task.update)
+        return made.reshape(len(labels), -1, spec.classes).mean(1)
 
     calibration, _ = pictures("train", args.calibrate)
-    calibration = calibration.reshape(-1, *calibration.shape[-3:])   # frames are pictures, too
     image_q, labels = pictures("val", args.validate)
     with track("what each bit of z is worth", 2 * prod(calibration.shape[:-3]), "images") as task:
         # Neurons have no state: each of several images of a result is calibrated by itself.

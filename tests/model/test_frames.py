@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gen.inputs import load_images
-from model import energy, evaluate, information, zoo
+from model import convert, energy, evaluate, information, zoo
 from model import train as program
 from model.data import mnist
 from model.data.augment import Augmentation, shift_and_flip
@@ -203,6 +203,21 @@ def _trained() -> Trainer:
     trainer = Trainer(SPEC, replace(RECIPE, epochs=1), DATA)
     trainer.run_epoch()
     return trainer
+
+
+def test_widths_of_z_from_frames(tmp_path, capsys, monkeypatch):
+    """Every frame tells what a bit is worth; accuracy is that of the mean over frames."""
+    monkeypatch.setitem(DATASETS, "bars", lambda folder, spec: DATA)
+    trainer = _trained()
+    save_model(trainer, tmp_path / "model.pth")
+    assert convert.cli(["--checkpoint", str(tmp_path / "model.pth"), "--data", "bars",
+                        "--calibrate", "4", "--out", str(tmp_path / "model.qsd"),
+                        "--report", str(tmp_path / "z.json")]) == 0
+    report = json.loads((tmp_path / "z.json").read_text())
+    found = zoo.read(None, tmp_path / "model.pth")
+    logits = evaluate.run(found, to_image_q(DATA.val.images, SPEC), "integer")["logits"]
+    assert report["validate"] == 32
+    assert report["hits"] == (logits.argmax(1) == DATA.val.labels).sum()
 
 
 @needs_fashion_mnist
