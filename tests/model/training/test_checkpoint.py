@@ -302,7 +302,7 @@ def repacked(content: bytes, *, tensors=None, **header) -> bytes:
         (lambda b: b[:100], "not a complete .qsd file"),
         (lambda b: b"", "not a complete .qsd file"),
         (lambda b: b[:-9] + bytes([b[-9] ^ 1]) + b[-8:], "damaged"),
-        (lambda b: repacked(b, version=3), "format version 3, this program reads 1 and 2"),
+        (lambda b: repacked(b, version=4), "format version 4, this program reads 1"),
         (lambda b: repacked(b, version=2), "params are not those of format version 2"),
         (lambda b: repacked(b, format="other"), "not a .qsd file"),
         (lambda b: to_safetensors({"a": np.zeros(1)}), "not a .qsd file"),
