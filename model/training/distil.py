@@ -7,9 +7,11 @@ distribution-guided distillation. The teacher is an ANN of the same shape (`Qsdt
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn, Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from model.families.network import Attention, QsdTransformer
@@ -23,9 +25,6 @@ __all__ = ["capture_operands", "fgd_loss", "load_teacher", "logit_loss", "Operan
 _NORM_EPS, _ROOT_EPS = 1e-6, 1e-12
 """A silent head has the similarity 0: without the first it is 0/0, without the second the gradient
 of the root there is infinite."""
-
-_SILENT = 1e-30
-"""Squares of norms below are those of silent heads."""
 
 _LANES = 16
 """float32 numbers in a vector register."""
@@ -84,50 +83,56 @@ def fgd_loss(student: Operands, teacher: Operands) -> Tensor:
             if x.shape[:3] != y.shape[:3]:
                 raise ValueError(f"images, heads and tokens of the teacher must be "
                                  f"{tuple(x.shape[:3])}, not {tuple(y.shape[:3])}")
-        terms.append(_distance(torch.stack(own), torch.stack(other)).mean())
+            terms.append(_distance(x, y).mean())
     return torch.stack(terms).mean()
 
 
-class _Products(torch.autograd.Function):
-    """[X Y]^T [X Y] of (..., tokens, d) and (..., tokens, e), with the gradient of X alone.
+class _Distance(torch.autograd.Function):
+    """||G_x - G_y|| of (B, heads, tokens, d) and (B, heads, tokens, e), (B, heads).
 
-    Each is filled with zeros to w columns, a multiple of 16: the products are twice as fast so.
+    Without the similarities: of X X^T and Y Y^T inner products alone are needed, and
+    <X X^T, Y Y^T> = ||X^T Y||^2, a small matrix where the similarities have tokens x tokens. With
+    zeros up to w columns each, a multiple of 16, the products are twice as fast. The gradient is
+    that of x alone.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, y: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
         width = -(-max(x.shape[-1], y.shape[-1]) // _LANES) * _LANES
         both = x.new_zeros(*x.shape[:-1], 2 * width)
         both[..., : x.shape[-1]] = x
         both[..., width : width + y.shape[-1]] = y
-        ctx.save_for_backward(both)
-        ctx.size, ctx.width = x.shape[-1], width
-        return both.transpose(-2, -1) @ both
+        products = both.transpose(-2, -1) @ both
+        own, other, cross = (
+            torch.linalg.vector_norm(products[..., rows, columns], dim=(-2, -1))
+            for rows, columns in (
+                (slice(width), slice(width)), (slice(width, None), slice(width, None)),
+                (slice(width), slice(width, None))))
+        norm, norm_y = own + _NORM_EPS, other + _NORM_EPS
+        square = (own * own / (norm * norm) + other * other / (norm_y * norm_y)) - (
+            2 * cross * cross / (norm * norm_y))
+        root = (square.clamp(min=0) + _ROOT_EPS).sqrt()
+        # Of a silent head the norm has no gradient.
+        bent = (cross * cross / norm_y - own * own / norm) / (norm * norm * own)
+        bent = torch.where(own > 0, bent, torch.zeros_like(own))
+        ctx.save_for_backward(both, products, (2 / root) * (1 / (norm * norm) + bent),
+                              (-2 / root) / (norm * norm_y))
+        ctx.size = x.shape[-1]
+        return root - root.new_tensor(_ROOT_EPS).sqrt()
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        (both,) = ctx.saved_tensors
-        slope = (grad + grad.transpose(-2, -1))[..., : ctx.width].contiguous()
-        return (both @ slope)[..., : ctx.size], None
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        both, products, of_own, of_cross = ctx.saved_tensors
+        factors = torch.stack((grad * of_own, grad * of_cross), -1)[..., None, None]
+        width = products.shape[-1] // 2
+        slope = products[..., :width].unflatten(-2, (2, width)) * factors
+        return (both @ slope.flatten(-3, -2))[..., : ctx.size], None
 
 
 def _distance(x: Tensor, y: Tensor) -> Tensor:
-    """||G_x - G_y|| of (..., tokens, d) and (..., tokens, e), without the similarities.
-
-    Of X X^T and Y Y^T inner products alone are needed, and <X X^T, Y Y^T> = ||X^T Y||^2: a small
-    matrix where the similarities have tokens x tokens. Gradients reach x alone.
-    """
-    x, y = (z if z.dtype == torch.float64 else z.float() for z in (x, y))
-    squares = _Products.apply(x, y).square()
-    width = squares.shape[-1] // 2
-    own = squares[..., :width, :width].sum((-2, -1))
-    other = squares[..., width:, width:].sum((-2, -1))
-    both = squares[..., :width, width:].sum((-2, -1))
-    # A silent head has the norm 0, where a root has no gradient.
-    norm, norm_y = (z.clamp(min=_SILENT).sqrt() + _NORM_EPS for z in (own, other))
-    square = (own / (norm * norm) + other / (norm_y * norm_y)) - 2 * both / (norm * norm_y)
-    square = square.clamp(min=0) + _ROOT_EPS
-    return square.sqrt() - square.new_tensor(_ROOT_EPS).sqrt()
+    """`_Distance` in float32 at least."""
+    return _Distance.apply(*(z if z.dtype == torch.float64 else z.float() for z in (x, y)))
 
 
 def logit_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
