@@ -200,14 +200,20 @@ class Attention(nn.Module):
         self.attn_lif = make_neuron(spec, attention=True)
 
     def forward(self, u: Tensor) -> Tensor:
+        q, k, v = self.operands(u)
+        with torch.autocast(u.device.type, enabled=False):    # sums in bfloat16 are not exact
+            x = self.product(q, k, v)
+        batch, channels, height, width = u.shape
+        x = x.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        return self.proj_conv(self.attn_lif(x))
+
+    def operands(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v of membrane u (B, C, H, W), each (B, heads, tokens, d)."""
         s = self.head_lif(u)
         q, k, v = (self._split(self.operand(x, s)) for x in "qkv")
         if self.record is not None:
             self.record.append((q, k, v))
-        x = self.product(q, k, v)
-        batch, channels, height, width = u.shape
-        x = x.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
-        return self.proj_conv(self.attn_lif(x))
+        return q, k, v
 
     def operand(self, name: str, s: Tensor) -> Tensor:
         """q, k or v, (B, C, H, W), of the neuron's output (B, C, H, W) at the block's entry."""

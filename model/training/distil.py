@@ -58,6 +58,8 @@ def shown(teacher: QsdTransformer, x: Tensor, steps: int) -> tuple[Tensor, Opera
     """
     with capture_operands(teacher) as found:
         logits = teacher(x.sum(0) if x.ndim == 5 else x)
+    if steps == 1:
+        return logits, list(found)
     return logits, [(q.repeat(steps, 1, 1, 1), k.repeat(steps, 1, 1, 1), v.repeat(steps, 1, 1, 1))
                     for q, k, v in found]
 

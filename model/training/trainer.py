@@ -20,6 +20,7 @@ from model.families.network import Attention, Mprf, QsdTransformer
 from model.families.spec import QsdtSpec
 from model.progress import tracked
 from model.training.distil import capture_operands, fgd_loss, logit_loss, Operands, shown
+from model.training.frozen import frozen
 from model.training.measures import activity, evaluate, first_not_finite, to_input
 from model.training.optimise import learning_rate, optimiser
 from model.training.parallel import add_up, data_parallel, rank, world
@@ -96,7 +97,8 @@ class Trainer:
         self.model = build(spec, recipe).to(self.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self._averaged, self._followed = _floats(self.average), _floats(self.model)
-        self.teacher = None if teacher is None else teacher.to(self.device)
+        self.teacher = None if teacher is None else frozen(
+            teacher, logits=recipe.distil > 0).to(self.device)
         self.optimiser = optimiser(self.model, recipe)
         self._parallel = data_parallel(self.model, self.device)
         self._augment = augmentation(recipe, spec)

@@ -320,6 +320,20 @@ def test_fresh_network_is_exportable_and_trains():
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+def test_the_product_of_the_attention_is_exact_in_bfloat16():
+    """Sums over tokens need more bits than bfloat16 has."""
+    attention = Attention(8, spec=replace(TINY, heads=1))
+    q, k, v = (torch.randint(0, 5, (2, 1, 49, 8)) / 4 for _ in range(3))
+    attention.operands = lambda u: (q, k, v)
+    membranes = []
+    attention.attn_lif.register_forward_pre_hook(lambda module, args: membranes.append(args[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        attention(torch.zeros(2, 8, 7, 7))
+    want = attention.product(*(x.double() for x in (q, k, v)))
+    got = membranes[0].flatten(2).transpose(1, 2)[:, None]
+    assert torch.equal(got.double(), want)
+
+
 def test_all_maps_of_a_grey_picture_are_channels_last():
     """Values and gradients: of one input channel a convolution would begin another layout."""
     model = QsdTransformer(TINY).to(memory_format=torch.channels_last)
