@@ -11,7 +11,8 @@ from numba.extending import intrinsic
 import numpy as np
 
 
-__all__ = ["fire", "fire_back", "fire_back_float", "fire_float", "norm_backward", "norm_forward"]
+__all__ = ["depthwise_taps", "fire", "fire_back", "fire_back_float", "fire_float",
+           "norm_backward", "norm_forward", "quantise", "quantise_back"]
 
 _compiled = njit(nogil=True, fastmath={"contract"}, error_model="numpy")
 _inlined = njit(inline="always")
@@ -53,13 +54,17 @@ def _bits(real):
 
 
 @_inlined
+def _clipped(ratio, bottom, top):
+    if ratio < bottom:     # not by min and max, which could lose NaN
+        ratio = bottom
+    if ratio > top:
+        ratio = top
+    return ratio
+
+
+@_inlined
 def _fired(membrane, levels, value):
-    scaled = membrane * levels
-    if scaled < _ZERO:     # not by min and max, which could lose NaN
-        scaled = _ZERO
-    if scaled > levels:
-        scaled = levels
-    return np.floor(scaled + _HALF) * value
+    return np.floor(_clipped(membrane * levels, _ZERO, levels) + _HALF) * value
 
 
 @_inlined
@@ -197,3 +202,72 @@ def fire_back_float(size, x, grad, gain, grad_x):
     factor = np.float32(gain)
     for i in range(size):
         grad_x[i] = _passed(factor * _real(grad[i]), x[i])
+
+
+@_compiled
+def quantise(rows, size, weight, step, low, high, y):
+    """y = step*round(clip(weight/step)) in bfloat16; weight (rows, size) and step in float32."""
+    weight, step, y = _float32(weight, (rows, size)), _float32(step, rows), _bf16(y, (rows, size))
+    bottom, top = np.float32(low), np.float32(high)
+    for r in range(rows):
+        s = step[r]
+        for i in range(size):
+            y[r, i] = _bits(np.rint(_clipped(weight[r, i] / s, bottom, top)) * s)
+
+
+@_compiled
+def quantise_back(rows, size, weight, step, low, high, grad, scale, grad_weight, grad_step):
+    """Gradients of :func:`quantise` by LSQ, the steps' times `scale`; grad is bfloat16."""
+    weight, step, grad = _float32(weight, (rows, size)), _float32(step, rows), _bf16(
+        grad, (rows, size))
+    grad_weight, grad_step = _float32(grad_weight, (rows, size)), _float32(grad_step, rows)
+    bottom, top = np.float32(low), np.float32(high)
+    for r in range(rows):
+        s, total = step[r], 0.0
+        for i in range(size):
+            ratio, g = weight[r, i] / s, _real(grad[r, i])
+            inside = ratio >= bottom and ratio <= top
+            slope = np.rint(_clipped(ratio, bottom, top))
+            if inside:
+                slope -= ratio
+            grad_weight[r, i] = g if inside else _ZERO
+            total += g * slope
+        grad_step[r] = total * scale
+
+
+@_compiled
+def depthwise_taps(batch, height, width, channels, kernel, x, grad, grad_weight):
+    """Gradient (kernel*kernel, channels), float32, of the weights of a "same" convolution.
+
+    x and grad are maps of (batch, height, width, channels). A row of the map times a row of grad is
+    added up for each tap; pixels beside the map are 0.
+    """
+    size, edge = width * channels, kernel // 2
+    x, grad = _bf16(x, (batch, height, size)), _bf16(grad, (batch, height, size))
+    grad_weight = _float32(grad_weight, (kernel * kernel, channels))
+    # One row more, of zeros: rows go in pairs.
+    framed = np.zeros((height + 2 * edge + 1, (width + 2 * edge) * channels), np.float32)
+    slopes = np.zeros((height + 1, size), np.float32)
+    sums = np.zeros((kernel * kernel, size), np.float32)
+    for b in range(batch):
+        for row in range(height):
+            bits, to = x[b, row], framed[row + edge, edge * channels : edge * channels + size]
+            bits_grad, to_grad = grad[b, row], slopes[row]
+            for i in range(size):
+                to[i] = _real(bits[i])
+                to_grad[i] = _real(bits_grad[i])
+        for down in range(kernel):
+            for right in range(kernel):
+                total = sums[down * kernel + right]
+                start = right * channels
+                for row in range(0, height, 2):
+                    a, b0 = slopes[row], framed[row + down, start : start + size]
+                    c, d0 = slopes[row + 1], framed[row + down + 1, start : start + size]
+                    for i in range(size):
+                        total[i] += a[i] * b0[i] + c[i] * d0[i]
+    for tap in range(kernel * kernel):
+        for c in range(channels):
+            whole = 0.0
+            for column in range(width):
+                whole += sums[tap, column * channels + c]
+            grad_weight[tap, c] = whole

@@ -6,12 +6,13 @@ Quantization", ICLR 2020. State: ``weight``, ``alpha`` (out_channels,), ``init_s
 where there is one, ``bias``.
 """
 
-import functools
 import math
 
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
+
+from model.families import fused
 
 
 FLOAT_BITS = 32
@@ -100,6 +101,8 @@ class LsqLayer(nn.Module):
         """Q(weight), the values the layer multiplies with; weight itself with 32 bits."""
         if self.bits == FLOAT_BITS:
             return self.weight
+        if fused.can_quantise(self.weight, self.alpha):
+            return fused.quantise(self.weight, self.alpha, *bounds(self.bits))
         return quantise(self.weight, self.alpha, self.bits)
 
     def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -108,49 +111,6 @@ class LsqLayer(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}, bits={self.bits}, bias={self.bias is not None}"
-
-
-@functools.cache
-def _tap_matrix(height: int, width: int, kernel: int) -> Tensor:
-    """0/1 matrix (P*P, kernel*kernel), P = height*width, bfloat16: which tap joins two pixels.
-
-    Row i*P + o has a 1 in the column of the tap that takes input pixel i to output pixel o.
-    """
-    y, x = torch.arange(height), torch.arange(width)
-    rows = y[:, None] - y[None, :] + kernel // 2
-    cols = x[:, None] - x[None, :] + kernel // 2
-    tap = rows[:, None, :, None] * kernel + cols[None, :, None, :]
-    near = (rows.clamp(0, kernel - 1) == rows)[:, None, :, None]
-    near = near & (cols.clamp(0, kernel - 1) == cols)[None, :, None, :]
-    tap = torch.where(near, tap, kernel * kernel).reshape(-1)
-    return torch.eye(kernel * kernel + 1, dtype=torch.bfloat16)[tap][:, :-1].contiguous()
-
-
-class _DepthwiseConv(torch.autograd.Function):
-    """Depthwise "same" convolution in bfloat16 with its weight gradient as two matrix products.
-
-    On CPUs without AMX this gradient is 3 to 6 times as fast as oneDNN's, which alone takes a
-    quarter of a training step of the small network.
-    """
-
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return F.conv2d(x, weight, None, 1, weight.shape[-1] // 2, 1, x.shape[1])
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        batch, channels, height, width = x.shape
-        kernel = weight.shape[-1]
-        grad_x = torch.ops.aten.convolution_backward(
-            *(grad, x, weight, [0], [1, 1], [kernel // 2] * 2, [1, 1], False, [0, 0], channels),
-            [True, False, False],
-        )[0]
-        pixels_in = x.permute(1, 2, 3, 0).reshape(channels, height * width, batch)
-        pixels_out = grad.permute(1, 0, 2, 3).reshape(channels, batch, height * width)
-        pairs = torch.bmm(pixels_in, pixels_out).view(channels, -1)
-        return grad_x, (pairs @ _tap_matrix(height, width, kernel)).view_as(weight)
 
 
 class LsqConv2d(LsqLayer):
@@ -175,8 +135,8 @@ class LsqConv2d(LsqLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.quantised_weight()
-        if self._fast_gradient and torch.is_autocast_enabled("cpu") and x[0, 0].numel() <= 256:
-            return _DepthwiseConv.apply(x.bfloat16(), weight.bfloat16())
+        if self._fast_gradient and fused.can_convolve(x):
+            return fused.depthwise(x, weight.bfloat16())
         return self.multiply(x, weight, self.bias)
 
     def multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -3,8 +3,10 @@
 import pytest
 import torch
 from torch import nn, Tensor
+from torch.nn import functional as F
 
 from model.families import fused
+from model.families.lsq import LsqConv2d, LsqLayer
 from model.families.network import BatchNorm, fire, QsdTransformer
 from model.families.neuron import _Fire, IeLif
 from tests.model.tiny import TINY
@@ -87,6 +89,54 @@ def test_a_batch_norm_equals_torchs_in_float64(channels, levels):
     expected = torch.autograd.grad(want, (exact, other.weight, other.bias), grad.double())
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=EPS, atol=2e-5 * b.abs().max().item())
+
+
+@needs_numba
+@pytest.mark.parametrize("shape", [(5, 7, 3, 3), (6, 1, 7, 7), (60, 64, 1), (4, 9)])
+@pytest.mark.parametrize("bits", [2, 4])
+def test_weights_are_quantised_as_in_float(shape, bits):
+    """Codes to the last; steps of both signs; gradients of LSQ."""
+    torch.manual_seed(2)
+    layer = LsqLayer(shape, bias=False, bits=bits)
+    with torch.no_grad():
+        layer.alpha.copy_(0.3 * torch.randn(shape[0]))
+        layer.weight.copy_(torch.randn(shape))
+        layer.weight[0] = layer.alpha[0] * torch.linspace(-9, 9, layer.weight[0].numel()).view(
+            shape[1:])
+    if len(shape) == 4:
+        layer.to(memory_format=torch.channels_last)
+    want = layer.quantised_weight()
+    with bf16():
+        assert fused.can_quantise(layer.weight, layer.alpha)
+        got = layer.quantised_weight()
+    assert torch.equal(got, want.bfloat16())
+    grad = torch.randn(shape).bfloat16()
+    inputs = layer.weight, layer.alpha
+    for a, b in zip(torch.autograd.grad(got, inputs, grad),
+                    torch.autograd.grad(want, inputs, grad.float()), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@needs_numba
+@pytest.mark.parametrize("height, width, channels", [(6, 4, 5), (7, 7, 32), (1, 3, 2)])
+def test_depthwise_gradients_equal_torchs(height, width, channels):
+    torch.manual_seed(0)
+    layer = LsqConv2d(channels, channels, 7, padding=3, groups=channels, bits=32)
+    shape = (3, channels, height, width)
+    x = torch.randint(-4, 5, shape).bfloat16().contiguous(
+        memory_format=torch.channels_last).requires_grad_()
+    with torch.no_grad():
+        layer.weight.copy_(torch.randint(-8, 8, layer.weight.shape))
+    grad = torch.randint(-2, 3, shape).bfloat16()
+    with bf16():
+        assert fused.can_convolve(x)
+        y = layer(x)
+    got = torch.autograd.grad(y, (x, layer.weight), grad)
+    exact = F.conv2d(x.float(), layer.weight, padding=3, groups=channels)
+    want = torch.autograd.grad(exact, (x, layer.weight), grad.float())
+    torch.testing.assert_close(y.float(), exact, rtol=EPS, atol=0)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a.float(), b.float(), rtol=EPS, atol=0)
 
 
 @needs_numba

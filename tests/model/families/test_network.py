@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from model.families.infer import infer_spec
-from model.families.lsq import _DepthwiseConv, integer_weight, LsqConv2d, quantise
+from model.families.lsq import integer_weight, LsqConv2d, quantise
 from model.families.network import (
     Attention,
     BnAndPad,
@@ -164,18 +164,6 @@ def test_lsq_bits(bits, low, high):
     assert (codes.min(), codes.max()) == (low, high)
     with pytest.raises(ValueError, match="weight_bits must be 2, 3 or 4, not 5"):
         integer_weight(torch.ones(1, 1), torch.ones(1), 5)
-
-
-def test_fast_depthwise_gradient_equals_torchs():
-    torch.manual_seed(0)
-    x = torch.randint(-4, 5, (3, 5, 6, 4)).bfloat16().requires_grad_()
-    weight = torch.randint(-8, 8, (5, 1, 7, 7)).bfloat16().requires_grad_()
-    grad = torch.randint(-2, 3, (3, 5, 6, 4)).bfloat16()
-    got = torch.autograd.grad(_DepthwiseConv.apply(x, weight), (x, weight), grad)
-    y = F.conv2d(x.float(), weight.float(), padding=3, groups=5)
-    want = torch.autograd.grad(y, (x, weight), grad.float())
-    for a, b in zip(got, want, strict=True):
-        torch.testing.assert_close(a, b, rtol=0.01, atol=0)
 
 
 # Acceptance checks of the specification: the network.
