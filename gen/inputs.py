@@ -188,9 +188,6 @@ def load_images(source, network, *, model=None, count=None, dataset=None, data_d
         with as_input_error():
             split = datasets.read_split(dataset, "test", spec, data_dir=data_dir, count=count,
                                         fit=fit, background=background, known=network.info)
-            if split.images.ndim == 5:
-                raise InputError(f"{dataset}: samples of {split.images.shape[1]} frames run in "
-                                 f"software only, with {called('model.evaluate')}")
             found = InputImages(data.to_image_q(split.images, spec), split.labels, split.files)
     else:
         sample = resources.files("model") / "weights" / f"{model}.images.npz"

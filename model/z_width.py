@@ -6,7 +6,6 @@ The search itself is `model.integer.z_choice`; here are its pictures and its rep
 import argparse
 from dataclasses import asdict, replace
 import json
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -74,25 +73,21 @@ def choose_z(args: argparse.Namespace, found: zoo.Weights) -> ZChoice:
     layers, spec = fold(found.state, found.spec), found.spec
 
     def pictures(part: str, count: int | None) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-        """Pictures (N*T, C, H, W), T frames one after the other, and labels (N,)."""
         split = read_split(
             *(args.data, part, spec), data_dir=args.data_dir, count=count, fit=args.fit,
             background=args.background, known=found.info)
-        image_q = to_image_q(split.images, spec)
-        return image_q.reshape(-1, *image_q.shape[-3:]), split.labels
+        return to_image_q(split.images, spec), split.labels
 
     def logits(tried: IntegerParams) -> NDArray[np.float64]:
         network = build(layers, spec, tried, input_shape=image_q.shape[1:])
-        with track("accuracy of other widths of z", len(image_q), "images") as task:
-            made = network.classify(image_q, progress=task.update)
-        return made.reshape(len(labels), -1, spec.classes).mean(1)
+        with track("accuracy of other widths of z", len(labels), "images") as task:
+            return network.classify(image_q, progress=task.update)
 
     calibration, _ = pictures("train", args.calibrate)
     image_q, labels = pictures("val", args.validate)
-    with track("what each bit of z is worth", 2 * prod(calibration.shape[:-3]), "images") as task:
-        # Neurons have no state: each of several images of a result is calibrated by itself.
-        images = calibration.reshape(-1, *calibration.shape[-3:])
-        options = sensitivity(layers, spec, params, images, progress=task.update)
+    calibration = calibration.reshape(-1, *calibration.shape[-3:])    # frames are pictures, too
+    with track("what each bit of z is worth", 2 * len(calibration), "images") as task:
+        options = sensitivity(layers, spec, params, calibration, progress=task.update)
     macs = reader_macs(build(layers, spec, params, input_shape=image_q.shape[1:]))
     return choose(options, macs, params, logits, labels, points=args.points)
 

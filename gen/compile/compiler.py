@@ -123,12 +123,11 @@ def least_memory(network, config, *, fold=FOLD, memo=None):
     layout, tiles = _prepare(network, config, fold, StripMemo() if memo is None else memo)
     distinct = {words.tobytes(): len(words) for groups in tiles.values()
                 for group in groups for _, words in group}
-    descriptors = GROUP_DESCRIPTORS * sum(map(len, tiles.values()))
-    return (sum(distinct.values())
-            + network.time_steps * layout.maps["image"].memory_words
-            + (DESCRIPTOR_WORDS + RECORD_WORDS) * (
-                descriptors + (network.time_steps - 1) * GROUP_DESCRIPTORS * sum(
-                    len(tiles[op.name]) for op in network.ops[:-1] if op.name in tiles)))
+    steps, head = network.time_steps, network.ops[-1].name
+    descriptors = GROUP_DESCRIPTORS * sum(len(groups) * (1 if name == head else steps)
+                                          for name, groups in tiles.items())
+    return (sum(distinct.values()) + steps * layout.maps["image"].memory_words
+            + (DESCRIPTOR_WORDS + RECORD_WORDS) * descriptors)
 
 
 def _prepare(network, config, fold, memo):

@@ -14,8 +14,7 @@ from model.data import mnist
 from model.data.augment import Augmentation, shift_and_flip
 from model.data.dataset import batches, Dataset, Split, to_image_q
 from model.data.events import check_counts
-from model.data.options import DATASETS, read_dataset
-from model.error import InputError
+from model.data.options import DATASETS, read_dataset, read_split
 from model.families.network import QsdTransformer
 from model.training.measures import activity, to_input
 from model.training.measures import evaluate as accuracy
@@ -221,10 +220,17 @@ def test_widths_of_z_from_frames(tmp_path, capsys, monkeypatch):
 
 
 @needs_fashion_mnist
-def test_hardware_takes_images():
-    network = zoo.network(zoo.read("small_events.yaml"))
-    with pytest.raises(InputError, match="simulated_events: samples of 4 frames run in software"):
-        load_images(None, network, dataset="simulated_events", count=2)
+def test_hardware_takes_samples():
+    """The frames of the data set, and a network that makes one result of them."""
+    found = zoo.read("small_events.yaml")
+    network = zoo.network(found)
+    images = load_images(None, network, dataset="simulated_events", count=2)
+    split = read_split("simulated_events", "test", found.spec, count=2)
+    assert network.time_steps == 4 and images.image_q.shape == (2, *network.input_shape)
+    np.testing.assert_array_equal(images.image_q, split.images.clip(max=127))
+    np.testing.assert_array_equal(images.labels, split.labels)
+    logits = evaluate.run(found, images.image_q, "integer")["logits"]
+    np.testing.assert_array_equal(network.classify(images.image_q), logits)
 
 
 def test_networks_for_pictures_are_refused(capsys):
