@@ -16,7 +16,7 @@ from model.files import check_writable, write_atomic
 
 
 if TYPE_CHECKING:
-    from model.training.energy import LayerEnergy
+    from model.training.energy import AttentionEnergy, LayerEnergy
 
 
 PAPER = {"qsdt_t": 2.5, "qsdt_m": 5.7, "qsdt_l": 8.7}
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         help="part of the data set (default: %(default)s)")
     add("--count", type=int, default=500, metavar="N", help="images (default: %(default)s)")
     add("--threads", type=int, default=1, metavar="N", help="CPU threads (default: %(default)s)")
-    add("--out", type=Path, metavar="F.json", help="also write every layer as JSON")
+    add("--out", type=Path, metavar="F.json", help="also write every layer and block as JSON")
     add_verbosity(parser)
     return parser
 
@@ -55,7 +55,7 @@ def _run(args: argparse.Namespace) -> None:
     require("torch", what="energy")
     import torch
 
-    from model.training.energy import energy, mean_levels
+    from model.training.energy import attention_energy, energy, mean_levels
 
     torch.set_num_threads(args.threads)
     if args.out is not None:
@@ -66,11 +66,14 @@ def _run(args: argparse.Namespace) -> None:
             *(args.data, args.split, found.spec), data_dir=args.data_dir, count=args.count,
             fit=args.fit, background=args.background, known=found.info)
         rows = energy(found.spec, mean_levels(zoo.float_network(found), split))
+    blocks = attention_energy(found.spec, rows)
     if args.out is not None:
-        write_atomic(args.out, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        record = {"layers": [asdict(row) for row in rows],
+                  "attention": [asdict(block) for block in blocks]}
+        write_atomic(args.out, json.dumps(record, indent=1) + "\n")
     if split.source:
         print(f"on {split.source}:")
-    print(listing(rows), end="")
+    print(listing(rows), comparison(blocks), sep="\n", end="")
     paper = PAPER.get(found.spec.name)
     if paper is not None:
         print(f"The paper's Table 1 has {paper} mJ for the trained {found.spec.name} on ImageNet.")
@@ -91,6 +94,22 @@ def listing(rows: "list[LayerEnergy]") -> str:
              for key in ("macs", "sops", "joules", "joules_quantised")]
     lines.append(f"{'all':{width}}  {'':9}  {total[0]:14,}  {'':>10}  {total[1]:14,.0f}  "
                  f"{1e6 * total[2]:11.4f}  {1e6 * total[3]:11.4f}")
+    return "\n".join(lines) + "\n"
+
+
+def comparison(blocks: "list[AttentionEnergy]") -> str:
+    """Softmax attention of an ANN (MHSA) against SDSA, a block a line."""
+    width = max(len(block.block) for block in blocks)
+    lines = ["Attention by formula, 32-bit weights (Eq. 29, Table 7), uJ: q k v, products, "
+             "softmax (MHSA), projection",
+             f"{'block':{width}}  {'N':>6}  {'D':>5}  {'MHSA':>37}  {'SDSA':>28}  MHSA/SDSA"]
+    for b in blocks:
+        mhsa = (b.mhsa_qkv, b.mhsa_products, b.mhsa_softmax, b.mhsa_projection)
+        sdsa = (b.sdsa_qkv, b.sdsa_products, b.sdsa_projection)
+        parts = ["  ".join(f"{1e6 * x:8.3f}" for x in each) for each in (mhsa, sdsa)]
+        ratio = f"{b.mhsa / b.sdsa:.1f}" if b.sdsa else "-"
+        lines.append(f"{b.block:{width}}  {b.tokens:6}  {b.channels:5}  {parts[0]:>37}  "
+                     f"{parts[1]:>28}  {ratio:>9}")
     return "\n".join(lines) + "\n"
 
 

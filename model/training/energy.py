@@ -5,24 +5,29 @@ SOPs of a layer = T * mean level of what it reads * MACs, where the paper writes
 time steps: the mean level is D times the firing rate over D binary steps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from model.data.dataset import batches, Split
+from model.families.layout import steps
 from model.families.network import capture_levels, QsdTransformer
 from model.families.spec import QsdtSpec
 from model.families.work import work
 from model.training.measures import to_input
 
 
-__all__ = ["E_AC", "E_MAC", "energy", "LayerEnergy", "mean_levels"]
+__all__ = ["attention_energy", "AttentionEnergy", "E_AC", "E_MAC", "E_MULTIPLY", "energy",
+           "LayerEnergy", "mean_levels"]
 
 
 E_MAC, E_AC = 4.6e-12, 0.9e-12
 """Joules of a 32-bit floating-point multiply-accumulate and of an accumulate at 45 nm (Horowitz,
 ISSCC 2014), as the paper takes them."""
+
+E_MULTIPLY = E_MAC - E_AC
+"""Joules of a 32-bit floating-point multiplication: the accumulate is an addition."""
 
 FACTORS = {2: 1 / 32, 3: 1 / 16, 4: 1 / 8, 32: 1.0}
 """What a term with weights of so many bits is multiplied with (Eq. 30)."""
@@ -77,3 +82,56 @@ def energy(spec: QsdtSpec, levels: Mapping[str, float]) -> list[LayerEnergy]:
         rows.append(LayerEnergy(item.layer, item.reads, item.macs, mean,
                                 0.0 if mean is None else sops, joules, factor * joules))
     return rows
+
+
+@dataclass(frozen=True)
+class AttentionEnergy:
+    """One block's attention for one image, in joules (Eq. 29 and Table 7 of the paper).
+
+    block; tokens N and channels D; of the softmax attention of an ANN (MHSA) the projections of
+    q, k and v, the two products of attention, scale and softmax, and the last projection; of SDSA
+    the RepConvs of q, k and v, both products, and the last RepConv, by their spikes.
+    """
+
+    block: str
+    tokens: int
+    channels: int
+    mhsa_qkv: float
+    mhsa_products: float
+    mhsa_softmax: float
+    mhsa_projection: float
+    sdsa_qkv: float
+    sdsa_products: float
+    sdsa_projection: float
+
+    @property
+    def mhsa(self) -> float:
+        """Joules of MHSA."""
+        return (self.mhsa_qkv + self.mhsa_products + self.mhsa_softmax + self.mhsa_projection)
+
+    @property
+    def sdsa(self) -> float:
+        """Joules of SDSA."""
+        return self.sdsa_qkv + self.sdsa_products + self.sdsa_projection
+
+
+def attention_energy(spec: QsdtSpec, rows: Sequence[LayerEnergy]) -> list[AttentionEnergy]:
+    """MHSA against SDSA in every block, of the `rows` of `energy`.
+
+    MHSA by the formulas: E_MAC * 3 N D^2, E_MAC * 2 N^2 D, E_multiply * N^2 + E_MAC * 2 N^2 and
+    E_MAC * N D^2. SDSA as it is counted in `rows`, without the factor of quantised weights; its
+    products are N D^2 / heads each, for heads do not mix, where Table 7 writes N D^2.
+    """
+    found = []
+    for name, kind, stage in steps(spec):
+        if kind != "attention":
+            continue
+        n, d = spec.sizes[stage] ** 2, spec.dims[stage]
+        own = {part: sum(row.joules for row in rows if row.layer.startswith(f"{name}.{part}"))
+               for part in ("q_conv", "k_conv", "v_conv", "proj_conv", "KtV", "QKtV")}
+        found.append(AttentionEnergy(
+            name, n, d, E_MAC * 3 * n * d * d, E_MAC * 2 * n * n * d,
+            E_MULTIPLY * n * n + E_MAC * 2 * n * n, E_MAC * n * d * d,
+            own["q_conv"] + own["k_conv"] + own["v_conv"], own["KtV"] + own["QKtV"],
+            own["proj_conv"]))
+    return found

@@ -13,7 +13,7 @@ from model.families.lsq import LsqLayer
 from model.families.network import capture_levels, QsdTransformer
 from model.families.spec import MODELS, spec
 from model.families.work import work
-from model.training.energy import E_AC, E_MAC, energy, mean_levels
+from model.training.energy import attention_energy, E_AC, E_MAC, energy, mean_levels
 from model.training.measures import to_input
 from model.training.session import save_model
 from model.training.trainer import build, Trainer
@@ -98,6 +98,28 @@ def test_time_steps_count():
         energy(TINY.twin(), levels)
 
 
+def test_attention_against_that_of_an_ann():
+    """Table 7 for qsdt_t's first block: N = 196, D = 256, 8 heads; levels of 1/2."""
+    network = spec("qsdt_t")
+    rows = energy(network, {w.neuron: 0.5 for w in work(network) if w.neuron})
+    found = attention_energy(network, rows)
+    assert [b.block for b in found] == [f"{name}.attn" for name, _ in network.transformer_blocks]
+    first, n, d = found[0], 196, 256
+    assert (first.tokens, first.channels) == (n, d)
+    assert first.mhsa_qkv == pytest.approx(3 * 4.6e-12 * n * d**2)
+    assert first.mhsa_products == pytest.approx(2 * 4.6e-12 * n**2 * d)
+    assert first.mhsa_softmax == pytest.approx(n**2 * (3.7e-12 + 2 * 4.6e-12))
+    assert first.mhsa_projection == pytest.approx(4.6e-12 * n * d**2)
+    rep_conv = n * (2 * d**2 + 9 * d)
+    assert first.sdsa_qkv == pytest.approx(3 * 0.5 * 0.9e-12 * rep_conv)
+    assert first.sdsa_projection == pytest.approx(0.5 * 0.9e-12 * rep_conv)
+    assert first.sdsa_products == pytest.approx(2 * 0.5 * 0.9e-12 * n * d**2 / 8)
+    assert first.mhsa == pytest.approx(sum((first.mhsa_qkv, first.mhsa_products, first.mhsa_softmax,
+                                            first.mhsa_projection)))
+    assert sum(b.sdsa for b in found) == pytest.approx(
+        sum(row.joules for row in rows if ".attn." in row.layer))
+
+
 def test_mean_levels_are_those_of_all_images():
     model = build(TINY, RECIPE).eval()
     found = mean_levels(model, DATA.val, batch=5)
@@ -116,9 +138,12 @@ def test_command_prints_layers_and_sums(tmp_path, monkeypatch, capsys):
     words = ["--weights", str(tmp_path / "model.pth"), "--data", "halves"]
     assert program.cli([*words, "--out", str(tmp_path / "energy.json")]) == 0
     captured = capsys.readouterr()
-    rows = json.loads((tmp_path / "energy.json").read_text())
-    lines = captured.out.splitlines()
-    assert len(lines) == len(rows) + 2 == len(work(TINY)) + 2
-    assert f"{sum(row['macs'] for row in rows):,}" in lines[-1] and "next: " in captured.err
+    record = json.loads((tmp_path / "energy.json").read_text())
+    rows, blocks = record["layers"], record["attention"]
+    layers, attention = (part.splitlines() for part in captured.out.split("\n\n"))
+    assert len(layers) == len(rows) + 2 == len(work(TINY)) + 2
+    assert f"{sum(row['macs'] for row in rows):,}" in layers[-1] and "next: " in captured.err
+    assert len(attention) == len(blocks) + 2 == len(TINY.transformer_blocks) + 2
+    assert all(line.startswith(b["block"]) for line, b in zip(attention[2:], blocks, strict=True))
     assert program.cli(["--weights", "nowhere.qsd", "--data", "halves"]) == 1
     assert "nowhere.qsd" in capsys.readouterr().err
