@@ -4,8 +4,9 @@ Trains every row of a plan for every seed, one after the other, each in a folder
 of its own, and writes after each
 
 ``ablation.json``  what every finished training gave
-``ablation.md``    the same as a table, with the spread over the seeds
-``ablation.png``   the same as a picture
+``ablation.md``    the same as a table, with the spread over the seeds; then saturation by epoch
+``ablation.png``   accuracies as a picture
+``saturation.png`` the attention's saturation through the trainings
 
 The same command goes on where it was ended. `cell` is one training as a function, for ``qsdt
 sweep model.ablation:cell``, which spreads them over machines.
@@ -24,7 +25,16 @@ from model.data.options import read_dataset
 from model.error import as_input_error, InputError
 from model.files import check_writable, digest_file, locked, make_folder, write_atomic
 from model.progress import say
-from model.training.ablation import picture, Plan, plans, read_plan, Row, table
+from model.training.ablation import (
+    picture,
+    Plan,
+    plans,
+    read_plan,
+    Row,
+    saturation,
+    saturation_picture,
+    table,
+)
 from model.zoo import spec_of
 
 
@@ -87,8 +97,9 @@ def cell(
 ) -> dict[str, Any]:
     """One training of a plan, as a task of ``qsdt sweep``; what was finished is not done again.
 
-    Returns seed, val_acc, test_acc (0..1), cpu_seconds and attention_top (0..1, the share of the
-    attention at its highest level after the last epoch, mean of the blocks; None without spikes).
+    Returns seed, val_acc, test_acc (0..1), cpu_seconds, attention_top (0..1, the share of the
+    attention at its highest level after the last epoch, mean of the blocks; None without spikes)
+    and attention_by_epoch, that share of every block after each epoch.
     """
     found = _shortened(read_plan(plan), None, epochs, images)
     folder = Path(out)
@@ -141,6 +152,8 @@ def _finish(plan: Plan, row: Row, seed: int, out: Path, data_dir: Path | None, t
         "seed": seed, "val_acc": trainer.best["val_acc"], "test_acc": test_acc,
         "cpu_seconds": round(sum(record["cpu_seconds"] for record in trainer.log), 1),
         "attention_top": sum(tops) / len(tops) if tops else None,
+        "attention_by_epoch": {block: [record["attention_top"][block] for record in trainer.log]
+                               for block in trainer.log[-1]["attention_top"]},
     }
     write_atomic(folder / "result.json", json.dumps({"made": made, "result": result}) + "\n")
     return result
@@ -188,9 +201,10 @@ def _compare(plan: Plan, out: Path) -> str:
             if path.exists():
                 results.setdefault(row.name, []).append(json.loads(path.read_text())["result"])
     write_atomic(out / "ablation.json", json.dumps(results, indent=1) + "\n")
-    text = table(plan, results)
+    text = table(plan, results) + saturation(plan, results)
     write_atomic(out / "ablation.md", text)
     picture(plan, results, out / "ablation.png")
+    saturation_picture(plan, results, out / "saturation.png")
     return text
 
 

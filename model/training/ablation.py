@@ -20,7 +20,8 @@ from model.files import replacing
 from model.training.recipe import network_changes, Recipe
 
 
-__all__ = ["Plan", "plans", "picture", "read_plan", "Row", "table"]
+__all__ = ["Plan", "plans", "picture", "read_plan", "Row", "saturation", "saturation_picture",
+           "table"]
 
 
 VERSION = 1
@@ -145,7 +146,7 @@ def _recipe(where: str, values: object, base: Recipe) -> Recipe:
 
 
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
-"""Row name -> what each finished seed gave: seed, val_acc, test_acc, cpu_seconds, attention_top."""
+"""Row name -> what each finished seed gave, the result of `model.ablation.cell`."""
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float | None]:
@@ -181,6 +182,54 @@ def table(plan: Plan, results: Results) -> str:
         lines.append(f"| {row.name} | {len(found)} of {plan.seeds} | {' | '.join(cells)} "
                      f"| {paper} |")
     return "\n".join(lines) + "\n"
+
+
+def _by_epoch(found: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """{block: share of its attention at the highest level after each epoch}, mean of the seeds."""
+    return {block: [statistics.fmean(values) for values in zip(
+                *(x["attention_by_epoch"][block] for x in found), strict=True)]
+            for block in (found[0]["attention_by_epoch"] if found else ())}
+
+
+def saturation(plan: Plan, results: Results) -> str:
+    """The attention's share at its highest level, per block and epoch, in Markdown."""
+    rows = {row.name: _by_epoch(results.get(row.name, ())) for row in plan.rows}
+    epochs = max((len(values) for blocks in rows.values() for values in blocks.values()), default=0)
+    if not epochs:
+        return ""
+    lines = ["", "Attention at its highest level (for D = 4: Q KᵀV of 224 or more) on validation "
+             "images after each epoch, per cent, mean of the seeds:", "",
+             "| row | block | " + " | ".join(map(str, range(1, epochs + 1))) + " |",
+             "|---" * (epochs + 2) + "|"]
+    lines += [f"| {name} | {block} | " + " | ".join(f"{100 * value:.1f}" for value in values) + " |"
+              for name, blocks in rows.items() for block, values in blocks.items()]
+    return "\n".join(lines) + "\n"
+
+
+def saturation_picture(plan: Plan, results: Results, path: Path) -> None:
+    """The same as curves: a panel a block, a line a row."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    rows = {row.name: _by_epoch(results.get(row.name, ())) for row in plan.rows}
+    rows = {name: blocks for name, blocks in rows.items() if blocks}
+    blocks = list(next(iter(rows.values()), {}))
+    figure = Figure(figsize=(2.5 + 4 * max(len(blocks), 1), 4.2), layout="constrained")
+    panels = figure.subplots(1, max(len(blocks), 1), sharey=True, squeeze=False)[0]
+    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
+    for panel, block in zip(panels, blocks, strict=False):
+        for place, (name, found) in enumerate(rows.items()):
+            values = [100 * value for value in found[block]]
+            panel.plot(range(1, len(values) + 1), values, label=name, color=colours[place % 20],
+                       linestyle="-" if place < 20 else "--", marker=".", markersize=4)
+        panel.set_title(block, fontsize=10)
+        panel.set_xlabel("epoch")
+        panel.set_ylim(0)
+    panels[0].set_ylabel("attention at its highest level, %")
+    if rows:
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=120, format="png")
 
 
 def picture(plan: Plan, results: Results, path: Path) -> None:

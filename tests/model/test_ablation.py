@@ -8,7 +8,7 @@ from model import ablation as program
 from model.data import options
 from model.error import InputError
 from model.families.spec import MODELS
-from model.training.ablation import plans, read_plan, table
+from model.training.ablation import plans, read_plan, saturation, table
 from model.training.trainer import Trainer
 from tests.model.tiny import DATA, TINY
 
@@ -85,7 +85,13 @@ def test_rows_and_seeds_are_trained_once(tiny, tmp_path, capsys, monkeypatch):
         assert all(seed["cpu_seconds"] > 0 and 0 <= seed["test_acc"] <= 1 for seed in row)
     log = (out / "full" / "1" / "log.jsonl").read_text()
     assert "train_fgd" in log and "attention_top" in log
-    assert (out / "ablation.png").read_bytes().startswith(b"\x89PNG")
+    assert all((out / name).read_bytes().startswith(b"\x89PNG")
+               for name in ("ablation.png", "saturation.png"))
+    logged = [json.loads(line)["attention_top"] for line in log.splitlines()
+              if "attention_top" in line]
+    for block, values in results["full"][0]["attention_by_epoch"].items():
+        assert values == [record[block] for record in logged]
+    assert "| full | block3.0 | " in (out / "ablation.md").read_text()
     # A cell of a sweep finds what is finished.
     plan = str(tmp_path / "plan.yaml")
     assert program.cell(row="full", seed=2, plan=plan, out=str(out)) == results["full"][1]
@@ -109,6 +115,18 @@ def test_table_of_what_is_there(tmp_path):
     assert plain == "| plain | 2 of 2 | 90.00 ± 0.00 | 89.00 ± 1.41 | 30.0 ± 7.1 | 1,200 | 75.8 |"
     assert full == "| full | 1 of 2 | 90.00 | 88.00 | 25.0 | 1,200 | - |"
     assert "| full | 0 of 2 | - | - | - | - | - |" in table(read_plan(path), {})
+
+
+def test_saturation_of_blocks_and_epochs(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN)
+    plan = read_plan(path)
+    seeds = [{"attention_by_epoch": {"block3.0": [0.5, 0.25], "block4.0": [a, 0.0]}}
+             for a in (0.1, 0.2)]
+    lines = saturation(plan, {"plain": seeds, "full": [{"attention_by_epoch": {}}]}).splitlines()
+    assert lines[3] == "| row | block | 1 | 2 |"
+    assert lines[5:] == ["| plain | block3.0 | 50.0 | 25.0 |", "| plain | block4.0 | 15.0 | 0.0 |"]
+    assert saturation(plan, {}) == ""
 
 
 @pytest.mark.parametrize("change, message", [
