@@ -166,7 +166,8 @@ def _start(trainer: "Trainer", path: Path) -> None:
 
     found = read(path, heads=trainer.spec.heads)
     try:
-        anew = trainer.start_from(lambda model: adopt(model, tensors(found.state)))
+        anew = trainer.start_from(lambda model: adopt(
+            model, tensors(found.state), weight_bits=found.spec.weight_bits))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     say(f"starts from {path}" + (f"; new: {', '.join(anew)}" if anew else ""))

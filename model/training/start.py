@@ -16,13 +16,17 @@ _STEPS = (".alpha", ".init_state")
 
 
 @torch.no_grad()
-def adopt(model: QsdTransformer, state: Mapping[str, Tensor]) -> list[str]:
+def adopt(
+    model: QsdTransformer, state: Mapping[str, Tensor], *, weight_bits: int | None = None
+) -> list[str]:
     """Load `state`, of a network of the same shape, into `model`; return what starts anew.
+
+    `weight_bits` are those of the source; None stands for as many as `model` has.
 
     - A head for another number of classes keeps its own start.
     - MPRF that the source lacks starts so that nothing changes (`Mprf.start_after`), or with the
       very parameters and statistics of the batch norm that it replaces, and the other way round.
-    - LSQ steps that a source with weights of 32 bits lacks are set from the weights.
+    - LSQ steps are set from the weights if the source has weights of other bits, or none.
     - Steps of the source are left out where `model` has weights of 32 bits.
 
     Raises ValueError naming the first entries that do not fit.
@@ -35,7 +39,7 @@ def adopt(model: QsdTransformer, state: Mapping[str, Tensor]) -> list[str]:
         given = {key: value for key, value in given.items() if not key.startswith(_HEAD)}
         anew.add("head")
     _replace_norms(own, given)
-    if model.spec.weight_bits == FLOAT_BITS:
+    if model.spec.weight_bits == FLOAT_BITS or weight_bits not in (None, model.spec.weight_bits):
         given = {key: value for key, value in given.items() if not key.endswith(_STEPS)}
     wrong = sorted(key for key, value in given.items()
                    if key not in own or own[key].shape != value.shape)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model.families.infer import infer_spec
+from model.families.lsq import LsqLayer
 from model.families.network import capture_levels, Mprf, QsdTransformer
 from model.families.spec import QsdtSpec
 from model.integer.epilogue import IntegerParams
@@ -147,3 +148,22 @@ def test_other_shapes_are_refused():
 def test_shapes_tell_mprf(mprf):
     state = QsdTransformer(replace(TINY, mprf=mprf)).state_dict()
     assert infer_spec(state, heads=2, image_size=16).mprf == mprf
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bits", [2, 3])
+def test_fewer_bits_begin_with_steps_of_their_own(bits):
+    """Weights stay, every step is set from them as at the start of a training."""
+    source = QsdTransformer(TINY)
+    state = {key: value.clone() for key, value in source.state_dict().items()}
+    fewer = QsdTransformer(replace(TINY, weight_bits=bits))
+    assert adopt(fewer, state, weight_bits=4) == ["LSQ steps"]
+    for name, module in fewer.named_modules():
+        if isinstance(module, LsqLayer):
+            weight = source.get_submodule(name).weight
+            assert torch.equal(module.weight, weight)
+            want = 2 * weight.abs().mean() / (2 ** (bits - 1) - 1) ** 0.5
+            torch.testing.assert_close(module.alpha, want.expand(len(weight)))
+    same = QsdTransformer(TINY)
+    assert adopt(same, state, weight_bits=4) == []
+    assert torch.equal(same.head.alpha, source.head.alpha)
