@@ -54,7 +54,7 @@ def adopt(
     model.load_state_dict(given, strict=False)
     for name, module in model.named_modules():
         if isinstance(module, LsqLayer) and module.bits != FLOAT_BITS:
-            if f"{name}.alpha" not in given and not (anew and name == "head"):
+            if f"{name}.alpha" not in given and not (name == "head" and "head" in anew):
                 module.reset_alpha()
                 anew.add("LSQ steps")
         elif isinstance(module, Attention) and model.spec.mprf == "add":
