@@ -48,6 +48,7 @@ EXTRAS = {
     "smbus2": "meter-ina", "ppk2lab": "meter-ppk2", "pyjoulescope_driver": "meter-joulescope",
     "hid": "meter-usb",
     "distributed": "sweep",
+    "onnx": "onnx", "onnxruntime": "onnx",
 }
 """Modules that are not installed with the project itself, and the extra that installs each."""
 

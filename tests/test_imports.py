@@ -38,10 +38,11 @@ FOLDERS = {
     "model/families": (("model base",), {"torch", "numpy", "numba"}),
     "model/data": (("model base", "model/families"), {"numpy", "PIL", "lz4", "zstandard"}),
     "model/integer": (("model base", "model/families", "model/data"), {"numpy", "safetensors"}),
+    "model/exchange": (("model base", "model/integer"), {"numpy", "onnx", "onnxruntime"}),
     "model/training": (("model base", "model/families", "model/data"),
                        {"numpy", "torch", "safetensors", "matplotlib"}),
-    "model": (("model base", "model/families", "model/data", "model/integer", "model/training"),
-              {"numpy", "torch"}),
+    "model": (("model base", "model/families", "model/data", "model/integer", "model/exchange",
+               "model/training"), {"numpy", "torch"}),
 
     "sim": ((), set()),
     "sim/reference": (("hw contract", "model/integer"), {"numpy"}),
@@ -229,7 +230,8 @@ def test_no_command_imports_a_command(name):
 
 
 @pytest.mark.parametrize("name", [name for name in of("model")
-                                  if folder_of(name) == "model/integer"])
+                                  if folder_of(name) in ("model/integer", "model/exchange")
+                                  or name == "model.export"])
 def test_integer_form_needs_no_torch(name):
     assert not any(target.split(".")[0] == "torch" for target in reached(name))
 
