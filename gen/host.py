@@ -56,6 +56,7 @@ NEEDS = {
     "pictures as --images": ("PIL",),
     "train": ("torch", "matplotlib"),
     "checkpoints (.pth)": ("torch",),
+    "export": ("onnx", "onnxruntime"),
     "recordings in AEDAT 4.0": ("lz4", "zstandard"),
     "--data fashion_mnist": ("Fashion-MNIST",),
     "tests (pytest)": ("cocotb", *SIMULATOR),

@@ -25,6 +25,7 @@ COMMANDS = {
     "energy": ("model.energy", "synaptic operations and energy by the paper's formula"),
     "information": ("model.information", "what the levels of networks tell, as entropies"),
     "convert": ("model.convert", "turn a checkpoint into a portable file (.qsd)"),
+    "export": ("model.export", "write the integer network as ONNX, which other programs run"),
     "verify": ("gen.verify", "compare integer model, instruction-set simulator and RTL"),
     "build": ("gen.build", "make configuration, RTL, bitstream, program and report"),
     "prove": ("gen.prove", "show that a bitstream is the design that was verified"),

@@ -66,6 +66,7 @@ def test_help_needs_no_extra(command, tmp_path):
     (["build", "--board", "ulx3s", "--model", "qsdt_nano", "--skip-verify"], "scipy", "build"),
     (["verify", "--model", "qsdt_nano", "--images", "x.png", "--forms", "integer,iss"], "PIL",
      "run"),
+    (["export", "--model", "qsdt_nano", "--onnx", "n.onnx"], "onnx", "onnx"),
 ])
 def test_one_line(words, missing, extra, tmp_path):
     (tmp_path / "a.pth").write_bytes(b"x")
@@ -74,6 +75,18 @@ def test_one_line(words, missing, extra, tmp_path):
     assert ended.returncode == 3, ended.stderr
     assert re.fullmatch(rf"error: Python package {missing}\b.* is missing; install it with: "
                         rf"pip install 'qsdt-fpga\[{extra}\]'\n", ended.stderr), ended.stderr
+
+
+@pytest.mark.parametrize("check, status", [("1", 3), ("0", 0)])
+def test_export_without_a_runtime(check, status, tmp_path):
+    """It is not needed to write the file, and neither is torch."""
+    ended = run_without({"onnxruntime", "torch"}, "export", "--model", "qsdt_nano", "--onnx",
+                        "n.onnx", "--check", check, folder=tmp_path)
+    assert ended.returncode == status, ended.stderr
+    assert (tmp_path / "n.onnx").exists() == (status == 0)
+    assert status == 0 or ended.stderr == (
+        "error: Python package onnxruntime (checks the file; --check 0 writes it unchecked) is "
+        "missing; install it with: pip install 'qsdt-fpga[onnx]'\n")
 
 
 @pytest.mark.parametrize("words", [
