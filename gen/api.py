@@ -41,7 +41,8 @@ from model.command import require
 from model.data.dataset import Dataset
 from model.error import as_input_error, known, VerificationFailed
 from model.evaluate import read_images
-from model.families.spec import MODELS, QsdtSpec, spec
+from model.families.base import NetworkSpec
+from model.families.spec import MODELS, spec
 from model.files import digest_of, locked, write_atomic
 from model.integer import qsd_file
 from model.integer.epilogue import IntegerParams
@@ -139,7 +140,7 @@ def samples(model: str) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
         return read_images(path, channels=MODELS[model].in_channels)
 
 
-def train(model: str | QsdtSpec, data: Dataset, *, out: Path | str,
+def train(model: str | NetworkSpec, data: Dataset, *, out: Path | str,
           recipe: Recipe | None = None) -> Path:
     """Train a network to the last epoch of the recipe; needs the extra ``train``.
 

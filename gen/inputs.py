@@ -20,7 +20,7 @@ from model.data import options as datasets
 from model.data import pictures
 from model.error import as_input_error, InputError
 from model.evaluate import read_images
-from model.families.spec import MODELS, QsdtSpec
+from model.families.spec import from_dict, MODELS
 from model.families.spec_file import is_spec_file
 from model.integer.synthetic import natural_images
 from model.integer.widths import add_widths, widths
@@ -171,7 +171,7 @@ def load_images(source, network, *, model=None, count=None, dataset=None, data_d
     """
     if count is not None and count < 1:
         raise InputError(f"Count of images must be at least 1, not {count}")
-    spec = QsdtSpec.from_dict(network.spec)
+    spec = from_dict(network.spec)
     if source is not None:
         path = Path(source)
         with as_input_error():

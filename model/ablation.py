@@ -166,7 +166,7 @@ def _trainer(plan: Plan, row: Row, seed: int, folder: Path, data_dir: Path | Non
     from model.training.trainer import Trainer
 
     spec = spec_of(plan.model)
-    network = spec.twin() if row.name == "teacher" else replace(spec, **row.network)
+    network = spec.twin() if row.name == "teacher" else spec.changed(**row.network)
     data = read_dataset(plan.data, network, data_dir=data_dir)
     data = replace(data, train=replace(data.train, images=data.train.images[:plan.train_images],
                                        labels=data.train.labels[:plan.train_images]))

@@ -70,7 +70,8 @@ def _run(args: argparse.Namespace) -> None:
             teacher = None if args.teacher is None else load_teacher(args.teacher, found.spec)
             rows = measure(zoo.float_network(found), split, teacher=teacher)
         networks.append({"name": found.spec.name, "file": str(path), "levels": found.spec.levels,
-                         "mprf": found.spec.mprf, "images": len(split), "rows": rows}
+                         "mprf": found.spec.to_dict().get("mprf", "none"),
+                         "images": len(split), "rows": rows}
                         | ({"data": split.source} if split.source else {}))
     write_atomic(args.out / "information.json", json.dumps(networks, indent=1) + "\n")
     text = table(networks)

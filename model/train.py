@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.data.options import add_data_options, class_folder, DATA_HELP, read_dataset
 from model.error import as_input_error, InputError
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
+from model.families.spec import from_dict
 from model.files import check_writable, digest_file, locked
 from model.progress import say
 from model.training.recipe import PRECISIONS, Preset, presets, read_preset, Recipe
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _network(args: argparse.Namespace) -> QsdtSpec:
+def _network(args: argparse.Namespace) -> NetworkSpec:
     """The spec that the command line names, with as many classes as a folder has."""
     folder = class_folder(args.data)
     classes = None if folder is None else len(folder.info.classes)
@@ -124,7 +125,7 @@ def _prepare(args: argparse.Namespace, device: "torch.device") -> "Trainer":
         path = args.out / "checkpoint.pth"
         state = load_checkpoint(path)
         try:
-            network = QsdtSpec.from_dict(state["spec"])
+            network = from_dict(state["spec"])
             recipe = Recipe.from_dict(state["recipe"])
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from None

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from model.command import require
 from model.data.dataset import DataInfo
+from model.families.base import NetworkSpec
 from model.families.layout import CHECKPOINT_SUFFIXES
-from model.families.spec import MODELS, QsdtSpec
+from model.families.spec import MODELS
 from model.families.spec_file import is_spec_file, read_spec
 from model.integer import export, qsd_file
 from model.integer.epilogue import IntegerParams
@@ -27,7 +28,7 @@ from model.integer.synthetic import NOTICE, synthetic_state
 
 
 if TYPE_CHECKING:
-    from model.families.network import QsdTransformer
+    from model.families.network import SpikingTransformer
 
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Weights:
     the pictures it was trained on, if the file tells.
     """
 
-    spec: QsdtSpec
+    spec: NetworkSpec
     params: IntegerParams | None
     state: dict[str, NDArray]
     origin: str = ""
@@ -156,22 +157,22 @@ def network(
     )
 
 
-def float_network(weights: Weights) -> "QsdTransformer":
+def float_network(weights: Weights) -> "SpikingTransformer":
     """The network of what `read` returned in PyTorch, in evaluation mode, float32.
 
     Quantised weights go through their int8 codes, whose float32 rounding is the published one.
     """
     import torch  # only this form needs it
 
-    from model.families.network import QsdTransformer
+    from model.families.make import make_network
 
-    network = QsdTransformer(weights.spec)
+    network = make_network(weights.spec)
     state = qsd_file.float_state(qsd_file.stored_state(weights.state, weights.spec))
     network.load_state_dict({key: torch.from_numpy(np.array(x)) for key, x in state.items()})
     return network.eval()
 
 
-def spec_of(model: str, *, classes: int | None = None) -> QsdtSpec:
+def spec_of(model: str, *, classes: int | None = None) -> NetworkSpec:
     """The spec of a name in `MODELS` or of a file (`model.families.spec_file`).
 
     `classes` is taken where a file leaves it out. Raises ValueError or InputError.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.augment import Augmentation
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
 
 
 __all__ = ["batches", "class_title", "CLASS_NAME_MAX", "DataInfo", "Dataset", "PARTS", "Split",
@@ -97,7 +97,7 @@ def class_title(label: int, info: DataInfo | None) -> str:
     return f"{label}" + (f" ({info.classes[label]})" if info is not None else "")
 
 
-def to_image_q(images: NDArray[np.uint8], spec: QsdtSpec) -> NDArray[np.int8]:
+def to_image_q(images: NDArray[np.uint8], spec: NetworkSpec) -> NDArray[np.int8]:
     """Normalise pixels and round them to the network's int8 input.
 
     image_q = floor(S*x + 0.5) clipped to -128..127, where x = (pixel/255 - mean)/std with the
@@ -123,7 +123,7 @@ def to_image_q(images: NDArray[np.uint8], spec: QsdtSpec) -> NDArray[np.int8]:
 
 def batches(
     split: Split,
-    spec: QsdtSpec,
+    spec: NetworkSpec,
     *,
     batch: int,
     rng: np.random.Generator | None = None,

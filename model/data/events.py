@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
 
 
 __all__ = ["check_counts", "COUNT_MAX", "Events", "frames", "RecordingError", "slices", "stored"]
@@ -96,7 +96,7 @@ def stored(counts: NDArray[np.integer], channels: int) -> NDArray[np.uint8]:
     return np.minimum(counts, 255).astype(np.uint8)
 
 
-def check_counts(name: str, spec: QsdtSpec) -> None:
+def check_counts(name: str, spec: NetworkSpec) -> None:
     """Raise ValueError unless the network `spec` takes the counts of data set `name` unchanged."""
     if spec.in_channels not in (2, 3):
         raise ValueError(f"{name}: events have 2 channels, or 3 with their sum, but {spec.name} "

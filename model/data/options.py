@@ -17,7 +17,7 @@ from model.data.on_demand import fits, in_memory
 from model.data.recordings import cifar10_dvs, recordings_on_demand
 from model.data.scenes import fashion_scenes
 from model.data.simulated_events import simulated_events
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
 
 
 __all__ = ["DATA_HELP", "DATASETS", "FOLDER", "add_data_options", "class_folder",
@@ -37,25 +37,25 @@ def _own(name: str, folder: Path | None) -> Path:
     return folder
 
 
-def _cifar(name: str, read: Callable[[Path, int], Dataset], folder: Path | None, spec: QsdtSpec
+def _cifar(name: str, read: Callable[[Path, int], Dataset], folder: Path | None, spec: NetworkSpec
            ) -> Dataset:
     if spec.image_size != cifar.SIDE:
         require("PIL", what="resizes pictures")
     return read(_own(name, folder), spec.image_size)
 
 
-def _cifar10_dvs(folder: Path | None, spec: QsdtSpec) -> Dataset:
+def _cifar10_dvs(folder: Path | None, spec: NetworkSpec) -> Dataset:
     check_counts("cifar10_dvs", spec)
     return cifar10_dvs(_own("cifar10_dvs", folder), spec)
 
 
-def _simulated_events(folder: Path | None, spec: QsdtSpec) -> Dataset:
+def _simulated_events(folder: Path | None, spec: NetworkSpec) -> Dataset:
     check_counts("simulated_events", spec)
     return simulated_events(folder, steps=spec.time_steps, size=spec.image_size,
                             channels=spec.in_channels)
 
 
-DATASETS: dict[str, Callable[[Path | None, QsdtSpec], Dataset]] = {
+DATASETS: dict[str, Callable[[Path | None, NetworkSpec], Dataset]] = {
     "cifar10": lambda folder, spec: _cifar("cifar10", cifar.cifar10, folder, spec),
     "cifar10_dvs": _cifar10_dvs,
     "cifar100": lambda folder, spec: _cifar("cifar100", cifar.cifar100, folder, spec),
@@ -106,7 +106,7 @@ def class_folder(name: str) -> ClassFolder | None:
     return None
 
 
-def fitting_for(spec: QsdtSpec, fit: str | None, background: str | None,
+def fitting_for(spec: NetworkSpec, fit: str | None, background: str | None,
                 known: DataInfo | None = None):
     """How pictures are fitted: as the options say, else as the network keeps, else by default."""
     from model.data.pictures import Fitting
@@ -115,7 +115,7 @@ def fitting_for(spec: QsdtSpec, fit: str | None, background: str | None,
                       background or (known.background if known else "black"))
 
 
-def _reading(name: str, folder: ClassFolder, spec: QsdtSpec, fit: str | None,
+def _reading(name: str, folder: ClassFolder, spec: NetworkSpec, fit: str | None,
              background: str | None, known: DataInfo | None = None) -> tuple[Read, DataInfo]:
     """How the samples of a folder are read for `spec`, and what a network keeps of that."""
     if folder.recordings:
@@ -130,7 +130,7 @@ def _reading(name: str, folder: ClassFolder, spec: QsdtSpec, fit: str | None,
 
 
 def read_split(
-    name: str, part: str, spec: QsdtSpec, *, data_dir: Path | None = None,
+    name: str, part: str, spec: NetworkSpec, *, data_dir: Path | None = None,
     count: int | None = None, fit: str | None = None, background: str | None = None,
     known: DataInfo | None = None,
 ) -> Split:
@@ -152,7 +152,7 @@ def read_split(
 
 
 def read_dataset(
-    name: str, spec: QsdtSpec, *, data_dir: Path | None = None, count: int | None = None,
+    name: str, spec: NetworkSpec, *, data_dir: Path | None = None, count: int | None = None,
     fit: str | None = None, background: str | None = None,
 ) -> Dataset:
     """All parts of a data set for `spec`, at most `count` images of each.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.on_demand import in_memory, on_demand, spread
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
 
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Fitting:
             ) from None
 
     @classmethod
-    def of(cls, spec: QsdtSpec, fit: str = "auto", background: str = "black") -> "Fitting":
+    def of(cls, spec: NetworkSpec, fit: str = "auto", background: str = "black") -> "Fitting":
         """The fitting for the images of `spec`."""
         return cls(size=spec.image_size, channels=spec.in_channels, fit=fit, background=background)
 

@@ -13,7 +13,7 @@ from model.data.dataset import DataInfo, Dataset, Split
 from model.data.events import Events, frames, RecordingError, stored
 from model.data.mnist import SPLIT_SEED
 from model.data.on_demand import on_demand, spread
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
 
 
 __all__ = ["cifar10_dvs", "read_frames", "recordings_on_demand", "turned"]
@@ -27,7 +27,7 @@ TEST_PER_CLASS = 100
 VALIDATION_PER_CLASS = 90
 
 
-def read_frames(file: Path, spec: QsdtSpec, *, turn: bool = False) -> NDArray[np.uint8]:
+def read_frames(file: Path, spec: NetworkSpec, *, turn: bool = False) -> NDArray[np.uint8]:
     """Counts (T, C, H, W) of a recording for `spec` (`model.data.events.frames`, `stored`).
 
     Raises RecordingError naming the file, or OSError.
@@ -41,7 +41,7 @@ def read_frames(file: Path, spec: QsdtSpec, *, turn: bool = False) -> NDArray[np
 
 
 def recordings_on_demand(
-    files: Sequence[Path], spec: QsdtSpec, *, turn: bool = False
+    files: Sequence[Path], spec: NetworkSpec, *, turn: bool = False
 ) -> NDArray[np.uint8]:
     """Frames (N, T, C, H, W) of recordings, read when they are indexed."""
     shape = (spec.time_steps, spec.in_channels, spec.image_size, spec.image_size)
@@ -56,7 +56,7 @@ def turned(events: Events) -> Events:
                   events.width)
 
 
-def cifar10_dvs(data_dir: Path, spec: QsdtSpec) -> Dataset:
+def cifar10_dvs(data_dir: Path, spec: NetworkSpec) -> Dataset:
     """CIFAR10-DVS (Li et al., Front. Neurosci. 11:309, 2017): 8,100 / 900 / 1,000 recordings.
 
     `data_dir` holds the ten folders of classes, with 1,000 recordings in AEDAT 2.0 each. As

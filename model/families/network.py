@@ -2,7 +2,8 @@
 
 Qiu et al., ICLR 2025; https://github.com/bollossom/QSD-Transformer, ``Spiking_vit_MetaFormer``.
 Other neurons, the softmax attention of an ANN, and MPRF can take the places of the published parts.
-The unused ``*.act.*`` entries of a published checkpoint have no counterpart here.
+The unused ``*.act.*`` entries of a published checkpoint have no counterpart here. What networks of
+other families share with it is here too: `SpikingTransformer`, `SpikeAttention` and some blocks.
 """
 
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 from model.families import fused
+from model.families.base import NetworkSpec, STAGES
 from model.families.lsq import LsqConv1d, LsqConv2d, LsqLinear
 from model.families.neuron import IeLif, make_neuron, Neuron
-from model.families.spec import QsdtSpec, STAGES
+from model.families.qsdt import QsdtSpec
 
 
 ATTENTION_SCALE, LIF_ATTENTION_SCALE = 0.25, 0.125
@@ -45,7 +47,7 @@ class Downsample(nn.Module):
     """[IE-LIF ->] convolution -> BN: (B, cin, H, W) -> the next stage's membrane."""
 
     def __init__(
-        self, cin: int, cout: int, *, kernel: int, stride: int, first: bool, spec: QsdtSpec
+        self, cin: int, cout: int, *, kernel: int, stride: int, first: bool, spec: NetworkSpec
     ) -> None:
         super().__init__()
         self.encode_lif = None if first else make_neuron(spec)
@@ -90,12 +92,14 @@ class SepConv(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Two residual steps on the membrane (B, C, H, W): SepConv, then 3x3 -> SN -> 3x3."""
+    """Two residual steps on the membrane (B, C, H, W): `sep_conv`, then 3x3 -> SN -> 3x3."""
 
-    def __init__(self, channels: int, *, expansion: int, spec: QsdtSpec) -> None:
+    def __init__(
+        self, channels: int, *, expansion: int, spec: NetworkSpec, sep_conv: nn.Module
+    ) -> None:
         super().__init__()
         hidden, bits = channels * expansion, spec.weight_bits
-        self.Conv = SepConv(channels, spec=spec)
+        self.Conv = sep_conv
         self.lif1 = make_neuron(spec)
         self.conv1 = LsqConv2d(channels, hidden, 3, padding=1, bits=bits)
         self.bn1 = BatchNorm(hidden)
@@ -171,20 +175,87 @@ class Mprf(BatchNorm):
             self.running_var.copy_(self.weight.square() - self.eps)
 
 
-class Attention(nn.Module):
-    """Q-SDSA (Eq. 6) on (B, C, H, W): RepConv_proj(SN_att(0.25 * Q (K^T V))), no softmax.
+class SpikeAttention(nn.Module):
+    """Attention on membranes (B, C, H, W): proj(SN_att(scale * Q (K^T V))), no softmax.
 
     Head h owns channels h*d .. h*d+d-1; K^T V sums over all H*W tokens. While `record` is a list,
-    every pass appends its (q, k, v), each (B, heads, tokens, d). In the ANN twin q, k and v
-    are real and softmax(Q K^T / sqrt(d)) V (Eq. 27), or the mean of K^T V over the tokens, takes
-    the place of the sum.
+    every pass appends its (q, k, v), each (B, heads, tokens, d), where v may have another d.
+    Families have a scale and layers q_conv, k_conv, v_conv and proj_conv of their own, each a
+    sequence that ends with a batch norm.
     """
 
-    def __init__(self, channels: int, *, spec: QsdtSpec) -> None:
+    q_conv: nn.Module
+    k_conv: nn.Module
+    v_conv: nn.Module
+    proj_conv: nn.Module
+
+    def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec, self.heads = spec, spec.heads
         self.record: list[tuple[Tensor, Tensor, Tensor]] | None = None
         self.head_lif = make_neuron(spec)
+        self.attn_lif = make_neuron(spec, attention=True)
+
+    def forward(self, u: Tensor) -> Tensor:
+        q, k, v = self.operands(u)
+        with torch.autocast(u.device.type, enabled=False):    # sums in bfloat16 are not exact
+            x = self.product(q, k, v)
+        batch, _, height, width = u.shape
+        x = x.transpose(1, 2).reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+        return self.proj_conv(self.attn_lif(x))
+
+    def operands(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v of membrane u (B, C, H, W), each (B, heads, tokens, d)."""
+        s = self.head_lif(u)
+        q, k, v = (self._split(self.operand(x, s)) for x in "qkv")
+        if self.record is not None:
+            self.record.append((q, k, v))
+        return q, k, v
+
+    def norm(self, name: str) -> nn.BatchNorm2d:
+        """The batch norm in front of the neuron of q, k or v."""
+        norm = self.get_submodule(f"{name}_conv.1")
+        if not isinstance(norm, nn.BatchNorm2d):
+            raise TypeError(f"{name} must end with a batch norm, not {norm}")
+        return norm
+
+    def operand(self, name: str, s: Tensor) -> Tensor:
+        """q, k or v, (B, C, H, W), of the neuron's output (B, C, H, W) at the block's entry."""
+        *layers, norm = self.get_submodule(f"{name}_conv").children()
+        for layer in layers:
+            s = layer(s)
+        return fire(self.get_submodule(f"{name}_lif"), norm, s)
+
+    def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Membrane of the attention's neuron, (B, heads, tokens, d), of three such tensors."""
+        levels = self.spec.levels
+        if levels & (levels - 1):
+            # The values are no binary fractions: in whole levels, so that a tie stays a tie.
+            q, k, v = (whole(x * levels) for x in (q, k, v))
+            return self.membrane(q @ (k.transpose(-2, -1) @ v), levels)
+        return self.membrane(q @ (k.transpose(-2, -1) @ v))
+
+    def membrane(self, products: Tensor, steps: int = 1) -> Tensor:
+        """Membrane of Q (K^T V) of values that are whole numbers over `steps`; a tie stays one."""
+        raise NotImplementedError
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, heads, tokens, d); float32, where both products are exact."""
+        batch, channels, height, width = x.shape
+        x = x.permute(0, 2, 3, 1).reshape(batch, height * width, self.heads, -1)
+        return x.float().transpose(1, 2) if x.dtype == torch.bfloat16 else x.transpose(1, 2)
+
+
+class Attention(SpikeAttention):
+    """Q-SDSA (Eq. 6): RepConv_proj(SN_att(0.25 * Q (K^T V))).
+
+    In the ANN twin q, k and v are real and softmax(Q K^T / sqrt(d)) V (Eq. 27), or the mean of
+    K^T V over the tokens, takes the place of the sum.
+    """
+
+    def __init__(self, channels: int, *, spec: QsdtSpec) -> None:
+        super().__init__(spec)
+        self.spec: QsdtSpec = spec
         self.q_conv, self.k_conv, self.v_conv, self.proj_conv = (
             nn.Sequential(
                 RepConv(channels, bits=spec.weight_bits),
@@ -197,26 +268,12 @@ class Attention(nn.Module):
                 self.add_module(f"{x}_mprf", Mprf(channels))
             if spec.attention == "sdsa":
                 self.add_module(f"{x}_lif", make_neuron(spec))
-        self.attn_lif = make_neuron(spec, attention=True)
 
-    def forward(self, u: Tensor) -> Tensor:
-        q, k, v = self.operands(u)
-        with torch.autocast(u.device.type, enabled=False):    # sums in bfloat16 are not exact
-            x = self.product(q, k, v)
-        batch, channels, height, width = u.shape
-        x = x.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
-        return self.proj_conv(self.attn_lif(x))
-
-    def operands(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k and v of membrane u (B, C, H, W), each (B, heads, tokens, d)."""
-        s = self.head_lif(u)
-        q, k, v = (self._split(self.operand(x, s)) for x in "qkv")
-        if self.record is not None:
-            self.record.append((q, k, v))
-        return q, k, v
+    def norm(self, name: str) -> nn.BatchNorm2d:
+        mprf = f"{name}_mprf"
+        return getattr(self, mprf) if hasattr(self, mprf) else super().norm(name)
 
     def operand(self, name: str, s: Tensor) -> Tensor:
-        """q, k or v, (B, C, H, W), of the neuron's output (B, C, H, W) at the block's entry."""
         layers = list(self.get_submodule(f"{name}_conv").children())
         if self.spec.mprf != "none":
             layers.append(self.get_submodule(f"{name}_mprf"))
@@ -227,31 +284,24 @@ class Attention(nn.Module):
         return fire(self.get_submodule(f"{name}_lif"), layers[-1], s)
 
     def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Membrane of the attention's neuron, (B, heads, tokens, d), of three such tensors."""
-        levels = self.spec.levels
         if self.spec.attention == "softmax":
             return F.scaled_dot_product_attention(q, k, v)
         if self.spec.neuron == "relu":
             return q @ (k.transpose(-2, -1) @ v) / q.shape[2]
         if self.spec.neuron == "lif":
             return q @ (k.transpose(-2, -1) @ v) * LIF_ATTENTION_SCALE
-        if levels & (levels - 1):
-            # The values are no binary fractions: in whole levels, so that a tie stays a tie.
-            q, k, v = (whole(x * levels) for x in (q, k, v))
-            return q @ (k.transpose(-2, -1) @ v) / (levels**2 / ATTENTION_SCALE) / levels
-        return q @ (k.transpose(-2, -1) @ v) * ATTENTION_SCALE
+        return super().product(q, k, v)
 
-    def _split(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, heads, tokens, d); float32, where both products are exact."""
-        batch, channels, height, width = x.shape
-        x = x.permute(0, 2, 3, 1).reshape(batch, height * width, self.heads, -1)
-        return x.float().transpose(1, 2) if x.dtype == torch.bfloat16 else x.transpose(1, 2)
+    def membrane(self, products: Tensor, steps: int = 1) -> Tensor:
+        if steps == 1:
+            return products * ATTENTION_SCALE
+        return products / (steps**2 / ATTENTION_SCALE) / steps
 
 
 class Mlp(nn.Module):
     """SN -> fc1 -> BN -> SN -> fc2 -> BN on every token of (B, C, H, W)."""
 
-    def __init__(self, channels: int, *, spec: QsdtSpec) -> None:
+    def __init__(self, channels: int, *, spec: NetworkSpec) -> None:
         super().__init__()
         hidden = channels * spec.mlp_ratio
         self.fc1_lif = make_neuron(spec)
@@ -281,16 +331,16 @@ class TransformerBlock(nn.Module):
         return u + self.layer_scale2.view(-1, 1, 1) * self.mlp(u)
 
 
-class QsdTransformer(nn.Module):
+class SpikingTransformer(nn.Module):
     """The whole network of `spec`: images (B, in_channels, H, W) -> logits (B, classes).
 
     With T time steps an image is repeated, or T are given as (T, B, in_channels, H, W); the logits
     are the mean over time. H and W need not be the spec's image_size; any multiple of its reduction
     works. An image is image_q over the spec's image_scale (48), with image_q from
-    `model.data.dataset.to_image_q`. Works in float32 and float64.
+    `model.data.dataset.to_image_q`. Works in float32 and float64. Families give its blocks.
     """
 
-    def __init__(self, spec: QsdtSpec) -> None:
+    def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
         channels = spec.in_channels
@@ -306,12 +356,21 @@ class QsdTransformer(nn.Module):
             self.add_module(f"downsample{STAGES[stage]}", module)
             channels = dim
         for name, stage in spec.conv_blocks:
-            block = ConvBlock(spec.dims[stage], expansion=spec.conv_expansion[stage], spec=spec)
-            self._append(name, block)
+            self._append(name, ConvBlock(
+                spec.dims[stage], expansion=spec.conv_expansion[stage], spec=spec,
+                sep_conv=self.sep_conv(spec.dims[stage])))
         for name, stage in spec.transformer_blocks:
-            self._append(name, TransformerBlock(spec.dims[stage], spec=spec))
-        self.lif = make_neuron(spec)
+            self._append(name, self.transformer_block(spec.dims[stage]))
+        self.lif = make_neuron(spec, head=True)
         self.head = LsqLinear(spec.dims[-1], spec.classes, bits=spec.weight_bits)
+
+    def sep_conv(self, channels: int) -> nn.Module:
+        """The first half of a convolution block."""
+        raise NotImplementedError
+
+    def transformer_block(self, channels: int) -> nn.Module:
+        """A block of the last two stages, (B, C, H, W) kept; its attention is called ``attn``."""
+        raise NotImplementedError
 
     def _append(self, name: str, block: nn.Module) -> None:
         group = name.partition(".")[0]
@@ -337,6 +396,18 @@ class QsdTransformer(nn.Module):
         x = F.avg_pool2d(x, x.shape[2:]).flatten(1)
         logits = self.head(self.lif(x))
         return logits if steps == 1 else logits.unflatten(0, (steps, -1)).mean(0)
+
+
+class QsdTransformer(SpikingTransformer):
+    """A QSD-Transformer, see `SpikingTransformer`."""
+
+    spec: QsdtSpec
+
+    def sep_conv(self, channels: int) -> nn.Module:
+        return SepConv(channels, spec=self.spec)
+
+    def transformer_block(self, channels: int) -> nn.Module:
+        return TransformerBlock(channels, spec=self.spec)
 
 
 def whole(x: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 from model.families import fused
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
+from model.families.qsdt import QsdtSpec
 
 
 class _Fire(torch.autograd.Function):
@@ -168,8 +169,12 @@ class Relu(nn.Module):
         return F.relu(x)
 
 
-def make_neuron(spec: QsdtSpec, *, attention: bool = False) -> nn.Module:
-    """The neuron of a network; `attention` for the one behind Q (K^T V)."""
+def make_neuron(
+    spec: NetworkSpec, *, attention: bool = False, head: bool = False
+) -> nn.Module:
+    """The neuron of a network; `attention` for the one behind Q (K^T V), `head` for the last."""
+    if not isinstance(spec, QsdtSpec):
+        raise TypeError(f"{spec.name}: there is no neuron for a {spec.title}")
     if spec.neuron == "relu":
         return Relu()
     if spec.neuron == "lif":

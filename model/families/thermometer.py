@@ -14,17 +14,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from model.families.base import NetworkSpec
 from model.families.lsq import integer_weight, LsqLayer
-from model.families.network import Attention, QsdTransformer
+from model.families.network import SpikeAttention, SpikingTransformer
 
 
-_REAL_INPUTS = (".body.2.0", ".body.2.1", ".pwconv2")
-"""Ends of the names of layers whose inputs are multi-bit maps."""
-
-
-def reads_levels(name: str) -> bool:
-    """Whether the inputs of quantised layer `name` are levels, not the image or a multi-bit map."""
-    return name != "downsample1_1.encode_conv" and not name.endswith(_REAL_INPUTS)
+def level_units(spec: NetworkSpec) -> dict[str, float]:
+    """Value of a level of what each layer reads, without those that read the image or a multi-bit
+    map."""
+    other = {"image", *(layer.name for layer in spec.layers if layer.multi_bit)}
+    return {layer.name: layer.unit for layer in spec.layers if layer.source not in other}
 
 
 def binary_spikes(level: Tensor, levels: int) -> list[Tensor]:
@@ -33,7 +32,7 @@ def binary_spikes(level: Tensor, levels: int) -> list[Tensor]:
 
 
 @contextmanager
-def binary_time_steps(model: QsdTransformer) -> Iterator[None]:
+def binary_time_steps(model: SpikingTransformer) -> Iterator[None]:
     """Compute `model` with binary spikes in forward passes made inside the ``with`` block.
 
     Sums are exact in float64 for every network, in float32 below 2^24. Raises ValueError if the
@@ -41,20 +40,21 @@ def binary_time_steps(model: QsdTransformer) -> Iterator[None]:
     """
     spec = model.spec
     spec.check_integer_form()
-    changed: list[LsqLayer | Attention] = []
+    changed: list[LsqLayer | SpikeAttention] = []
+    units = level_units(spec)
     try:
         for name, module in model.named_modules():
-            if isinstance(module, LsqLayer) and reads_levels(name):
-                unit = (2 if name.endswith(".proj_conv.0.body.0") else 1) / spec.levels
-                module.forward = partial(_layer, module, unit, spec.levels)
+            if isinstance(module, LsqLayer) and name in units:
+                module.forward = partial(_layer, module, units[name], spec.levels)
                 changed.append(module)
-            elif isinstance(module, Attention):
-                module.product = partial(_product, spec.levels)  # type: ignore[method-assign]
+            elif isinstance(module, SpikeAttention):
+                product = partial(_product, module, spec.levels)
+                module.product = product  # type: ignore[method-assign]
                 changed.append(module)
         yield
     finally:
         for module in changed:
-            del vars(module)["product" if isinstance(module, Attention) else "forward"]
+            del vars(module)["product" if isinstance(module, SpikeAttention) else "forward"]
 
 
 def _layer(layer: LsqLayer, unit: float, levels: int, x: Tensor) -> Tensor:
@@ -66,9 +66,10 @@ def _layer(layer: LsqLayer, unit: float, levels: int, x: Tensor) -> Tensor:
     return y if layer.bias is None else y + layer.bias.view(channel)
 
 
-def _product(levels: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _product(
+    attention: SpikeAttention, levels: int, q: Tensor, k: Tensor, v: Tensor
+) -> Tensor:
     q, k, v = ((x * levels).round() for x in (q, k, v))
     ktv = torch.stack([part.transpose(-2, -1) @ v for part in binary_spikes(k, levels)]).sum(0)
     qktv = torch.stack([part @ ktv for part in binary_spikes(q, levels)]).sum(0)
-    # 0.25 * Q (K^T V) of the values level/D, which are these whole numbers over D^3.
-    return qktv / (4 * levels**2) / levels
+    return attention.membrane(qktv, levels)

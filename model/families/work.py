@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from math import prod
 
-from model.families.layout import state_shapes, steps
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
+from model.families.parts import Attention
 
 
 __all__ = ["Work", "work"]
@@ -25,39 +25,25 @@ class Work:
     neuron: str
 
 
-def work(spec: QsdtSpec) -> tuple[Work, ...]:
+def work(spec: NetworkSpec) -> tuple[Work, ...]:
     """The layers in order of execution; biases and batch norms are not counted."""
-    shapes, found = state_shapes(spec), []
-
-    def add(layer: str, side: int, reads: str, neuron: str) -> None:
-        found.append(Work(layer, prod(shapes[f"{layer}.weight"]) * side * side, reads, neuron))
-
-    def rep_conv(name: str, side: int, neuron: str) -> None:
-        add(f"{name}.0.body.0", side, "level", neuron)
-        for part in ("2.0", "2.1"):
-            add(f"{name}.0.body.{part}", side, "raw", neuron)
-
-    for name, kind, stage in steps(spec):
-        side = spec.sizes[stage]
-        if kind == "downsample":
-            neuron = f"{name}.encode_lif" if stage else ""
-            add(f"{name}.encode_conv", side, "level" if stage else "image", neuron)
-        elif kind == "sepconv":
-            add(f"{name}.pwconv1", side, "level", f"{name}.lif1")
-            add(f"{name}.dwconv", side, "level", f"{name}.lif2")
-            add(f"{name}.pwconv2", side, "raw", f"{name}.lif2")
-        elif kind == "attention":
-            for x in "qkv":
-                rep_conv(f"{name}.{x}_conv", side, f"{name}.head_lif")
-            # K^T V and Q (K^T V): a product for a token and a pair of channels of a head.
-            pairs = side * side * spec.dims[stage] ** 2 // spec.heads
-            found.append(Work(f"{name}.KtV", pairs, "attention", f"{name}.k_lif"))
-            found.append(Work(f"{name}.QKtV", pairs, "attention", f"{name}.q_lif"))
-            rep_conv(f"{name}.proj_conv", side, f"{name}.attn_lif")
-        else:
-            layers = ("conv1", "conv2") if kind == "convs" else ("fc1_conv", "fc2_conv")
-            neurons = ("lif1", "lif2") if kind == "convs" else ("fc1_lif", "fc2_lif")
-            for layer, neuron in zip(layers, neurons, strict=True):
-                add(f"{name}.{layer}", side, "level", f"{name}.{neuron}")
-    add("head", 1, "level", "lif")
+    found: list[Work] = []
+    made_of = {"image": ""}    # of a map: the neuron whose levels it was made of
+    for step in spec.steps:
+        side = spec.sizes[step.stage]
+        for part in step.parts:
+            if isinstance(part, Attention):
+                # K^T V and Q (K^T V): a product for a token and a pair of channels of a head.
+                pairs = side * side * part.channels * part.values // part.heads
+                found.append(Work(f"{step.name}.KtV", pairs, "attention", part.key))
+                found.append(Work(f"{step.name}.QKtV", pairs, "attention", part.query))
+                continue
+            for layer in part.layers:
+                neuron = made_of.get(layer.source, layer.source)
+                reads = ("image" if layer.source == "image" else
+                         "raw" if layer.source in made_of else "level")
+                found.append(Work(layer.name, prod(layer.shape) * side * side, reads, neuron))
+                if layer.multi_bit:
+                    made_of[layer.name] = neuron
+    found.append(Work("head", prod(spec.head.shape), "level", spec.head.source))
     return tuple(found)

@@ -5,7 +5,7 @@ z, or raw results. It is data: a compiler reads its fields, `model.integer.graph
 Arrays are never written after construction.
 """
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,9 +17,26 @@ from model.integer import golden
 
 def level_count() -> int:
     """Field of an operator that fires levels 0..D: D. A digest counts it where it is not 4."""
-    default: int = field(default=golden.MAX_LEVEL, metadata={"digest": "unless default"})
-    return default
+    return usually(golden.MAX_LEVEL)
 
+
+def half_even() -> bool:
+    """Field of an operator that fires: whether ties go to the even level instead of the upper."""
+    return usually(False)
+
+
+def usually(default: Any) -> Any:
+    """Field of an operator that a digest counts only where it is not `default`."""
+    return field(default=default, metadata={USUAL: lambda op: default})
+
+
+def usually_like(usual: Callable[[Any], Any]) -> Any:
+    """Field that a digest counts only where it is not what `usual` makes of the operator."""
+    return field(metadata={USUAL: usual})
+
+
+USUAL = "usual"
+"""Key of a field's metadata: what gives the value that is not counted, of the operator."""
 
 Tensors = Mapping[str, NDArray]
 Stats = MutableMapping[str, int]
@@ -246,6 +263,7 @@ class Integrate:
     u_in: str | None = None
     level: str | None = None
     levels: int = level_count()
+    half_even: bool = half_even()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -265,7 +283,8 @@ class Integrate:
         add_count(stats, "u_saturated", saturated != u)
         made = {self.u_out: _integers(saturated, params.u_bits)}
         if self.level is not None:
-            fired = golden.fire_membrane(saturated, u_frac=params.u_frac, levels=self.levels)
+            fired = golden.fire_membrane(saturated, u_frac=params.u_frac, levels=self.levels,
+                                         half_even=self.half_even)
             made[self.level] = fired.astype(np.uint8)
         return made
 
@@ -312,7 +331,7 @@ class Raw:
 
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]
-    steps: int = field(default=1, metadata={"digest": "unless default"})
+    steps: int = usually(1)
 
     @property
     def inputs(self) -> tuple[str, ...]:

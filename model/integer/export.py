@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.dataset import DataInfo
-from model.families.layout import state_shapes, steps
-from model.families.spec import QsdtSpec
-from model.integer import fixed_point, golden
+from model.families import parts
+from model.families.base import NetworkSpec
+from model.integer import fixed_point
 from model.integer.epilogue import (
     Fire,
     IntegerParams,
@@ -35,10 +35,6 @@ from model.integer.network import IntegerNetwork
 State = Mapping[str, NDArray]
 Form = Literal["integer", "wide"]
 
-LEVEL_UNIT, ATTENTION_UNIT = 1 / 4, 1 / 2
-"""Real value with levels 0..4 of a level and of a level of an attention neuron; with levels 0..D
-these are 1/D and 2/D. That of a step of an image is 1/image_scale of the spec."""
-
 _EPSILON = 1e-5  # of every published batch norm
 
 
@@ -46,8 +42,8 @@ _EPSILON = 1e-5  # of every published batch norm
 class Layer:
     """One quantised layer: result = scale * (sum of weight * input) + offset, in real units.
 
-    weight int8, shape as published; scale, offset float64 (O,). The input's unit (1/4 of a
-    level, ...) is part of `scale`, except for an input z, whose unit is chosen later.
+    weight int8, shape as published; scale, offset float64 (O,). The input's unit (such as 1/4, the
+    value of a level) is part of `scale`, except for an input z, whose unit is chosen later.
     """
 
     weight: NDArray[np.int8]
@@ -73,7 +69,7 @@ def codes(state: State, name: str, bits: int) -> NDArray[np.int8]:
     return integer_weight(state[f"{name}.weight"], state[f"{name}.alpha"], bits)
 
 
-def fold(state: State, spec: QsdtSpec) -> dict[str, Layer]:
+def fold(state: State, spec: NetworkSpec) -> dict[str, Layer]:
     """Fold every layer of `state`, by published layer name.
 
     A state dict holds "<layer>.weight" or, exported before, the int8 "<layer>.weight.q".
@@ -82,69 +78,48 @@ def fold(state: State, spec: QsdtSpec) -> dict[str, Layer]:
     """
     spec.check_integer_form()
     layers: dict[str, Layer] = {}
-    shapes = state_shapes(spec)
-    level_unit, attention_unit = 1 / spec.levels, 2 / spec.levels
-
-    def lsq(name: str, unit: float = 1.0) -> Layer:
-        """The layer alone: scale alpha * unit, offset its bias (0 if it has none)."""
-        weight, alpha = codes(state, name, spec.weight_bits), _real(state, f"{name}.alpha")
-        bias = f"{name}.bias"
-        offset = _real(state, bias) if bias in state else np.zeros_like(alpha)
-        return Layer(weight, alpha * unit, offset)
 
     def put(name: str, layer: Layer) -> None:
         if not (np.isfinite(layer.scale).all() and np.isfinite(layer.offset).all()):
             raise ValueError(f"{name}: folded constants must be finite")
         layers[name] = layer
 
-    def rep_conv(name: str, unit: float, after: NDArray[np.float64] | None = None) -> None:
+    def alone(made: parts.Layer) -> Layer:
+        """The layer without its batch norms: scale alpha * unit, offset its bias or 0."""
+        weight = codes(state, made.name, spec.weight_bits)
+        alpha = _real(state, f"{made.name}.alpha")
+        bias = f"{made.name}.bias"
+        offset = _real(state, bias) if made.bias else np.zeros_like(alpha)
+        return Layer(weight, alpha * made.unit, offset)
+
+    def behind(folded: Layer, made: parts.Layer) -> Layer:
+        """The layer with its batch norms and scale."""
+        for norm in made.norms:
+            folded = _normalised(folded, _batch_norm(state, norm))
+        return folded if not made.scale else _scaled(folded, _real(state, made.scale))
+
+    def rep_conv(made: parts.RepConv) -> None:
         """body.0 keeps the 1x1; body.2.0 maps its 3x3's sums to z; body.2.1 maps z to the end."""
-        first, second = lsq(f"{name}.0.body.0"), lsq(f"{name}.0.body.2.1")
-        depth = lsq(f"{name}.0.body.2.0")
-        gain, shift = _batch_norm(state, f"{name}.0.body.1.bn")
-        put(f"{name}.0.body.0", first)
-        z_scale = depth.scale * (gain * (first.scale * unit))
-        put(f"{name}.0.body.2.0", Layer(depth.weight, z_scale, np.zeros_like(z_scale)))
+        point, depthwise, end = made.layers
+        first, depth, second = (alone(x) for x in made.layers)
+        gain, shift = _batch_norm(state, point.norms[0])
+        put(point.name, first)
+        z_scale = depth.scale * (gain * first.scale)
+        put(depthwise.name, Layer(depth.weight, z_scale, np.zeros_like(z_scale)))
         # The inner batch norm's shift is the border value of its map too, so what it adds to z
         # is the same everywhere; the second 1x1 carries it into its offset.
         constant = depth.scale * shift * depth.weight.astype(np.int64).sum(axis=(1, 2, 3))
         matrix = second.weight[:, :, 0, 0].astype(np.float64)
         reached = np.array([fsum(row) for row in (matrix * constant).tolist()])
-        layer = Layer(second.weight, second.scale, second.scale * reached)
-        layer = _normalised(layer, _batch_norm(state, f"{name}.0.body.2.2"))
-        for norm in (f"{name}.1", name.replace("_conv", "_mprf")):
-            if f"{norm}.weight" in shapes:
-                layer = _normalised(layer, _batch_norm(state, norm))
-        put(f"{name}.0.body.2.1", layer if after is None else _scaled(layer, after))
+        put(end.name, behind(Layer(second.weight, second.scale, second.scale * reached), end))
 
-    for name, kind, stage in steps(spec):
-        if kind == "downsample":
-            layer = lsq(f"{name}.encode_conv", level_unit if stage else 1 / spec.image_scale)
-            put(f"{name}.encode_conv", _normalised(layer, _batch_norm(state, f"{name}.encode_bn")))
-        elif kind == "sepconv":
-            first = lsq(f"{name}.pwconv1", level_unit)
-            put(f"{name}.pwconv1", _normalised(first, _batch_norm(state, f"{name}.bn1")))
-            put(f"{name}.dwconv", lsq(f"{name}.dwconv", level_unit))
-            second = lsq(f"{name}.pwconv2")
-            put(f"{name}.pwconv2", _normalised(second, _batch_norm(state, f"{name}.bn2")))
-        elif kind == "convs":
-            for i in (1, 2):
-                layer = lsq(f"{name}.conv{i}", level_unit)
-                put(f"{name}.conv{i}", _normalised(layer, _batch_norm(state, f"{name}.bn{i}")))
-        elif kind == "attention":
-            for branch in "qkv":
-                rep_conv(f"{name}.{branch}_conv", level_unit)
-            after = _real(state, f"{name.removesuffix('.attn')}.layer_scale1")
-            rep_conv(f"{name}.proj_conv", attention_unit, after)
-        else:
-            for i in (1, 2):
-                layer = lsq(f"{name}.fc{i}_conv", level_unit)
-                layer = _normalised(layer, _batch_norm(state, f"{name}.fc{i}_bn"))
-                if i == 2:
-                    after = _real(state, f"{name.removesuffix('.mlp')}.layer_scale2")
-                    layer = _scaled(layer, after)
-                put(f"{name}.fc{i}_conv", layer)
-    put("head", lsq("head", level_unit))
+    for step in spec.steps:
+        for part in step.parts:
+            if isinstance(part, parts.RepConv):
+                rep_conv(part)
+            elif isinstance(part, parts.Layer):
+                put(part.name, behind(alone(part), part))
+    put("head", alone(spec.head))
     return layers
 
 
@@ -170,112 +145,90 @@ def _scaled(layer: Layer, factor: NDArray[np.float64]) -> Layer:
 class _Builder:
     """Makes operators with the constants of one form; `ops` grows in execution order."""
 
-    def __init__(self, layers: Mapping[str, Layer], params: IntegerParams, form: Form,
-                 levels: int) -> None:
-        self.layers, self.params, self.form, self.levels = layers, params, form, levels
+    def __init__(self, layers: Mapping[str, Layer], spec: NetworkSpec, params: IntegerParams,
+                 form: Form) -> None:
+        self.layers, self.spec, self.params, self.form = layers, spec, params, form
         self.ops: list[Op] = []
+        self._makers: dict[str, str] = {}    # of a multi-bit map's layer: the operator
 
-    def _scale(self, layer: Layer, *, frac: int, unit_bits: int = 0) -> Any:
-        scale = np.ldexp(layer.scale, -unit_bits)
+    def _scale(self, layer: Layer, *, frac: int) -> Any:
         if self.form == "wide":
-            return fixed_point.real_scale(scale, layer.offset, frac=frac)
-        return fixed_point.fixed_scale(scale, layer.offset, frac=frac, params=self.params)
+            return fixed_point.real_scale(layer.scale, layer.offset, frac=frac)
+        return fixed_point.fixed_scale(layer.scale, layer.offset, frac=frac, params=self.params)
 
-    def fire(self, layer: Layer, level: str, *, unit_bits: int = 0) -> Fire:
-        scale = np.ldexp(layer.scale, -unit_bits)
+    def fire(self, layer: Layer, level: str) -> Fire:
+        spec = self.spec
         rule = fixed_point.thresholds(
-            scale, layer.offset, acc_bits=self.params.acc_bits, levels=self.levels
+            layer.scale, layer.offset, acc_bits=self.params.acc_bits, levels=spec.levels,
+            gain=spec.gain, half_even=spec.half_even,
         )
         return Fire(rule, level)
 
-    def integrate(
-        self, layer: Layer, step: str, u_in: str | None, level: str | None, unit_bits: int = 0
-    ) -> Integrate:
-        scale = self._scale(layer, frac=self.params.u_frac, unit_bits=unit_bits)
-        return Integrate(scale, f"{step}/u", u_in, level, self.levels)
+    def integrate(self, layer: Layer, step: str, u_in: str | None, level: str | None) -> Integrate:
+        """U in units of the membrane that is worth level D, so that D*U is the level."""
+        spec = self.spec
+        layer = Layer(layer.weight, layer.scale / spec.highest, layer.offset / spec.highest)
+        scale = self._scale(layer, frac=self.params.u_frac)
+        return Integrate(scale, f"{step}/u", u_in, level, spec.levels, spec.half_even)
 
     def requantise(self, name: str, layer: Layer) -> Requantise:
         return Requantise(self._scale(layer, frac=self.params.z_frac_for(name)), z_name(name))
 
-    def conv(self, name: str, source: str, epilogue: Any, *, stride: int = 1) -> None:
-        weight = self.layers[name].weight
+    def rep_conv(self, made: parts.RepConv) -> None:
+        """First half, up to z; the 1x1 at the end is a layer like any other."""
+        point, depth, _ = made.layers
+        self._makers[depth.name] = made.name
+        self.ops.append(RepConv(
+            made.name, made.source, self.layers[point.name].weight[:, :, 0, 0],
+            self.layers[depth.name].weight[:, 0],
+            self.requantise(made.name, self.layers[depth.name]),
+        ))
+
+    def attention(self, made: parts.Attention) -> None:
+        cap = None if self.form == "wide" else made.thresholds[-1]
+        block = made.name.rpartition(".attn.")[0]
+        self.ops.append(Attention(made.name, made.query, made.key, made.value, made.heads,
+                                  made.name, block, cap, made.thresholds, self.spec.levels))
+
+    def step(self, step: parts.Step, u_in: str | None, following: str | None) -> None:
+        """Append the operators of a membrane's update; `following` is the neuron that fires it."""
+        for part in step.parts:
+            if isinstance(part, parts.Attention):
+                self.attention(part)
+                continue
+            if isinstance(part, parts.RepConv):
+                self.rep_conv(part)
+            self.layer(part.layers[-1], step.name, u_in, following)
+
+    def layer(self, made: parts.Layer, step: str, u_in: str | None, following: str | None) -> None:
+        """The operator of one layer, which ends the step if nothing fires behind it."""
+        name, source, folded = made.name, made.source, self.layers[made.name]
+        if source in self._makers:    # z, whose last bit is its unit
+            maker = self._makers[source]
+            scale = np.ldexp(folded.scale, -self.params.z_frac_for(maker))
+            folded, source = Layer(folded.weight, scale, folded.offset), z_name(maker)
+        epilogue: Any
+        if made.multi_bit:
+            self._makers[name] = name
+            epilogue = self.requantise(name, folded)
+        elif made.neuron:
+            epilogue = self.fire(folded, made.neuron)
+        else:
+            epilogue = self.integrate(folded, step, u_in, following)
+        if made.depthwise:
+            self.ops.append(Depthwise(name, source, folded.weight[:, 0], epilogue))
+        else:
+            self.conv(name, source, folded.weight, epilogue, stride=made.stride)
+
+    def conv(self, name: str, source: str, weight: NDArray[np.int8], epilogue: Any, *,
+             stride: int = 1) -> None:
         weight = weight.reshape(*weight.shape, *[1] * (4 - weight.ndim))
         self.ops.append(Conv(name, source, weight, stride, weight.shape[-1] // 2, epilogue))
-
-    def rep_conv(self, name: str, source: str, epilogue_of: Any) -> None:
-        """Both halves; `epilogue_of` makes the end's epilogue from its layer and z's fraction."""
-        point, depth, end = (f"{name}.0.body.{i}" for i in ("0", "2.0", "2.1"))
-        self.ops.append(
-            RepConv(
-                name,
-                source,
-                self.layers[point].weight[:, :, 0, 0],
-                self.layers[depth].weight[:, 0],
-                self.requantise(name, self.layers[depth]),
-            )
-        )
-        epilogue = epilogue_of(self.layers[end], self.params.z_frac_for(name))
-        self.conv(end, z_name(name), epilogue)
-
-    def step(
-        self, name: str, kind: str, spec: QsdtSpec, stage: int, u_in: str | None, next_level: Any
-    ) -> None:
-        """Append the operators of one membrane update, see `steps`."""
-        source, layers = _entry(name, kind, stage), self.layers
-        if kind == "downsample":
-            conv = f"{name}.encode_conv"
-            epilogue = self.integrate(layers[conv], name, None, next_level)
-            self.conv(conv, source, epilogue, stride=spec.strides[stage])
-        elif kind == "sepconv":
-            first, depth, second = (f"{name}.{i}" for i in ("pwconv1", "dwconv", "pwconv2"))
-            self.conv(first, source, self.fire(layers[first], f"{name}.lif2"))
-            weight = layers[depth].weight[:, 0]
-            made = self.requantise(depth, layers[depth])
-            self.ops.append(Depthwise(depth, f"{name}.lif2", weight, made))
-            z_frac = self.params.z_frac_for(depth)
-            epilogue = self.integrate(layers[second], name, u_in, next_level, z_frac)
-            self.conv(second, made.z, epilogue)
-        elif kind == "attention":
-            for x in "qkv":
-                level = f"{name}.{x}_lif"
-                self.rep_conv(
-                    f"{name}.{x}_conv",
-                    source,
-                    lambda layer, frac, level=level: self.fire(layer, level, unit_bits=frac),
-                )
-            query, key, value = (f"{name}.{x}_lif" for x in "qkv")
-            level, block = f"{name}.attn_lif", name.removesuffix(".attn")
-            cap = None if self.form == "wide" else golden.attention_cap(self.levels)
-            self.ops.append(
-                Attention(level, query, key, value, spec.heads, level, block, cap, self.levels)
-            )
-            self.rep_conv(
-                f"{name}.proj_conv",
-                level,
-                lambda layer, frac: self.integrate(layer, name, u_in, next_level, frac),
-            )
-        else:  # "convs" and "mlp": fire, then integrate
-            parts = (
-                ("conv1", "lif2", "conv2")
-                if kind == "convs"
-                else ("fc1_conv", "fc2_lif", "fc2_conv")
-            )
-            first, middle, second = (f"{name}.{part}" for part in parts)
-            self.conv(first, source, self.fire(layers[first], middle))
-            self.conv(second, middle, self.integrate(layers[second], name, u_in, next_level))
-
-
-def _entry(name: str, kind: str, stage: int) -> str:
-    """Name of the level map, or the image, that a step begins with."""
-    if kind == "downsample":
-        return "image" if stage == 0 else f"{name}.encode_lif"
-    neuron = {"sepconv": "lif1", "convs": "lif1", "attention": "head_lif", "mlp": "fc1_lif"}
-    return f"{name}.{neuron[kind]}"
 
 
 def build(
     layers: Mapping[str, Layer],
-    spec: QsdtSpec,
+    spec: NetworkSpec,
     params: IntegerParams | None = None,
     *,
     form: Form = "integer",
@@ -302,26 +255,28 @@ def build(
     if form not in ("integer", "wide"):
         raise ValueError(f"form must be integer or wide, not {form}")
     params = WIDE if form == "wide" else params or IntegerParams()
-    builder, order, u = _Builder(layers, params, form, spec.levels), steps(spec), ""
-    for i, (name, kind, stage) in enumerate(order):
-        following = _entry(*order[i + 1]) if i + 1 < len(order) else None
-        builder.step(name, kind, spec, stage, u or None, following)
-        u = f"{name}/u"
-    builder.ops.append(Pool("lif", u, "lif", spec.levels))
+    builder, order, u = _Builder(layers, spec, params, form), spec.steps, ""
+    for i, step in enumerate(order):
+        following = order[i + 1].entry if i + 1 < len(order) else None
+        builder.step(step, None if step.replaces else u, following)
+        u = f"{step.name}/u"
+    builder.ops.append(Pool("lif", u, "lif", spec.levels, spec.half_even))
     shape = input_shape or spec.input_shape
     time_steps = shape[0] if len(shape) == 4 else 1
     if time_steps not in (1, spec.time_steps):
         raise ValueError(f"images must have {spec.time_steps} time steps for {spec.name}, "
                          f"not {time_steps}")
     head = layers["head"]
-    builder.conv("head", "lif", Raw(head.scale / time_steps, head.offset, time_steps))
+    builder.conv("head", "lif", head.weight,
+                 Raw(head.scale / time_steps, head.offset, time_steps))
     _check_layers(params, builder.ops)
     return IntegerNetwork(spec.to_dict(), params, builder.ops, shape, origin, info)
 
 
 def z_layers(ops: Iterable[Op]) -> dict[str, Depthwise | RepConv]:
     """The operators that make a z, by name."""
-    return {op.name: op for op in ops if isinstance(op, Depthwise | RepConv)}
+    return {op.name: op for op in ops if isinstance(op, Depthwise | RepConv)
+            and isinstance(op.epilogue, Requantise)}
 
 
 def _check_layers(params: IntegerParams, ops: Iterable[Op]) -> None:
@@ -337,7 +292,7 @@ def _check_layers(params: IntegerParams, ops: Iterable[Op]) -> None:
 
 def export(
     state: State,
-    spec: QsdtSpec,
+    spec: NetworkSpec,
     params: IntegerParams | None = None,
     *,
     form: Form = "integer",

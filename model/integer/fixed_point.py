@@ -19,24 +19,36 @@ def thresholds(
     *,
     acc_bits: int,
     levels: int = MAX_LEVEL,
+    gain: int | None = None,
+    half_even: bool = False,
 ) -> Thresholds:
-    """Integer rule for level = #{k in 1..D: x >= (2k-1)/2D}, D = `levels`.
+    """Integer rule for level = #{k in 1..D: x >= (2k-1)/2G}, D = `levels`, G = `gain`.
 
-    t_k = ceil(((2k-1)/2D - offset) / scale) for a positive scale, floor(...) for a negative one,
+    t_k = ceil(((2k-1)/2G - offset) / scale) for a positive scale, floor(...) for a negative one,
     in exact rational arithmetic: equal to the rule on reals for every accumulator, ties included.
     Thresholds outside the range of `acc_bits` bits become "always" or "never".
 
     Args:
         scale, offset: (O,), finite.
+        gain: Levels that 1 of x is worth; D if not given.
+        half_even: x must exceed (2k-1)/2G for odd k, so that G*x is rounded half to even.
     """
+    gain = gain or levels
     rows = []
     for a, b in zip(scale.tolist(), offset.tolist(), strict=True):
-        points = [Fraction(2 * k - 1, 2 * levels) - Fraction(b) for k in range(1, levels + 1)]
-        if a == 0:
-            rows.append([-(1 << 62) if point <= 0 else 1 << 62 for point in points])
-        else:
-            rounded = ceil if a > 0 else floor
-            rows.append([_to_int64(rounded(point / Fraction(a))) for point in points])
+        row = []
+        for k in range(1, levels + 1):
+            point = Fraction(2 * k - 1, 2 * gain) - Fraction(b)
+            above = half_even and k % 2 == 1
+            if a == 0:
+                row.append(-(1 << 62) if point < 0 or (point == 0 and not above) else 1 << 62)
+            elif a > 0:
+                edge = point / Fraction(a)
+                row.append(_to_int64(floor(edge) + 1 if above else ceil(edge)))
+            else:
+                edge = point / Fraction(a)
+                row.append(_to_int64(ceil(edge) - 1 if above else floor(edge)))
+        rows.append(row)
     invert = scale < 0
     low, high = threshold_limits(acc_bits, invert=invert[:, None])
     exact = np.array(rows, dtype=np.int64).reshape(len(scale), levels)

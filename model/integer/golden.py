@@ -1,8 +1,11 @@
 """Bit-exact integer operators: what the hardware must compute. NumPy only.
 
 Every function takes integer arrays of any width and returns int64. Maps are (N, C, H, W); a level
-is an IE-LIF output 0..D; a channel scale may be negative or 0. Shifts are arithmetic (floor).
+is a neuron's output 0..D; a channel scale may be negative or 0. Shifts are arithmetic (floor).
+Neurons round half up, or with `half_even` half to even: 1/2 to 0, 3/2 and 5/2 to 2, 7/2 to 4.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,17 +16,15 @@ Ints = NDArray[np.int64]
 MAX_LEVEL = 4
 """Highest level D that a neuron fires, as published; functions take others as `levels`."""
 
-ATTENTION_CAP = 224
-"""Both attention products may saturate here, in 8 bits, without changing any level of 0..4."""
+ATTENTION_THRESHOLDS = (32, 96, 160, 224)
+"""Least Q (K^T V) of each level 1..4 in the published QSD-Transformer."""
 
+ATTENTION_CAP = ATTENTION_THRESHOLDS[-1]
+"""Both attention products may saturate here, in 8 bits, without changing any level of 0..4.
 
-def attention_cap(levels: int) -> int:
-    """Where both attention products may saturate with levels 0..D: threshold D, (2D-1)*2D^2.
-
-    A partial sum there is level D already, and an entry of K^T V there that meets a q >= 1 makes
-    one. 224 for D = 4, 90 for 3, 24 for 2, 2 for 1.
-    """
-    return (2 * levels - 1) * 2 * levels**2
+Every term is >= 0, a partial sum at the last threshold is the highest level already, and so is what
+an entry of K^T V there makes of a q >= 1. The same holds for other thresholds and their last.
+"""
 
 _EXACT_FLOAT32, _EXACT_FLOAT64 = 2**24, 2**53
 
@@ -88,14 +89,19 @@ def saturate(x: ArrayLike, bits: int) -> Ints:
     return np.clip(np.asarray(x, dtype=np.int64), -limit, limit - 1)
 
 
-def fire_membrane(u: ArrayLike, *, u_frac: int, levels: int = MAX_LEVEL) -> Ints:
-    """Levels of membranes with `u_frac` >= 3 fraction bits: round half up of D*u, clipped to 0..D.
+def fire_membrane(
+    u: ArrayLike, *, u_frac: int, levels: int = MAX_LEVEL, half_even: bool = False
+) -> Ints:
+    """Levels of membranes with `u_frac` >= 3 fraction bits: D*u rounded and clipped to 0..D.
 
     clamp((2D*u + 2^u_frac) >> (u_frac+1), 0, D) for D = `levels`, which for D = 4 is
-    clamp((u + 2^(u_frac-3)) >> (u_frac-2), 0, 4); any shape.
+    clamp((u + 2^(u_frac-3)) >> (u_frac-2), 0, 4); any shape. With `half_even` one is added to the
+    sum before the shift, or taken away, so that a tie goes to the even level: clamp((2D*u +
+    2^u_frac - 1 + b) >> (u_frac+1), 0, D) with b the last bit of 2D*u >> (u_frac+1).
     """
-    u = np.asarray(u, dtype=np.int64)
-    return np.clip((2 * levels * u + (1 << u_frac)) >> (u_frac + 1), 0, levels)
+    doubled = 2 * levels * np.asarray(u, dtype=np.int64)
+    half = (1 << u_frac) - 1 + ((doubled >> (u_frac + 1)) & 1) if half_even else 1 << u_frac
+    return np.clip((doubled + half) >> (u_frac + 1), 0, levels)
 
 
 def _float_for(bound: int, what: str) -> type:
@@ -197,25 +203,28 @@ def attention(
     v: ArrayLike,
     *,
     heads: int,
-    cap: int | None = ATTENTION_CAP,
-    levels: int = MAX_LEVEL,
+    thresholds: Sequence[int] = ATTENTION_THRESHOLDS,
+    cap: int | None = None,
 ) -> tuple[Ints, Ints, Ints]:
-    """Q-SDSA on levels: Q (K^T V), no softmax; head h owns channels h*d .. h*d+d-1.
+    """Spike-driven self-attention on levels: Q (K^T V), no softmax.
+
+    Head h owns channels h*d .. h*d+d-1 of q and k, and h*e .. h*e+e-1 of v and the result.
 
     Args:
-        q, k, v: Levels (N, C, H, W) with C = heads * d; tokens are the H*W positions.
+        q, k: Levels (N, heads * d, H, W); tokens are the H*W positions.
+        v: Levels (N, heads * e, H, W).
+        thresholds: Least Q (K^T V) of each level 1..D, rising.
         cap: Both products saturate here; None leaves them exact. No level depends on it as
-            long as it is at least `attention_cap`, because every term is >= 0.
-        levels: D, the highest level of q, k, v and the result.
+            long as it is at least the last threshold, because every term is >= 0.
 
     Returns:
-        ktv: (N, heads, d, d), [i, j] = sum over tokens of k[h*d+i] * v[h*d+j].
-        qktv: (N, C, H, W), channel h*d+j = sum over i of q[h*d+i] * ktv[h, i, j].
-        level: (N, C, H, W), clamp(floor((qktv + 2D^2) / 4D^2), 0, D); for D = 4
-            clamp((qktv + 32) >> 6, 0, 4).
+        ktv: (N, heads, d, e), [i, j] = sum over tokens of k[h*d+i] * v[h*e+j].
+        qktv: (N, heads * e, H, W), channel h*e+j = sum over i of q[h*d+i] * ktv[h, i, j].
+        level: (N, heads * e, H, W), the number of thresholds that qktv reaches.
     """
     n, c, h, w = np.shape(q)
-    q, k, v = (np.asarray(x).reshape(n, heads, c // heads, h * w) for x in (q, k, v))
+    shape = np.shape(v)
+    q, k, v = (np.asarray(x).reshape(n, heads, -1, h * w) for x in (q, k, v))
     bound = h * w * _largest(k) * _largest(v)
     dtype = _float_for(bound, "K^T V")
     ktv = np.matmul(k.astype(dtype), v.astype(dtype).swapaxes(2, 3))
@@ -225,18 +234,22 @@ def attention(
     qktv = np.matmul(ktv.astype(dtype).swapaxes(2, 3), q.astype(dtype))
     if cap is not None:
         np.minimum(qktv, cap, out=qktv)
-    qktv = qktv.reshape(n, c, h, w).astype(np.int64)
-    level = np.clip((qktv + 2 * levels**2) // (4 * levels**2), 0, levels)
+    qktv = qktv.reshape(shape).astype(np.int64)
+    level = np.asarray(np.searchsorted(np.asarray(thresholds), qktv, side="right"), np.int64)
     return ktv.astype(np.int64), qktv, level
 
 
-def pool_fire(u: ArrayLike, *, u_frac: int, levels: int = MAX_LEVEL) -> Ints:
+def pool_fire(
+    u: ArrayLike, *, u_frac: int, levels: int = MAX_LEVEL, half_even: bool = False
+) -> Ints:
     """Levels of the exact spatial mean of membranes with `u_frac` fraction bits, no division.
 
     Level = number of k in 1..D with 2D * S >= N * (2k-1) * 2^u_frac, where S is the sum over the
-    N = H*W positions. (B, C, H, W) -> (B, C, 1, 1); 2D*S must fit 64 bits.
+    N = H*W positions; with `half_even` > for odd k. (B, C, H, W) -> (B, C, 1, 1); 2D*S must fit 64
+    bits.
     """
     u = np.asarray(u, dtype=np.int64)
     total = 2 * levels * u.sum(axis=(2, 3), keepdims=True)
     unit = (u.shape[2] * u.shape[3]) << u_frac
-    return sum((total >= (2 * k - 1) * unit).astype(np.int64) for k in range(1, levels + 1))
+    return sum((total >= (2 * k - 1) * unit + (half_even and k % 2)).astype(np.int64)
+               for k in range(1, levels + 1))

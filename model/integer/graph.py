@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from model.families.qsdt import attention_thresholds
 from model.integer import golden
 from model.integer.epilogue import (
     add_count,
     Epilogue,
     Fire,
+    half_even,
     IntegerParams,
     Integrate,
     level_count,
@@ -26,6 +28,7 @@ from model.integer.epilogue import (
     Tensors,
     threshold_limits,
     Thresholds,
+    usually_like,
     WIDE,
 )
 
@@ -126,7 +129,7 @@ class Depthwise(_Accumulating):
     name: str
     source: str
     weight: NDArray[np.int8]
-    epilogue: Requantise
+    epilogue: Fire | Requantise
 
     def accumulate(self, x: NDArray) -> NDArray[np.int64]:
         return golden.depthwise(x, self.weight, padding=self.weight.shape[-1] // 2)
@@ -169,9 +172,11 @@ class RepConv(_Accumulating):
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """Q-SDSA on three level maps, see `golden.attention`; `cap` None leaves products exact.
+    """Q (K^T V) of three level maps, see `golden.attention`; `cap` None leaves products exact.
 
-    Beside its level map it leaves the products "<block>/ktv" and "<block>/qktv" for inspection.
+    `thresholds` are the least values of Q (K^T V) that fire each level 1..D, `levels`. Value and
+    result may have more or fewer channels than query and key. Beside its level map it leaves the
+    products "<block>/ktv" and "<block>/qktv" for inspection.
     """
 
     name: str
@@ -181,7 +186,8 @@ class Attention:
     heads: int
     level: str
     block: str
-    cap: int | None = golden.ATTENTION_CAP
+    cap: int | None
+    thresholds: tuple[int, ...] = usually_like(lambda op: attention_thresholds(op.levels))
     levels: int = level_count()
 
     @property
@@ -193,6 +199,7 @@ class Attention:
         return {self.level: "level"}
 
     def shape(self, c: int, h: int, w: int) -> tuple[int, int, int]:
+        """Shape of its result for a value of shape (c, h, w)."""
         if c % self.heads:
             raise ValueError(f"{self.name}: {self.heads} heads must divide {c} channels")
         return c, h, w
@@ -200,9 +207,9 @@ class Attention:
     def run(self, tensors: Tensors, params: IntegerParams, stats: Stats) -> dict[str, NDArray]:
         ktv, qktv, level = golden.attention(
             *(tensors[name] for name in self.inputs),
-            heads=self.heads, cap=self.cap, levels=self.levels,
+            heads=self.heads, thresholds=self.thresholds, cap=self.cap,
         )
-        top = golden.attention_cap(self.levels)
+        top = self.thresholds[-1]
         add_count(stats, "ktv_saturated", ktv >= top)
         add_count(stats, "qktv_saturated", qktv >= top)
         return {
@@ -223,6 +230,7 @@ class Pool:
     source: str
     level: str
     levels: int = level_count()
+    half_even: bool = half_even()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -237,7 +245,8 @@ class Pool:
 
     def run(self, tensors: Tensors, params: IntegerParams, stats: Stats) -> dict[str, NDArray]:
         fired = golden.pool_fire(
-            tensors[self.source], u_frac=params.u_frac, levels=self.levels
+            tensors[self.source], u_frac=params.u_frac, levels=self.levels,
+            half_even=self.half_even,
         )
         return {self.level: fired.astype(np.uint8)}
 

@@ -6,7 +6,7 @@ as well.
 Tensor names:
 
 - "image", int8 (C, H, W), the input in units of 1/48, or (T, C, H, W), T of them for one result;
-- a published IE-LIF module name, such as "block3.0.attn.q_lif": its level map, 0..D;
+- a neuron's module name, such as "block3.0.attn.q_lif": its level map, 0..D;
 - "<step>/u": the membrane after that residual step, such as "block3.0.mlp/u";
 - "<layer>/z": the multi-bit map inside a SepConv ("….dwconv/z") or RepConv ("….q_conv/z");
 - "<block>/ktv", "<block>/qktv": attention products, for inspection;
@@ -35,6 +35,7 @@ from model.integer.epilogue import (
     Scale,
     Stats,
     Thresholds,
+    USUAL,
     WIDE,
 )
 from model.integer.graph import Attention, Conv, Depthwise, IMAGE_MAX, Op, Pool, RepConv
@@ -65,7 +66,7 @@ STATS = (
     *("zero_scale", "negative_scale", "threshold_clipped"),
 )
 """Counters that `IntegerNetwork.run` adds to: elements clipped (the first four, over all images;
-attention entries of at least `golden.attention_cap`), then channels and thresholds of the network,
+attention entries of at least the last threshold), then channels and thresholds of the network,
 once a call."""
 
 _SUMMED = ("logits_acc", "logits")
@@ -86,7 +87,7 @@ class IntegerNetwork:
     Parameters
     ----------
     spec
-        The `QsdtSpec` of the network as a plain dictionary; kept, not interpreted.
+        The spec of the network as a plain dictionary; kept, not interpreted.
     params
         Widths of the arithmetic.
     ops
@@ -281,13 +282,15 @@ class IntegerNetwork:
                         f"{op.name}: source {name} must be {' or '.join(wanted)}, "
                         f"not {known[name][0]}"
                     )
-            shape = op.shape(*known[op.inputs[0]][1:])
+            *others, source = (known[name][1:] for name in op.inputs[:main])
+            shape = op.shape(*source)
             if min(shape) < 1:
-                raise ValueError(f"{op.name}: no output is left of {known[op.inputs[0]][1:]}")
-            same = op.inputs[1:main] if main == 3 else ()
-            for name, size in [(n, known[op.inputs[0]][1:]) for n in same] + [
-                (n, shape) for n in op.inputs[main:]
-            ]:
+                raise ValueError(f"{op.name}: no output is left of {source}")
+            wanted_sizes = [(name, shape) for name in op.inputs[main:]]
+            if others:    # query and key, which may have other channels than the value
+                query = op.shape(others[0][0], *source[1:])
+                wanted_sizes += [(name, query) for name in op.inputs[:2]]
+            for name, size in wanted_sizes:
                 if known[name][1:] != size:
                     raise ValueError(f"{op.name}: {name} is {known[name][1:]}, not {size}")
             for name, kind in op.outputs.items():
@@ -326,13 +329,14 @@ def _firing(op: Op) -> Attention | Pool | Fire | Integrate | None:
 def _update(state: "hashlib._Hash", value: object) -> None:
     """Feed a (nested) frozen dataclass to a hash: type names, field names, plain values, arrays.
 
-    A field marked "unless default" counts only where it says something else.
+    A field with a usual value counts only where it says something else, so that networks keep their
+    digest when an operator gets another field.
     """
     if is_dataclass(value):
         state.update(type(value).__name__.encode())
         for item in fields(value):
-            rarely = item.metadata.get("digest") == "unless default"
-            if rarely and getattr(value, item.name) == item.default:
+            usual = item.metadata.get(USUAL)
+            if usual is not None and getattr(value, item.name) == usual(value):
                 continue
             state.update(item.name.encode())
             _update(state, getattr(value, item.name))

@@ -25,8 +25,9 @@ from safetensors import safe_open, SafetensorError
 from safetensors.numpy import save as to_safetensors
 
 from model.data.dataset import DataInfo
+from model.families.base import NetworkSpec
 from model.families.layout import state_shapes
-from model.families.spec import QsdtSpec
+from model.families.spec import from_dict
 from model.files import write_atomic
 from model.integer.epilogue import IntegerParams
 from model.integer.export import codes, export, State
@@ -48,7 +49,7 @@ class QsdError(ValueError):
     """A file is not a readable .qsd file; the message names it and the cause."""
 
 
-def stored_state(state: State, spec: QsdtSpec) -> dict[str, NDArray]:
+def stored_state(state: State, spec: NetworkSpec) -> dict[str, NDArray]:
     """The entries of `state` that a file keeps, weights as int8 "<layer>.weight.q"."""
     kept: dict[str, NDArray] = {}
     for key in state_shapes(spec):
@@ -82,7 +83,7 @@ def float_state(state: State) -> dict[str, NDArray]:
 
 def to_bytes(
     state: State,
-    spec: QsdtSpec,
+    spec: NetworkSpec,
     params: IntegerParams | None = None,
     *,
     origin: str = "",
@@ -108,7 +109,7 @@ def to_bytes(
 
 
 def save(
-    path: str | os.PathLike, state: State, spec: QsdtSpec, params: IntegerParams | None = None
+    path: str | os.PathLike, state: State, spec: NetworkSpec, params: IntegerParams | None = None
 ) -> None:
     """Write the file in one piece: an error or interruption leaves what was there before."""
     write_atomic(path, to_bytes(state, spec, params))
@@ -119,14 +120,14 @@ class QsdContent:
     """What a file holds: spec, default widths, stored state; what weights are that were not
     trained ("" for others); what it keeps of the data that it was trained on, or None."""
 
-    spec: QsdtSpec
+    spec: NetworkSpec
     params: IntegerParams
     state: dict[str, NDArray]
     origin: str = ""
     info: DataInfo | None = None
 
 
-def load(path: str | os.PathLike) -> tuple[QsdtSpec, IntegerParams, dict[str, NDArray]]:
+def load(path: str | os.PathLike) -> tuple[NetworkSpec, IntegerParams, dict[str, NDArray]]:
     """Spec, default widths and stored state of what `read` returns, which raises the same."""
     content = read(path)
     return content.spec, content.params, content.state
@@ -156,7 +157,7 @@ def read(path: str | os.PathLike) -> QsdContent:
     if digest != _digest(header, tensors):
         raise QsdError(f"{path} is damaged: its content does not have the SHA-256 it states")
     try:
-        spec = QsdtSpec.from_dict(header["spec"])
+        spec = from_dict(header["spec"])
         params = IntegerParams(**header["params"])
         if header["version"] != _version(params, spec):
             raise ValueError(f"spec and params are not those of format version "
@@ -179,7 +180,7 @@ def read(path: str | os.PathLike) -> QsdContent:
     return QsdContent(spec, params, tensors, origin, info)
 
 
-def _version(params: IntegerParams, spec: QsdtSpec) -> int:
+def _version(params: IntegerParams, spec: NetworkSpec) -> int:
     if spec.time_steps > 1:
         return VERSION
     return WIDTHS if params.z_bits_of else ONE_WIDTH
@@ -200,7 +201,7 @@ def _header(path: Path, text: str | None) -> dict[str, Any]:
     return header
 
 
-def _check_tensors(path: Path, tensors: Mapping[str, NDArray], spec: QsdtSpec) -> None:
+def _check_tensors(path: Path, tensors: Mapping[str, NDArray], spec: NetworkSpec) -> None:
     shapes = state_shapes(spec)
     wanted: dict[str, tuple[int, ...]] = {}
     for key, shape in shapes.items():

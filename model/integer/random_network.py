@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.families.layout import state_shapes
-from model.families.spec import QsdtSpec
+from model.families.qsdt import QsdtSpec
 from model.integer.epilogue import IntegerParams
 from model.integer.export import export
 from model.integer.network import IntegerNetwork

@@ -15,11 +15,12 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from model.families.layout import state_shapes, steps
-from model.families.spec import QsdtSpec
+from model.families import parts
+from model.families.base import NetworkSpec
+from model.families.layout import state_shapes
+from model.families.qsdt import QsdtSpec
 from model.integer import golden
 from model.integer.epilogue import IntegerParams
-from model.integer.export import ATTENTION_UNIT, LEVEL_UNIT
 
 
 __all__ = ["NOTICE", "natural_images", "synthetic_state"]
@@ -45,7 +46,7 @@ _POSITIONS = 196
 """Positions of the smallest map that statistics are taken of, at least; more images if fewer."""
 
 
-def natural_images(rng: np.random.Generator, count: int, spec: QsdtSpec) -> NDArray[np.int8]:
+def natural_images(rng: np.random.Generator, count: int, spec: NetworkSpec) -> NDArray[np.int8]:
     """Random int8 images (count, C, H, W), units of 1/48, as smooth as photographs are.
 
     Random blocks of 1, 2, 4, ... pixels, summed: equal variance in every octave.
@@ -62,7 +63,7 @@ def natural_images(rng: np.random.Generator, count: int, spec: QsdtSpec) -> NDAr
 
 
 def synthetic_state(
-    spec: QsdtSpec, seed: int = 0, params: IntegerParams | None = None
+    spec: NetworkSpec, seed: int = 0, params: IntegerParams | None = None
 ) -> dict[str, NDArray]:
     """Make the stored state (int8 "<layer>.weight.q", see `model.integer.qsd_file`) number `seed`.
 
@@ -73,7 +74,8 @@ def synthetic_state(
         ValueError: If the network has no integer form, other levels than 0..4, or MPRF.
     """
     spec.check_integer_form()
-    if spec.levels != golden.MAX_LEVEL or spec.mprf != "none":
+    mprf = isinstance(spec, QsdtSpec) and spec.mprf != "none"
+    if spec.levels != golden.MAX_LEVEL or mprf:
         raise ValueError(f"{spec.name}: synthetic weights are made for levels 0..4 without mprf; "
                          "train it and name the file with --weights")
     maker = _Maker(spec, np.random.default_rng((seed, 2)), params or IntegerParams())
@@ -84,43 +86,54 @@ def synthetic_state(
 class _Maker:
     """Draws the weights of one layer after the other and carries real-valued maps through."""
 
-    def __init__(self, spec: QsdtSpec, rng: np.random.Generator, params: IntegerParams) -> None:
+    def __init__(self, spec: NetworkSpec, rng: np.random.Generator, params: IntegerParams) -> None:
         self.spec, self.rng, self.params = spec, rng, params
         self.shapes = state_shapes(spec)
         self.state: dict[str, NDArray] = {}
+        self.fracs: dict[str, int] = {}    # fraction bits of z, by the layer that makes it
 
     def propagate(self) -> None:
         spec = self.spec
         tokens = (spec.image_size // spec.reduction) ** 2
         images = natural_images(self.rng, -(-_POSITIONS // tokens), spec)
         u: NDArray = images
-        for name, kind, stage in steps(spec):
-            if kind == "downsample":
-                x, unit = (u, 1 / spec.image_scale) if stage == 0 else (_levels(u), LEVEL_UNIT)
-                layer = f"{name}.encode_conv"
-                acc = self.convolve(layer, x, stride=spec.strides[stage])
-                u = self.normalise(f"{name}.encode_bn", acc, self.scale(layer) * unit, *_FIRE,
-                                   bias=self.bias(layer))
-            elif kind == "sepconv":
-                u = u + self.sep_conv(name, _levels(u))
-            elif kind == "convs":
-                fired = self.fire(f"{name}.conv1", f"{name}.bn1", _levels(u))
-                acc = self.convolve(f"{name}.conv2", fired)
-                scale = self.scale(f"{name}.conv2") * LEVEL_UNIT
-                u = u + self.normalise(f"{name}.bn2", acc, scale, *_ADD)
-            elif kind == "attention":
-                added = self.attention(name, _levels(u))
-                u = u + self.layer_scale(f"{name.removesuffix('.attn')}.layer_scale1", added)
-            else:
-                layer = f"{name}.fc1_conv"
-                fired = self.fire(layer, f"{name}.fc1_bn", _levels(u), bias=True)
-                layer = f"{name}.fc2_conv"
-                acc = self.convolve(layer, fired)
-                added = self.normalise(f"{name}.fc2_bn", acc, self.scale(layer) * LEVEL_UNIT,
-                                       1.0, 0.0, bias=self.bias(layer))
-                u = u + self.layer_scale(f"{name.removesuffix('.mlp')}.layer_scale2", added)
+        for step in spec.steps:
+            maps = {step.entry: images if step.entry == "image" else self.levels(u)}
+            made = self.run(step, maps)
+            u = made if step.replaces else u + made
         self.weight("head")
         self.bias("head")
+
+    def run(self, step: parts.Step, maps: dict[str, NDArray]) -> NDArray[np.float64]:
+        """Draw the layers of a step; what it adds to the membrane. `maps` has its entry."""
+        operands: dict[str, tuple[str, NDArray[np.float64]]] = {}
+        for part in step.parts:
+            if isinstance(part, parts.Attention):
+                maps[part.name] = self.attention(part, operands)
+                continue
+            layer = part.layers[-1]
+            bias: NDArray[np.float64] | float
+            if isinstance(part, parts.RepConv):
+                acc, scale, bias = self.rep_conv(part, maps[part.source])
+            elif layer.multi_bit:
+                maps[layer.name] = self.depthwise(layer, maps[layer.source])
+                continue
+            else:
+                acc = self.convolve(layer, maps[layer.source])
+                scale = self.scale(layer.name) * layer.unit
+                if layer.source in self.fracs:
+                    scale = np.ldexp(scale, -self.fracs[layer.source])
+                bias = self.bias(layer.name) if layer.bias else 0.0
+            attended = step.kind == "attention" and layer.neuron
+            gamma, beta = (
+                (_FIRE[0], 0.0) if attended else _FIRE if layer.neuron or step.replaces else
+                (1.0, 0.0) if layer.scale else _ADD)
+            y = self.normalise(layer.norms[-1], acc, scale, gamma, beta, bias=bias)
+            if attended:
+                operands[layer.neuron] = layer.norms[-1], y
+            elif layer.neuron:
+                maps[layer.neuron] = self.levels(y)
+        return self.layer_scale(layer.scale, y) if layer.scale else y
 
     # -- constants --------------------------------------------------------------------------
 
@@ -168,10 +181,12 @@ class _Maker:
 
     # -- layers -----------------------------------------------------------------------------
 
-    def convolve(self, layer: str, x: NDArray, *, stride: int = 1) -> NDArray[np.int64]:
+    def convolve(self, layer: parts.Layer, x: NDArray) -> NDArray[np.int64]:
         """Exact accumulators of a layer drawn now; maps are (N, C, H, W)."""
-        q = self.weight(layer)
-        return golden.convolve(x, q, stride=stride, padding=q.shape[-1] // 2)
+        q = self.weight(layer.name)
+        if layer.depthwise:
+            return golden.depthwise(x, q[:, 0], padding=q.shape[-1] // 2)
+        return golden.convolve(x, q, stride=layer.stride, padding=q.shape[-1] // 2)
 
     def normalise(self, norm: str, acc: NDArray[np.int64], scale: NDArray, gamma: float,
                   beta: float, *, bias: NDArray | float = 0.0) -> NDArray[np.float64]:
@@ -180,12 +195,6 @@ class _Maker:
         var = np.maximum(square - mean * mean, 0) * scale * scale
         gain, shift = self.norm(norm, mean * scale + bias, var, gamma, beta)
         return _affine(acc, scale * gain, bias * gain + shift)
-
-    def fire(self, layer: str, norm: str, x: NDArray, *, bias: bool = False) -> NDArray[np.uint8]:
-        """Convolution, batch norm, levels."""
-        acc = self.convolve(layer, x)
-        return _levels(self.normalise(norm, acc, self.scale(layer) * LEVEL_UNIT, *_FIRE,
-                                      bias=self.bias(layer) if bias else 0.0))
 
     def requantise(self, layer: str, name: str, acc: NDArray, gain: NDArray
                    ) -> tuple[NDArray[np.int64], int]:
@@ -202,68 +211,63 @@ class _Maker:
         z = np.floor(np.ldexp(_affine(acc, self.scale(layer) * gain, 0.0), frac) + 0.5)
         return golden.saturate(z, self.params.z_bits_for(name)), frac
 
-    def sep_conv(self, name: str, x: NDArray) -> NDArray[np.float64]:
-        fired = self.fire(f"{name}.pwconv1", f"{name}.bn1", x)
-        layer = f"{name}.dwconv"
-        q = self.weight(layer)[:, 0]
-        acc = golden.depthwise(fired, q, padding=q.shape[-1] // 2)
-        z, frac = self.requantise(layer, layer, acc, np.full(len(q), LEVEL_UNIT))
-        layer = f"{name}.pwconv2"
-        acc = self.convolve(layer, z)
-        return self.normalise(f"{name}.bn2", acc, np.ldexp(self.scale(layer), -frac), *_ADD)
+    def depthwise(self, layer: parts.Layer, x: NDArray) -> NDArray[np.int64]:
+        """z of a depthwise convolution of levels."""
+        acc = self.convolve(layer, x)
+        z, self.fracs[layer.name] = self.requantise(
+            layer.name, layer.name, acc, np.full(acc.shape[1], layer.unit))
+        return z
 
     def rep_conv(
-        self, name: str, x: NDArray, unit: float
+        self, made: parts.RepConv, x: NDArray
     ) -> tuple[NDArray, NDArray, NDArray]:
         """Everything but the last batch norm: exact accumulators, and their real scale."""
-        point, depth, end = (f"{name}.0.body.{part}" for part in ("0", "2.0", "2.1"))
-        acc = self.convolve(point, x)
-        scale = self.scale(point) * unit
+        first, middle, last = made.layers
+        point, depth, end = (layer.name for layer in made.layers)
+        acc = self.convolve(first, x)
+        scale = self.scale(point) * first.unit
         mean, square = _moments(acc)
         var = np.maximum(square - mean * mean, 0) * scale * scale
-        gain, shift = self.norm(f"{name}.0.body.1.bn", mean * scale, var, 1.0, 0.0)
-        q = self.weight(depth)[:, 0]
-        acc = golden.depthwise(acc, q, padding=1)
-        z, frac = self.requantise(depth, name, acc, gain * scale)
-        acc = self.convolve(end, z)
+        gain, shift = self.norm(first.norms[0], mean * scale, var, 1.0, 0.0)
+        acc = self.convolve(middle, acc)
+        z, frac = self.requantise(depth, made.name, acc, gain * scale)
+        acc = self.convolve(last, z)
         # The inner shift reaches the end as a constant of each channel (model.integer.export.fold).
+        q = self.state[f"{depth}.weight.q"][:, 0]
         constant = self.scale(depth) * shift * q.astype(np.int64).sum(axis=(1, 2))
         matrix = self.state[f"{end}.weight.q"][:, :, 0, 0].astype(np.float64)
         reached = self.scale(end) * np.array([fsum(row) for row in (matrix * constant).tolist()])
         scale = np.ldexp(self.scale(end), -frac)
         mean, square = _moments(acc)
         var = np.maximum(square - mean * mean, 0) * scale * scale
-        gain, shift = self.norm(f"{name}.0.body.2.2", mean * scale + reached, var, 1.0, 0.0)
+        gain, shift = self.norm(last.norms[0], mean * scale + reached, var, 1.0, 0.0)
         return acc, scale * gain, reached * gain + shift
 
-    def attention(self, name: str, x: NDArray) -> NDArray[np.float64]:
-        maps = []
-        for branch in "qkv":
-            acc, scale, bias = self.rep_conv(f"{name}.{branch}_conv", x, LEVEL_UNIT)
-            norm = f"{name}.{branch}_conv.1"
-            maps.append((norm, self.normalise(norm, acc, scale, _FIRE[0], 0.0, bias=bias)))
-        attend = partial(golden.attention, heads=self.spec.heads)
+    def attention(
+        self, made: parts.Attention, operands: dict[str, tuple[str, NDArray[np.float64]]]
+    ) -> NDArray[np.int64]:
+        """Its levels, after choosing one beta for the batch norms of q, k and v."""
+        maps = [operands[name] for name in (made.query, made.key, made.value)]
+        attend = partial(golden.attention, heads=made.heads, thresholds=made.thresholds)
         low, high = -2.0, 1.0  # of the beta that q, k and v get
         for _ in range(8):
             beta = (low + high) / 2
-            query, key, value = (_levels(y + beta) for _, y in maps)
-            level = attend(query, key, value)[2]
+            level = attend(*(self.levels(y + beta) for _, y in maps))[2]
             low, high = (beta, high) if level.sum() < _ATTENTION_MEAN * level.size else (low, beta)
         chosen = np.float32((low + high) / 2)
         for norm, _ in maps:
             self.state[f"{norm}.bias"] += chosen
-        query, key, value = (_levels(y + float(chosen)) for _, y in maps)
-        level = attend(query, key, value)[2]
-        acc, scale, bias = self.rep_conv(f"{name}.proj_conv", level, ATTENTION_UNIT)
-        return self.normalise(f"{name}.proj_conv.1", acc, scale, 1.0, 0.0, bias=bias)
+        return attend(*(self.levels(y + float(chosen)) for _, y in maps))[2]
+
+    def levels(self, u: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """What a neuron fires."""
+        spec = self.spec
+        clipped = np.clip(spec.gain * u, 0, spec.levels)
+        return (np.rint(clipped) if spec.half_even else np.floor(clipped + 0.5)).astype(np.uint8)
 
     def layer_scale(self, key: str, x: NDArray) -> NDArray[np.float64]:
         self.state[key] = self.spread(x.shape[1], _LAYER_SCALE, signed=True)
         return x * self.state[key].astype(np.float64)[:, None, None]
-
-
-def _levels(u: NDArray[np.float64]) -> NDArray[np.uint8]:
-    return np.floor(np.clip(4 * u, 0, golden.MAX_LEVEL) + 0.5).astype(np.uint8)
 
 
 def _affine(x: NDArray, scale: NDArray, offset: NDArray | float) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
 from model.integer.epilogue import Fire, IntegerParams, Integrate, WIDE
 from model.integer.export import build, Layer, z_layers
 from model.integer.graph import Conv
@@ -104,7 +104,7 @@ def reader_macs(network: IntegerNetwork) -> dict[str, int]:
 
 def sensitivity(
     layers: Mapping[str, Layer],
-    spec: QsdtSpec,
+    spec: NetworkSpec,
     params: IntegerParams,
     image_q: NDArray[np.int8],
     *,
@@ -220,7 +220,8 @@ def choose(
 def _readers(network: IntegerNetwork) -> dict[str, Conv]:
     """The convolution that reads each layer's z, by the name of the layer."""
     by_source = {op.source: op for op in network.ops if isinstance(op, Conv)}
-    return {name: by_source[op.epilogue.z] for name, op in z_layers(network.ops).items()}
+    return {name: by_source[next(iter(op.outputs))]
+            for name, op in z_layers(network.ops).items()}
 
 
 def _inputs(network: IntegerNetwork, image_q: NDArray[np.int8], batch: int,
@@ -258,7 +259,8 @@ class _Pairs:
     def z(self, name: str, acc: NDArray, params: IntegerParams | None = None) -> NDArray:
         """z of a layer's accumulators."""
         epilogue = self._layers[name].epilogue
-        return epilogue.apply(acc, {}, params or self._params, {})[epilogue.z]
+        made = epilogue.apply(acc, {}, params or self._params, {})
+        return made[next(iter(epilogue.outputs))]
 
     def levels(self, name: str, acc: NDArray, u: NDArray | None, bits: int | None = None
                ) -> NDArray:

@@ -15,7 +15,7 @@ from typing import Any
 
 from model import yaml_file
 from model.error import InputError
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
 from model.files import replacing
 from model.training.recipe import network_changes, Recipe
 
@@ -61,11 +61,11 @@ class Plan:
         raise InputError(f"row must be one of {', '.join(row.name for row in self.rows)}, "
                          f"not {name}")
 
-    def check(self, spec: QsdtSpec) -> None:
+    def check(self, spec: NetworkSpec) -> None:
         """Raise InputError naming the first row that does not fit the network."""
         for row in self.rows:
             try:
-                replace(spec, **row.network)
+                spec.changed(**row.network)
             except ValueError as error:
                 raise InputError(f"{self.name}: rows.{row.name}: {error}") from None
 

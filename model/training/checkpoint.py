@@ -25,9 +25,10 @@ from safetensors.torch import load_file as load_safetensors
 import torch
 
 from model.data.dataset import DataInfo
+from model.families.base import NetworkSpec
 from model.families.infer import infer_spec
 from model.families.layout import CHECKPOINT_SUFFIXES, state_shapes
-from model.families.spec import QsdtSpec
+from model.families.spec import from_dict
 
 
 log = logging.getLogger(__name__)
@@ -64,14 +65,14 @@ class Checkpoint:
     """What a file holds: spec; state dict with the published names; class names and fitting of the
     pictures that it was trained on, where the file tells."""
 
-    spec: QsdtSpec
+    spec: NetworkSpec
     state: dict[str, NDArray]
     info: DataInfo | None = None
 
 
 def load(
     path: str | os.PathLike, **given: Any
-) -> tuple[QsdtSpec, dict[str, NDArray]]:
+) -> tuple[NetworkSpec, dict[str, NDArray]]:
     """Spec and state dict of what `read` returns; arguments and errors as there."""
     found = read(path, **given)
     return found.spec, found.state
@@ -112,7 +113,7 @@ def read(
         if spec_dict is None:
             spec = _inferred(state, stem(path), given)
         else:
-            spec = QsdtSpec.from_dict(spec_dict)
+            spec = from_dict(spec_dict)
             for name, value in given.items():
                 if getattr(spec, name) != value:
                     raise ValueError(f"{name} is {getattr(spec, name)} in this file, not {value}")
@@ -140,7 +141,7 @@ def stem(path: Path) -> str:
     return path.stem
 
 
-def load_vectors(path: str | os.PathLike) -> tuple[QsdtSpec, dict[str, NDArray]]:
+def load_vectors(path: str | os.PathLike) -> tuple[NetworkSpec, dict[str, NDArray]]:
     """Read the network of a golden-vector archive (``.npz``), whose weights are "<layer>.weight.q".
 
     Returns the same as `load`, with weight = float32(q * alpha).
@@ -162,7 +163,7 @@ def load_vectors(path: str | os.PathLike) -> tuple[QsdtSpec, dict[str, NDArray]]
     return spec, state
 
 
-def check(state: Mapping[str, NDArray], spec: QsdtSpec) -> None:
+def check(state: Mapping[str, NDArray], spec: NetworkSpec) -> None:
     """Raise ValueError naming the first key of `state` that does not fit `spec` or is unusable.
 
     Required: exactly the published keys (batch counters may lack) with their shapes, finite real
@@ -323,7 +324,7 @@ def _array(key: str, value: torch.Tensor) -> NDArray:
         raise ValueError(f"{key} is {kind}; save it as a dense float32 tensor") from None
 
 
-def _inferred(state: Mapping[str, NDArray], name: str, given: Mapping[str, int]) -> QsdtSpec:
+def _inferred(state: Mapping[str, NDArray], name: str, given: Mapping[str, int]) -> NetworkSpec:
     values: dict[str, Any] = dict(given)
     stages = [state.get(f"downsample{suffix}.encode_conv.weight") for suffix in "34"]
     dims = [len(stage) for stage in stages if stage is not None and stage.ndim == 4]

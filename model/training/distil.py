@@ -14,8 +14,9 @@ from torch import nn, Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from model.families.network import Attention, QsdTransformer
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
+from model.families.make import make_network
+from model.families.network import SpikeAttention, SpikingTransformer
 from model.training import checkpoint
 
 
@@ -40,7 +41,7 @@ def capture_operands(model: nn.Module) -> Iterator[Operands]:
     Each is (T*B, heads, tokens, d), with its gradient; clear the list after every pass.
     """
     found: Operands = []
-    blocks = [module for module in model.modules() if isinstance(module, Attention)]
+    blocks = [module for module in model.modules() if isinstance(module, SpikeAttention)]
     for block in blocks:
         block.record = found
     try:
@@ -50,7 +51,7 @@ def capture_operands(model: nn.Module) -> Iterator[Operands]:
             block.record = None
 
 
-def shown(teacher: QsdTransformer, x: Tensor, steps: int) -> tuple[Tensor, Operands]:
+def shown(teacher: SpikingTransformer, x: Tensor, steps: int) -> tuple[Tensor, Operands]:
     """The teacher's logits and operands, the operands repeated for the time steps of a student.
 
     Every time step learns from the same picture; of frames of events (T, B, C, H, W) that is their
@@ -144,7 +145,7 @@ def logit_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         reduction="batchmean", log_target=True)
 
 
-def load_teacher(path: Path, spec: QsdtSpec) -> QsdTransformer:
+def load_teacher(path: Path, spec: NetworkSpec) -> SpikingTransformer:
     """The network of a checkpoint that `model.train` wrote, in evaluation mode.
 
     Raises ValueError naming what of its shape differs from `spec`, or OSError.
@@ -155,6 +156,6 @@ def load_teacher(path: Path, spec: QsdtSpec) -> QsdTransformer:
         own, wanted = getattr(found.spec, field), getattr(spec, field)
         if own != wanted:
             raise ValueError(f"{path}: {field} of the teacher must be {wanted}, not {own}")
-    teacher = QsdTransformer(found.spec)
+    teacher = make_network(found.spec)
     teacher.load_state_dict(checkpoint.tensors(found.state), strict=False)
     return teacher.eval().requires_grad_(False)

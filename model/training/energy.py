@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from model.data.dataset import batches, Split
-from model.families.layout import steps
-from model.families.network import capture_levels, QsdTransformer
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
+from model.families.network import capture_levels, SpikingTransformer
 from model.families.work import work
 from model.training.measures import to_input
 
@@ -48,7 +47,7 @@ class LayerEnergy:
 
 
 @torch.inference_mode()
-def mean_levels(model: QsdTransformer, split: Split, *, batch: int = 100) -> dict[str, float]:
+def mean_levels(model: SpikingTransformer, split: Split, *, batch: int = 100) -> dict[str, float]:
     """Mean level of every neuron on all images of `split`."""
     sums: dict[str, int] = {}
     counts: dict[str, int] = {}
@@ -62,7 +61,7 @@ def mean_levels(model: QsdTransformer, split: Split, *, batch: int = 100) -> dic
     return {name: total / counts[name] for name, total in sums.items()}
 
 
-def energy(spec: QsdtSpec, levels: Mapping[str, float]) -> list[LayerEnergy]:
+def energy(spec: NetworkSpec, levels: Mapping[str, float]) -> list[LayerEnergy]:
     """Every layer with these mean levels of its neurons.
 
     The first layer multiplies (E_MAC), all others accumulate (E_AC): also those inside RepConv and
@@ -71,7 +70,7 @@ def energy(spec: QsdtSpec, levels: Mapping[str, float]) -> list[LayerEnergy]:
 
     Raises ValueError if the network does not spike.
     """
-    if spec.neuron == "relu":
+    if not spec.spikes:
         raise ValueError(f"{spec.name} does not spike")
     rows = []
     for item in work(spec):
@@ -115,7 +114,7 @@ class AttentionEnergy:
         return self.sdsa_qkv + self.sdsa_products + self.sdsa_projection
 
 
-def attention_energy(spec: QsdtSpec, rows: Sequence[LayerEnergy]) -> list[AttentionEnergy]:
+def attention_energy(spec: NetworkSpec, rows: Sequence[LayerEnergy]) -> list[AttentionEnergy]:
     """MHSA against SDSA in every block, of the `rows` of `energy`.
 
     MHSA by the formulas: E_MAC * 3 N D^2, E_MAC * 2 N^2 D, E_multiply * N^2 + E_MAC * 2 N^2 and
@@ -123,10 +122,10 @@ def attention_energy(spec: QsdtSpec, rows: Sequence[LayerEnergy]) -> list[Attent
     products are N D^2 / heads each, for heads do not mix, where Table 7 writes N D^2.
     """
     found = []
-    for name, kind, stage in steps(spec):
-        if kind != "attention":
+    for step in spec.steps:
+        if step.kind != "attention":
             continue
-        n, d = spec.sizes[stage] ** 2, spec.dims[stage]
+        name, n, d = step.name, spec.sizes[step.stage] ** 2, spec.dims[step.stage]
         own = {part: sum(row.joules for row in rows if row.layer.startswith(f"{name}.{part}"))
                for part in ("q_conv", "k_conv", "v_conv", "proj_conv", "KtV", "QKtV")}
         found.append(AttentionEnergy(

@@ -12,8 +12,8 @@ from model.families.network import (
     ConvBlock,
     Downsample,
     Mlp,
-    QsdTransformer,
     SepConv,
+    SpikingTransformer,
 )
 
 
@@ -115,7 +115,7 @@ _PAIRS = {Downsample: [("encode_conv", "encode_bn")],
 
 
 @torch.no_grad()
-def frozen(network: QsdTransformer, *, logits: bool = True) -> QsdTransformer:
+def frozen(network: SpikingTransformer, *, logits: bool = True) -> SpikingTransformer:
     """A copy of `network` for evaluation alone, its batch norms folded into the convolutions.
 
     Equal to it up to rounding. Without `logits` it ends at q, k and v of the last attention block,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from model.data.dataset import batches, Split
-from model.families.network import capture_levels, QsdTransformer
+from model.families.network import capture_levels, SpikingTransformer
 from model.training.distil import capture_operands, shown
 from model.training.measures import to_input
 
@@ -114,7 +114,8 @@ class Measured:
 
 @torch.inference_mode()
 def measure(
-    model: QsdTransformer, split: Split, *, teacher: QsdTransformer | None = None, batch: int = 100
+    model: SpikingTransformer, split: Split, *, teacher: SpikingTransformer | None = None,
+    batch: int = 100
 ) -> list[dict[str, Any]]:
     """A row (`Measured.row`) for every block, head and tensor, on all images of `split`.
 
@@ -123,7 +124,7 @@ def measure(
 
     Raises ValueError if the network does not spike, or the teacher has other blocks or heads.
     """
-    if model.spec.neuron == "relu":
+    if not model.spec.spikes:
         raise ValueError(f"{model.spec.name} does not spike: name it with --teacher")
     names = [name for name, _ in model.spec.transformer_blocks]
     levels = model.spec.levels
@@ -147,7 +148,7 @@ def measure(
 
 
 def _passes(
-    model: QsdTransformer, split: Split, teacher: QsdTransformer | None, batch: int
+    model: SpikingTransformer, split: Split, teacher: SpikingTransformer | None, batch: int
 ) -> Iterator[tuple[list, list | None, dict[str, Tensor]]]:
     """Per batch: (q, k, v) of every block, the teacher's, and the attention's levels by block."""
     model.eval()

@@ -8,15 +8,15 @@ import torch
 from torch import nn, Tensor
 
 from model.data.dataset import batches, Split
-from model.families.network import capture_levels, QsdTransformer
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
+from model.families.network import capture_levels, SpikingTransformer
 from model.training.parallel import add_up, rank, world
 
 
 __all__ = ["activity", "evaluate", "first_not_finite", "to_input"]
 
 
-def to_input(image_q: np.ndarray, spec: QsdtSpec, device: torch.device | str = "cpu") -> Tensor:
+def to_input(image_q: np.ndarray, spec: NetworkSpec, device: torch.device | str = "cpu") -> Tensor:
     """The network's input, image_q over the spec's image_scale, channels last.
 
     image_q is int8 (B, C, H, W), or (B, T, C, H, W), of which (T, B, C, H, W) is made.
@@ -30,7 +30,7 @@ def to_input(image_q: np.ndarray, spec: QsdtSpec, device: torch.device | str = "
 
 
 @torch.inference_mode()
-def evaluate(model: QsdTransformer, split: Split, *, batch: int = 100) -> float:
+def evaluate(model: SpikingTransformer, split: Split, *, batch: int = 100) -> float:
     """Accuracy 0..1 of `model` in float32 evaluation mode; each process takes a part."""
     model.eval()
     own = Split(images=split.images[rank()::world()], labels=split.labels[rank()::world()])
@@ -42,11 +42,11 @@ def evaluate(model: QsdTransformer, split: Split, *, batch: int = 100) -> float:
 
 
 @torch.inference_mode()
-def activity(model: QsdTransformer, split: Split, *, count: int = 500) -> dict[str, Any]:
+def activity(model: SpikingTransformer, split: Split, *, count: int = 500) -> dict[str, Any]:
     """Mean level of all neurons, and of each attention block the share of levels at the top.
 
-    That is the share of Q (K^T V) of at least `golden.attention_cap`, 224 for D = 4. Measured on
-    the first `count` images; without spikes both are empty.
+    That is the share of Q (K^T V) of at least the last threshold, 224 for a QSD-Transformer with
+    D = 4. Measured on the first `count` images; without spikes both are empty.
     """
     model.eval()
     part = Split(images=split.images[:count], labels=split.labels[:count])
@@ -69,7 +69,7 @@ def activity(model: QsdTransformer, split: Split, *, count: int = 500) -> dict[s
 
 
 @torch.no_grad()
-def first_not_finite(model: QsdTransformer, x: Tensor) -> str:
+def first_not_finite(model: SpikingTransformer, x: Tensor) -> str:
     """The first parameter, or else the first layer in a pass over `x`, with NaN or infinities."""
     for name, value in model.named_parameters():
         if not torch.isfinite(value).all():

@@ -1,7 +1,7 @@
 """How a network is trained, and the presets of the papers as YAML; needs no torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from importlib import resources
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from model import yaml_file
 from model.error import InputError
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
 
 
 __all__ = ["network_changes", "Preset", "PRECISIONS", "presets", "read_preset", "Recipe"]
@@ -127,9 +127,9 @@ class Preset:
     recipe: Recipe
     network: Mapping[str, Any]
 
-    def applied(self, spec: QsdtSpec) -> QsdtSpec:
+    def applied(self, spec: NetworkSpec) -> NetworkSpec:
         """`spec` with the changes. Raises ValueError if they do not fit it."""
-        return replace(spec, **self.network)
+        return spec.changed(**self.network)
 
 
 def presets() -> tuple[str, ...]:
@@ -141,7 +141,7 @@ def presets() -> tuple[str, ...]:
 
 def read_preset(name: str | Path) -> Preset:
     """A preset by name, or from a YAML file: ``version: 1``, fields of `Recipe`, and under
-    ``network`` fields of `QsdtSpec` that it changes.
+    ``network`` fields of the network's spec that it changes.
 
     Raises InputError naming the file and the key, or listing the known presets.
     """
@@ -166,7 +166,7 @@ def read_preset(name: str | Path) -> Preset:
 
 
 def network_changes(where: str, values: object) -> dict[str, object]:
-    """A mapping of fields of `QsdtSpec` that a recipe may change, each of its type.
+    """A mapping of fields of a spec that a recipe may change, each of its type.
 
     Raises InputError that begins with `where`.
     """
@@ -175,7 +175,7 @@ def network_changes(where: str, values: object) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class _Changes:
-    """What a preset may change of a network; `QsdtSpec` has the meaning."""
+    """What a preset may change of a network; `model.families.qsdt.QsdtSpec` has the meaning."""
 
     levels: int = 0
     time_steps: int = 0

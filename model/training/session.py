@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from model.families.network import QsdTransformer
+from model.families.make import make_network
 from model.files import write_atomic
 from model.training.checkpoint import unpickle
 from model.training.logbook import plot, TensorBoard, write_log
@@ -72,7 +72,7 @@ def train(
             f"mean level {record['mean_level']:.2f}, {record['seconds']:.0f} s"
         )
     if trainer.test_acc is None:  # the test split is used once, also when a finished run resumes
-        network = QsdTransformer(trainer.spec).to(trainer.device)
+        network = make_network(trainer.spec).to(trainer.device)
         network.load_state_dict(trainer.best["model"])
         trainer.test_acc = evaluate(network, trainer.data.test)
         chosen = {k: trainer.best[k] for k in ("epoch", "weights", "val_acc")}

@@ -6,7 +6,7 @@ import torch
 from torch import nn, Tensor
 
 from model.families.lsq import FLOAT_BITS, LsqLayer
-from model.families.network import Attention, QsdTransformer
+from model.families.network import Attention, SpikingTransformer
 
 
 __all__ = ["adopt"]
@@ -17,7 +17,7 @@ _STEPS = (".alpha", ".init_state")
 
 @torch.no_grad()
 def adopt(
-    model: QsdTransformer, state: Mapping[str, Tensor], *, weight_bits: int | None = None
+    model: SpikingTransformer, state: Mapping[str, Tensor], *, weight_bits: int | None = None
 ) -> list[str]:
     """Load `state`, of a network of the same shape, into `model`; return what starts anew.
 
@@ -57,7 +57,7 @@ def adopt(
             if f"{name}.alpha" not in given and not (name == "head" and "head" in anew):
                 module.reset_alpha()
                 anew.add("LSQ steps")
-        elif isinstance(module, Attention) and model.spec.mprf == "add":
+        elif isinstance(module, Attention) and module.spec.mprf == "add":
             for x in "qkv":
                 if f"{name}.{x}_mprf.weight" not in given:
                     norm = module.get_submodule(f"{x}_conv")[1]  # type: ignore[index]

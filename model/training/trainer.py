@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from model.data.augment import Augmentation, picture_mean
 from model.data.dataset import batches, Dataset
-from model.families.network import Attention, Mprf, QsdTransformer
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
+from model.families.make import make_network
+from model.families.network import SpikeAttention, SpikingTransformer
 from model.progress import tracked
 from model.training.distil import capture_operands, fgd_loss, logit_loss, Operands, shown
 from model.training.frozen import frozen
@@ -29,22 +30,19 @@ from model.training.recipe import Recipe
 from model.training.timm_parts import rand_augment, timm_part
 
 
-def build(spec: QsdtSpec, recipe: Recipe) -> QsdTransformer:
+def build(spec: NetworkSpec, recipe: Recipe) -> SpikingTransformer:
     """Make the network of `spec` with the start values of `recipe`, in channels-last layout."""
     torch.manual_seed(recipe.seed)
-    model = QsdTransformer(spec)
+    model = make_network(spec)
     for module in model.modules():
-        if isinstance(module, Attention):
+        if isinstance(module, SpikeAttention):
             for x in "qkv":
-                norm = module.get_submodule(f"{x}_conv" if spec.mprf == "none" else f"{x}_mprf")
-                norm = norm if isinstance(norm, Mprf) else norm.get_submodule("1")
-                if isinstance(norm, nn.BatchNorm2d):
-                    nn.init.constant_(norm.bias, recipe.attention_beta)
+                nn.init.constant_(module.norm(x).bias, recipe.attention_beta * spec.highest)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
 
-def augmentation(recipe: Recipe, spec: QsdtSpec) -> Augmentation:
+def augmentation(recipe: Recipe, spec: NetworkSpec) -> Augmentation:
     """What the recipe does to training pictures. Raises ToolMissing without a timm it needs."""
     transform = None
     if recipe.rand_augment:
@@ -70,8 +68,8 @@ class Trainer:
     """
 
     def __init__(
-        self, spec: QsdtSpec, recipe: Recipe, data: Dataset, *,
-        teacher: QsdTransformer | None = None, device: torch.device | str = "cpu",
+        self, spec: NetworkSpec, recipe: Recipe, data: Dataset, *,
+        teacher: SpikingTransformer | None = None, device: torch.device | str = "cpu",
     ) -> None:
         side = data.train.images.shape[-1]
         if side != spec.image_size:
@@ -112,7 +110,7 @@ class Trainer:
         self.log: list[dict[str, Any]] = []
         self.test_acc: float | None = None
 
-    def start_from(self, adopt: Callable[[QsdTransformer], list[str]]) -> list[str]:
+    def start_from(self, adopt: Callable[[SpikingTransformer], list[str]]) -> list[str]:
         """Let `adopt` load other weights before the first epoch; returns what it returns."""
         anew = adopt(self.model)
         self.average.load_state_dict(self.model.state_dict())
@@ -258,7 +256,7 @@ class Trainer:
             logits, wanted, label_smoothing=0.0 if wanted.ndim > 1 else recipe.label_smoothing)
         parts = {"train_loss": loss.item(),
                  "train_acc": (logits.argmax(1) == target).float().mean().item()}
-        if self.spec.neuron != "relu" and recipe.attention_penalty:
+        if self.spec.spikes and recipe.attention_penalty:
             loss = loss + recipe.attention_penalty * penalty.take()
         if self.teacher is not None:
             more, said = self._taught(x, own, logits, precision)
@@ -324,15 +322,19 @@ def _floats(model: nn.Module) -> list[Tensor]:
 
 
 class _Penalty:
-    """Collects mean(max(x - 1, 0)) of all attention membranes x during forward passes."""
+    """Collects mean(max(x - 1, 0)) of all attention membranes x during forward passes.
 
-    def __init__(self, model: nn.Module) -> None:
-        lifs = [m.attn_lif for m in model.modules() if isinstance(m, Attention)]
+    x is in units of the membrane that fires the highest level.
+    """
+
+    def __init__(self, model: SpikingTransformer) -> None:
+        lifs = [m.attn_lif for m in model.modules() if isinstance(m, SpikeAttention)]
+        self._highest = model.spec.highest
         self._terms: list[Tensor] = []
         self._handles = [lif.register_forward_pre_hook(self._collect) for lif in lifs]
 
     def _collect(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        self._terms.append(F.relu(args[0].float() - 1).mean())
+        self._terms.append(F.relu(args[0].float() / self._highest - 1).mean())
 
     def take(self) -> Tensor:
         """Sum of the terms since the last call."""

@@ -8,7 +8,7 @@ import torch
 
 from model.families.network import capture_levels, QsdTransformer
 from model.families.spec import QsdtSpec
-from model.families.thermometer import binary_spikes, binary_time_steps, reads_levels
+from model.families.thermometer import binary_spikes, binary_time_steps, level_units
 from model.integer.epilogue import IntegerParams
 from model.integer.export import export
 from model.integer.random_network import random_spec, random_state
@@ -78,8 +78,12 @@ def test_sums_of_binary_steps_are_whole_numbers():
 
 
 def test_layers_that_read_levels():
-    names = [n for n, m in random_model(1)[0].named_modules() if hasattr(m, "alpha")]
-    real = [name for name in names if not reads_levels(name)]
+    model, _, drawn = random_model(1)
+    names = [n for n, m in model.named_modules() if hasattr(m, "alpha")]
+    units = level_units(drawn)
+    assert {unit for name, unit in units.items() if ".proj_conv." in name} == {2 / drawn.levels}
+    assert units["head"] == units["downsample3.encode_conv"] == 1 / drawn.levels
+    real = [name for name in names if name not in units]
     assert "head" not in real and "downsample1_1.encode_conv" in real
     assert {name.rpartition(".")[2] for name in real} == {"encode_conv", "pwconv2", "0", "1"}
     assert sum(name.endswith("encode_conv") for name in real) == 1

@@ -120,7 +120,8 @@ def test_attention_levels_survive_saturation(d, density):
         for _ in range(3)
     )
     ktv, qktv, level = golden.attention(q, k, v, heads=2, cap=None)
-    capped_ktv, capped_qktv, capped_level = golden.attention(q, k, v, heads=2)
+    capped_ktv, capped_qktv, capped_level = golden.attention(
+        q, k, v, heads=2, cap=golden.ATTENTION_CAP)
     np.testing.assert_array_equal(capped_level, level)
     np.testing.assert_array_equal(capped_ktv, np.minimum(ktv, 224))
     assert capped_qktv.max() <= 224
@@ -140,6 +141,48 @@ def test_attention_sums_tokens_in_each_head():
         assert ktv[0, h, i, j] == (k[0, 3 * h + i] * v[0, 3 * h + j]).sum()
     expected = sum(q[0, 3 + i] * ktv[0, 1, i, 2] for i in range(3))
     np.testing.assert_array_equal(qktv[0, 5], expected)
+
+
+def test_values_of_other_width_have_heads_of_their_own():
+    """What q and k give with v is what they give with every part of v of their own width."""
+    r = rng(2)
+    q, k = (r.integers(0, 5, (2, 6, 3, 4)) for _ in range(2))
+    v = r.integers(0, 5, (2, 2 * 12, 3, 4))
+    thresholds = (150, 250, 300, 400)
+    ktv, qktv, level = golden.attention(q, k, v, heads=2, thresholds=thresholds)
+    assert ktv.shape == (2, 2, 3, 12) and qktv.shape == level.shape == v.shape
+    parts = v.reshape(2, 2, 4, 3, 3, 4)
+    for i in range(4):
+        own = parts[:, :, i].reshape(q.shape)
+        one = golden.attention(q, k, own, heads=2, thresholds=thresholds)
+        np.testing.assert_array_equal(qktv.reshape(parts.shape)[:, :, i].reshape(q.shape), one[1])
+        np.testing.assert_array_equal(level.reshape(parts.shape)[:, :, i].reshape(q.shape), one[2])
+    want = sum((qktv >= t).astype(int) for t in thresholds)
+    np.testing.assert_array_equal(level, want)
+    assert set(np.unique(level)) == {0, 1, 2, 3, 4}
+    capped = golden.attention(q, k, v, heads=2, thresholds=thresholds, cap=400)
+    np.testing.assert_array_equal(capped[2], level)
+    np.testing.assert_array_equal(capped[0], np.minimum(ktv, 400))
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 4, 8])
+def test_half_even_ties_of_membranes_and_means(levels):
+    """Every code of two fraction bits more than a level has, ties of both signs among them."""
+    u = np.arange(-80, 64 * 3)
+    fired = golden.fire_membrane(u, u_frac=6, levels=levels, half_even=True)
+    exact = [min(max(round(Fraction(levels * int(x), 64)), 0), levels) for x in u]
+    assert fired.tolist() == exact    # Python rounds half to even
+    up = golden.fire_membrane(u, u_frac=6, levels=levels)
+    ties = (2 * levels * u) % 128 == 64
+    assert (up[~ties] == fired[~ties]).all()
+    maps = rng(levels).integers(-9, 40, (1, 4000, 2, 2))
+    means = golden.pool_fire(maps, u_frac=4, levels=levels, half_even=True)[0, :, 0, 0]
+    sums = maps.sum(axis=(0, 2, 3)).tolist()
+    exact = [min(max(round(Fraction(levels * s, 4 * 16)), 0), levels) for s in sums]
+    assert means.tolist() == exact
+    if levels != 3:    # of which the only tie, 1.5, goes up either way
+        assert means.tolist() != golden.pool_fire(maps, u_frac=4, levels=levels)[
+            0, :, 0, 0].tolist()
 
 
 @pytest.mark.parametrize("shape", [(14, 14), (8, 8), (3, 5)])

@@ -10,6 +10,7 @@ import pytest
 from gen.compile.compiler import compile_network
 from hw.config import CoreConfig
 from model.error import InputError
+from model.families.qsdt import attention_thresholds
 from model.integer import fixed_point, golden, qsd_file
 from model.integer.epilogue import IntegerParams
 from model.integer.export import export
@@ -47,9 +48,10 @@ def test_attention_fires_exactly_and_survives_saturation(levels, density):
     r = np.random.default_rng(levels)
     q, k, v = (r.integers(1, levels + 1, (1, 12, 4, 4)) * (r.random((1, 12, 4, 4)) < density)
                for _ in range(3))
-    cap = golden.attention_cap(levels)
-    ktv, qktv, level = golden.attention(q, k, v, heads=2, cap=None, levels=levels)
-    capped = golden.attention(q, k, v, heads=2, cap=cap, levels=levels)
+    thresholds = attention_thresholds(levels)
+    cap = thresholds[-1]
+    ktv, qktv, level = golden.attention(q, k, v, heads=2, thresholds=thresholds)
+    capped = golden.attention(q, k, v, heads=2, thresholds=thresholds, cap=cap)
     np.testing.assert_array_equal(capped[2], level)
     assert max(capped[0].max(), capped[1].max()) <= cap
     # In real units: D times 0.25 * Q (K^T V) on values level/D.

@@ -232,6 +232,24 @@ def test_thresholds_equal_the_neuron_on_exact_rationals():
     np.testing.assert_array_equal(rule.constant, scale == 0)
 
 
+@pytest.mark.parametrize("levels, gain", [(4, 1), (8, 1), (3, 2), (4, 4)])
+def test_half_even_thresholds_equal_the_neuron_on_exact_rationals(levels, gain):
+    """Ties of both signs, zero scales at a tie, and every accumulator of -2^9..2^9."""
+    r = np.random.default_rng(levels)
+    scale = np.array([2.0**-5, -(2.0**-5), 0.25, -0.25, 0, 0, 0, 0, *r.normal(0, 0.02, 8)])
+    offset = np.array([0.5, 1.5, 0.0, 2.0, 0.5 / gain, 1.5 / gain, 2.5 / gain, -1,
+                       *r.normal(1, 1, 8)])
+    acc = np.arange(-(2**9), 2**9 + 1)
+    rule = fixed_point.thresholds(
+        scale, offset, acc_bits=14, levels=levels, gain=gain, half_even=True)
+    level = Fire(rule, "level").apply(
+        np.broadcast_to(acc, (1, len(scale), len(acc))), {}, IntegerParams(), {})["level"]
+    for c, (a, b) in enumerate(zip(scale.tolist(), offset.tolist(), strict=True)):
+        a, b = Fraction(a), Fraction(b)
+        want = [min(max(round(gain * (a * int(x) + b)), 0), levels) for x in acc]
+        assert level[0, c].tolist() == want
+
+
 def test_clipped_thresholds_mean_always_and_never():
     scale, offset = np.repeat([1e-3, -1e-3, 0.0], 2), np.tile([1e9, -1e9], 3)
     rule = fixed_point.thresholds(scale, offset, acc_bits=8)

@@ -1,0 +1,372 @@
+"""What the specs of all families of networks have in common; no torch here.
+
+A family is a kind of networks with one published implementation. What it does its own way is in its
+module (`model.families.qsdt`, `model.families.sdt_v3`) as data: the layers of its steps, the units
+of its maps, the rule by which its neurons fire.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from math import prod
+from typing import Any, ClassVar, Self
+
+from model.families.parts import Layer, Step
+
+
+STAGES = ("1_1", "1_2", "2", "3", "4")
+"""Names of the five stages, in order; stage ``s`` begins with the module ``downsample{s}``."""
+
+WEIGHTS_MAX = 1 << 26
+"""Weights of a network: 32 MB at four bits, all the SDRAM of the boards; qsdt_l has 55 million."""
+
+LIMITS = {
+    "in_channels": 64,    # lanes of the array's input words
+    "image_size": 1024,   # no supported layout is evaluated above 384; 1 M pixels a channel
+    "classes": 65536,     # three times ImageNet-21k's
+    "dims": 4096,         # six times the widest published stage
+    "depths": 64,         # five times the deepest published stage
+    "strides": 2,
+    "stem_kernel": 31,    # four times the published width
+    "sep_expansion": 16,  # four times the largest published ratio, also below
+    "conv_expansion": 16,
+    "value_expansion": 16,
+    "mlp_ratio": 64,
+    "heads": 4096,        # one channel a head
+    "levels": 255,        # levels are stored as bytes
+    "time_steps": 64,     # six times the slices of a recording of events
+    "image_scale": 127,   # an image's largest value
+}
+"""Highest value of each whole number in a spec. They keep a typing error or a foreign file from
+being computed for hours; no network that fits a board comes near."""
+
+NAME_MAX = 100
+"""Characters of a network's name, which becomes part of file names."""
+
+FLOAT_BITS = 32
+"""Bits of weights that are real numbers, for networks that stay in software."""
+
+_LEVELS_EXACT = 10
+"""Up to this D every (2k-1)/2 survives a division by D and a multiplication in float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """Everything that fixes the graph of one network; immutable and JSON-able.
+
+    Parameters
+    ----------
+    name
+        Key in `model.families.spec.MODELS`, or any other text for a network of one's own.
+    in_channels, image_size, classes
+        Images are ``(in_channels, image_size, image_size)``; logits are ``(classes,)``.
+    dims
+        Membrane channels of stages 1_1, 1_2, 2, 3 and 4.
+    strides
+        Stride, 1 or 2, of the convolution that begins each of the five stages.
+    depths
+        Blocks in each stage: convolution blocks in the first three, transformer blocks in the
+        last two.
+    stem_kernel
+        Odd kernel width of the first convolution; the other four downsamplings use 3.
+    sep_expansion, conv_expansion, mlp_ratio
+        Hidden channels over membrane channels in SepConv, in the two 3x3 convolutions (one
+        number for each convolution stage) and in the MLP.
+    heads
+        Attention heads; must divide the last two dims.
+    weight_bits
+        LSQ bits of every weight, one of `WEIGHT_BITS`; 32 for weights that are not quantised.
+    levels
+        Highest level D that a neuron fires (virtual time steps); levels are 0..D.
+    time_steps
+        T, the inputs that one result is the mean of: frames of events. A single image is repeated.
+    norm_mean, norm_std
+        Per-channel statistics on the 0..1 scale that normalise an image.
+    image_scale
+        Steps of the int8 image for 1 of the normalised one. With 1, mean 0 and std 1/255 counts of
+        events go in as they are.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of range or two of them do not fit together.
+    """
+
+    family: ClassVar[str]
+    """The family's name in files."""
+
+    title: ClassVar[str]
+    """The family's name in texts."""
+
+    WEIGHT_BITS: ClassVar[tuple[int, ...]]
+
+    half_even: ClassVar[bool]
+    """Whether neurons round half to even, 0.5 to 0 and 1.5 to 2; others round half up."""
+
+    crop: ClassVar[float]
+    """Share of a picture's side that the published evaluation crops from its middle."""
+
+    name: str
+    in_channels: int = 3
+    image_size: int = 224
+    classes: int = 1000
+    dims: tuple[int, ...]
+    strides: tuple[int, ...] = (2, 2, 2, 2, 1)
+    depths: tuple[int, ...] = (1, 1, 2, 6, 2)
+    stem_kernel: int = 7
+    sep_expansion: int = 2
+    conv_expansion: tuple[int, ...] = (4, 4, 4)
+    mlp_ratio: int = 4
+    heads: int = 8
+    weight_bits: int = 4
+    levels: int = 4
+    time_steps: int = 1
+    norm_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    norm_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    image_scale: int = 48
+
+    def __post_init__(self) -> None:
+        for field in ("dims", "strides", "depths", "conv_expansion", "norm_mean", "norm_std"):
+            value = getattr(self, field)
+            if not isinstance(value, list | tuple):
+                raise ValueError(f"{field} must be a list of numbers, not {shown(value)}")
+            object.__setattr__(self, field, tuple(value))  # JSON gives lists
+        if not (isinstance(self.name, str) and self.name.isprintable()
+                and 0 < len(self.name) <= NAME_MAX):
+            raise ValueError(f"name must be 1 to {NAME_MAX} printable characters, "
+                             f"not {shown(self.name)}")
+        self._check_numbers()
+        if not set(self.strides) <= {1, 2}:
+            raise ValueError(f"strides must be 1 or 2, not {self.strides}")
+        if self.stem_kernel % 2 == 0:
+            raise ValueError(f"stem_kernel must be odd, not {self.stem_kernel}")
+        check_choice("weight_bits", self.weight_bits, self.WEIGHT_BITS)
+        self._check_own()
+        if self.dims[3] % self.heads or self.dims[4] % self.heads:
+            raise ValueError(f"heads must divide the dims {self.dims[3:]}, not be {self.heads}")
+        if self.image_size % self.reduction:
+            raise ValueError(
+                f"image_size must be a multiple of {self.reduction} (the product of strides), "
+                f"not {self.image_size}"
+            )
+        for field in ("norm_mean", "norm_std"):
+            value = getattr(self, field)
+            if len(value) != self.in_channels or not all(map(is_finite, value)):
+                raise ValueError(
+                    f"{field} must have one value for each of {self.in_channels} channels, "
+                    f"not {shown(value)}"
+                )
+        if not all(std > 0 for std in self.norm_std):
+            raise ValueError(f"norm_std must be positive, not {self.norm_std}")
+        if self.weight_count > WEIGHTS_MAX:
+            raise ValueError(
+                f"a network must have at most {WEIGHTS_MAX:,} weights, not {self.weight_count:,}"
+            )
+
+    def _check_numbers(self) -> None:
+        counts = {"dims": 5, "strides": 5, "depths": 5, "conv_expansion": 3}
+        for field in (item.name for item in fields(self) if item.name in LIMITS):
+            value, count, limit = getattr(self, field), counts.get(field), LIMITS[field]
+            parts = (value,) if count is None else value
+            if len(parts) != (count or 1) or not all(map(_is_positive_int, parts)):
+                wanted = "a positive integer" if count is None else f"{count} positive integers"
+                raise ValueError(f"{field} must be {wanted}, not {shown(value)}")
+            if max(parts) > limit:
+                raise ValueError(f"{field} must be at most {limit}, not {shown(max(parts))}")
+
+    def _check_own(self) -> None:
+        """Raise ValueError where a field of the family's own is out of range."""
+
+    # -- what a family does its own way ------------------------------------------------------
+
+    @property
+    def gain(self) -> int:
+        """Levels that a membrane of 1 is worth: a neuron fires round(clip(gain * x, 0, D))."""
+        raise NotImplementedError
+
+    @property
+    def highest(self) -> float:
+        """Membrane that is worth the highest level."""
+        return self.levels / self.gain
+
+    @property
+    def attention_unit(self) -> float:
+        """Value of a level that an attention's neuron hands on."""
+        raise NotImplementedError
+
+    @property
+    def head_unit(self) -> float:
+        """Value of a level that the neuron in front of the head hands on."""
+        raise NotImplementedError
+
+    def attention_thresholds(self, head_size: int) -> tuple[int, ...]:
+        """Least Q (K^T V), in levels multiplied by levels, of each level 1..D; d = `head_size`."""
+        raise NotImplementedError
+
+    def block_steps(self, name: str, stage: int) -> tuple[Step, ...]:
+        """The updates of the membrane in one block, by the published name of its module."""
+        raise NotImplementedError
+
+    # -- what follows from it ----------------------------------------------------------------
+
+    @property
+    def level_unit(self) -> float:
+        """Value of a level that any other neuron hands on."""
+        return 1 / self.levels
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The updates of the membrane, in order."""
+        found: list[Step] = []
+        blocks = (*self.conv_blocks, *self.transformer_blocks)
+        channels = self.in_channels
+        for stage, (suffix, dim) in enumerate(zip(STAGES, self.dims, strict=True)):
+            name, first = f"downsample{suffix}", stage == 0
+            kernel = self.stem_kernel if first else 3
+            entry = "image" if first else f"{name}.encode_lif"
+            conv = Layer(
+                name=f"{name}.encode_conv", shape=(dim, channels, kernel, kernel), source=entry,
+                unit=1 / self.image_scale if first else self.level_unit, bias=True,
+                norms=(f"{name}.encode_bn",), stride=self.strides[stage],
+            )
+            found.append(Step(name, "downsample", stage, entry, (conv,)))
+            for block, owner in blocks:
+                if owner == stage:
+                    found += self.block_steps(block, stage)
+            channels = dim
+        return tuple(found)
+
+    @property
+    def head(self) -> Layer:
+        """The last layer, behind the neuron "lif"."""
+        return Layer(name="head", shape=(self.classes, self.dims[-1]), source="lif", bias=True,
+                     unit=self.head_unit)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every layer with weights, in order, the head last."""
+        parts = (part for step in self.steps for part in step.parts)
+        return (*(layer for part in parts for layer in part.layers), self.head)
+
+    @property
+    def no_integer_form(self) -> str:
+        """Why the network cannot be computed in integers, "" if it can."""
+        if self.weight_bits == FLOAT_BITS:
+            return "its weights are real numbers; train it with weight_bits 2, 3 or 4"
+        if self.levels > _LEVELS_EXACT and self.levels & (self.levels - 1):
+            return (f"levels of 0..{self.levels} make ties of the attention inexact in floating "
+                    f"point; train it with at most {_LEVELS_EXACT}, or a power of two")
+        return ""
+
+    def check_integer_form(self) -> None:
+        """Raise ValueError saying why, if the network cannot be computed in integers."""
+        if self.no_integer_form:
+            raise ValueError(f"{self.name} has no integer form: {self.no_integer_form}")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of what one result is made of: (C, H, W), with T > 1 time steps (T, C, H, W)."""
+        image = self.in_channels, self.image_size, self.image_size
+        return image if self.time_steps == 1 else (self.time_steps, *image)
+
+    @property
+    def reduction(self) -> int:
+        """Image side over the side of the last membrane."""
+        return prod(self.strides)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Height and width of the membrane of each stage, in pixels."""
+        sizes, size = [], self.image_size
+        for stride in self.strides:
+            size //= stride
+            sizes.append(size)
+        return tuple(sizes)
+
+    @property
+    def conv_blocks(self) -> tuple[tuple[str, int], ...]:
+        """Published module name and stage index (0..2) of every convolution block, in order.
+
+        The published code gives stages 1_1 and 1_2 one list each, and every block of stage 2 a
+        list of its own: ``ConvBlock2_1.0``, ``ConvBlock2_2.0``.
+        """
+        names = [(f"ConvBlock{STAGES[s]}.{i}", s) for s in (0, 1) for i in range(self.depths[s])]
+        return (*names, *((f"ConvBlock2_{i + 1}.0", 2) for i in range(self.depths[2])))
+
+    @property
+    def transformer_blocks(self) -> tuple[tuple[str, int], ...]:
+        """Published module name and stage index (3 or 4) of every transformer block, in order."""
+        return tuple((f"block{STAGES[s]}.{i}", s) for s in (3, 4) for i in range(self.depths[s]))
+
+    @property
+    def weight_count(self) -> int:
+        """Number of quantised weights (biases, steps and batch norms not counted)."""
+        return sum(prod(layer.shape) for layer in self.layers)
+
+    @property
+    def spikes(self) -> bool:
+        """Whether its neurons fire levels; those of an ANN do not."""
+        return True
+
+    def changed(self, **values: Any) -> Self:
+        """The spec with other values. Raises ValueError on a field that the family does not have,
+        and as the class does."""
+        known = [item.name for item in fields(self)]
+        for name in values:
+            if name not in known:
+                raise ValueError(f"{name} is not a field of a {self.title}")
+        return replace(self, **values)
+
+    def twin(self) -> "NetworkSpec":
+        """The ANN of the same shape. Raises ValueError if the family has none."""
+        raise ValueError(f"{self.name}: a {self.title} has no ANN twin here")
+
+    @classmethod
+    def _left_out(cls) -> tuple[str, ...]:
+        """Fields that `to_dict` names only where they have another value than their default."""
+        return ("time_steps", "image_scale")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, texts and lists; `model.families.spec.from_dict` gives an equal object.
+
+        Without those of `_left_out` that have their default, so that files of networks as
+        published stay the same.
+        """
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        plain, rarely = {item.name: item.default for item in fields(self)}, self._left_out()
+        return {k: v for k, v in values.items() if k not in rarely or v != plain[k]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build a spec from `to_dict`'s result. Raises ValueError on a missing or unknown key."""
+        given = {key: value for key, value in values.items() if key != "family"}
+        try:
+            return cls(**given)
+        except TypeError as error:
+            raise ValueError(f"a spec must have the keys of {cls.__name__}: {error}") from None
+
+
+def check_choice(field: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raise ValueError unless `value` is one of `choices`."""
+    if isinstance(value, bool) or value not in choices:
+        known = f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
+        raise ValueError(f"{field} must be {known}, not {shown(value)}")
+
+
+def is_finite(value: object) -> bool:
+    """Whether `value` is a number, not a truth value, NaN or infinite."""
+    return (isinstance(value, int | float) and not isinstance(value, bool)
+            and abs(value) < float("inf"))
+
+
+def shown(value: object) -> str:
+    """`value` for a message of one line, whatever a file holds in its place."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # an integer of too many digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _is_positive_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
