@@ -106,6 +106,9 @@ class NetworkSpec:
     crop: ClassVar[float]
     """Share of a picture's side that the published evaluation crops from its middle."""
 
+    attention_scale: ClassVar[str]
+    """Factor on Q (K^T V) in words; d is the size of a head."""
+
     name: str
     in_channels: int = 3
     image_size: int = 224
@@ -207,6 +210,36 @@ class NetworkSpec:
         """The updates of the membrane in one block, by the published name of its module."""
         raise NotImplementedError
 
+    # -- what families share -----------------------------------------------------------------
+
+    def convs(self, block: str, stage: int) -> Step:
+        """The two 3x3 convolutions of a convolution block, each behind a neuron."""
+        hidden = self.dims[stage] * self.conv_expansion[stage]
+        return self._pair(block, "convs", stage, ("conv1", "bn1", "conv2", "bn2"),
+                          ("lif1", "lif2"), (hidden, 3, 3))
+
+    def mlp(self, block: str, stage: int, *, scale: str = "") -> Step:
+        """The MLP of a transformer block; `scale` as of a `Layer`."""
+        hidden = self.dims[stage] * self.mlp_ratio
+        keys = ("fc1_conv", "fc1_bn", "fc2_conv", "fc2_bn")
+        return self._pair(f"{block}.mlp", "mlp", stage, keys, ("fc1_lif", "fc2_lif"), (hidden, 1),
+                          bias=True, scale=scale)
+
+    def _pair(self, name: str, kind: str, stage: int, keys: tuple[str, ...],
+              neurons: tuple[str, str], shape: tuple[int, ...], *, bias: bool = False,
+              scale: str = "") -> Step:
+        """Neuron, convolution, batch norm, twice, by way of hidden channels."""
+        first, norm, second, last = (f"{name}.{key}" for key in keys)
+        entry, middle = (f"{name}.{neuron}" for neuron in neurons)
+        c, unit = self.dims[stage], self.level_unit
+        hidden, *kernel = shape
+        return Step(name, kind, stage, entry, (
+            Layer(name=first, shape=(hidden, c, *kernel), source=entry, unit=unit, bias=bias,
+                  norms=(norm,), neuron=middle),
+            Layer(name=second, shape=(c, hidden, *kernel), source=middle, unit=unit, bias=bias,
+                  norms=(last,), scale=scale),
+        ))
+
     # -- what follows from it ----------------------------------------------------------------
 
     @property
@@ -247,6 +280,11 @@ class NetworkSpec:
         """Every layer with weights, in order, the head last."""
         parts = (part for step in self.steps for part in step.parts)
         return (*(layer for part in parts for layer in part.layers), self.head)
+
+    @property
+    def has_z(self) -> bool:
+        """Whether a layer hands on a multi-bit map, z in the integer form."""
+        return any(layer.multi_bit for layer in self.layers)
 
     @property
     def no_integer_form(self) -> str:
@@ -314,12 +352,12 @@ class NetworkSpec:
         known = [item.name for item in fields(self)]
         for name in values:
             if name not in known:
-                raise ValueError(f"{name} is not a field of a {self.title}")
+                raise ValueError(f"{name} is no field of the family {self.title}")
         return replace(self, **values)
 
     def twin(self) -> "NetworkSpec":
         """The ANN of the same shape. Raises ValueError if the family has none."""
-        raise ValueError(f"{self.name}: a {self.title} has no ANN twin here")
+        raise ValueError(f"{self.name}: {self.title} has no ANN twin here")
 
     @classmethod
     def _left_out(cls) -> tuple[str, ...]:
@@ -344,6 +382,16 @@ class NetworkSpec:
             return cls(**given)
         except TypeError as error:
             raise ValueError(f"a spec must have the keys of {cls.__name__}: {error}") from None
+
+
+def code_range(bits: int) -> tuple[int, int]:
+    """Smallest and largest integer weight of `bits` bits.
+
+    -2^(b-1) and 2^(b-1)-1. The largest of 8 bits is 119: the hardware multiplies with two weights
+    of 4 bits, 16*h + l, and 16*7 + 7 is all that they reach.
+    """
+    half = 1 << (bits - 1)
+    return -half, 119 if bits == 8 else half - 1
 
 
 def check_choice(field: str, value: object, choices: tuple[object, ...]) -> None:

@@ -1,15 +1,56 @@
-"""The spec of a network, read off the shapes of its state dict; no torch here."""
+"""Family and spec of a network, read off the keys and shapes of its state dict; no torch here."""
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping
+import re
+from typing import Any, Protocol
 
-from model.families.spec import QsdtSpec, STAGES
-from model.families.spec import spec as known_spec
+from model.families.base import FLOAT_BITS, NetworkSpec, STAGES
+from model.families.qsdt import QsdtSpec
+from model.families.sdt_v3 import SdtV3Spec
+
+
+__all__ = ["family_of", "infer_spec"]
 
 
 class _Shaped(Protocol):
     @property
     def shape(self) -> tuple[int, ...]: ...
+
+
+_MARKS: dict[type[NetworkSpec], re.Pattern] = {
+    QsdtSpec: re.compile(r"attn\.[qkv]_conv\.0\.body\.|\.Conv\.pwconv1\.weight$|\.layer_scale\d$"),
+    SdtV3Spec: re.compile(r"\.[cC]onv\.pwconv1\.0\.|attn\.[qkv]_conv\.0\.weight$"),
+}
+"""Keys that one family alone has."""
+
+_OTHERS = {
+    "large SDT-v3 or a spike masked autoencoder": re.compile(r"^(ConvBlock1_1\.0\.conv1\.bias|"
+                                                             r"decoder_blocks\.)"),
+    "Spike-driven Transformer V1, a Spikformer or a Spikingformer": re.compile(
+        r"^patch_embed\.|^block\.\d+\.attn\."),
+}
+"""Networks that are known by a key, but not supported."""
+
+
+def family_of(keys: Iterable[str]) -> type[NetworkSpec]:
+    """The family whose keys a state dict has; `QsdtSpec` where none can be told.
+
+    Raises ValueError if it has those of two families, or of one that is not supported.
+    """
+    keys = list(keys)
+    found = {}
+    for family, mark in _MARKS.items():
+        first = next(filter(mark.search, keys), None)
+        if first is not None:
+            found[family] = first
+    if len(found) > 1:
+        said = " and ".join(f"{key} of {family.title}" for family, key in found.items())
+        raise ValueError(f"mixes keys of two families, {said}: save one network alone")
+    for title, mark in _OTHERS.items():
+        if any(map(mark.search, keys)):
+            known = " and ".join(family.title for family in _MARKS)
+            raise ValueError(f"has the keys of a {title}; supported are {known}")
+    return next(iter(found), QsdtSpec)
 
 
 def infer_spec(
@@ -19,15 +60,19 @@ def infer_spec(
     name: str = "inferred",
     image_size: int = 224,
     strides: tuple[int, ...] = (2, 2, 2, 2, 1),
-    weight_bits: int = 4,
+    weight_bits: int | None = None,
     norm_mean: tuple[float, ...] | None = None,
     norm_std: tuple[float, ...] | None = None,
-) -> QsdtSpec:
-    """Read dims, depths, ratios, classes and MPRF off a state dict with published keys.
+    **others: Any,
+) -> NetworkSpec:
+    """Read family, dims, depths, ratios and classes off a state dict with published keys.
 
-    What shapes cannot tell is an argument; the defaults are the published ones. Normalisation
-    defaults to ImageNet's for three channels, else to none. Raises ValueError if a key is missing.
+    What shapes cannot tell is an argument; the defaults are the published ones, of fields that are
+    not named here too. Normalisation defaults to ImageNet's for three channels, else to none;
+    weight_bits to 4, and to 32 for an SDT-v3 without LSQ steps. Raises ValueError if a key is
+    missing.
     """
+    family = family_of(state_dict)
 
     def shape(key: str) -> tuple[int, ...]:
         if key not in state_dict:
@@ -40,17 +85,25 @@ def infer_spec(
             last += 1
         return last - first
 
-    rectified = "block3.0.attn.q_mprf.weight" in state_dict
-    mprf = "none" if not rectified else (
-        "add" if "block3.0.attn.q_conv.1.weight" in state_dict else "replace")
+    first_conv = "ConvBlock1_1.0.Conv.pwconv1.weight"
+    if family is QsdtSpec:
+        rectified = "block3.0.attn.q_mprf.weight" in state_dict
+        others["mprf"] = "none" if not rectified else (
+            "add" if "block3.0.attn.q_conv.1.weight" in state_dict else "replace")
+    else:
+        first_conv = "ConvBlock1_1.0.Conv.pwconv1.0.weight"
+        rows = shape("block3.0.attn.v_conv.0.weight")[0]
+        others["value_expansion"] = rows // shape("block3.0.attn.q_conv.0.weight")[0]
+        if weight_bits is None and not any(key.endswith(".alpha") for key in state_dict):
+            weight_bits = FLOAT_BITS
     stems = [shape(f"downsample{stage}.encode_conv.weight") for stage in STAGES]
     convs = [f"ConvBlock{stage}.0" for stage in ("1_1", "1_2", "2_1")]
     dims, channels = tuple(stem[0] for stem in stems), stems[0][1]
-    if norm_mean is None:
-        norm_mean = known_spec("qsdt_t").norm_mean if channels == 3 else (0.0,) * channels
-    if norm_std is None:
-        norm_std = known_spec("qsdt_t").norm_std if channels == 3 else (1.0,) * channels
-    return QsdtSpec(
+    if channels != 3:
+        norm_mean, norm_std = norm_mean or (0.0,) * channels, norm_std or (1.0,) * channels
+    given = {"weight_bits": weight_bits, "norm_mean": norm_mean, "norm_std": norm_std}
+    others |= {key: value for key, value in given.items() if value is not None}
+    return family(
         name=name,
         in_channels=channels,
         image_size=image_size,
@@ -61,16 +114,13 @@ def infer_spec(
             count("ConvBlock1_1.{}.conv1.weight"),
             count("ConvBlock1_2.{}.conv1.weight"),
             count("ConvBlock2_{}.0.conv1.weight", first=1),
-            count("block3.{}.layer_scale1"),
-            count("block4.{}.layer_scale1"),
+            count("block3.{}.mlp.fc1_conv.weight"),
+            count("block4.{}.mlp.fc1_conv.weight"),
         ),
         stem_kernel=stems[0][2],
-        sep_expansion=shape(f"{convs[0]}.Conv.pwconv1.weight")[0] // dims[0],
+        sep_expansion=shape(first_conv)[0] // dims[0],
         conv_expansion=tuple(shape(f"{convs[s]}.conv1.weight")[0] // dims[s] for s in range(3)),
         mlp_ratio=shape("block3.0.mlp.fc1_conv.weight")[0] // dims[3],
         heads=heads,
-        weight_bits=weight_bits,
-        mprf=mprf,
-        norm_mean=norm_mean,
-        norm_std=norm_std,
+        **others,
     )

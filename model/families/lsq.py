@@ -13,17 +13,14 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 from model.families import fused
-
-
-FLOAT_BITS = 32
-"""Bits of a layer whose weights are real numbers: it has no steps."""
+from model.families.base import code_range, FLOAT_BITS
 
 
 def bounds(bits: int) -> tuple[int, int]:
-    """Smallest and largest quantised weight. Raises ValueError unless bits is 2, 3 or 4."""
-    if bits not in (2, 3, 4):
-        raise ValueError(f"weight_bits must be 2, 3 or 4, not {bits}")
-    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    """Smallest and largest quantised weight. Raises ValueError unless bits is 2, 3, 4 or 8."""
+    if bits not in (2, 3, 4, 8):
+        raise ValueError(f"weight_bits must be 2, 3, 4 or 8, not {bits}")
+    return code_range(bits)
 
 
 class _Quantise(torch.autograd.Function):

@@ -3,7 +3,8 @@
 `IeLif` fires an integer level 0..D in one step: paper Eq. 9 and the published ``Multispike``
 modules, level = floor(clamp(D*x, 0, D) + 0.5), so a tie fires; no state, no leak, no reset. It
 hands on level/D, the attention's neuron 2*level/D. `LeakyIeLif` and `Lif` keep a membrane over T
-time steps (Eq. 1 to 3). `Relu` stands in their places in the ANN twin.
+time steps (Eq. 1 to 3). `Relu` stands in their places in the ANN twin. `Sfa` is the neuron of the
+Spike-driven Transformer V3.
 """
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from model.families import fused
 from model.families.base import NetworkSpec
 from model.families.qsdt import QsdtSpec
+from model.families.sdt_v3 import SdtV3Spec
 
 
 class _Fire(torch.autograd.Function):
@@ -162,6 +164,38 @@ class Lif(LeakyIeLif):
         return f"{super().extra_repr()}, threshold={self.threshold}"
 
 
+class _FireWhole(torch.autograd.Function):
+    """round(clamp(x, 0, D)), half to even; straight through where 0 <= x <= D."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, levels: int) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.levels = levels
+        return x.clamp(0, levels).round_()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return grad * ((x >= 0) & (x <= ctx.levels)), None
+
+
+class Sfa(Neuron):
+    """Spike firing approximation: membrane x -> gain*level/levels, level = round(clamp(x, 0, D)).
+
+    Half to even, no state; x is in levels. The published ``MultiSpike`` of the Spike-driven
+    Transformer V3, where ``Norm`` is levels/gain: D, and 1 in front of the head.
+
+    Parameters
+    ----------
+    levels, gain
+        As of `IeLif`; gain is D in front of the head.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        fired = _FireWhole.apply(x, self.levels)
+        return fired if self.gain == self.levels else fired / (self.levels / self.gain)
+
+
 class Relu(nn.Module):
     """max(x, 0), the activation of the ANN twin."""
 
@@ -173,6 +207,8 @@ def make_neuron(
     spec: NetworkSpec, *, attention: bool = False, head: bool = False
 ) -> nn.Module:
     """The neuron of a network; `attention` for the one behind Q (K^T V), `head` for the last."""
+    if isinstance(spec, SdtV3Spec):
+        return Sfa(spec.levels, gain=spec.levels if head else 1)
     if not isinstance(spec, QsdtSpec):
         raise TypeError(f"{spec.name}: there is no neuron for a {spec.title}")
     if spec.neuron == "relu":

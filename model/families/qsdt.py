@@ -61,6 +61,7 @@ class QsdtSpec(NetworkSpec):
     WEIGHT_BITS: ClassVar[tuple[int, ...]] = (2, 3, 4, FLOAT_BITS)
     half_even: ClassVar[bool] = False
     crop: ClassVar[float] = 224 / 256
+    attention_scale: ClassVar[str] = "0.25"
 
     neuron: str = "ielif"
     leak: float = 0.0
@@ -100,27 +101,9 @@ class QsdtSpec(NetworkSpec):
         return attention_thresholds(self.levels)
 
     def block_steps(self, name: str, stage: int) -> tuple[Step, ...]:
-        c = self.dims[stage]
         if stage < 3:
-            return self._sep_conv(f"{name}.Conv", stage), self._pair(
-                name, "convs", stage, ("lif1", "conv1", "bn1", "lif2", "conv2", "bn2"),
-                c * self.conv_expansion[stage], (3, 3))
-        return self._attention(name, stage), self._pair(
-            f"{name}.mlp", "mlp", stage,
-            ("fc1_lif", "fc1_conv", "fc1_bn", "fc2_lif", "fc2_conv", "fc2_bn"),
-            c * self.mlp_ratio, (1,), bias=True, scale=f"{name}.layer_scale2")
-
-    def _pair(self, name: str, kind: str, stage: int, parts: tuple[str, ...], hidden: int,
-              kernel: tuple[int, ...], *, bias: bool = False, scale: str = "") -> Step:
-        """Neuron, convolution, batch norm, twice."""
-        entry, first, norm, middle, second, last = (f"{name}.{part}" for part in parts)
-        c, unit = self.dims[stage], self.level_unit
-        return Step(name, kind, stage, entry, (
-            Layer(name=first, shape=(hidden, c, *kernel), source=entry, unit=unit, bias=bias,
-                  norms=(norm,), neuron=middle),
-            Layer(name=second, shape=(c, hidden, *kernel), source=middle, unit=unit, bias=bias,
-                  norms=(last,), scale=scale),
-        ))
+            return self._sep_conv(f"{name}.Conv", stage), self.convs(name, stage)
+        return self._attention(name, stage), self.mlp(name, stage, scale=f"{name}.layer_scale2")
 
     def _sep_conv(self, name: str, stage: int) -> Step:
         """Nothing stands between the depthwise convolution and the 1x1 behind it."""

@@ -3,19 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
-from model.families import qsdt
+from model.families import qsdt, sdt_v3
 from model.families.base import NetworkSpec, STAGES, WEIGHTS_MAX
 from model.families.qsdt import QsdtSpec
+from model.families.sdt_v3 import SdtV3Spec
 
 
-__all__ = ["FAMILIES", "MODELS", "STAGES", "WEIGHTS_MAX", "NetworkSpec", "QsdtSpec", "from_dict",
-           "spec"]
+__all__ = ["FAMILIES", "MODELS", "STAGES", "WEIGHTS_MAX", "NetworkSpec", "QsdtSpec", "SdtV3Spec",
+           "from_dict", "spec"]
 
 
-FAMILIES: dict[str, type[NetworkSpec]] = {family.family: family for family in (QsdtSpec,)}
+FAMILIES: dict[str, type[NetworkSpec]] = {
+    family.family: family for family in (QsdtSpec, SdtV3Spec)
+}
 """Specs of each family, by its name in files."""
 
-MODELS: dict[str, NetworkSpec] = {**qsdt.MODELS}
+MODELS: dict[str, NetworkSpec] = {**qsdt.MODELS, **sdt_v3.MODELS}
 """Every known network by name."""
 
 
@@ -34,6 +37,6 @@ def from_dict(values: Mapping[str, Any]) -> NetworkSpec:
     """
     values = dict(values)
     family = values.pop("family", QsdtSpec.family)
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"family must be one of {', '.join(FAMILIES)}, not {family!r:.60}")
     return FAMILIES[family].from_dict(values)

@@ -1,9 +1,10 @@
 """Networks of one's own: a spec as a YAML file.
 
-The file holds ``version: 1``, ``family: qsdt``, ``dims``, and any other field of
-`model.families.spec.QsdtSpec`, such as image_size, in_channels, classes, strides, depths,
-stem_kernel, sep_expansion, conv_expansion, mlp_ratio, heads, weight_bits, norm_mean and norm_std.
-What is left out has the published value; the normalisation of pictures that are not in colour is
+The file holds ``version: 1``, ``family: qsdt`` or ``sdt_v3``, ``dims``, and any other field of
+`model.families.base.NetworkSpec`, such as image_size, in_channels, classes, strides, depths,
+stem_kernel, sep_expansion, conv_expansion, mlp_ratio, heads, weight_bits, norm_mean and norm_std,
+or of the family's own (`model.families.qsdt.QsdtSpec`, `model.families.sdt_v3.SdtV3Spec`). What is
+left out has the published value; the normalisation of pictures that are not in colour is
 0.5 and 0.25, and the name is the file's. Two channels are counts of events, which go in as they
 are: mean 0, std 1/255, image_scale 1.
 """
@@ -15,14 +16,12 @@ from typing import Any, cast
 
 from model import yaml_file
 from model.error import InputError
-from model.families.spec import QsdtSpec
+from model.families.base import NetworkSpec
+from model.families.spec import FAMILIES
 
 
 VERSION = 1
 """Rises when a file of before would mean another network."""
-
-FAMILIES = ("qsdt",)
-"""Kinds of networks that a file may describe; qsdt is the QSD-Transformer."""
 
 COUNTS = {"norm_mean": (0.0,) * 2, "norm_std": (1 / 255,) * 2, "image_scale": 1}
 """Fields of a network for events, with which a pixel's count is the network's input."""
@@ -35,7 +34,7 @@ def is_spec_file(model: str) -> bool:
     return model.lower().endswith(SUFFIXES)
 
 
-def read_spec(path: str | Path, *, classes: int | None = None) -> QsdtSpec:
+def read_spec(path: str | Path, *, classes: int | None = None) -> NetworkSpec:
     """The spec of a file; `classes` is taken where the file leaves it out.
 
     A bare name that is not in the working folder is looked for in the package's ``model/specs``.
@@ -54,10 +53,10 @@ def read_spec(path: str | Path, *, classes: int | None = None) -> QsdtSpec:
     version, family = values.pop("version", None), values.pop("family", None)
     if version != VERSION or isinstance(version, bool):
         raise InputError(f"{path}: version must be {VERSION}, not {yaml_file.shown(version)}")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise InputError(f"{path}: family must be one of {', '.join(FAMILIES)}, "
                          f"not {yaml_file.shown(family)}")
-    known = [item.name for item in fields(QsdtSpec)]
+    known = [item.name for item in fields(FAMILIES[family])]
     for key in values:
         if key not in known:
             raise InputError(f"{path}: {yaml_file.shown(key)} is not a field of a spec; "
@@ -75,6 +74,6 @@ def read_spec(path: str | Path, *, classes: int | None = None) -> QsdtSpec:
         values.setdefault("norm_mean", (0.5,) * channels)
         values.setdefault("norm_std", (0.25,) * channels)
     try:
-        return QsdtSpec(**cast("dict[str, Any]", values))
+        return FAMILIES[family](**cast("dict[str, Any]", values))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}") from None

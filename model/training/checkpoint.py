@@ -26,9 +26,9 @@ import torch
 
 from model.data.dataset import DataInfo
 from model.families.base import NetworkSpec
-from model.families.infer import infer_spec
+from model.families.infer import family_of, infer_spec
 from model.families.layout import CHECKPOINT_SUFFIXES, state_shapes
-from model.families.spec import from_dict
+from model.families.spec import from_dict, SdtV3Spec
 
 
 log = logging.getLogger(__name__)
@@ -84,19 +84,21 @@ def read(
     heads: int | None = None,
     image_size: int | None = None,
     weight_bits: int | None = None,
+    levels: int | None = None,
     averaged: bool = False,
 ) -> Checkpoint:
     """Read a checkpoint with one of `CHECKPOINT_SUFFIXES`; values become NumPy arrays.
 
-    Dims, depths, ratios and classes come from the shapes. A file of `model.train` states the
-    whole spec, and what is given here must agree with it. The weights may lie under any of
-    `COPIES` or `AVERAGED` and have any of `PREFIXES`; where a file holds several copies, which
-    one is taken is logged.
+    Family, dims, depths, ratios and classes come from keys and shapes; what these do not tell is
+    taken as published, and logged. A file of `model.train` states the whole spec, and what is given
+    here must agree with it. The weights may lie under any of `COPIES` or `AVERAGED` and have any of
+    `PREFIXES`; where a file holds several copies, which one is taken is logged.
 
     Args:
-        heads: Attention heads, which a published file does not tell.
+        heads: Attention heads, which a published file does not tell; 8 for an SDT-v3 if not given.
         image_size: Side of the images, of which shapes tell nothing either; 224 if not given.
-        weight_bits: LSQ bits; 4, as published, if not given.
+        weight_bits: LSQ bits; 4, as published, if not given, and 32 without LSQ steps.
+        levels: D, the highest level; 4 if not given.
         averaged: Take the moving average (EMA) of the weights where others are there too.
 
     Raises:
@@ -108,7 +110,8 @@ def read(
         content = unpickle(path)
         spec_dict, copy = _copy_of(content, path, averaged=averaged)
         state = _state_of(copy)
-        options = {"heads": heads, "image_size": image_size, "weight_bits": weight_bits}
+        options = {"heads": heads, "image_size": image_size, "weight_bits": weight_bits,
+                   "levels": levels}
         given = {name: value for name, value in options.items() if value is not None}
         if spec_dict is None:
             spec = _inferred(state, stem(path), given)
@@ -118,6 +121,8 @@ def read(
                 if getattr(spec, name) != value:
                     raise ValueError(f"{name} is {getattr(spec, name)} in this file, not {value}")
         check(state, spec)
+        if spec_dict is None:
+            log.info("%s: %s", path, taken_as_published(spec))
         info = None
         if spec_dict is not None and "data" in content:
             info = DataInfo.from_dict(content["data"])
@@ -126,6 +131,14 @@ def read(
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
     return Checkpoint(spec, state, info)
+
+
+def taken_as_published(spec: NetworkSpec) -> str:
+    """What no state dict tells, in words."""
+    sizes = [str(dim // spec.heads) for dim in dict.fromkeys(spec.dims[3:])]
+    return (f"{spec.title} by its keys; what these do not tell: T {spec.time_steps}, "
+            f"D {spec.levels}, {spec.heads} heads of {' and '.join(sizes)} channels, attention "
+            f"scale {spec.attention_scale}, images of {spec.image_size} pixels")
 
 
 def tensors(state: Mapping[str, NDArray]) -> dict[str, torch.Tensor]:
@@ -170,8 +183,12 @@ def check(state: Mapping[str, NDArray], spec: NetworkSpec) -> None:
     values, init_state 1 (else a step was never set), steps other than 0, variances of at least 0.
     """
     shapes = state_shapes(spec)
+    missing = [k for k in shapes if k not in state and "num_batches" not in k]
+    if missing and all(key.endswith((".running_mean", ".running_var")) for key in missing):
+        raise ValueError(f"{missing[0]}: missing, as are statistics of {len(missing) - 1} more "
+                         "batch norms; save the whole state_dict(), not the parameters alone")
     for verb, keys in (
-        ("missing", [k for k in shapes if k not in state and "num_batches" not in k]),
+        ("missing", missing),
         ("not expected", [k for k in state if k not in shapes]),
     ):
         if keys:
@@ -326,6 +343,8 @@ def _array(key: str, value: torch.Tensor) -> NDArray:
 
 def _inferred(state: Mapping[str, NDArray], name: str, given: Mapping[str, int]) -> NetworkSpec:
     values: dict[str, Any] = dict(given)
+    if family_of(state) is SdtV3Spec:    # all published ones have as many
+        values.setdefault("heads", SdtV3Spec.heads)
     stages = [state.get(f"downsample{suffix}.encode_conv.weight") for suffix in "34"]
     dims = [len(stage) for stage in stages if stage is not None and stage.ndim == 4]
     if len(dims) == len(stages):
@@ -340,4 +359,5 @@ def _inferred(state: Mapping[str, NDArray], name: str, given: Mapping[str, int])
     try:
         return infer_spec(state, name=name, **values)
     except (IndexError, ZeroDivisionError, TypeError) as error:
-        raise ValueError(f"shapes are not those of a QSD-Transformer ({error})") from None
+        title = family_of(state).title
+        raise ValueError(f"shapes are not those of {title} ({error})") from None

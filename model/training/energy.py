@@ -28,8 +28,9 @@ ISSCC 2014), as the paper takes them."""
 E_MULTIPLY = E_MAC - E_AC
 """Joules of a 32-bit floating-point multiplication: the accumulate is an addition."""
 
-FACTORS = {2: 1 / 32, 3: 1 / 16, 4: 1 / 8, 32: 1.0}
-"""What a term with weights of so many bits is multiplied with (Eq. 30)."""
+FACTORS = {2: 1 / 32, 3: 1 / 16, 4: 1 / 8, 8: 1 / 4, 32: 1.0}
+"""What a term with weights of so many bits is multiplied with (Eq. 30; 8 bits are not in the paper
+and are counted by their number)."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn, Tensor
 
-from model.families.lsq import FLOAT_BITS, LsqLayer
+from model.families.base import FLOAT_BITS
+from model.families.lsq import LsqLayer
 from model.families.network import Attention, SpikingTransformer
 
 

@@ -10,6 +10,7 @@ from model import energy as program
 from model.data import dataset as data
 from model.data import options
 from model.families.lsq import LsqLayer
+from model.families.make import make_network
 from model.families.network import capture_levels, QsdTransformer
 from model.families.spec import MODELS, spec
 from model.families.work import work
@@ -42,7 +43,7 @@ def test_macs_of_the_published_networks(name):
 def test_every_layer_and_neuron_is_there_in_order(name):
     network = TINY if name == "tiny" else spec(name)
     with torch.device("meta"):
-        model = QsdTransformer(network)
+        model = make_network(network)
     layers = [n for n, module in model.named_modules() if isinstance(module, LsqLayer)]
     found = work(network)
     assert sorted(w.layer for w in found if w.reads != "attention") == sorted(layers)

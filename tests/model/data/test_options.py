@@ -161,7 +161,9 @@ def test_spec_of_a_file(tmp_path):
 @pytest.mark.parametrize("text, message", [
     ("dims: [4, 4, 4, 8, 8]", "version must be 1, not None"),
     ("version: 2", "version must be 1, not 2"),
-    ("version: 1\nfamily: vit", "family must be one of qsdt, not 'vit'"),
+    ("version: 1\nfamily: vit", "family must be one of qsdt, sdt_v3, not 'vit'"),
+    ("version: 1\nfamily: [qsdt]", "family must be one of qsdt, sdt_v3"),
+    ("version: 1\nfamily: sdt_v3\ndims: [4, 4, 4, 8, 8]\nmprf: add", "'mprf' is not a field"),
     ("version: 1\nfamily: qsdt", "dims is missing"),
     ("version: 1\nfamily: qsdt\ndims: 5", "dims must be a list of numbers, not 5"),
     ("version: 1\nfamily: qsdt\ndims: [4, 4, 4, 8, 8]\ndepth: 3", "'depth' is not a field"),

@@ -19,7 +19,8 @@ from model.families.network import (
     RepConv,
 )
 from model.families.neuron import IeLif
-from model.families.spec import MODELS, QsdtSpec, spec
+from model.families.qsdt import MODELS, QsdtSpec
+from model.families.spec import spec
 
 
 torch.set_num_threads(1)  # with two, a busy second core makes these small layers wait for it

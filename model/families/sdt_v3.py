@@ -1,0 +1,132 @@
+"""Shapes and layers of the Spike-driven Transformer V3, its base models; no torch here.
+
+Network: Yao et al., "Scaling Spike-driven Transformer with Efficient Spike Firing Approximation
+Training", 2024, there E-SpikeFormer, and its published code
+(https://github.com/BICLab/Spike-Driven-Transformer-V3, class
+``Spiking_vit_MetaFormer_Spike_SepConv``). Its neurons, there called ``spike``, have the names that
+those of other families have here.
+"""
+
+from dataclasses import dataclass, replace
+from math import isqrt
+from typing import Any, ClassVar
+
+from model.families.base import FLOAT_BITS, NetworkSpec
+from model.families.parts import Attention, Layer, Step
+
+
+CONV_KERNEL, BLOCK_KERNEL = 7, 3
+"""Widths of the depthwise convolutions in convolution and in transformer blocks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SdtV3Spec(NetworkSpec):
+    """A Spike-driven Transformer V3: the fields of `NetworkSpec`, and this one.
+
+    A neuron fires round(clip(U, 0, D)), half to even, and hands on level/D. Every transformer block
+    begins with a SepConv, and nothing but levels and the image is ever multiplied.
+
+    Parameters
+    ----------
+    value_expansion
+        Channels of v and of the attention's result over those of q and k.
+
+    Raises
+    ------
+    ValueError
+        As `NetworkSpec`.
+    """
+
+    family: ClassVar[str] = "sdt_v3"
+    title: ClassVar[str] = "SDT-v3"
+    WEIGHT_BITS: ClassVar[tuple[int, ...]] = (2, 3, 4, 8, FLOAT_BITS)
+    half_even: ClassVar[bool] = True
+    crop: ClassVar[float] = 224 / 232
+    attention_scale: ClassVar[str] = "2/sqrt(d)"
+
+    value_expansion: int = 4
+
+    @property
+    def gain(self) -> int:
+        return 1
+
+    @property
+    def attention_unit(self) -> float:
+        return 1 / self.levels
+
+    @property
+    def head_unit(self) -> float:
+        return 1.0
+
+    def attention_thresholds(self, head_size: int) -> tuple[int, ...]:
+        return attention_thresholds(self.levels, head_size)
+
+    def block_steps(self, name: str, stage: int) -> tuple[Step, ...]:
+        if stage < 3:
+            return self._sep_conv(f"{name}.Conv", stage, CONV_KERNEL), self.convs(name, stage)
+        return (self._sep_conv(f"{name}.conv", stage, BLOCK_KERNEL),
+                self._attention(f"{name}.attn", stage), self.mlp(name, stage))
+
+    def _sep_conv(self, name: str, stage: int, kernel: int) -> Step:
+        """1x1, depthwise, 1x1: a neuron in front of each and a batch norm behind each."""
+        c = self.dims[stage]
+        hidden = c * self.sep_expansion
+        shapes = ((hidden, c, 1, 1), (hidden, 1, kernel, kernel), (c, hidden, 1, 1))
+        neurons = [f"{name}.lif{i}" for i in (1, 2, 3)]
+        return Step(name, "sepconv", stage, neurons[0], tuple(
+            Layer(name=f"{name}.{conv}.0", shape=shape, source=source, unit=self.level_unit,
+                  norms=(f"{name}.{conv}.1",), depthwise=conv == "dwconv", neuron=neuron)
+            for conv, shape, source, neuron in zip(
+                ("pwconv1", "dwconv", "pwconv2"), shapes, neurons, (*neurons[1:], ""), strict=True)
+        ))
+
+    def _attention(self, name: str, stage: int) -> Step:
+        c = self.dims[stage]
+        values = c * self.value_expansion
+        entry, fired = f"{name}.head_lif", f"{name}.attn_lif"
+
+        def conv(x: str, cout: int, cin: int, source: str, unit: float, neuron: str = "") -> Layer:
+            return Layer(name=f"{name}.{x}_conv.0", shape=(cout, cin, 1, 1), source=source,
+                         unit=unit, norms=(f"{name}.{x}_conv.1",), neuron=neuron)
+
+        query, key, value = (f"{name}.{x}_lif" for x in "qkv")
+        return Step(name, "attention", stage, entry, (
+            conv("q", c, c, entry, self.level_unit, query),
+            conv("k", c, c, entry, self.level_unit, key),
+            conv("v", values, c, entry, self.level_unit, value),
+            Attention(name=fired, query=query, key=key, value=value, heads=self.heads, channels=c,
+                      values=values, thresholds=self.attention_thresholds(c // self.heads)),
+            conv("proj", c, values, fired, self.attention_unit),
+        ))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"family": self.family, **super().to_dict()}
+
+
+def attention_thresholds(levels: int, head_size: int) -> tuple[int, ...]:
+    """Least Q (K^T V), in levels, of each level k = 1..D: around (2k-1)*D^3*sqrt(d)/4.
+
+    The membrane is 2/sqrt(d) * Q (K^T V) of values level/D. A tie, of which there are some where d
+    is a square, goes to the even level: an odd one needs more.
+    """
+    found = []
+    for k in range(1, levels + 1):
+        square, rest = divmod(((2 * k - 1) * levels**3) ** 2 * head_size, 16)
+        below = isqrt(square)
+        tie = rest == 0 and below * below == square
+        found.append(below if tie and k % 2 == 0 else below + 1)
+    return tuple(found)
+
+
+_SDT_V3_T = SdtV3Spec(name="sdt_v3_t", dims=(12, 24, 48, 96, 128))
+
+MODELS: dict[str, NetworkSpec] = {
+    model.name: model
+    for model in (
+        _SDT_V3_T,
+        replace(_SDT_V3_T, name="sdt_v3_s", dims=(16, 32, 64, 128, 192)),
+        replace(_SDT_V3_T, name="sdt_v3_m", dims=(24, 48, 96, 192, 240)),
+        replace(_SDT_V3_T, name="sdt_v3_l", dims=(32, 64, 128, 256, 360)),
+    )
+}
+"""The published base models by name."""
