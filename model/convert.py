@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         "--heads",
         type=int,
         metavar="H",
-        help="attention heads; needed for a published checkpoint, which does not tell "
-        "(published networks have 8)",
+        help="attention heads; needed for a published checkpoint of a QSD-Transformer, which "
+        "does not tell (published networks have 8)",
     )
     parser.add_argument(
         "--image-size",
@@ -67,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
         help="take the moving average (EMA) of the weights where a checkpoint holds both",
     )
     parser.add_argument("--weight-bits", type=int, metavar="B", help="LSQ bits: 2, 3 or 4")
+    parser.add_argument(
+        "--levels",
+        type=int,
+        metavar="D",
+        help="highest level that neurons fire; no state dict tells (default: 4, as published)",
+    )
     parser.add_argument("--time-steps", type=int, metavar="T",
                         help="images, such as frames of events, whose results are averaged; "
                              "neurons have no state, so any number is possible (default: the "
@@ -103,7 +109,7 @@ def _convert(args: argparse.Namespace) -> None:
     )
     if choice is not None:
         print(z_table(choice), end="")
-    elif not params.z_bits_of:
+    elif spec.has_z and not params.z_bits_of:
         print(f"z: {params.z_bits} bits in every layer; --data NAME finds what each layer needs")
     if choice is not None and args.report is not None:
         write_atomic(args.report, z_report(choice, args))
@@ -112,7 +118,7 @@ def _convert(args: argparse.Namespace) -> None:
 
 def _read(args: argparse.Namespace) -> zoo.Weights:
     if args.checkpoint is None:
-        for name in ("image_size", "weight_bits"):
+        for name in ("image_size", "weight_bits", "levels"):
             if getattr(args, name) is not None:
                 raise ValueError(f"--{name.replace('_', '-')} goes with --checkpoint")
         return zoo.read(args.model, args.weights, args.heads, seed=args.seed)
@@ -124,6 +130,7 @@ def _read(args: argparse.Namespace) -> zoo.Weights:
         heads=args.heads,
         image_size=args.image_size,
         weight_bits=args.weight_bits,
+        levels=args.levels,
         averaged=args.averaged,
     )
     return zoo.Weights(found.spec, None, found.state, info=found.info)

@@ -66,6 +66,8 @@ def choose_z(args: argparse.Namespace, found: zoo.Weights) -> ZChoice:
 
     Raises ValueError or OSError naming the cause.
     """
+    if not found.spec.has_z:
+        raise ValueError(f"no layer of {found.spec.title} makes a z: leave out --data")
     base = found.params
     if base is not None and base.z_bits_of:
         base = replace(base, z_bits_of=(), z_frac_of=())

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 PUBLISHED = {
     "qsdt_t": "15M_1x4_w4a1t4_74_5.pth",
     "qsdt_l": "SD_Transformer_v2-L_6.8M_1x4_w4a1t4_80_3.pth",
+    "sdt_v3_l": "V3_19.0M_1x4.pth",
 }
 """Names that the published checkpoints have, as far as they are known."""
 
@@ -102,6 +103,9 @@ def read(
         found = _read_file(Path(weights), heads)
         if model is not None:
             wanted = spec_of(model)
+            if found.spec.family != wanted.family:
+                raise ValueError(f"{weights} does not hold a {model}: it is of the family "
+                                 f"{found.spec.title}, not {wanted.title}")
             if found.spec.dims != wanted.dims or found.spec.depths != wanted.depths:
                 raise ValueError(f"{weights} does not hold a {model}: its dims or depths differ")
         return found

@@ -30,9 +30,9 @@ def usually(default: Any) -> Any:
     return field(default=default, metadata={USUAL: lambda op: default})
 
 
-def usually_like(usual: Callable[[Any], Any]) -> Any:
+def usually_like(usual: Callable[[Any], Any], default: Any) -> Any:
     """Field that a digest counts only where it is not what `usual` makes of the operator."""
-    return field(metadata={USUAL: usual})
+    return field(default=default, metadata={USUAL: usual})
 
 
 USUAL = "usual"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from model.data.dataset import DataInfo
 from model.families import parts
-from model.families.base import NetworkSpec
+from model.families.base import code_range, NetworkSpec
 from model.integer import fixed_point
 from model.integer.epilogue import (
     Fire,
@@ -52,13 +52,13 @@ class Layer:
 
 
 def integer_weight(weight: NDArray, alpha: NDArray, bits: int) -> NDArray[np.int8]:
-    """q = round_half_even(clamp(weight/alpha, -2^(bits-1), 2^(bits-1)-1)), as published.
+    """q = round_half_even(clamp(weight/alpha)) to the `code_range` of `bits`, as published.
 
     Computed in float32 whatever the inputs' type, because that is what the network was trained
     with; alpha (O,) goes with the first axis and may be negative.
     """
     step = alpha.astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
-    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    low, high = code_range(bits)
     return np.rint(np.clip(weight.astype(np.float32) / step, low, high)).astype(np.int8)
 
 

@@ -186,8 +186,9 @@ class Attention:
     heads: int
     level: str
     block: str
-    cap: int | None
-    thresholds: tuple[int, ...] = usually_like(lambda op: attention_thresholds(op.levels))
+    cap: int | None = golden.ATTENTION_CAP
+    thresholds: tuple[int, ...] = usually_like(
+        lambda op: attention_thresholds(op.levels), golden.ATTENTION_THRESHOLDS)
     levels: int = level_count()
 
     @property

@@ -6,8 +6,9 @@ constants follow from these and the widths, so one file serves every form and ev
 one metadata entry "qsd" is a JSON object: format, version, spec, params (default widths), graph
 (the operators that the writer saw, for readers and as a check), origin (of weights that were not
 trained: what they are) and sha256 over all of it.
-A file of version 3 is of a network that takes several images for a result (spec.time_steps); one
-of version 2 has widths of z by layer (params.z_bits_of), one of version 1 has neither.
+A file of version 4 is of another family than the QSD-Transformer, which its spec names. One of
+version 3 is of a network that takes several images for a result (spec.time_steps); one of version 2
+has widths of z by layer (params.z_bits_of), one of version 1 has neither.
 The same input gives the same bytes.
 """
 
@@ -25,18 +26,19 @@ from safetensors import safe_open, SafetensorError
 from safetensors.numpy import save as to_safetensors
 
 from model.data.dataset import DataInfo
-from model.families.base import NetworkSpec
+from model.families.base import code_range, NetworkSpec
 from model.families.layout import state_shapes
+from model.families.qsdt import QsdtSpec
 from model.families.spec import from_dict
 from model.files import write_atomic
 from model.integer.epilogue import IntegerParams
 from model.integer.export import codes, export, State
 
 
-FORMAT, VERSION = "qsd", 3
-ONE_WIDTH, WIDTHS = 1, 2
-"""Versions of files of networks that take single images: whose z all have one width, or have
-widths by layer; what such files say has not changed."""
+FORMAT, VERSION = "qsd", 4
+ONE_WIDTH, WIDTHS, TIME_STEPS = 1, 2, 3
+"""Versions of files of QSD-Transformers: that take single images, whose z all have one width or
+have widths by layer, and that take several; what such files say has not changed."""
 
 FILE_BYTES_MAX = 1 << 28
 """Bytes of a file: four for every weight of the largest network
@@ -181,8 +183,10 @@ def read(path: str | os.PathLike) -> QsdContent:
 
 
 def _version(params: IntegerParams, spec: NetworkSpec) -> int:
-    if spec.time_steps > 1:
+    if not isinstance(spec, QsdtSpec):
         return VERSION
+    if spec.time_steps > 1:
+        return TIME_STEPS
     return WIDTHS if params.z_bits_of else ONE_WIDTH
 
 
@@ -193,7 +197,7 @@ def _header(path: Path, text: str | None) -> dict[str, Any]:
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise QsdError(f"{path} is a safetensors file, but not a .qsd file")
-    if header.get("version") not in (ONE_WIDTH, WIDTHS, VERSION):
+    if header.get("version") not in (ONE_WIDTH, WIDTHS, TIME_STEPS, VERSION):
         raise QsdError(
             f"{path} has format version {header.get('version')}, this program reads {ONE_WIDTH} "
             f"to {VERSION}"
@@ -211,13 +215,13 @@ def _check_tensors(path: Path, tensors: Mapping[str, NDArray], spec: NetworkSpec
     for key in sorted({*wanted, *tensors}):
         if key not in tensors or key not in wanted:
             raise QsdError(f"{path}: {key} is {'missing' if key in wanted else 'not expected'}")
-        value, limit = tensors[key], 1 << (spec.weight_bits - 1)
+        value, (low, high) = tensors[key], code_range(spec.weight_bits)
         if value.shape != wanted[key]:
             raise QsdError(f"{path}: {key} must have shape {wanted[key]}, not {value.shape}")
         if not key.endswith(".q"):
             good = value.dtype.kind == "f" and np.isfinite(value).all()
         else:
-            good = value.dtype == np.int8 and -limit <= value.min() <= value.max() < limit
+            good = value.dtype == np.int8 and low <= value.min() <= value.max() <= high
         if not good:
             raise QsdError(f"{path}: {key} has values that no exported network has")
 

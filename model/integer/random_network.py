@@ -5,13 +5,16 @@ set so that levels stay spread over 0..4 and, on demand, constants at their extr
 the same code as a trained one.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.families.base import code_range, NetworkSpec
 from model.families.layout import state_shapes
 from model.families.qsdt import QsdtSpec
+from model.families.sdt_v3 import SdtV3Spec
 from model.integer.epilogue import IntegerParams
 from model.integer.export import export
 from model.integer.network import IntegerNetwork
@@ -22,7 +25,8 @@ HEAD_SIZES = (4, 5, 8, 9, 12, 16, 24, 32, 45, 80)
 
 EXTREMES = ("zero", "negative", "thresholds", "u", "z", "attention")
 """What `random_state` can push to the limit: zero scales, negative scales, thresholds beyond the
-accumulator's range, saturated membranes, saturated z, attention products of 224 and more."""
+accumulator's range, saturated membranes, saturated z, attention products beyond the last threshold.
+An SDT-v3 has no z."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +34,7 @@ class RandomNetwork:
     """A network, what it was made from, and a shape for its images (C, H, W), maybe odd, or for
     samples of them (T, C, H, W)."""
 
-    spec: QsdtSpec
+    spec: NetworkSpec
     params: IntegerParams
     state: dict[str, NDArray]
     network: IntegerNetwork
@@ -54,6 +58,7 @@ def random_network(
     head_size: int | None = None,
     params: IntegerParams | None = None,
     time_steps: int = 1,
+    family: type[NetworkSpec] = QsdtSpec,
 ) -> RandomNetwork:
     """Make network number `seed`; the same arguments give the same network.
 
@@ -64,6 +69,7 @@ def random_network(
         head_size: Channels of a head; None draws from `HEAD_SIZES`.
         params: Widths; None draws them too.
         time_steps: Images of a result; nothing that is drawn depends on it.
+        family: `QsdtSpec` or `SdtV3Spec`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -75,11 +81,14 @@ def random_network(
         raise ValueError(f"extremes must be some of {', '.join(EXTREMES)}, not {extremes}")
     if not 1 <= min_size <= max_size or max_dim < 8:
         raise ValueError("sizes must satisfy 1 <= min_size <= max_size, and max_dim be at least 8")
-    spec = random_spec(rng, max_dim=max_dim, head_size=head_size, name=f"random{seed}")
+    draw = random_spec if family is QsdtSpec else random_sdt_v3
+    spec: NetworkSpec = draw(rng, max_dim=max_dim, head_size=head_size, name=f"random{seed}")
     params = params or random_params(rng)
+    if not spec.has_z:
+        params = replace(params, z_frac_of=())
     height, width = (int(size) for size in rng.integers(min_size, max_size + 1, 2))
     if "attention" in extremes:
-        spec = _with_tokens(spec, height, width)
+        spec = _with_tokens(spec, height, width, 25 if family is QsdtSpec else 64)
     state = random_state(rng, spec, params, extremes)
     spec = replace(spec, time_steps=time_steps)
     shape: tuple[int, ...] = (spec.in_channels, height, width)
@@ -88,8 +97,8 @@ def random_network(
     return RandomNetwork(spec, params, state, export(state, spec, params, input_shape=shape))
 
 
-def _with_tokens(spec: QsdtSpec, height: int, width: int, wanted: int = 25) -> QsdtSpec:
-    """Lower strides, the last first, until attention sees `wanted` tokens, enough to reach 224."""
+def _with_tokens(spec: NetworkSpec, height: int, width: int, wanted: int) -> NetworkSpec:
+    """Lower strides, the last first, until attention sees `wanted` tokens, enough to saturate."""
     strides = list(spec.strides)
     for i in reversed(range(5)):
         reduction = int(np.prod(strides))
@@ -136,6 +145,22 @@ def random_spec(
     )
 
 
+def random_sdt_v3(
+    rng: np.random.Generator, *, max_dim: int = 96, head_size: int | None = None, name: str
+) -> SdtV3Spec:
+    """The same for an SDT-v3, with values of 1, 2 or 4 times as many channels, and up to 8 bits.
+
+    One in three has heads of 4, 9 or 16 channels, where an attention's sum can be a tie.
+    """
+    if head_size is None and rng.random() < 0.33:
+        head_size = int(rng.choice([size for size in (4, 9, 16) if size <= max_dim]))
+    drawn = random_spec(rng, max_dim=max_dim, head_size=head_size, name=name)
+    shared = {item.name: getattr(drawn, item.name) for item in fields(NetworkSpec)}
+    shared |= {"weight_bits": int(rng.choice((2, 3, 4, 8))),
+               "value_expansion": int(rng.choice((1, 2, 4)))}
+    return SdtV3Spec(**shared)
+
+
 def random_params(rng: np.random.Generator) -> IntegerParams:
     """Draw widths that any `random_spec` up to 96 channels fits; one in four is the default."""
     if rng.random() < 0.25:
@@ -153,12 +178,13 @@ def random_params(rng: np.random.Generator) -> IntegerParams:
 
 
 def random_state(
-    rng: np.random.Generator, spec: QsdtSpec, params: IntegerParams, extremes: tuple[str, ...] = ()
+    rng: np.random.Generator, spec: NetworkSpec, params: IntegerParams,
+    extremes: tuple[str, ...] = (),
 ) -> dict[str, NDArray]:
     """Draw a state dict of `spec` with the `extremes` named, as far as `params` limits them."""
     shapes = state_shapes(spec)
     state: dict[str, NDArray] = {}
-    low, high = -(1 << (spec.weight_bits - 1)), (1 << (spec.weight_bits - 1)) - 1
+    low, high = code_range(spec.weight_bits)
     for key, shape in shapes.items():
         if key.endswith(".alpha"):
             layer = key.removesuffix(".alpha")
@@ -176,18 +202,21 @@ def random_state(
             state[key] = np.ones(shape, dtype=np.float32)
         elif key.endswith(".running_mean"):
             norm = key.removesuffix("running_mean")
-            state |= _batch_norm(rng, norm, shape, extremes)
+            state |= _batch_norm(rng, norm, shape, extremes, spec.highest)
         elif key.endswith((".layer_scale1", ".layer_scale2")):
             state[key] = (rng.choice([-1, 1], shape) * rng.uniform(0.2, 0.8, shape)).astype("f4")
         elif key not in state and key.endswith(".bias"):
             state[key] = rng.normal(0, 0.2, shape).astype(np.float32)
-    _push(rng, spec, params, state, extremes)
+    push = _push if isinstance(spec, QsdtSpec) else _push_sdt_v3
+    push(rng, spec, params, state, extremes)
     return {key: state[key] for key in shapes if key in state}
 
 
 def _batch_norm(
-    rng: np.random.Generator, norm: str, shape: tuple[int, ...], extremes: tuple[str, ...]
+    rng: np.random.Generator, norm: str, shape: tuple[int, ...], extremes: tuple[str, ...],
+    highest: float,
 ) -> dict[str, NDArray]:
+    """Moments of about 1; what it hands on has the size of `highest`."""
     inner = ".body." in norm  # followed by another one
     gamma = rng.uniform(0.5, 1.5, shape) if inner else rng.uniform(0.2, 0.7, shape)
     if "negative" in extremes:
@@ -195,27 +224,41 @@ def _batch_norm(
     if "zero" in extremes:
         gamma[rng.random(shape) < 0.05] = 0
     return {
-        f"{norm}weight": gamma.astype(np.float32),
-        f"{norm}bias": rng.normal(0.2, 0.2, shape).astype(np.float32),
+        f"{norm}weight": (highest * gamma).astype(np.float32),
+        f"{norm}bias": (highest * rng.normal(0.2, 0.2, shape)).astype(np.float32),
         f"{norm}running_mean": rng.normal(0, 0.2, shape).astype(np.float32),
         f"{norm}running_var": rng.uniform(0.5, 1.5, shape).astype(np.float32),
         f"{norm}num_batches_tracked": np.zeros((), dtype=np.int64),
     }
 
 
+def _some(
+    rng: np.random.Generator, state: dict[str, NDArray], key: str, share: float = 0.15
+) -> NDArray[np.bool_]:
+    """A few of the channels of an entry, at least one."""
+    chosen = rng.random(state[key].shape) < share
+    chosen[rng.integers(len(chosen))] = True
+    return chosen
+
+
+def _shrink(rng: np.random.Generator, state: dict[str, NDArray], layer: str) -> None:
+    """Steps of a few channels that are tiny rather than 0, which no checkpoint may have."""
+    tiny = _some(rng, state, f"{layer}.alpha")
+    weight = state[f"{layer}.weight"]
+    weight[tiny] /= state[f"{layer}.alpha"][tiny, None, None, None]
+    weight[tiny] *= np.float32(1e-20)
+    state[f"{layer}.alpha"][tiny] = 1e-20
+
+
 def _push(
     rng: np.random.Generator,
-    spec: QsdtSpec,
+    spec: NetworkSpec,
     params: IntegerParams,
     state: dict[str, NDArray],
     extremes: tuple[str, ...],
 ) -> None:
     """Set constants to their extremes in place, in a few channels of every layer concerned."""
-
-    def some(key: str, share: float = 0.15) -> NDArray[np.bool_]:
-        chosen = rng.random(state[key].shape) < share
-        chosen[rng.integers(len(chosen))] = True
-        return chosen
+    some = partial(_some, rng, state)
 
     def put(key: str, value: float) -> None:
         state[key][some(key)] = value
@@ -224,15 +267,11 @@ def _push(
     z_limit = 2.0 ** (params.z_bits - 1 - params.z_frac)
     blocks = [name for name, _ in spec.transformer_blocks]
     seps = [f"{name}.Conv" for name, _ in spec.conv_blocks]
-    if "zero" in extremes:  # tiny rather than 0, which no checkpoint may have
+    if "zero" in extremes:
         for block in blocks:
             state[f"{block}.layer_scale1"][some(f"{block}.layer_scale1")] = 0
         for sep in seps:
-            tiny = some(f"{sep}.dwconv.alpha")
-            weight = state[f"{sep}.dwconv.weight"]
-            weight[tiny] /= state[f"{sep}.dwconv.alpha"][tiny, None, None, None]
-            weight[tiny] *= np.float32(1e-20)
-            state[f"{sep}.dwconv.alpha"][tiny] = 1e-20
+            _shrink(rng, state, f"{sep}.dwconv")
     if "thresholds" in extremes:
         for sep in seps:
             put(f"{sep}.bn1.bias", 1e9)
@@ -258,3 +297,39 @@ def _push(
         for block in blocks:
             for branch in "qkv":
                 state[f"{block}.attn.{branch}_conv.1.bias"] += np.float32(2)
+
+
+def _push_sdt_v3(
+    rng: np.random.Generator,
+    spec: NetworkSpec,
+    params: IntegerParams,
+    state: dict[str, NDArray],
+    extremes: tuple[str, ...],
+) -> None:
+    """The same for an SDT-v3."""
+
+    def put(key: str, value: float) -> None:
+        state[key][_some(rng, state, key)] = value
+
+    limit = spec.highest * 2.0 ** (params.u_bits - 1 - params.u_frac)
+    steps = [step for step in spec.steps if not step.replaces]
+    fired = [layer.norms[-1] for step in steps for part in step.parts for layer in part.layers
+             if layer.neuron and step.kind != "attention"]
+    if "zero" in extremes:
+        for step in steps:
+            if step.kind == "sepconv":
+                _shrink(rng, state, f"{step.name}.dwconv.0")
+    if "thresholds" in extremes:
+        for norm in fired:
+            put(f"{norm}.bias", rng.choice((-1e9, 1e9)))
+    for step in steps:
+        if step.kind == "attention":
+            if "u" in extremes:
+                put(f"{step.name}.proj_conv.1.weight", 4 * limit)
+                put(f"{step.name}.proj_conv.1.weight", -4 * limit)
+            if "attention" in extremes:
+                for branch in "qkv":
+                    state[f"{step.name}.{branch}_conv.1.bias"] += np.float32(2 * spec.highest)
+    if "u" in extremes:
+        put("downsample1_2.encode_bn.bias", 1.5 * limit)
+        put("downsample1_2.encode_bn.bias", -1.5 * limit)

@@ -127,7 +127,7 @@ class _Maker:
             attended = step.kind == "attention" and layer.neuron
             gamma, beta = (
                 (_FIRE[0], 0.0) if attended else _FIRE if layer.neuron or step.replaces else
-                (1.0, 0.0) if layer.scale else _ADD)
+                (1.0, 0.0) if layer.scale else _ADD if step.stage < 3 else (_LAYER_SCALE, 0.0))
             y = self.normalise(layer.norms[-1], acc, scale, gamma, beta, bias=bias)
             if attended:
                 operands[layer.neuron] = layer.norms[-1], y
@@ -164,15 +164,18 @@ class _Maker:
         self.state[f"{layer}.bias"] = values
         return values.astype(np.float64)
 
-    def norm(self, name: str, mean: NDArray, var: NDArray, gamma: float, beta: float
-             ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Store a batch norm of these statistics; returns its gain and shift."""
+    def norm(self, name: str, mean: NDArray, var: NDArray, gamma: float, beta: float,
+             size: float = 1.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Store a batch norm of these statistics; returns its gain and shift.
+
+        gamma and beta are in units of `size`.
+        """
         count = len(mean)
         # A channel that hardly moves on these images is not blown up for others.
         var = np.maximum(var, fsum(var.tolist()) / count / 16 + 1e-5)
         values = {"running_mean": mean.astype(np.float32), "running_var": var.astype(np.float32),
-                  "weight": self.spread(count, gamma, signed=True),
-                  "bias": (beta + self.rng.uniform(-0.2, 0.2, count)).astype(np.float32)}
+                  "weight": self.spread(count, gamma * size, signed=True),
+                  "bias": (size * (beta + self.rng.uniform(-0.2, 0.2, count))).astype(np.float32)}
         self.state |= {f"{name}.{part}": value for part, value in values.items()}
         mean, var, weight, bias = (values[part].astype(np.float64) for part in (
             "running_mean", "running_var", "weight", "bias"))
@@ -190,10 +193,11 @@ class _Maker:
 
     def normalise(self, norm: str, acc: NDArray[np.int64], scale: NDArray, gamma: float,
                   beta: float, *, bias: NDArray | float = 0.0) -> NDArray[np.float64]:
-        """Batch norm of scale * acc + bias by its own statistics."""
+        """Batch norm of scale * acc + bias by its own statistics; gamma and beta are in units of
+        the membrane that is worth the highest level."""
         mean, square = _moments(acc)
         var = np.maximum(square - mean * mean, 0) * scale * scale
-        gain, shift = self.norm(norm, mean * scale + bias, var, gamma, beta)
+        gain, shift = self.norm(norm, mean * scale + bias, var, gamma, beta, self.spec.highest)
         return _affine(acc, scale * gain, bias * gain + shift)
 
     def requantise(self, layer: str, name: str, acc: NDArray, gain: NDArray
@@ -249,12 +253,12 @@ class _Maker:
         """Its levels, after choosing one beta for the batch norms of q, k and v."""
         maps = [operands[name] for name in (made.query, made.key, made.value)]
         attend = partial(golden.attention, heads=made.heads, thresholds=made.thresholds)
-        low, high = -2.0, 1.0  # of the beta that q, k and v get
+        low, high, highest = -2.0, 1.0, self.spec.highest  # of the beta that q, k and v get
         for _ in range(8):
             beta = (low + high) / 2
-            level = attend(*(self.levels(y + beta) for _, y in maps))[2]
+            level = attend(*(self.levels(y + beta * highest) for _, y in maps))[2]
             low, high = (beta, high) if level.sum() < _ATTENTION_MEAN * level.size else (low, beta)
-        chosen = np.float32((low + high) / 2)
+        chosen = np.float32((low + high) / 2 * highest)
         for norm, _ in maps:
             self.state[f"{norm}.bias"] += chosen
         return attend(*(self.levels(y + float(chosen)) for _, y in maps))[2]
