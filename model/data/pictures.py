@@ -36,13 +36,14 @@ ASPECT_MAX = 64
 picture would need many times the memory of the file's."""
 
 CROP = 224 / 256
-"""Side of the square that the published evaluation cuts from a photograph, over its shorter one."""
+"""Side of the square that the published evaluation cuts from a photograph, over its shorter one;
+families may have another (`model.families.base.NetworkSpec.crop`)."""
 
 FITS = {
     "auto": "crop for a colour network, stretch for a grey one; a picture that has the network's "
             "size is taken as it is",
-    "crop": "the shorter side resized bicubically to 256/224 of the network's, then the square in "
-            "the middle",
+    "crop": "the shorter side resized bicubically to 256/224 of the network's, or 232/224 for an "
+            "SDT-v3, then the square in the middle",
     "letterbox": "the whole picture in its proportions, with bars of the background",
     "stretch": "the whole picture, stretched to the square",
     "published": "crop as in the published evaluation: EXIF orientation and transparency are "
@@ -61,7 +62,8 @@ class Fitting:
 
     size, the side in pixels; channels, 1 (grey) or 3 (RGB); fit, one of `FITS`; background, a
     colour name or ``#rrggbb``, for transparent pictures and for the bars of a letterbox. Black is
-    the default because it is pixel 0, with which training fills what comes in from outside.
+    the default because it is pixel 0, with which training fills what comes in from outside. crop is
+    the share of the shorter side that the middle square of `size` is cut from.
 
     Raises ValueError if a value is none of these.
     """
@@ -70,6 +72,7 @@ class Fitting:
     channels: int
     fit: str = "auto"
     background: str = "black"
+    crop: float = CROP
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
@@ -92,7 +95,8 @@ class Fitting:
     @classmethod
     def of(cls, spec: NetworkSpec, fit: str = "auto", background: str = "black") -> "Fitting":
         """The fitting for the images of `spec`."""
-        return cls(size=spec.image_size, channels=spec.in_channels, fit=fit, background=background)
+        return cls(size=spec.image_size, channels=spec.in_channels, fit=fit, background=background,
+                   crop=spec.crop)
 
 
 def natural_order(name: str) -> tuple[tuple[int, str], ...]:
@@ -230,7 +234,7 @@ def _fitted(picture: "Image", fitting: Fitting) -> NDArray[np.uint8]:
             picture.resize((width, height), smooth), ((size - width) // 2, (size - height) // 2)
         )
         return np.asarray(square)
-    short = round(size / CROP)
+    short = round(size / fitting.crop)
     width, height = (short * side // min(picture.size) for side in picture.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return np.asarray(

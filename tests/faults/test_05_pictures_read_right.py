@@ -128,6 +128,20 @@ def test_every_fit_gives_the_square(tmp_path, fit, channels):
     assert (spread > 200) == whole
 
 
+@pytest.mark.parametrize("name, short", [("qsdt_t", 256), ("sdt_v3_s", 232)])
+def test_the_published_crop_is_the_family_s(tmp_path, name, short):
+    """Resized to 256 or 232 and cut to 224, as the published evaluation of each does."""
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    picture = Image.fromarray(pixels)
+    picture.save(tmp_path / "a.png")
+    wide = picture.resize((short * 400 // 300, short), Image.Resampling.BICUBIC)
+    left, top = round((wide.width - 224) / 2), round((short - 224) / 2)
+    want = np.asarray(wide.crop((left, top, left + 224, top + 224)))
+    for fit in ("auto", "published"):
+        found = read_picture(tmp_path / "a.png", Fitting.of(spec(name), fit))
+        np.testing.assert_array_equal(found, want)
+
+
 @pytest.mark.parametrize("options, message", [
     (dict(fit="zoom"), "fit must be one of auto, crop, letterbox, stretch, published, not zoom"),
     (dict(background="nocolour"), "background must be a colour .* not nocolour"),
