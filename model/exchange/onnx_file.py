@@ -13,6 +13,7 @@ from onnx import checker, helper, ModelProto, TensorProto, ValueInfoProto
 
 from model.exchange.onnx_graph import Graph
 from model.exchange.onnx_operators import add_operator
+from model.families.spec import from_dict
 from model.integer.network import IntegerNetwork
 
 
@@ -97,6 +98,7 @@ def metadata(network: IntegerNetwork) -> dict[str, str]:
     """
     spec, params, info = network.spec, network.params, network.info
     tensors = network.tensors()
+    highest = from_dict(spec).highest if "dims" in spec else 1.0
     values: dict[str, Any] = {
         "classes": tensors["logits_acc"][1] if info is None else list(info.classes),
         "time_steps": network.time_steps,
@@ -105,7 +107,7 @@ def metadata(network: IntegerNetwork) -> dict[str, str]:
         "std": spec.get("norm_std"),
         "levels": network.levels,
         "units": {
-            "u": 2.0**-params.u_frac,
+            "u": highest * 2.0**-params.u_frac,
             "z": {name: 2.0 ** -params.z_frac_for(name)
                   for name, (kind, *_) in tensors.items() if kind == "z"},
         },

@@ -87,16 +87,14 @@ def _attention(graph: Graph, network: IntegerNetwork, op: Attention) -> None:
     qktv = capped(product(turned, query, small=small), "qktv_capped")
     shape = graph.shared([0, channels, height, width], np.int64)
     qktv = graph.node("Reshape", qktv, shape, label="joined")
-    step = 2 * op.levels**2
-    points = [(2 * k - 1) * step for k in range(1, op.levels + 1)]
-    _fire(graph, qktv, [graph.shared(t, np.int32) for t in points], op.level)
+    _fire(graph, qktv, [graph.shared(t, np.int32) for t in op.thresholds], op.level)
 
 
 def _pool(graph: Graph, network: IntegerNetwork, op: Pool) -> None:
     _, _, height, width = network.tensors()[op.source]
     axes = graph.shared([2, 3], np.int64)
     total = graph.node("ReduceSum", op.source, axes, label="sum", keepdims=1)
-    _fire_membrane(graph, network, total, op.levels, op.level, positions=height * width)
+    _fire_membrane(graph, network, total, op, op.level, positions=height * width)
 
 
 def _convolve(
@@ -215,7 +213,7 @@ def _integrate(graph: Graph, network: IntegerNetwork, epilogue: Integrate, acc: 
         u = graph.node("Add", u, epilogue.u_in, label="sum")
     u = _saturate(graph, u, network.params.u_bits, epilogue.u_out)
     if epilogue.level is not None:
-        _fire_membrane(graph, network, u, epilogue.levels, epilogue.level)
+        _fire_membrane(graph, network, u, epilogue, epilogue.level)
 
 
 def _requantise(graph: Graph, network: IntegerNetwork, epilogue: Requantise, acc: str) -> None:
@@ -272,14 +270,17 @@ def _saturate(graph: Graph, value: str, bits: int, out: str) -> str:
 
 
 def _fire_membrane(
-    graph: Graph, network: IntegerNetwork, u: str, levels: int, out: str, positions: int = 1
+    graph: Graph, network: IntegerNetwork, u: str, rule: Integrate | Pool, out: str,
+    positions: int = 1,
 ) -> None:
-    """Levels of membranes, or of sums of them over `positions`: D*u rounded half up.
+    """Levels of membranes, or of sums of them over `positions`: D*u rounded.
 
-    A level is at least k where 2D*u >= (2k-1) * positions * 2^u_frac, see `golden.pool_fire`.
+    A level is at least k where 2D*u >= (2k-1) * positions * 2^u_frac, or exceeds it if ties go to
+    the even level and k is odd, see `golden.pool_fire`.
     """
-    unit = positions << network.params.u_frac
-    points = [-(-(2 * k - 1) * unit // (2 * levels)) for k in range(1, levels + 1)]
+    unit, doubled = positions << network.params.u_frac, 2 * rule.levels
+    points = [(2 * k - 1) * unit // doubled + 1 if rule.half_even and k % 2
+              else -(-(2 * k - 1) * unit // doubled) for k in range(1, rule.levels + 1)]
     _fire(graph, u, [graph.shared(t, np.int64) for t in points], out)
 
 

@@ -12,6 +12,7 @@ from model import zoo
 from model.data.dataset import to_image_q
 from model.exchange.onnx_file import level_names, metadata, OPSET, to_bytes, to_model
 from model.exchange.onnx_runtime import differences, OnnxNetwork
+from model.families.sdt_v3 import SdtV3Spec
 from model.integer.epilogue import IntegerParams
 from model.integer.random_network import random_network
 
@@ -94,6 +95,13 @@ def test_metadata_tells_units(nano):
     assert names == (10 if nano.info is None else list(nano.info.classes))
     assert IntegerParams(**json.loads(text["params"])) == nano.params
     assert json.loads(text["spec"]) == nano.spec
+
+
+def test_membranes_of_other_families_have_their_own_unit():
+    """In an SDT-v3 with levels of 0..4 a membrane of 4 is the highest level."""
+    made = random_network(1, family=SdtV3Spec, max_dim=24, max_size=12)
+    units = json.loads(metadata(made.network)["units"])
+    assert units == {"u": 4 * 2.0**-made.params.u_frac, "z": {}}
 
 
 def test_origin_and_classes_are_told():

@@ -8,6 +8,7 @@ import pytest
 
 from model.exchange.onnx_file import level_names, to_bytes, to_model
 from model.exchange.onnx_runtime import differences, OnnxNetwork
+from model.families.sdt_v3 import SdtV3Spec
 from model.integer.epilogue import (
     Fire,
     IntegerParams,
@@ -101,6 +102,14 @@ def scale(channels, multiplier=3, bias=5, shift=2):
 
 def by_hand(*ops, shape, **params):
     return IntegerNetwork({"name": "by hand"}, IntegerParams(**params), ops, shape)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_networks_that_round_half_to_even(seed):
+    """SDT-v3: ties, attention thresholds of the head size, wider values, 8 bits."""
+    found = random_network(seed, family=SdtV3Spec, max_dim=36, max_size=14,
+                           extremes=() if seed else None)
+    assert_equal(found.network, found.images(4), optimise=(True, False))
 
 
 def test_weights_of_eight_bits():
