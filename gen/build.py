@@ -5,6 +5,7 @@ import sys
 
 from boards import BOARDS, find_board, NAMES
 from gen.api import build, configure, load, NotVerified
+from gen.compile.supported import unsupported
 from gen.config.holdings import holdings, table
 from gen.config.plans import Plans
 from gen.config.spec import read_overrides
@@ -73,6 +74,9 @@ def _list(arguments):
         networks = dict([load_network(arguments)])
     else:
         networks = {name: load(name) for name in MODELS}
+    reasons = {name: unsupported(network) for name, network in networks.items()}
+    if not (arguments.model or arguments.weights):
+        networks = {name: network for name, network in networks.items() if not reasons[name]}
     plans = Plans(zoo.cache_folder() / "plans")
     rows = []
     with track("what the boards hold", len(boards) * len(networks), "networks") as task:
@@ -84,6 +88,9 @@ def _list(arguments):
     for name, network in networks.items():
         if network.origin:
             print(f"{name}: {network.origin}")
+    for reason in {"; ".join(found): True for found in reasons.values() if found}:
+        names = [name for name, found in reasons.items() if "; ".join(found) == reason]
+        print(f"{', '.join(names)}: not supported yet: {reason}")
 
 
 def _run(arguments):

@@ -15,6 +15,7 @@ from gen.compile.maps import check, make_maps
 from gen.compile.operators import Operators
 from gen.compile.residency import Residency
 from gen.compile.rings import StripMemo
+from gen.compile.supported import check_supported
 from gen.compile.tiles import make_tiles
 from gen.compile.view import MEMORY, POOL, ROLLING
 from gen.isa.limits import DESCRIPTORS, STRIP_ROWS
@@ -22,7 +23,6 @@ from gen.isa.program import Program
 from hw.config import RECORD_WORDS
 from hw.descriptor import DESCRIPTOR_WORDS, Destination, Header, pack, UnitKind
 from model.error import DoesNotFit, InputError
-from model.integer.golden import MAX_LEVEL
 
 
 __all__ = ["FOLD", "compile_network", "compile_plan", "least_memory"]
@@ -132,13 +132,11 @@ def least_memory(network, config, *, fold=FOLD, memo=None):
 
 def _prepare(network, config, fold, memo):
     """(layouts, weight tiles) of a network that the core's widths can hold."""
-    if network.levels != MAX_LEVEL:
-        raise InputError(f"The core's neurons fire levels 0..{MAX_LEVEL}, those of "
-                         f"{network.spec['name']} 0..{network.levels}; it runs in software only "
-                         "(qsdt evaluate --form integer)")
+    known = memo.of(config, fold=fold)
+    if "tiles" not in known:
+        check_supported(network)
     layout = make_maps(network, config, fold)
     check(network, config, layout.maps)
-    known = memo.of(config, fold=fold)
     if "tiles" not in known:
         known["tiles"] = make_tiles(network, layout, config)
     return layout, known["tiles"]

@@ -1,0 +1,51 @@
+"""What the core's units cannot compute of a network, whatever its configuration."""
+
+import numpy as np
+
+from model.error import InputError
+from model.integer.epilogue import Fire, Integrate
+from model.integer.golden import ATTENTION_THRESHOLDS, MAX_LEVEL
+from model.integer.graph import Attention, Conv, Depthwise, Pool, RepConv
+
+
+__all__ = ["check_supported", "unsupported"]
+
+
+WEIGHTS = -8, 7
+"""Smallest and largest weight that the array and the depthwise unit multiply with."""
+
+
+def unsupported(network):
+    """What of a network no unit computes, in words and each once; empty if all is well."""
+    found = {}
+    if network.levels != MAX_LEVEL:
+        found[f"levels of 0..{network.levels}"] = True
+    channels = {name: shape[1] for name, shape in network.tensors().items()}
+    for op in network.ops:
+        epilogue = getattr(op, "epilogue", None)
+        rule = op if isinstance(op, Pool) else epilogue
+        if isinstance(rule, Integrate | Pool) and rule.half_even:
+            found["neurons that round half to even"] = True
+        if isinstance(op, Attention):
+            if network.levels == MAX_LEVEL and op.thresholds != ATTENTION_THRESHOLDS:
+                found["attention thresholds other than "
+                      f"{', '.join(map(str, ATTENTION_THRESHOLDS))}"] = True
+            if channels[op.value] != channels[op.query]:
+                found["attention with more channels in v than in q and k"] = True
+        if isinstance(op, Depthwise) and isinstance(epilogue, Fire):
+            found["depthwise convolutions in front of a neuron"] = True
+        weights = {Conv: ("weight",), Depthwise: ("weight",),
+                   RepConv: ("pointwise", "depthwise")}.get(type(op), ())
+        if any(not WEIGHTS[0] <= np.min(w) <= np.max(w) <= WEIGHTS[1]
+               for w in (getattr(op, name) for name in weights)):
+            found["weights of more than 4 bits"] = True
+    return list(found)
+
+
+def check_supported(network):
+    """Raise :exc:`InputError` naming all that is not supported, in one line."""
+    found = unsupported(network)
+    if found:
+        raise InputError(f"{network.spec.get('name', 'The network')}: the core does not support "
+                         f"yet: {'; '.join(found)}. It runs in software only "
+                         "(qsdt evaluate --form integer)")

@@ -1,0 +1,51 @@
+"""gen.compile.supported: what the core cannot compute is named in a line, before anything else."""
+
+from dataclasses import replace
+
+import pytest
+
+from gen.compile.compiler import compile_network, least_memory
+from gen.compile.supported import check_supported, unsupported
+from hw.config import CoreConfig
+from model.error import InputError
+from model.families.sdt_v3 import SdtV3Spec
+from model.integer.export import export
+from model.integer.random_network import random_network
+
+
+def test_published_networks_are_supported():
+    assert unsupported(random_network(1, max_dim=24, max_size=12).network) == []
+
+
+@pytest.mark.parametrize("compiled", [compile_network, least_memory])
+def test_an_sdt_v3_is_refused_with_all_reasons(compiled):
+    network = random_network(3, family=SdtV3Spec, max_dim=24, max_size=12).network
+    with pytest.raises(InputError) as caught:
+        compiled(network, CoreConfig())
+    text = str(caught.value)
+    assert text.startswith("random3: the core does not support yet: ") and "\n" not in text
+    assert "runs in software only (qsdt evaluate --form integer)" in text
+    assert "neurons that round half to even; " in text
+    assert "attention thresholds other than 32, 96, 160, 224" in text
+    assert "depthwise convolutions in front of a neuron" in text
+
+
+def test_widths_of_weights_and_values_are_looked_at():
+    networks = [random_network(seed, family=SdtV3Spec, max_dim=24, max_size=12)
+                for seed in range(12)]
+    for made in networks:
+        found = unsupported(made.network)
+        assert ("weights of more than 4 bits" in found) == (made.spec.weight_bits == 8)
+        assert ("attention with more channels in v than in q and k" in found) == (
+            made.spec.value_expansion > 1)
+    assert len({made.spec.weight_bits == 8 for made in networks}) == 2
+    assert len({made.spec.value_expansion > 1 for made in networks}) == 2
+
+
+def test_other_levels_are_named_without_what_follows_from_them():
+    made = random_network(1, max_dim=24, max_size=12)
+    network = export(made.state, replace(made.spec, levels=3), made.params,
+                     input_shape=made.network.input_shape)
+    assert unsupported(network) == ["levels of 0..3"]
+    with pytest.raises(InputError, match="random1: the core does not support yet: levels of 0..3"):
+        check_supported(network)
