@@ -1,9 +1,10 @@
 """Make a portable file: ``python -m model.convert --checkpoint F.pth --heads H --out F.qsd``.
 
 Reads a published checkpoint or one of `model.train`, checks it, and writes a ``.qsd`` file, which
-needs no torch to run. With ``--model NAME`` the file holds what that name stands for (`model.zoo`),
-so synthetic weights can be kept. With ``--data`` every layer gets the width of z that it needs
-(`model.z_width`). Nothing is written unless everything is in order.
+needs no torch to run. Real weights are quantised with ``--weight-bits``. With ``--model NAME`` the
+file holds what that name stands for (`model.zoo`), so synthetic weights can be kept. With
+``--data`` every layer gets the width of z that it needs (`model.z_width`). Nothing is written
+unless everything is in order.
 """
 
 import argparse
@@ -15,9 +16,11 @@ import sys
 from model import zoo
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import as_input_error, InputError
+from model.families.base import FLOAT_BITS
 from model.families.layout import CHECKPOINT_SUFFIXES
 from model.files import check_writable, write_atomic
 from model.integer import qsd_file
+from model.integer.quantise import quantise
 from model.integer.widths import add_widths, widths
 from model.z_width import add_z_options, check_z_options, choose_z, z_report, z_table
 
@@ -66,7 +69,20 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="take the moving average (EMA) of the weights where a checkpoint holds both",
     )
-    parser.add_argument("--weight-bits", type=int, metavar="B", help="LSQ bits: 2, 3 or 4")
+    parser.add_argument(
+        "--weight-bits",
+        type=int,
+        metavar="B",
+        help="LSQ bits, which shapes do not tell (default: 4); real weights are quantised to so "
+        "many: 8 cost little accuracy, fewer need training (qsdt train --init)",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="X.npz",
+        help="with real weights: pictures on which to count how often the integer network agrees "
+        "with the real one",
+    )
     parser.add_argument(
         "--levels",
         type=int,
@@ -88,10 +104,17 @@ def _convert(args: argparse.Namespace) -> None:
     if args.out.suffix != ".qsd":
         raise InputError(f"--out must end in .qsd, not be {args.out}")
     check_z_options(args)
+    if args.images is not None and args.checkpoint is None:
+        raise InputError("--images goes with --checkpoint")
     for file in filter(None, (args.out, args.report)):
         check_writable(file)
     with as_input_error():
-        found = _read(args)
+        found, real = _read(args), None
+        if found.spec.weight_bits == FLOAT_BITS:
+            real, found = found, _quantised(args, found)
+        elif args.images is not None:
+            raise ValueError("--images is for checkpoints with real weights; for others use: "
+                             f"{called('model.evaluate')} --against float")
         if args.time_steps is not None:
             found = replace(found, spec=replace(found.spec, time_steps=args.time_steps))
         choice = None if args.data is None else choose_z(args, found)
@@ -113,7 +136,43 @@ def _convert(args: argparse.Namespace) -> None:
         print(f"z: {params.z_bits} bits in every layer; --data NAME finds what each layer needs")
     if choice is not None and args.report is not None:
         write_atomic(args.report, z_report(choice, args))
-    next_step("gen.verify", "--weights", args.out, "--forms", "integer,iss")
+    if real is not None and args.images is not None:
+        _compare(args, real, replace(found, params=params))
+    if spec.software_only:
+        next_step("model.evaluate", "--weights", args.out, "--data", "NAME", "--against", "float")
+    else:
+        next_step("gen.verify", "--weights", args.out, "--forms", "integer,iss")
+
+
+def _quantised(args: argparse.Namespace, real: zoo.Weights) -> zoo.Weights:
+    """Integer weights for real ones, as the command line asks; prints what they cost."""
+    spec, bits = real.spec, args.weight_bits
+    replace(spec, weight_bits=4).check_integer_form()    # what else may be in the way
+    if bits in (None, FLOAT_BITS):
+        raise ValueError(f"{spec.name} has real weights: quantise them with --weight-bits "
+                         f"{max(b for b in spec.WEIGHT_BITS if b != FLOAT_BITS)}, or train it "
+                         "with fewer (qsdt train --init)")
+    made = quantise(real.state, spec, bits)
+    width = max(map(len, made.sqnr))
+    print(f"signal over error of the weights in {bits} bits, dB:")
+    print("\n".join(f"  {name:{width}}  {value:6.1f}" for name, value in made.sqnr.items()))
+    if bits < 8:
+        print(f"{bits} bits cost accuracy without training: qsdt train --init starts from the "
+              "real weights")
+    return replace(real, spec=made.spec, state=made.state)
+
+
+def _compare(args: argparse.Namespace, real: zoo.Weights, found: zoo.Weights) -> None:
+    """Print how often the integer network has the class of the real one, on --images."""
+    from model.evaluate import read_images, run
+
+    with as_input_error():
+        image_q, _ = read_images(args.images, channels=found.spec.in_channels)
+        tops = [run(weights, image_q, form, params=found.params)["logits"].argmax(1)
+                for weights, form in ((real, "float"), (found, "integer"))]
+    same = int((tops[0] == tops[1]).sum())
+    print(f"integer = float with real weights in the top class: {same / len(image_q):.4f} "
+          f"({same} of {len(image_q)})")
 
 
 def _read(args: argparse.Namespace) -> zoo.Weights:

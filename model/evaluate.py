@@ -151,7 +151,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     if found.origin:
         print(found.origin)
     selected = ("--weights", args.weights) if args.weights else ("--model", args.model)
-    next_step("gen.verify", *selected, "--forms", "integer,iss")
+    if not found.spec.software_only:
+        next_step("gen.verify", *selected, "--forms", "integer,iss")
 
 
 def _print_result(

@@ -211,7 +211,8 @@ def _train(args: argparse.Namespace) -> None:
         next_step("model.evaluate", "--weights", model, "--form", "float", "--data", args.data)
     else:
         place = ("--data-dir", args.data_dir) if args.data_dir else ()
-        next_step("model.convert", "--checkpoint", model, "--data", args.data, *place,
+        pictures = ("--data", args.data, *place) if trainer.spec.has_z else ()
+        next_step("model.convert", "--checkpoint", model, *pictures,
                   "--out", model.with_suffix(".qsd"))
 
 

@@ -282,6 +282,11 @@ class NetworkSpec:
         return (*(layer for part in parts for layer in part.layers), self.head)
 
     @property
+    def software_only(self) -> bool:
+        """Whether it is known beforehand that the hardware cannot compute it."""
+        return bool(self.no_integer_form) or self.levels != 4
+
+    @property
     def has_z(self) -> bool:
         """Whether a layer hands on a multi-bit map, z in the integer form."""
         return any(layer.multi_bit for layer in self.layers)

@@ -68,8 +68,8 @@ def infer_spec(
     """Read family, dims, depths, ratios and classes off a state dict with published keys.
 
     What shapes cannot tell is an argument; the defaults are the published ones, of fields that are
-    not named here too. Normalisation defaults to ImageNet's for three channels, else to none;
-    weight_bits to 4, and to 32 for an SDT-v3 without LSQ steps. Raises ValueError if a key is
+    not named here too. Normalisation defaults to ImageNet's for three channels, else to none,
+    weight_bits to 4; without LSQ steps an SDT-v3 has 32 in any case. Raises ValueError if a key is
     missing.
     """
     family = family_of(state_dict)
@@ -94,7 +94,7 @@ def infer_spec(
         first_conv = "ConvBlock1_1.0.Conv.pwconv1.0.weight"
         rows = shape("block3.0.attn.v_conv.0.weight")[0]
         others["value_expansion"] = rows // shape("block3.0.attn.q_conv.0.weight")[0]
-        if weight_bits is None and not any(key.endswith(".alpha") for key in state_dict):
+        if not any(key.endswith(".alpha") for key in state_dict):
             weight_bits = FLOAT_BITS
     stems = [shape(f"downsample{stage}.encode_conv.weight") for stage in STAGES]
     convs = [f"ConvBlock{stage}.0" for stage in ("1_1", "1_2", "2_1")]

@@ -25,7 +25,7 @@ from safetensors.torch import load_file as load_safetensors
 import torch
 
 from model.data.dataset import DataInfo
-from model.families.base import NetworkSpec
+from model.families.base import FLOAT_BITS, NetworkSpec
 from model.families.infer import family_of, infer_spec
 from model.families.layout import CHECKPOINT_SUFFIXES, state_shapes
 from model.families.spec import from_dict, SdtV3Spec
@@ -97,7 +97,8 @@ def read(
     Args:
         heads: Attention heads, which a published file does not tell; 8 for an SDT-v3 if not given.
         image_size: Side of the images, of which shapes tell nothing either; 224 if not given.
-        weight_bits: LSQ bits; 4, as published, if not given, and 32 without LSQ steps.
+        weight_bits: LSQ bits; 4, as published, if not given. Files with real weights have 32
+            whatever is given.
         levels: D, the highest level; 4 if not given.
         averaged: Take the moving average (EMA) of the weights where others are there too.
 
@@ -118,6 +119,8 @@ def read(
         else:
             spec = from_dict(spec_dict)
             for name, value in given.items():
+                if name == "weight_bits" and spec.weight_bits == FLOAT_BITS:
+                    continue
                 if getattr(spec, name) != value:
                     raise ValueError(f"{name} is {getattr(spec, name)} in this file, not {value}")
         check(state, spec)
