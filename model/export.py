@@ -14,7 +14,7 @@ import sys
 import numpy as np
 
 from model import zoo
-from model.command import add_verbosity, ArgumentParser, called, main, require
+from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import as_input_error, InputError, VerificationFailed
 from model.files import check_writable, write_atomic
 from model.integer.network import IntegerNetwork
@@ -86,6 +86,8 @@ def _export(args: argparse.Namespace) -> None:
           + (f"{len(levels)} level maps, " if args.levels else "") +
           f"{len(content):,} bytes" + (f" ({found.origin})" if found.origin else ""))
     print(checked if args.check else "not checked; --check N compares it with the integer model")
+    which = ("--weights", args.weights) if args.model is None else ("--model", args.model)
+    next_step("gen.verify", *which, "--forms", "integer,iss")
 
 
 def _check(network: IntegerNetwork, contents: Sequence[bytes], count: int) -> str:

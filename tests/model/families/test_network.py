@@ -163,7 +163,7 @@ def test_lsq_gradients():
 def test_lsq_bits(bits, low, high):
     codes = integer_weight(torch.linspace(-20, 20, 401)[None], torch.ones(1), bits)
     assert (codes.min(), codes.max()) == (low, high)
-    with pytest.raises(ValueError, match="weight_bits must be 2, 3 or 4, not 5"):
+    with pytest.raises(ValueError, match="weight_bits must be 2, 3, 4 or 8, not 5"):
         integer_weight(torch.ones(1, 1), torch.ones(1), 5)
 
 
