@@ -4,6 +4,7 @@ import logging
 
 from gen.compile.compiler import compile_network, least_memory
 from gen.compile.rings import StripMemo
+from gen.compile.supported import check_supported
 from gen.config.resources import check_blocks, COMB_OF_ROWS
 from gen.config.spec import AcceleratorConfig, chosen_clock, chosen_sdram_clock, MEGABYTE
 from gen.machine.cost import predict
@@ -235,7 +236,9 @@ def derive(board, network, overrides=None, *, plans=None):
         Which resource, how much is needed and available, and the nearest configuration that
         fits: the first that changes a single override, else the one without any.
     InputError
+        What is wrong with the overrides, or what of the network no core supports.
     """
+    check_supported(network)
     overrides = overrides or {}
     if "sdram_mhz" in overrides and board.sdram is not None:
         chosen_sdram_clock(board, overrides)

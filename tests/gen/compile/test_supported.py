@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from boards import find_board
 from gen.compile.compiler import compile_network, least_memory
 from gen.compile.supported import check_supported, unsupported
+from gen.config.derive import derive
 from hw.config import CoreConfig
 from model.error import InputError
 from model.families.sdt_v3 import SdtV3Spec
@@ -28,6 +30,13 @@ def test_an_sdt_v3_is_refused_with_all_reasons(compiled):
     assert "neurons that round half to even; " in text
     assert "attention thresholds other than 32, 96, 160, 224" in text
     assert "depthwise convolutions in front of a neuron" in text
+
+
+def test_nothing_is_searched_for_what_no_core_computes(caplog):
+    network = random_network(3, family=SdtV3Spec, max_dim=24, max_size=12).network
+    with pytest.raises(InputError, match="random3: the core does not support yet"):
+        derive(find_board("ulx3s"), network)
+    assert not caplog.records
 
 
 def test_widths_of_weights_and_values_are_looked_at():
