@@ -30,6 +30,11 @@ def _kernels() -> Any:
     return kernels
 
 
+def _rule(half_even: bool) -> Any:
+    """How a membrane fires, and what gradient passes."""
+    return _kernels().HALF_EVEN if half_even else _kernels().HALF_UP
+
+
 def _usable(x: Tensor) -> bool:
     """Whether `x` belongs to a training step in bfloat16 that one thread of a CPU computes."""
     return (
@@ -80,17 +85,17 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: Any, levels: int
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: Any, levels: int, half_even: bool
     ) -> Tensor:
-        channels = x.shape[1]
+        channels, (fired, passed) = x.shape[1], _rule(half_even)
         y, saved = torch.empty_like(x), torch.empty(4, channels)
         _kernels().norm_forward(
             x.numel() // channels, channels, x.data_ptr(), weight.data_ptr(), bias.data_ptr(),
             norm.running_mean.data_ptr(), norm.running_var.data_ptr(), norm.momentum, norm.eps,
-            levels, saved.data_ptr(), y.data_ptr())
+            levels, fired, saved.data_ptr(), y.data_ptr())
         norm.num_batches_tracked.add_(1)
         ctx.save_for_backward(x, saved)
-        ctx.fires = levels > 0
+        ctx.rule = levels, passed
         return y
 
     @staticmethod
@@ -101,30 +106,31 @@ class _Norm(torch.autograd.Function):
         grad_x, affine = torch.empty_like(x), torch.empty(2, channels)
         _kernels().norm_backward(
             x.numel() // channels, channels, x.data_ptr(), grad.data_ptr(), saved.data_ptr(),
-            ctx.fires, grad_x.data_ptr(), affine.data_ptr())
-        return grad_x, affine[0], affine[1], None, None
+            *ctx.rule, grad_x.data_ptr(), affine.data_ptr())
+        return grad_x, affine[0], affine[1], None, None, None
 
 
 class _Fire(torch.autograd.Function):
     """gain*level/levels of a dense membrane in float32 or bfloat16, as bfloat16."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, levels: int, gain: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, levels: int, gain: int, half_even: bool) -> Tensor:
         y = torch.empty_like(x, dtype=torch.bfloat16)
         fire = _kernels().fire if x.dtype == torch.bfloat16 else _kernels().fire_float
-        fire(x.numel(), x.data_ptr(), levels, gain, y.data_ptr())
+        fired, passed = _rule(half_even)
+        fire(x.numel(), x.data_ptr(), levels, gain, fired, y.data_ptr())
         ctx.save_for_backward(x)
-        ctx.gain = gain
+        ctx.rule = levels, gain, passed
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (x,) = ctx.saved_tensors
         grad, grad_x = _like(grad, x), torch.empty_like(x)
         back = _kernels().fire_back if x.dtype == torch.bfloat16 else _kernels().fire_back_float
-        back(x.numel(), x.data_ptr(), grad.data_ptr(), ctx.gain, grad_x.data_ptr())
-        return grad_x, None, None
+        back(x.numel(), x.data_ptr(), grad.data_ptr(), *ctx.rule, grad_x.data_ptr())
+        return grad_x, None, None, None
 
 
 class _Quantise(torch.autograd.Function):
@@ -192,11 +198,16 @@ def depthwise(x: Tensor, weight: Tensor) -> Tensor:
     return _Depthwise.apply(x, weight)
 
 
-def fire(x: Tensor, levels: int, gain: int) -> Tensor:
-    """gain*level/levels of membranes `x`, in bfloat16, in which a level of up to 256 is exact."""
-    return _Fire.apply(x, levels, gain)
+def fire(x: Tensor, levels: int, gain: int, *, half_even: bool = False) -> Tensor:
+    """gain*level/levels of membranes `x`, in bfloat16, in which a level of up to 256 is exact.
+
+    As `model.families.neuron.IeLif`, with `half_even` as `model.families.neuron.Sfa`.
+    """
+    return _Fire.apply(x, levels, gain, half_even)
 
 
-def normalise(norm: nn.BatchNorm2d, x: Tensor, levels: int = 0) -> Tensor:
+def normalise(
+    norm: nn.BatchNorm2d, x: Tensor, levels: int = 0, *, half_even: bool = False
+) -> Tensor:
     """The batch norm of `x` in training, or with `levels` what it fires, level/levels."""
-    return _Norm.apply(x, norm.weight, norm.bias, norm, levels)
+    return _Norm.apply(x, norm.weight, norm.bias, norm, levels, half_even)

@@ -4,6 +4,9 @@ Arrays are given by their addresses (``Tensor.data_ptr``), which costs a tenth o
 NumPy cost, and their sizes; `model.families.fused` answers for both. A map is (pixels, channels)
 of bfloat16: a channels-last tensor as it lies in memory. Arithmetic is float32, sums over pixels
 float64; results are rounded to even. Not finite values stay so.
+
+What fires is one of `HALF_UP` and `HALF_EVEN`, pairs of functions: of the value that a membrane
+hands on, and of the gradient that passes. Each gets its own machine code, without a choice inside.
 """
 
 from numba import carray, njit, types
@@ -11,8 +14,8 @@ from numba.extending import intrinsic
 import numpy as np
 
 
-__all__ = ["depthwise_taps", "fire", "fire_back", "fire_back_float", "fire_float",
-           "norm_backward", "norm_forward", "quantise", "quantise_back"]
+__all__ = ["HALF_EVEN", "HALF_UP", "depthwise_taps", "fire", "fire_back", "fire_back_float",
+           "fire_float", "norm_backward", "norm_forward", "quantise", "quantise_back"]
 
 _compiled = njit(nogil=True, fastmath={"contract"}, error_model="numpy")
 _inlined = njit(inline="always")
@@ -63,22 +66,39 @@ def _clipped(ratio, bottom, top):
 
 
 @_inlined
-def _fired(membrane, levels, value):
+def _half_up(membrane, levels, value):
     return np.floor(_clipped(membrane * levels, _ZERO, levels) + _HALF) * value
 
 
 @_inlined
-def _passed(grad, membrane):
+def _pass_to_1(grad, membrane, levels):
     return grad if membrane > _ZERO and membrane < 1 else _ZERO
+
+
+@_inlined
+def _half_even(membrane, levels, value):
+    return np.rint(_clipped(membrane, _ZERO, levels)) * value
+
+
+@_inlined
+def _pass_to_highest(grad, membrane, levels):
+    return grad / levels if membrane >= _ZERO and membrane <= levels else _ZERO
+
+
+HALF_UP = _half_up, _pass_to_1
+"""As of `model.families.neuron.IeLif`: a membrane of 1 is the highest level."""
+
+HALF_EVEN = _half_even, _pass_to_highest
+"""As of `model.families.neuron.Sfa`: membranes are in levels."""
 
 
 @_compiled
 def norm_forward(pixels, channels, x, weight, bias, running_mean, running_var, momentum, eps,
-                 levels, saved, y):
+                 levels, fired, saved, y):
     """Batch norm of map x by the moments of its pixels, which move the running ones too.
 
-    With levels above 0, y is level/levels of the level that the result fires. saved (4, channels)
-    float32 gets what the backward pass needs: gain, offset, mean, deviation.
+    With levels above 0, y is level/levels of the level that `fired` gives the result. saved
+    (4, channels) float32 gets what the backward pass needs: gain, offset, mean, deviation.
     """
     x, y, saved = _bf16(x, (pixels, channels)), _bf16(y, (pixels, channels)), _float32(
         saved, (4, channels))
@@ -118,7 +138,7 @@ def norm_forward(pixels, channels, x, weight, bias, running_mean, running_var, m
         value = np.float32(1 / levels)
         for p in range(pixels):
             for c in range(channels):
-                y[p, c] = _bits(_fired(_real(x[p, c]) * gain[c] + offset[c], top, value))
+                y[p, c] = _bits(fired(_real(x[p, c]) * gain[c] + offset[c], top, value))
     else:
         for p in range(pixels):
             for c in range(channels):
@@ -126,8 +146,8 @@ def norm_forward(pixels, channels, x, weight, bias, running_mean, running_var, m
 
 
 @_compiled
-def norm_backward(pixels, channels, x, grad, saved, fires, grad_x, grad_affine):
-    """Gradients of :func:`norm_forward`; `fires` says whether it fired.
+def norm_backward(pixels, channels, x, grad, saved, levels, passed, grad_x, grad_affine):
+    """Gradients of :func:`norm_forward`, with levels above 0 by what is `passed`.
 
     grad_affine (2, channels) float32 gets those of weight and bias.
     """
@@ -135,6 +155,7 @@ def norm_backward(pixels, channels, x, grad, saved, fires, grad_x, grad_affine):
     grad_x, saved = _bf16(grad_x, (pixels, channels)), _float32(saved, (4, channels))
     grad_affine = _float32(grad_affine, (2, channels))
     gain, offset, mean = saved[0].copy(), saved[1].copy(), saved[2].copy()
+    fires, top = levels > 0, np.float32(levels)
     total, product = np.zeros(channels), np.zeros(channels)
     one, two = np.zeros(channels, np.float32), np.zeros(channels, np.float32)
     for start in range(0, pixels, _ROWS):
@@ -144,7 +165,7 @@ def norm_backward(pixels, channels, x, grad, saved, fires, grad_x, grad_affine):
             for c in range(channels):
                 v, g = _real(x[p, c]), _real(grad[p, c])
                 if fires:
-                    g = _passed(g, v * gain[c] + offset[c])
+                    g = passed(g, v * gain[c] + offset[c], top)
                 one[c] += g
                 two[c] += g * (v - mean[c])
         for c in range(channels):
@@ -162,46 +183,46 @@ def norm_backward(pixels, channels, x, grad, saved, fires, grad_x, grad_affine):
         for c in range(channels):
             v, g = _real(x[p, c]), _real(grad[p, c])
             if fires:
-                g = _passed(g, v * gain[c] + offset[c])
+                g = passed(g, v * gain[c] + offset[c], top)
             grad_x[p, c] = _bits(gain[c] * g + slope[c] * v + constant[c])
 
 
 @_compiled
-def fire(size, x, levels, gain, y):
+def fire(size, x, levels, gain, fired, y):
     """y = gain*level/levels of membranes x, bfloat16, both (size,)."""
     x, y = _bf16(x, size), _bf16(y, size)
     top = np.float32(levels)
     value = np.float32(gain / levels)
     for i in range(size):
-        y[i] = _bits(_fired(_real(x[i]), top, value))
+        y[i] = _bits(fired(_real(x[i]), top, value))
 
 
 @_compiled
-def fire_float(size, x, levels, gain, y):
+def fire_float(size, x, levels, gain, fired, y):
     """The same of membranes in float32."""
     x, y = _float32(x, size), _bf16(y, size)
     top = np.float32(levels)
     value = np.float32(gain / levels)
     for i in range(size):
-        y[i] = _bits(_fired(x[i], top, value))
+        y[i] = _bits(fired(x[i], top, value))
 
 
 @_compiled
-def fire_back(size, x, grad, gain, grad_x):
-    """grad_x = gain*grad where 0 < x < 1, all bfloat16, (size,)."""
+def fire_back(size, x, grad, levels, gain, passed, grad_x):
+    """grad_x = gain times what is `passed` of grad, all bfloat16, (size,)."""
     x, grad, grad_x = _bf16(x, size), _bf16(grad, size), _bf16(grad_x, size)
-    factor = np.float32(gain)
+    factor, top = np.float32(gain), np.float32(levels)
     for i in range(size):
-        grad_x[i] = _bits(_passed(factor * _real(grad[i]), _real(x[i])))
+        grad_x[i] = _bits(passed(factor * _real(grad[i]), _real(x[i]), top))
 
 
 @_compiled
-def fire_back_float(size, x, grad, gain, grad_x):
+def fire_back_float(size, x, grad, levels, gain, passed, grad_x):
     """The same with x and grad_x in float32."""
     x, grad, grad_x = _float32(x, size), _bf16(grad, size), _float32(grad_x, size)
-    factor = np.float32(gain)
+    factor, top = np.float32(gain), np.float32(levels)
     for i in range(size):
-        grad_x[i] = _passed(factor * _real(grad[i]), x[i])
+        grad_x[i] = passed(factor * _real(grad[i]), x[i], top)
 
 
 @_compiled

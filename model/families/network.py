@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from model.families import fused
 from model.families.base import NetworkSpec, STAGES
 from model.families.lsq import LsqConv1d, LsqConv2d, LsqLinear
-from model.families.neuron import IeLif, make_neuron, Neuron
+from model.families.neuron import IeLif, make_neuron, Neuron, Sfa
 from model.families.qsdt import QsdtSpec
 
 
@@ -36,10 +36,10 @@ class BatchNorm(nn.BatchNorm2d):
 def fire(neuron: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     """What `neuron` makes of the batch norm of `x`, both (B, C, H, W)."""
     if (
-        isinstance(neuron, IeLif) and neuron.gain == 1 and isinstance(norm, BatchNorm)
+        isinstance(neuron, IeLif | Sfa) and neuron.gain == 1 and isinstance(norm, BatchNorm)
         and fused.can_normalise(norm, x)
     ):
-        return fused.normalise(norm, x, neuron.levels)
+        return fused.normalise(norm, x, neuron.levels, half_even=isinstance(neuron, Sfa))
     return neuron(norm(x))
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from model.families import fused
 from model.families.lsq import LsqConv2d, LsqLayer
 from model.families.network import BatchNorm, fire, QsdTransformer
-from model.families.neuron import _Fire, IeLif
+from model.families.neuron import _Fire, _FireWhole, IeLif, Sfa
 from tests.model.tiny import TINY
 
 
@@ -47,6 +47,24 @@ def test_every_membrane_fires_as_in_float(dtype, levels, gain):
     assert torch.equal(got, torch.where(inside, gain * grad, 0).to(dtype))
 
 
+@needs_numba
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("levels, gain", [(4, 1), (4, 4), (3, 1), (1, 1), (8, 8)])
+def test_every_membrane_fires_half_to_even_as_in_float(dtype, levels, gain):
+    """Ties go to the even level, and the gradient passes from 0 to the highest level."""
+    x = every_bfloat16().to(dtype).requires_grad_()
+    grad = torch.linspace(-3, 3, 1 << 16).bfloat16()
+    with bf16():
+        y = Sfa(levels, gain=gain)(x)
+    want = _FireWhole.apply(x.float(), levels) * torch.tensor(gain / levels)
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y.nan_to_num(77), want.bfloat16().nan_to_num(77))
+    got, = torch.autograd.grad(y, x, grad)
+    inside = (x >= 0) & (x <= levels)
+    assert got.dtype == dtype
+    assert torch.equal(got, torch.where(inside, gain * grad.float() / levels, 0).to(dtype))
+
+
 def pictures(channels: int, seed: int = 0) -> Tensor:
     """(4, channels, 5, 7) in bfloat16, channels last, with means far from 0."""
     torch.manual_seed(seed)
@@ -65,19 +83,22 @@ def norm_of(channels: int) -> BatchNorm:
 
 @needs_numba
 @pytest.mark.parametrize("channels", [3, 32, 60])
-@pytest.mark.parametrize("levels", [0, 3, 4])
-def test_a_batch_norm_equals_torchs_in_float64(channels, levels):
+@pytest.mark.parametrize("levels, half_even", [(0, False), (3, False), (4, False), (4, True),
+                                               (3, True)])
+def test_a_batch_norm_equals_torchs_in_float64(channels, levels, half_even):
     x, own = pictures(channels), norm_of(channels)
     other = nn.BatchNorm2d(channels).double()
     other.load_state_dict(own.state_dict())
     with bf16():
         assert fused.can_normalise(own, x)
-        y = fire(IeLif(levels), own, x) if levels else own(x)
+        y = fire((Sfa if half_even else IeLif)(levels), own, x) if levels else own(x)
     exact = x.detach().double().requires_grad_()
     membrane = other(exact)
-    want = _Fire.apply(membrane, levels) if levels else membrane
+    want = (membrane if not levels else _FireWhole.apply(membrane, levels) / levels if half_even
+            else _Fire.apply(membrane, levels))
     # No membrane may be so near a threshold that float32 cannot tell on which side.
-    far = ((levels * membrane + 0.5) % 1 - 0.5).abs().min() > 1e-5 if levels else True
+    scale = 1 if half_even else levels
+    far = ((scale * membrane + 0.5) % 1 - 0.5).abs().min() > 1e-5 if levels else True
     assert far
     torch.testing.assert_close(y.double(), want.bfloat16().double() if levels else want, rtol=EPS,
                                atol=0 if levels else 1e-5)
