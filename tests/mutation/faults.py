@@ -58,7 +58,7 @@ HW = [
           "m.d.sync += met[unit].eq(~behind[-1])",
           "m.d.sync += met[unit].eq(~behind[-1] | behind.all())"),
     Fault("recorder-address", "hw/sequencer.py", "records lie a word apart",
-          "self.log + (record.index << 1)", "self.log + record.index"),
+          "self.log + (index << 1)", "self.log + index"),
     Fault("recorder-times", "hw/sequencer.py", "start and end change places",
           "data.payload.eq(Cat(record.start, record.end))",
           "data.payload.eq(Cat(record.end, record.start))"),
