@@ -20,7 +20,7 @@ from model.data.dataset import DataInfo
 from model.families.base import NetworkSpec
 from model.families.layout import CHECKPOINT_SUFFIXES
 from model.families.spec import MODELS
-from model.families.spec_file import is_spec_file, read_spec
+from model.families.spec_file import is_spec_file, read_spec, shipped_specs
 from model.integer import export, qsd_file
 from model.integer.epilogue import IntegerParams
 from model.integer.network import IntegerNetwork
@@ -89,8 +89,8 @@ def read(
     """Read or make a network by name, or read a ``.qsd`` or ``.pth`` file.
 
     Args:
-        model: A name in `MODELS`, see above for what it stands for, or a spec (``F.yaml``), whose
-            weights are synthetic unless `weights` are given.
+        model: A name that `spec_of` knows, see above for what it stands for, or a spec
+            (``F.yaml``), whose weights are synthetic unless `weights` are given.
         weights: A file; where both are given its spec must be that of `model`.
         heads: Attention heads, needed for a published ``.pth``; must agree with other files.
         seed: Of synthetic weights, where nothing else is found.
@@ -115,7 +115,7 @@ def read(
         spec = spec_of(model)
         log.warning("%s: no --weights: weights of seed %d; %s", model, seed, NOTICE)
         return Weights(spec, None, synthetic_state(spec, seed), NOTICE)
-    spec_of(model)
+    spec = spec_of(model)
     if model in shipped():
         with resources.as_file(resources.files("model") / "weights" / f"{model}.qsd") as path:
             return _read_file(path, heads)
@@ -123,12 +123,12 @@ def read(
         path = cache_folder() / name
         if path.is_file():
             log.info("%s: weights from %s", model, path)
-            return read(model, path, heads or MODELS[model].heads)
+            return read(model, path, heads or spec.heads)
     log.warning(
         "%s: no weights are shipped and %s has none of %s: weights of seed %d; %s",
         *(model, cache_folder(), ", ".join(cached_names(model)), seed, NOTICE),
     )
-    return Weights(MODELS[model], None, synthetic_state(MODELS[model], seed), NOTICE)
+    return Weights(spec, None, synthetic_state(spec, seed), NOTICE)
 
 
 def load(
@@ -177,14 +177,16 @@ def float_network(weights: Weights) -> "SpikingTransformer":
 
 
 def spec_of(model: str, *, classes: int | None = None) -> NetworkSpec:
-    """The spec of a name in `MODELS` or of a file (`model.families.spec_file`).
+    """The spec of a name in `MODELS` or ``model/specs``, or of a file (`model.families.spec_file`).
 
     `classes` is taken where a file leaves it out. Raises ValueError or InputError.
     """
     if is_spec_file(model):
         return read_spec(model, classes=classes)
-    known = sorted({*MODELS, *shipped()})
-    if model not in known:
+    if model not in MODELS and model in shipped_specs():
+        return read_spec(f"{model}.yaml", classes=classes)
+    if model not in MODELS:
+        known = sorted({*MODELS, *shipped_specs()})
         raise ValueError(f"model must be one of {', '.join(known)} or a spec (F.yaml), not {model}")
     return MODELS[model]
 

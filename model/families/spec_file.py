@@ -34,6 +34,12 @@ def is_spec_file(model: str) -> bool:
     return model.lower().endswith(SUFFIXES)
 
 
+def shipped_specs() -> tuple[str, ...]:
+    """Names of the specs that come with this package (``model/specs``)."""
+    names = (Path(entry.name) for entry in (resources.files("model") / "specs").iterdir())
+    return tuple(sorted(name.stem for name in names if name.suffix == ".yaml"))
+
+
 def read_spec(path: str | Path, *, classes: int | None = None) -> NetworkSpec:
     """The spec of a file; `classes` is taken where the file leaves it out.
 

@@ -1,5 +1,6 @@
 """Folders of classes as data sets, class names, specs as files."""
 
+from dataclasses import replace
 from functools import partial
 import importlib.util
 from pathlib import Path
@@ -17,7 +18,7 @@ from model.data.options import read_dataset, read_split
 from model.data.pictures import Fitting, pictures_on_demand
 from model.error import InputError
 from model.families.spec import spec
-from model.families.spec_file import read_spec
+from model.families.spec_file import read_spec, shipped_specs
 from model.integer import qsd_file
 from model.integer.random_network import random_network
 
@@ -156,6 +157,22 @@ def test_spec_of_a_file(tmp_path):
     assert (small.norm_mean, small.norm_std) == ((0.5,), (0.25,))
     found = zoo.read("small_grey.yaml")
     assert found.origin and found.spec.classes == 1000
+
+
+def test_specs_of_the_package_have_names_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in shipped_specs():
+        assert zoo.spec_of(name, classes=10) == read_spec(f"{name}.yaml", classes=10)
+    assert zoo.read("nano_scenes").origin
+    with pytest.raises(ValueError, match=r"model must be one of .*nano_scenes, .*, not scenes"):
+        zoo.spec_of("scenes")
+
+
+def test_nano_scenes_is_qsdt_nano_at_another_size():
+    nano, scenes = zoo.spec_of("qsdt_nano"), zoo.spec_of("qsdt_s")
+    assert zoo.spec_of("nano_scenes") == replace(
+        nano, name="nano_scenes", image_size=64, norm_mean=scenes.norm_mean,
+        norm_std=scenes.norm_std)
 
 
 @pytest.mark.parametrize("text, message", [
