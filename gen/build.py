@@ -73,7 +73,7 @@ def _list(arguments):
     if arguments.model or arguments.weights:
         networks = dict([load_network(arguments)])
     else:
-        networks = {name: load(name) for name in MODELS}
+        networks = {name: load(name) for name, spec in MODELS.items() if not spec.software_only}
     reasons = {name: unsupported(network) for name, network in networks.items()}
     if not (arguments.model or arguments.weights):
         networks = {name: network for name, network in networks.items() if not reasons[name]}
@@ -91,6 +91,8 @@ def _list(arguments):
     for reason in {"; ".join(found): True for found in reasons.values() if found}:
         names = [name for name, found in reasons.items() if "; ".join(found) == reason]
         print(f"{', '.join(names)}: not supported yet: {reason}")
+    if others := [name for name, spec in MODELS.items() if spec.software_only]:
+        print(f"{', '.join(others)}: in software only")
 
 
 def _run(arguments):

@@ -75,6 +75,7 @@ HELD_BY = {
     "model/error.py": "tests/model/test_command.py",
     "model/families/base.py": "tests/model/families/test_network.py",
     "model/families/e_spikeformer.py": "tests/model/families/test_sdt_v3.py",
+    "model/families/e_spikeformer_large.py": "tests/model/families/test_sdt_v3_large.py",
     "model/families/infer.py": "tests/model/training/test_start.py",
     "model/families/layout.py": "tests/model/training/test_checkpoint.py",
     "model/families/lsq.py": "tests/model/families/test_network.py",

@@ -5,7 +5,7 @@ import numpy as np
 from model.error import InputError
 from model.integer.epilogue import Fire, Integrate
 from model.integer.golden import ATTENTION_THRESHOLDS, MAX_LEVEL
-from model.integer.graph import Attention, Conv, Depthwise, Pool, RepConv
+from model.integer.graph import Attention, Conv, Depthwise, Mean, Pool, RepConv
 
 
 __all__ = ["check_supported", "unsupported"]
@@ -19,7 +19,8 @@ def unsupported(network):
     """What of a network no unit computes, in words and each once; empty if all is well."""
     found = {}
     if network.levels != MAX_LEVEL:
-        found[f"levels of 0..{network.levels}"] = True
+        more = f", more than {MAX_LEVEL} thresholds" if network.levels > MAX_LEVEL else ""
+        found[f"levels of 0..{network.levels}{more}"] = True
     channels = {name: shape[1] for name, shape in network.tensors().items()}
     for op in network.ops:
         epilogue = getattr(op, "epilogue", None)
@@ -32,6 +33,8 @@ def unsupported(network):
                       f"{', '.join(map(str, ATTENTION_THRESHOLDS))}"] = True
             if channels[op.value] != channels[op.query]:
                 found["attention with more channels in v than in q and k"] = True
+        if isinstance(op, Mean):
+            found["a head that reads the mean membrane, without a neuron"] = True
         if isinstance(op, Depthwise) and isinstance(epilogue, Fire):
             found["depthwise convolutions in front of a neuron"] = True
         weights = {Conv: ("weight",), Depthwise: ("weight",),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.exchange.onnx_graph import Graph
 from model.integer.epilogue import Fire, Integrate, Raw, RealScale, Requantise, Scale
-from model.integer.graph import Attention, Conv, Depthwise, Op, Pool, RepConv
+from model.integer.graph import Attention, Conv, Depthwise, Mean, Op, Pool, RepConv
 from model.integer.network import IntegerNetwork
 
 
@@ -92,9 +92,18 @@ def _attention(graph: Graph, network: IntegerNetwork, op: Attention) -> None:
 
 def _pool(graph: Graph, network: IntegerNetwork, op: Pool) -> None:
     _, _, height, width = network.tensors()[op.source]
-    axes = graph.shared([2, 3], np.int64)
-    total = graph.node("ReduceSum", op.source, axes, label="sum", keepdims=1)
+    total = _sum(graph, op)
     _fire_membrane(graph, network, total, op, op.level, positions=height * width)
+
+
+def _mean(graph: Graph, network: IntegerNetwork, op: Mean) -> None:
+    _finish(graph, network, op.epilogue, _sum(graph, op))
+
+
+def _sum(graph: Graph, op: Pool | Mean) -> str:
+    """Membranes added up over all positions, int64 (N, C, 1, 1)."""
+    axes = graph.shared([2, 3], np.int64)
+    return graph.node("ReduceSum", op.source, axes, label="sum", keepdims=1)
 
 
 def _convolve(
@@ -308,6 +317,7 @@ _KINDS: dict[type, Callable[[Graph, IntegerNetwork, Any], None]] = {
     RepConv: _rep_conv,
     Attention: _attention,
     Pool: _pool,
+    Mean: _mean,
 }
 
 _EPILOGUES: dict[type, Callable[[Graph, IntegerNetwork, Any, str], None]] = {

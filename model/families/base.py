@@ -11,14 +11,16 @@ from functools import cached_property
 from math import prod
 from typing import Any, ClassVar, Self
 
-from model.families.parts import Layer, Step
+from model.families.parts import Attention, Layer, Step
 
 
 STAGES = ("1_1", "1_2", "2", "3", "4")
-"""Names of the five stages, in order; stage ``s`` begins with the module ``downsample{s}``."""
+"""Names of the five stages, in order; stage ``s`` begins with the module ``downsample{s}``. Some
+families have the first four alone."""
 
 WEIGHTS_MAX = 1 << 26
-"""Weights of a network: 32 MB at four bits, all the SDRAM of the boards; qsdt_l has 55 million."""
+"""Weights of a network: 32 MB at four bits, all the SDRAM of the boards; qsdt_l has 55 million.
+Families that stay in software may have more."""
 
 LIMITS = {
     "in_channels": 64,    # lanes of the array's input words
@@ -61,19 +63,19 @@ class NetworkSpec:
     in_channels, image_size, classes
         Images are ``(in_channels, image_size, image_size)``; logits are ``(classes,)``.
     dims
-        Membrane channels of stages 1_1, 1_2, 2, 3 and 4.
+        Membrane channels of the stages, 1_1, 1_2, 2, 3 and 4 in most families.
     strides
-        Stride, 1 or 2, of the convolution that begins each of the five stages.
+        Stride, 1 or 2, of the convolution that begins each stage.
     depths
-        Blocks in each stage: convolution blocks in the first three, transformer blocks in the
-        last two.
+        Blocks in each stage: convolution blocks in the first three, transformer blocks in those
+        behind them.
     stem_kernel
         Odd kernel width of the first convolution; the other four downsamplings use 3.
     sep_expansion, conv_expansion, mlp_ratio
         Hidden channels over membrane channels in SepConv, in the two 3x3 convolutions (one
         number for each convolution stage) and in the MLP.
     heads
-        Attention heads; must divide the last two dims.
+        Attention heads; must divide the dims of the stages with transformer blocks.
     weight_bits
         LSQ bits of every weight, one of `WEIGHT_BITS`; 32 for weights that are not quantised.
     levels
@@ -100,8 +102,17 @@ class NetworkSpec:
 
     WEIGHT_BITS: ClassVar[tuple[int, ...]]
 
+    stages: ClassVar[tuple[str, ...]] = STAGES
+    """Names of its stages, the first of `STAGES`."""
+
+    weights_max: ClassVar[int] = WEIGHTS_MAX
+    """Weights that a network of the family may have."""
+
     half_even: ClassVar[bool]
     """Whether neurons round half to even, 0.5 to 0 and 1.5 to 2; others round half up."""
+
+    head_fires: ClassVar[bool] = True
+    """Whether a neuron fires the mean membrane for the head; else the head reads the mean."""
 
     crop: ClassVar[float]
     """Share of a picture's side that the published evaluation crops from its middle."""
@@ -145,7 +156,7 @@ class NetworkSpec:
             raise ValueError(f"stem_kernel must be odd, not {self.stem_kernel}")
         check_choice("weight_bits", self.weight_bits, self.WEIGHT_BITS)
         self._check_own()
-        if self.dims[3] % self.heads or self.dims[4] % self.heads:
+        if any(dim % self.heads for dim in self.dims[3:]):
             raise ValueError(f"heads must divide the dims {self.dims[3:]}, not be {self.heads}")
         if self.image_size % self.reduction:
             raise ValueError(
@@ -161,13 +172,13 @@ class NetworkSpec:
                 )
         if not all(std > 0 for std in self.norm_std):
             raise ValueError(f"norm_std must be positive, not {self.norm_std}")
-        if self.weight_count > WEIGHTS_MAX:
-            raise ValueError(
-                f"a network must have at most {WEIGHTS_MAX:,} weights, not {self.weight_count:,}"
-            )
+        if self.weight_count > self.weights_max:
+            raise ValueError(f"a network must have at most {self.weights_max:,} weights, "
+                             f"not {self.weight_count:,}")
 
     def _check_numbers(self) -> None:
-        counts = {"dims": 5, "strides": 5, "depths": 5, "conv_expansion": 3}
+        counts = dict.fromkeys(("dims", "strides", "depths"), len(self.stages))
+        counts["conv_expansion"] = 3
         for field in (item.name for item in fields(self) if item.name in LIMITS):
             value, count, limit = getattr(self, field), counts.get(field), LIMITS[field]
             parts = (value,) if count is None else value
@@ -225,6 +236,29 @@ class NetworkSpec:
         return self._pair(f"{block}.mlp", "mlp", stage, keys, ("fc1_lif", "fc2_lif"), (hidden, 1),
                           bias=True, scale=scale)
 
+    def sdsa(self, name: str, stage: int, values: int, *, scale: str = "") -> Step:
+        """The attention of a transformer block, with 1x1 convolutions for q, k, v and projection.
+
+        values: channels of v and of its result; scale: as of a `Layer`, of the projection.
+        """
+        c = self.dims[stage]
+        entry, fired = f"{name}.head_lif", f"{name}.attn_lif"
+
+        def conv(x: str, cout: int, cin: int, source: str, unit: float, *, neuron: str = "",
+                 scale: str = "") -> Layer:
+            return Layer(name=f"{name}.{x}_conv.0", shape=(cout, cin, 1, 1), source=source,
+                         unit=unit, norms=(f"{name}.{x}_conv.1",), neuron=neuron, scale=scale)
+
+        query, key, value = (f"{name}.{x}_lif" for x in "qkv")
+        return Step(name, "attention", stage, entry, (
+            conv("q", c, c, entry, self.level_unit, neuron=query),
+            conv("k", c, c, entry, self.level_unit, neuron=key),
+            conv("v", values, c, entry, self.level_unit, neuron=value),
+            Attention(name=fired, query=query, key=key, value=value, heads=self.heads, channels=c,
+                      values=values, thresholds=self.attention_thresholds(c // self.heads)),
+            conv("proj", c, values, fired, self.attention_unit, scale=scale),
+        ))
+
     def _pair(self, name: str, kind: str, stage: int, keys: tuple[str, ...],
               neurons: tuple[str, str], shape: tuple[int, ...], *, bias: bool = False,
               scale: str = "") -> Step:
@@ -253,7 +287,7 @@ class NetworkSpec:
         found: list[Step] = []
         blocks = (*self.conv_blocks, *self.transformer_blocks)
         channels = self.in_channels
-        for stage, (suffix, dim) in enumerate(zip(STAGES, self.dims, strict=True)):
+        for stage, (suffix, dim) in enumerate(zip(self.stages, self.dims, strict=True)):
             name, first = f"downsample{suffix}", stage == 0
             kernel = self.stem_kernel if first else 3
             entry = "image" if first else f"{name}.encode_lif"
@@ -271,9 +305,10 @@ class NetworkSpec:
 
     @property
     def head(self) -> Layer:
-        """The last layer, behind the neuron "lif"."""
-        return Layer(name="head", shape=(self.classes, self.dims[-1]), source="lif", bias=True,
-                     unit=self.head_unit)
+        """The last layer, behind the neuron "lif", or else of the mean membrane itself, "mean"."""
+        source, unit = ("lif", self.head_unit) if self.head_fires else ("mean", 1.0)
+        return Layer(name="head", shape=(self.classes, self.dims[-1]), source=source, bias=True,
+                     unit=unit)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -338,8 +373,9 @@ class NetworkSpec:
 
     @property
     def transformer_blocks(self) -> tuple[tuple[str, int], ...]:
-        """Published module name and stage index (3 or 4) of every transformer block, in order."""
-        return tuple((f"block{STAGES[s]}.{i}", s) for s in (3, 4) for i in range(self.depths[s]))
+        """Published module name and stage index (from 3) of every transformer block, in order."""
+        return tuple((f"block{STAGES[s]}.{i}", s) for s in range(3, len(self.stages))
+                     for i in range(self.depths[s]))
 
     @property
     def weight_count(self) -> int:

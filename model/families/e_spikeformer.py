@@ -8,6 +8,7 @@ import math
 
 from torch import nn, Tensor
 
+from model.families.base import NetworkSpec
 from model.families.lsq import LsqConv2d
 from model.families.network import BatchNorm, fire, Mlp, SpikeAttention, SpikingTransformer
 from model.families.neuron import make_neuron
@@ -33,15 +34,14 @@ class SpikeSepConv(nn.Module):
         return self.pwconv2(x)
 
 
-class LinearAttention(SpikeAttention):
-    """SDSA of the V3: proj(SN(2/sqrt(d) * Q (K^T V))), with more channels in v than in q and k.
+class PointwiseAttention(SpikeAttention):
+    """An attention whose q, k, v and projection are 1x1 -> BN; `values` are the channels of v.
 
     Head h owns channels h*d .. h*d+d-1 of q and k, and of v as many as there are to a head.
     """
 
-    def __init__(self, channels: int, *, spec: SdtV3Spec) -> None:
+    def __init__(self, channels: int, *, values: int, spec: NetworkSpec) -> None:
         super().__init__(spec)
-        values = channels * spec.value_expansion
         self.head_size = channels // spec.heads
         self.q_conv, self.k_conv, self.v_conv, self.proj_conv = (
             nn.Sequential(LsqConv2d(cin, cout, 1, bits=spec.weight_bits), BatchNorm(cout))
@@ -49,6 +49,10 @@ class LinearAttention(SpikeAttention):
                               (values, channels))
         )
         self.q_lif, self.k_lif, self.v_lif = (make_neuron(spec) for _ in range(3))
+
+
+class LinearAttention(PointwiseAttention):
+    """SDSA of the V3: proj(SN(2/sqrt(d) * Q (K^T V))), with more channels in v than in q and k."""
 
     def membrane(self, products: Tensor, steps: int = 1) -> Tensor:
         # A division, whose result is exact wherever it is a tie.
@@ -61,7 +65,7 @@ class SpikeBlock(nn.Module):
     def __init__(self, channels: int, *, spec: SdtV3Spec) -> None:
         super().__init__()
         self.conv = SpikeSepConv(channels, kernel=BLOCK_KERNEL, spec=spec)
-        self.attn = LinearAttention(channels, spec=spec)
+        self.attn = LinearAttention(channels, values=channels * spec.value_expansion, spec=spec)
         self.mlp = Mlp(channels, spec=spec)
 
     def forward(self, u: Tensor) -> Tensor:

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 import re
 from typing import Any, Protocol
 
-from model.families.base import FLOAT_BITS, NetworkSpec, STAGES
+from model.families.base import FLOAT_BITS, NetworkSpec
 from model.families.qsdt import QsdtSpec
 from model.families.sdt_v3 import SdtV3Spec
+from model.families.sdt_v3_large import SdtV3LargeSpec
 
 
 __all__ = ["family_of", "infer_spec"]
@@ -20,12 +21,15 @@ class _Shaped(Protocol):
 _MARKS: dict[type[NetworkSpec], re.Pattern] = {
     QsdtSpec: re.compile(r"attn\.[qkv]_conv\.0\.body\.|\.Conv\.pwconv1\.weight$|\.layer_scale\d$"),
     SdtV3Spec: re.compile(r"\.[cC]onv\.pwconv1\.0\.|attn\.[qkv]_conv\.0\.weight$"),
+    SdtV3LargeSpec: re.compile(r"attn\.[qkv]_conv\.0\.conv1\.|^ConvBlock\w+\.\d+\.conv1\.0\.0\."),
 }
-"""Keys that one family alone has."""
+"""Keys that one family alone has, but for `_SHARED`."""
+
+_SHARED = re.compile(r"\.layer_scale\d$|attn\.[qkv]_conv\.0\.weight$")
+"""Those of them that a large SDT-v3 has, too, whose chains are merged."""
 
 _OTHERS = {
-    "large SDT-v3 or a spike masked autoencoder": re.compile(r"^(ConvBlock1_1\.0\.conv1\.bias|"
-                                                             r"decoder_blocks\.)"),
+    "spike masked autoencoder, which has no head yet": re.compile(r"^decoder_(blocks\.|embed\.)"),
     "Spike-driven Transformer V1, a Spikformer or a Spikingformer": re.compile(
         r"^patch_embed\.|^block\.\d+\.attn\."),
 }
@@ -39,8 +43,10 @@ def family_of(keys: Iterable[str]) -> type[NetworkSpec]:
     """
     keys = list(keys)
     found = {}
+    large = any(map(_MARKS[SdtV3LargeSpec].search, keys))
+    telling = [key for key in keys if not (large and _SHARED.search(key))]
     for family, mark in _MARKS.items():
-        first = next(filter(mark.search, keys), None)
+        first = next(filter(mark.search, telling), None)
         if first is not None:
             found[family] = first
     if len(found) > 1:
@@ -48,7 +54,7 @@ def family_of(keys: Iterable[str]) -> type[NetworkSpec]:
         raise ValueError(f"mixes keys of two families, {said}: save one network alone")
     for title, mark in _OTHERS.items():
         if any(map(mark.search, keys)):
-            known = " and ".join(family.title for family in _MARKS)
+            known = ", ".join(family.title for family in _MARKS)
             raise ValueError(f"has the keys of a {title}; supported are {known}")
     return next(iter(found), QsdtSpec)
 
@@ -59,7 +65,7 @@ def infer_spec(
     heads: int = 8,
     name: str = "inferred",
     image_size: int = 224,
-    strides: tuple[int, ...] = (2, 2, 2, 2, 1),
+    strides: tuple[int, ...] | None = None,
     weight_bits: int | None = None,
     norm_mean: tuple[float, ...] | None = None,
     norm_std: tuple[float, ...] | None = None,
@@ -69,8 +75,8 @@ def infer_spec(
 
     What shapes cannot tell is an argument; the defaults are the published ones, of fields that are
     not named here too. Normalisation defaults to ImageNet's for three channels, else to none,
-    weight_bits to 4; without LSQ steps an SDT-v3 has 32 in any case. Raises ValueError if a key is
-    missing.
+    weight_bits to 4; without LSQ steps an SDT-v3 has 32 in any case. Of a large one the chains must
+    be merged (`model.families.merge`). Raises ValueError if a key is missing.
     """
     family = family_of(state_dict)
 
@@ -85,23 +91,29 @@ def infer_spec(
             last += 1
         return last - first
 
-    first_conv = "ConvBlock1_1.0.Conv.pwconv1.weight"
+    first_conv, conv = "ConvBlock1_1.0.Conv.pwconv1.weight", "conv1"
     if family is QsdtSpec:
         rectified = "block3.0.attn.q_mprf.weight" in state_dict
         others["mprf"] = "none" if not rectified else (
             "add" if "block3.0.attn.q_conv.1.weight" in state_dict else "replace")
-    else:
+    elif not any(key.endswith(".alpha") for key in state_dict):
+        weight_bits = FLOAT_BITS
+    if family is SdtV3Spec:
         first_conv = "ConvBlock1_1.0.Conv.pwconv1.0.weight"
         rows = shape("block3.0.attn.v_conv.0.weight")[0]
         others["value_expansion"] = rows // shape("block3.0.attn.q_conv.0.weight")[0]
-        if not any(key.endswith(".alpha") for key in state_dict):
-            weight_bits = FLOAT_BITS
-    stems = [shape(f"downsample{stage}.encode_conv.weight") for stage in STAGES]
-    convs = [f"ConvBlock{stage}.0" for stage in ("1_1", "1_2", "2_1")]
+    stems = [shape(f"downsample{stage}.encode_conv.weight") for stage in family.stages]
+    if family is SdtV3LargeSpec:
+        conv = "conv1.0.0"
+        others["rep_conv"] = "block3.0.rep_conv.0.weight" in state_dict
+    else:
+        others["sep_expansion"] = shape(first_conv)[0] // stems[0][0]
+    convs = [f"ConvBlock{stage}.0.{conv}.weight" for stage in ("1_1", "1_2", "2_1")]
     dims, channels = tuple(stem[0] for stem in stems), stems[0][1]
     if channels != 3:
         norm_mean, norm_std = norm_mean or (0.0,) * channels, norm_std or (1.0,) * channels
-    given = {"weight_bits": weight_bits, "norm_mean": norm_mean, "norm_std": norm_std}
+    given = {"weight_bits": weight_bits, "norm_mean": norm_mean, "norm_std": norm_std,
+             "strides": strides}
     others |= {key: value for key, value in given.items() if value is not None}
     return family(
         name=name,
@@ -109,17 +121,14 @@ def infer_spec(
         image_size=image_size,
         classes=shape("head.weight")[0],
         dims=dims,
-        strides=strides,
         depths=(
-            count("ConvBlock1_1.{}.conv1.weight"),
-            count("ConvBlock1_2.{}.conv1.weight"),
-            count("ConvBlock2_{}.0.conv1.weight", first=1),
-            count("block3.{}.mlp.fc1_conv.weight"),
-            count("block4.{}.mlp.fc1_conv.weight"),
+            count(f"ConvBlock1_1.{{}}.{conv}.weight"),
+            count(f"ConvBlock1_2.{{}}.{conv}.weight"),
+            count(f"ConvBlock2_{{}}.0.{conv}.weight", first=1),
+            *(count(f"block{stage}.{{}}.mlp.fc1_conv.weight") for stage in family.stages[3:]),
         ),
         stem_kernel=stems[0][2],
-        sep_expansion=shape(first_conv)[0] // dims[0],
-        conv_expansion=tuple(shape(f"{convs[s]}.conv1.weight")[0] // dims[s] for s in range(3)),
+        conv_expansion=tuple(shape(convs[s])[0] // dims[s] for s in range(3)),
         mlp_ratio=shape("block3.0.mlp.fc1_conv.weight")[0] // dims[3],
         heads=heads,
         **others,

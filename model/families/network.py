@@ -15,7 +15,7 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 from model.families import fused
-from model.families.base import NetworkSpec, STAGES
+from model.families.base import NetworkSpec
 from model.families.lsq import LsqConv1d, LsqConv2d, LsqLinear
 from model.families.neuron import IeLif, make_neuron, Neuron, Sfa
 from model.families.qsdt import QsdtSpec
@@ -37,7 +37,7 @@ def fire(neuron: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     """What `neuron` makes of the batch norm of `x`, both (B, C, H, W)."""
     if (
         isinstance(neuron, IeLif | Sfa) and neuron.gain == 1 and isinstance(norm, BatchNorm)
-        and fused.can_normalise(norm, x)
+        and (isinstance(neuron, IeLif) or neuron.half_even) and fused.can_normalise(norm, x)
     ):
         return fused.normalise(norm, x, neuron.levels, half_even=isinstance(neuron, Sfa))
     return neuron(norm(x))
@@ -353,23 +353,27 @@ class SpikingTransformer(nn.Module):
                 first=stage == 0,
                 spec=spec,
             )
-            self.add_module(f"downsample{STAGES[stage]}", module)
+            self.add_module(f"downsample{spec.stages[stage]}", module)
             channels = dim
         for name, stage in spec.conv_blocks:
-            self._append(name, ConvBlock(
-                spec.dims[stage], expansion=spec.conv_expansion[stage], spec=spec,
-                sep_conv=self.sep_conv(spec.dims[stage])))
+            self._append(name, self.conv_block(stage))
         for name, stage in spec.transformer_blocks:
             self._append(name, self.transformer_block(spec.dims[stage]))
-        self.lif = make_neuron(spec, head=True)
+        self.lif = make_neuron(spec, head=True) if spec.head_fires else nn.Identity()
         self.head = LsqLinear(spec.dims[-1], spec.classes, bits=spec.weight_bits)
+
+    def conv_block(self, stage: int) -> nn.Module:
+        """A block of one of the first three stages, (B, C, H, W) kept."""
+        channels = self.spec.dims[stage]
+        return ConvBlock(channels, expansion=self.spec.conv_expansion[stage], spec=self.spec,
+                         sep_conv=self.sep_conv(channels))
 
     def sep_conv(self, channels: int) -> nn.Module:
         """The first half of a convolution block."""
         raise NotImplementedError
 
     def transformer_block(self, channels: int) -> nn.Module:
-        """A block of the last two stages, (B, C, H, W) kept; its attention is called ``attn``."""
+        """A block of a later stage, (B, C, H, W) kept; its attention is called ``attn``."""
         raise NotImplementedError
 
     def _append(self, name: str, block: nn.Module) -> None:
@@ -387,7 +391,7 @@ class SpikingTransformer(nn.Module):
             x = x.flatten(0, 1)
         elif steps > 1:
             x = x.repeat(steps, 1, 1, 1)
-        for stage, name in enumerate(STAGES):
+        for stage, name in enumerate(self.spec.stages):
             x = self.get_submodule(f"downsample{name}")(x)
             for block, owner in blocks:
                 if owner == stage:

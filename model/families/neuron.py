@@ -15,6 +15,7 @@ from model.families import fused
 from model.families.base import NetworkSpec
 from model.families.qsdt import QsdtSpec
 from model.families.sdt_v3 import SdtV3Spec
+from model.families.sdt_v3_large import SdtV3LargeSpec
 
 
 class _Fire(torch.autograd.Function):
@@ -164,6 +165,21 @@ class Lif(LeakyIeLif):
         return f"{super().extra_repr()}, threshold={self.threshold}"
 
 
+class _FireWholeUp(torch.autograd.Function):
+    """floor(clamp(x, 0, D) + 1/2); straight through where 0 < x < D, no gradient elsewhere."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, levels: int) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.levels = levels
+        return x.clamp(0, levels).add_(0.5).floor_()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grad, x, 0, ctx.levels), None
+
+
 class _FireWhole(torch.autograd.Function):
     """round(clamp(x, 0, D)), half to even; straight through where 0 <= x <= D."""
 
@@ -182,19 +198,25 @@ class _FireWhole(torch.autograd.Function):
 class Sfa(Neuron):
     """Spike firing approximation: membrane x -> gain*level/levels, level = round(clamp(x, 0, D)).
 
-    Half to even, no state; x is in levels. The published ``MultiSpike`` of the Spike-driven
-    Transformer V3, where ``Norm`` is levels/gain: D, and 1 in front of the head.
+    No state; x is in levels. The published ``MultiSpike`` of the Spike-driven Transformer V3, where
+    ``Norm`` is levels/gain: D, and 1 in front of the head.
 
     Parameters
     ----------
     levels, gain
         As of `IeLif`; gain is D in front of the head.
+    half_even
+        Whether ties go to the even level; those of the large models go up.
     """
 
+    def __init__(self, levels: int = 4, *, gain: int = 1, half_even: bool = True) -> None:
+        super().__init__(levels, gain=gain)
+        self.half_even = half_even
+
     def forward(self, x: Tensor) -> Tensor:
-        if fused.can_fire(x):
+        if self.half_even and fused.can_fire(x):
             return fused.fire(x, self.levels, self.gain, half_even=True)
-        fired = _FireWhole.apply(x, self.levels)
+        fired = (_FireWhole if self.half_even else _FireWholeUp).apply(x, self.levels)
         return fired if self.gain == self.levels else fired / (self.levels / self.gain)
 
 
@@ -209,8 +231,8 @@ def make_neuron(
     spec: NetworkSpec, *, attention: bool = False, head: bool = False
 ) -> nn.Module:
     """The neuron of a network; `attention` for the one behind Q (K^T V), `head` for the last."""
-    if isinstance(spec, SdtV3Spec):
-        return Sfa(spec.levels, gain=spec.levels if head else 1)
+    if isinstance(spec, SdtV3Spec | SdtV3LargeSpec):
+        return Sfa(spec.levels, gain=spec.levels if head else 1, half_even=spec.half_even)
     if not isinstance(spec, QsdtSpec):
         raise TypeError(f"{spec.name}: there is no neuron for a {spec.title}")
     if spec.neuron == "relu":

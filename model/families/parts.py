@@ -116,9 +116,9 @@ Part = Layer | RepConv | Attention
 class Step:
     """One update of the membrane.
 
-    name; kind: "downsample" replaces it; "sepconv", "convs", "attention" and "mlp" add to it;
-    stage: index 0..4; entry: the neuron that fires the membrane for it, or "image"; parts: in
-    order of execution, of which the last makes what is added.
+    name; kind: "downsample" replaces it; "sepconv", "convs", "pointwise", "attention" and "mlp" add
+    to it; stage: index from 0; entry: the neuron that fires the membrane for it, or "image"; parts:
+    in order of execution, of which the last makes what is added.
     """
 
     name: str

@@ -12,7 +12,7 @@ from math import isqrt
 from typing import Any, ClassVar
 
 from model.families.base import FLOAT_BITS, NetworkSpec
-from model.families.parts import Attention, Layer, Step
+from model.families.parts import Layer, Step
 
 
 CONV_KERNEL, BLOCK_KERNEL = 7, 3
@@ -69,7 +69,8 @@ class SdtV3Spec(NetworkSpec):
         if stage < 3:
             return self._sep_conv(f"{name}.Conv", stage, CONV_KERNEL), self.convs(name, stage)
         return (self._sep_conv(f"{name}.conv", stage, BLOCK_KERNEL),
-                self._attention(f"{name}.attn", stage), self.mlp(name, stage))
+                self.sdsa(f"{name}.attn", stage, self.dims[stage] * self.value_expansion),
+                self.mlp(name, stage))
 
     def _sep_conv(self, name: str, stage: int, kernel: int) -> Step:
         """1x1, depthwise, 1x1: a neuron in front of each and a batch norm behind each."""
@@ -82,25 +83,6 @@ class SdtV3Spec(NetworkSpec):
                   norms=(f"{name}.{conv}.1",), depthwise=conv == "dwconv", neuron=neuron)
             for conv, shape, source, neuron in zip(
                 ("pwconv1", "dwconv", "pwconv2"), shapes, neurons, (*neurons[1:], ""), strict=True)
-        ))
-
-    def _attention(self, name: str, stage: int) -> Step:
-        c = self.dims[stage]
-        values = c * self.value_expansion
-        entry, fired = f"{name}.head_lif", f"{name}.attn_lif"
-
-        def conv(x: str, cout: int, cin: int, source: str, unit: float, neuron: str = "") -> Layer:
-            return Layer(name=f"{name}.{x}_conv.0", shape=(cout, cin, 1, 1), source=source,
-                         unit=unit, norms=(f"{name}.{x}_conv.1",), neuron=neuron)
-
-        query, key, value = (f"{name}.{x}_lif" for x in "qkv")
-        return Step(name, "attention", stage, entry, (
-            conv("q", c, c, entry, self.level_unit, query),
-            conv("k", c, c, entry, self.level_unit, key),
-            conv("v", values, c, entry, self.level_unit, value),
-            Attention(name=fired, query=query, key=key, value=value, heads=self.heads, channels=c,
-                      values=values, thresholds=self.attention_thresholds(c // self.heads)),
-            conv("proj", c, values, fired, self.attention_unit),
         ))
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,22 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
-from model.families import qsdt, sdt_v3
+from model.families import qsdt, sdt_v3, sdt_v3_large
 from model.families.base import NetworkSpec, STAGES, WEIGHTS_MAX
 from model.families.qsdt import QsdtSpec
 from model.families.sdt_v3 import SdtV3Spec
+from model.families.sdt_v3_large import SdtV3LargeSpec
 
 
-__all__ = ["FAMILIES", "MODELS", "STAGES", "WEIGHTS_MAX", "NetworkSpec", "QsdtSpec", "SdtV3Spec",
-           "from_dict", "spec"]
+__all__ = ["FAMILIES", "MODELS", "STAGES", "WEIGHTS_MAX", "NetworkSpec", "QsdtSpec",
+           "SdtV3LargeSpec", "SdtV3Spec", "from_dict", "spec"]
 
 
 FAMILIES: dict[str, type[NetworkSpec]] = {
-    family.family: family for family in (QsdtSpec, SdtV3Spec)
+    family.family: family for family in (QsdtSpec, SdtV3Spec, SdtV3LargeSpec)
 }
 """Specs of each family, by its name in files."""
 
-MODELS: dict[str, NetworkSpec] = {**qsdt.MODELS, **sdt_v3.MODELS}
+MODELS: dict[str, NetworkSpec] = {**qsdt.MODELS, **sdt_v3.MODELS, **sdt_v3_large.MODELS}
 """Every known network by name."""
 
 

@@ -1,12 +1,12 @@
 """Networks of one's own: a spec as a YAML file.
 
-The file holds ``version: 1``, ``family: qsdt`` or ``sdt_v3``, ``dims``, and any other field of
-`model.families.base.NetworkSpec`, such as image_size, in_channels, classes, strides, depths,
-stem_kernel, sep_expansion, conv_expansion, mlp_ratio, heads, weight_bits, norm_mean and norm_std,
-or of the family's own (`model.families.qsdt.QsdtSpec`, `model.families.sdt_v3.SdtV3Spec`). What is
-left out has the published value; the normalisation of pictures that are not in colour is
-0.5 and 0.25, and the name is the file's. Two channels are counts of events, which go in as they
-are: mean 0, std 1/255, image_scale 1.
+The file holds ``version: 1``, ``family: qsdt``, ``sdt_v3`` or ``sdt_v3_large``, ``dims``, and any
+other field of `model.families.base.NetworkSpec`, such as image_size, in_channels, classes, strides,
+depths, stem_kernel, sep_expansion, conv_expansion, mlp_ratio, heads, weight_bits, norm_mean and
+norm_std, or of the family's own (`model.families.qsdt.QsdtSpec`, `model.families.sdt_v3.SdtV3Spec`,
+`model.families.sdt_v3_large.SdtV3LargeSpec`). What is left out has the published value; the
+normalisation of pictures that are not in colour is 0.5 and 0.25, and the name is the file's. Two
+channels are counts of events, which go in as they are: mean 0, std 1/255, image_scale 1.
 """
 
 from dataclasses import fields
@@ -68,7 +68,9 @@ def read_spec(path: str | Path, *, classes: int | None = None) -> NetworkSpec:
             raise InputError(f"{path}: {yaml_file.shown(key)} is not a field of a spec; "
                              f"known are {', '.join(known)}")
     if "dims" not in values:
-        raise InputError(f"{path}: dims is missing: five numbers of channels, one for each stage")
+        stages = FAMILIES[family].stages
+        raise InputError(f"{path}: dims is missing: {len(stages)} numbers of channels, one for "
+                         f"each of the stages {', '.join(stages)}")
     values.setdefault("name", path.stem)
     if classes is not None:
         values.setdefault("classes", classes)

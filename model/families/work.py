@@ -16,7 +16,8 @@ class Work:
 
     layer, its published name, or "<block>.attn.KtV" and ".QKtV"; macs; reads: "image", "level",
     "raw" (a multi-bit map inside RepConv and SepConv) or "attention"; neuron, the module whose
-    levels it sees, for a raw map those that the map was made of, "" for the image.
+    levels it sees, for a raw map those that the map was made of, "" for the image and for a mean of
+    membranes, which is a raw map, too.
     """
 
     layer: str
@@ -45,5 +46,6 @@ def work(spec: NetworkSpec) -> tuple[Work, ...]:
                 found.append(Work(layer.name, prod(layer.shape) * side * side, reads, neuron))
                 if layer.multi_bit:
                     made_of[layer.name] = neuron
-    found.append(Work("head", prod(spec.head.shape), "level", spec.head.source))
+    reads, neuron = ("level", spec.head.source) if spec.head_fires else ("raw", "")
+    found.append(Work("head", prod(spec.head.shape), reads, neuron))
     return tuple(found)

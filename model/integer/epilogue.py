@@ -86,7 +86,7 @@ class IntegerParams:
             for layer, bits in pairs:
                 _check_range(f"{name} of {layer}", bits, low, high)
         for name, low, high in (
-            ("u_frac", 3, 32),  # firing needs the bit of 1/8
+            ("u_frac", 3, 34),  # firing needs the bit of 1/8
             ("u_bits", 4, 48),
             ("z_bits", *z_bits),
             ("z_frac", *z_frac),

@@ -7,7 +7,7 @@ machines get the same integers.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from model.data.dataset import DataInfo
 from model.families import parts
-from model.families.base import code_range, NetworkSpec
+from model.families.base import code_range, FLOAT_BITS, NetworkSpec
 from model.integer import fixed_point
 from model.integer.epilogue import (
     Fire,
@@ -28,7 +28,7 @@ from model.integer.epilogue import (
     WIDE,
     z_name,
 )
-from model.integer.graph import Attention, Conv, Depthwise, Op, Pool, RepConv
+from model.integer.graph import Attention, Conv, Depthwise, Mean, Op, Pool, RepConv
 from model.integer.network import IntegerNetwork
 
 
@@ -37,16 +37,24 @@ Form = Literal["integer", "wide"]
 
 _EPSILON = 1e-5  # of every published batch norm
 
+_REAL_BITS, _REAL_HEAD_BITS = 36, 20
+"""Bits of the codes that stand for real weights in the wide form, where sums must stay below 2^53;
+those of a head that reads a mean leave bits to the mean."""
+
+_MEAN_WHOLE_BITS = 9
+"""Bits of a mean membrane in front of the point, in the wide form."""
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:
     """One quantised layer: result = scale * (sum of weight * input) + offset, in real units.
 
-    weight int8, shape as published; scale, offset float64 (O,). The input's unit (such as 1/4, the
-    value of a level) is part of `scale`, except for an input z, whose unit is chosen later.
+    weight int8, of real weights int64, shape as published; scale, offset float64 (O,). The input's
+    unit (such as 1/4, the value of a level) is part of `scale`, except for an input z, whose unit
+    is chosen later.
     """
 
-    weight: NDArray[np.int8]
+    weight: NDArray[Any]
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]
 
@@ -69,14 +77,28 @@ def codes(state: State, name: str, bits: int) -> NDArray[np.int8]:
     return integer_weight(state[f"{name}.weight"], state[f"{name}.alpha"], bits)
 
 
-def fold(state: State, spec: NetworkSpec) -> dict[str, Layer]:
+def _real_codes(weight: NDArray, bits: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Codes for real weights (O, ...), and a step (O,), a power of two."""
+    rows = weight.reshape(len(weight), -1).astype(np.float64)
+    _, exponent = np.frexp(np.abs(rows).max(axis=1))
+    shift = bits - 1 - exponent
+    q = np.rint(np.ldexp(rows, shift[:, None])).astype(np.int64)
+    return q.reshape(weight.shape), np.ldexp(1.0, -shift)
+
+
+def fold(state: State, spec: NetworkSpec, *, form: Form = "integer") -> dict[str, Layer]:
     """Fold every layer of `state`, by published layer name.
 
-    A state dict holds "<layer>.weight" or, exported before, the int8 "<layer>.weight.q".
+    A state dict holds "<layer>.weight" or, exported before, the int8 "<layer>.weight.q". For the
+    wide form layers may have real weights, without a step ("<layer>.alpha"): they become codes of
+    so many bits that levels do not tell.
+
     Raises ValueError if the network has no integer form, and naming the layer if a constant is not
     finite.
     """
-    spec.check_integer_form()
+    wide = form == "wide"
+    real = spec.weight_bits == FLOAT_BITS and wide
+    (spec.changed(weight_bits=4) if real else spec).check_integer_form()
     layers: dict[str, Layer] = {}
 
     def put(name: str, layer: Layer) -> None:
@@ -86,8 +108,13 @@ def fold(state: State, spec: NetworkSpec) -> dict[str, Layer]:
 
     def alone(made: parts.Layer) -> Layer:
         """The layer without its batch norms: scale alpha * unit, offset its bias or 0."""
-        weight = codes(state, made.name, spec.weight_bits)
-        alpha = _real(state, f"{made.name}.alpha")
+        weight: NDArray[Any]
+        if wide and f"{made.name}.alpha" not in state:
+            bits = _REAL_HEAD_BITS if made.source == "mean" else _REAL_BITS
+            weight, alpha = _real_codes(state[f"{made.name}.weight"], bits)
+        else:
+            weight = codes(state, made.name, spec.weight_bits)
+            alpha = _real(state, f"{made.name}.alpha")
         bias = f"{made.name}.bias"
         offset = _real(state, bias) if made.bias else np.zeros_like(alpha)
         return Layer(weight, alpha * made.unit, offset)
@@ -200,13 +227,18 @@ class _Builder:
                 self.rep_conv(part)
             self.layer(part.layers[-1], step.name, u_in, following)
 
+    def reading(self, source: str, layer: Layer) -> tuple[Layer, str]:
+        """The layer in units of what it reads, and that tensor's name."""
+        if source not in self._makers:
+            return layer, source
+        maker = self._makers[source]    # of a z, whose last bit is its unit
+        scale = np.ldexp(layer.scale, -self.params.z_frac_for(maker))
+        return Layer(layer.weight, scale, layer.offset), z_name(maker)
+
     def layer(self, made: parts.Layer, step: str, u_in: str | None, following: str | None) -> None:
         """The operator of one layer, which ends the step if nothing fires behind it."""
-        name, source, folded = made.name, made.source, self.layers[made.name]
-        if source in self._makers:    # z, whose last bit is its unit
-            maker = self._makers[source]
-            scale = np.ldexp(folded.scale, -self.params.z_frac_for(maker))
-            folded, source = Layer(folded.weight, scale, folded.offset), z_name(maker)
+        name = made.name
+        folded, source = self.reading(made.source, self.layers[name])
         epilogue: Any
         if made.multi_bit:
             self._makers[name] = name
@@ -219,6 +251,14 @@ class _Builder:
             self.ops.append(Depthwise(name, source, folded.weight[:, 0], epilogue))
         else:
             self.conv(name, source, folded.weight, epilogue, stride=made.stride)
+
+    def mean(self, source: str, positions: int) -> None:
+        """The mean of membranes as a z, for a head without a neuron."""
+        channels = self.spec.dims[-1]
+        scale = np.full(channels, self.spec.highest / positions / 2.0**self.params.u_frac)
+        folded = Layer(np.empty(0), scale, np.zeros(channels))
+        self.ops.append(Mean("mean", source, positions, self.requantise("mean", folded)))
+        self._makers["mean"] = "mean"
 
     def conv(self, name: str, source: str, weight: NDArray[np.int8], epilogue: Any, *,
              stride: int = 1) -> None:
@@ -254,34 +294,58 @@ def build(
     """
     if form not in ("integer", "wide"):
         raise ValueError(f"form must be integer or wide, not {form}")
-    params = WIDE if form == "wide" else params or IntegerParams()
+    shape = input_shape or spec.input_shape
+    positions = _positions(spec, *shape[-2:])
+    params = _wide(layers, spec, positions) if form == "wide" else params or IntegerParams()
     builder, order, u = _Builder(layers, spec, params, form), spec.steps, ""
     for i, step in enumerate(order):
         following = order[i + 1].entry if i + 1 < len(order) else None
         builder.step(step, None if step.replaces else u, following)
         u = f"{step.name}/u"
-    builder.ops.append(Pool("lif", u, "lif", spec.levels, spec.half_even))
-    shape = input_shape or spec.input_shape
+    if spec.head_fires:
+        builder.ops.append(Pool("lif", u, "lif", spec.levels, spec.half_even))
+    else:
+        builder.mean(u, positions)
     time_steps = shape[0] if len(shape) == 4 else 1
     if time_steps not in (1, spec.time_steps):
         raise ValueError(f"images must have {spec.time_steps} time steps for {spec.name}, "
                          f"not {time_steps}")
-    head = layers["head"]
-    builder.conv("head", "lif", head.weight,
+    head, source = builder.reading(spec.head.source, layers["head"])
+    builder.conv("head", source, head.weight,
                  Raw(head.scale / time_steps, head.offset, time_steps))
     _check_layers(params, builder.ops)
     return IntegerNetwork(spec.to_dict(), params, builder.ops, shape, origin, info)
 
 
+def _positions(spec: NetworkSpec, height: int, width: int) -> int:
+    """Positions of the last membrane for an image of this size."""
+    for stride in spec.strides:
+        height, width = -(-height // stride), -(-width // stride)
+    return height * width
+
+
+def _wide(layers: Mapping[str, Layer], spec: NetworkSpec, positions: int) -> IntegerParams:
+    """Widths of the wide form. The logits of a head that reads the mean membrane have its errors,
+    so that membranes, and their mean, are as fine as sums allow."""
+    if spec.head_fires:
+        return WIDE
+    largest = int(np.abs(layers["head"].weight.astype(np.int64)).sum(axis=1).max())
+    u_bits = min(48, WIDE.acc_bits - positions.bit_length())
+    z_bits = min(44, WIDE.acc_bits - largest.bit_length())
+    return replace(WIDE, u_bits=u_bits, u_frac=u_bits - 14, z_bits=z_bits,
+                   z_frac=min(32, z_bits - 1 - _MEAN_WHOLE_BITS))
+
+
 def z_layers(ops: Iterable[Op]) -> dict[str, Depthwise | RepConv]:
-    """The operators that make a z, by name."""
+    """The layers that make a z, by name; the mean in front of a head is none."""
     return {op.name: op for op in ops if isinstance(op, Depthwise | RepConv)
             and isinstance(op.epilogue, Requantise)}
 
 
 def _check_layers(params: IntegerParams, ops: Iterable[Op]) -> None:
     """Raise ValueError where a width is for a layer that is not there."""
-    known = z_layers(ops)
+    known = [op.name for op in ops if not isinstance(op, Attention | Pool)
+             and isinstance(op.epilogue, Requantise)]
     for option in ("z_bits_of", "z_frac_of"):
         for layer, _ in getattr(params, option):
             if not any(matches(name, layer) for name in known):
@@ -301,5 +365,5 @@ def export(
     info: DataInfo | None = None,
 ) -> IntegerNetwork:
     """`fold`, then `build`: state dict (see `model.training.checkpoint`) -> integer network."""
-    layers = fold(state, spec)
+    layers = fold(state, spec, form=form)
     return build(layers, spec, params, form=form, input_shape=input_shape, origin=origin, info=info)

@@ -43,6 +43,7 @@ __all__ = [
     "Fire",
     "IntegerParams",
     "Integrate",
+    "Mean",
     "Op",
     "Pool",
     "Raw",
@@ -60,7 +61,7 @@ IMAGE_MAX = 128
 
 
 class _Accumulating:
-    """What the three convolution operators share: one source, an epilogue and its results."""
+    """What operators with accumulators share: one source, an epilogue and its results."""
 
     source: str
     epilogue: Epilogue
@@ -255,7 +256,33 @@ class Pool:
         pass
 
 
-Op = Conv | Depthwise | RepConv | Attention | Pool
+@dataclass(frozen=True, eq=False)
+class Mean(_Accumulating):
+    """z of the spatial mean of membrane `source`: (C, H, W) -> (C, 1, 1).
+
+    The accumulator is the exact sum over `positions` = H*W; the epilogue's scale divides.
+    """
+
+    name: str
+    source: str
+    positions: int
+    epilogue: Requantise
+
+    def accumulate(self, x: NDArray) -> NDArray[np.int64]:
+        return x.sum(axis=(2, 3), keepdims=True, dtype=np.int64)
+
+    def shape(self, c: int, h: int, w: int) -> tuple[int, int, int]:
+        _check_channels(self.name, len(self.epilogue.scale.multiplier), c)
+        if h * w != self.positions:
+            raise ValueError(f"{self.name}: for {self.positions} positions, source has {h * w}")
+        return c, 1, 1
+
+    def acc_bounds(self, source_max: int) -> tuple[NDArray[np.int64], ...]:
+        channels = len(self.epilogue.scale.multiplier)
+        return (np.full(channels, self.positions * source_max, np.int64),)
+
+
+Op = Conv | Depthwise | RepConv | Attention | Pool | Mean
 
 
 def _weight_sums(weight: NDArray[np.int8]) -> NDArray[np.int64]:

@@ -8,7 +8,8 @@ Tensor names:
 - "image", int8 (C, H, W), the input in units of 1/48, or (T, C, H, W), T of them for one result;
 - a neuron's module name, such as "block3.0.attn.q_lif": its level map, 0..D;
 - "<step>/u": the membrane after that residual step, such as "block3.0.mlp/u";
-- "<layer>/z": the multi-bit map inside a SepConv ("….dwconv/z") or RepConv ("….q_conv/z");
+- "<layer>/z": the multi-bit map inside a SepConv ("….dwconv/z") or RepConv ("….q_conv/z"), and
+  "mean/z", the mean membrane in front of a head without a neuron;
 - "<block>/ktv", "<block>/qktv": attention products, for inspection;
 - "logits_acc", the last accumulators, and "logits", the same as float64 class scores.
 """
@@ -38,7 +39,16 @@ from model.integer.epilogue import (
     USUAL,
     WIDE,
 )
-from model.integer.graph import Attention, Conv, Depthwise, IMAGE_MAX, Op, Pool, RepConv
+from model.integer.graph import (
+    Attention,
+    Conv,
+    Depthwise,
+    IMAGE_MAX,
+    Mean,
+    Op,
+    Pool,
+    RepConv,
+)
 
 
 __all__ = [
@@ -51,6 +61,7 @@ __all__ = [
     "IntegerNetwork",
     "IntegerParams",
     "Integrate",
+    "Mean",
     "Op",
     "Pool",
     "Raw",
@@ -78,6 +89,7 @@ _SOURCE_KINDS: dict[type, tuple[str, ...]] = {
     RepConv: ("level",),
     Attention: ("level",),
     Pool: ("u",),
+    Mean: ("u",),
 }
 
 
@@ -108,7 +120,8 @@ class IntegerNetwork:
     ------
     ValueError
         If the graph is not well formed, or an accumulator may need more than `params.acc_bits`
-        bits; the message names the layer, the bits needed and those available.
+        bits (the sum of a `Mean` has as many as int64 leaves to it); the message names the layer,
+        the bits needed and those available.
     """
 
     def __init__(
@@ -156,8 +169,10 @@ class IntegerNetwork:
         if isinstance(op, Attention | Pool):
             return ()
         kind = self._tensors[op.source][0]
-        z_max = 1 << (self.params.z_bits_for(op.source) - 1)
-        bounds = op.acc_bounds({"image": IMAGE_MAX, "level": self.levels, "z": z_max}[kind])
+        largest = {"image": IMAGE_MAX, "level": self.levels,
+                   "z": 1 << (self.params.z_bits_for(op.source) - 1),
+                   "u": 1 << (self.params.u_bits - 1)}
+        bounds = op.acc_bounds(largest[kind])
         steps = op.epilogue.steps if isinstance(op.epilogue, Raw) else 1
         return tuple(bound * steps for bound in bounds)
 
@@ -301,12 +316,14 @@ class IntegerNetwork:
             if isinstance(raw, Raw) and raw.steps != self.time_steps:
                 raise ValueError(f"{op.name}: adds up {raw.steps} time steps, images have "
                                  f"{self.time_steps}")
-            needed = self.acc_bound(op).bit_length() + 1
-            if needed > self.params.acc_bits:
-                raise ValueError(
-                    f"{op.name}: accumulator needs {needed} bits, acc_bits is "
-                    f"{self.params.acc_bits}"
-                )
+            needed, params = self.acc_bound(op).bit_length() + 1, self.params
+            if isinstance(op, Mean) and needed + params.mult_bits > 63:
+                raise ValueError(f"{op.name}: the sum of membranes needs {needed} bits; at most "
+                                 f"{63 - params.mult_bits} are possible with mult_bits "
+                                 f"{params.mult_bits}")
+            if not isinstance(op, Mean) and needed > params.acc_bits:
+                raise ValueError(f"{op.name}: accumulator needs {needed} bits, acc_bits is "
+                                 f"{params.acc_bits}")
         return known
 
     def _check_images(self, image_q: NDArray) -> NDArray[np.int8]:

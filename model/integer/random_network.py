@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from model.families.base import code_range, NetworkSpec
 from model.families.layout import state_shapes
+from model.families.parts import Layer
 from model.families.qsdt import QsdtSpec
 from model.families.sdt_v3 import SdtV3Spec
+from model.families.sdt_v3_large import SdtV3LargeSpec
 from model.integer.epilogue import IntegerParams
 from model.integer.export import export
 from model.integer.network import IntegerNetwork
@@ -26,7 +28,7 @@ HEAD_SIZES = (4, 5, 8, 9, 12, 16, 24, 32, 45, 80)
 EXTREMES = ("zero", "negative", "thresholds", "u", "z", "attention")
 """What `random_state` can push to the limit: zero scales, negative scales, thresholds beyond the
 accumulator's range, saturated membranes, saturated z, attention products beyond the last threshold.
-An SDT-v3 has no z."""
+Layers of an SDT-v3 have no z."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +71,7 @@ def random_network(
         head_size: Channels of a head; None draws from `HEAD_SIZES`.
         params: Widths; None draws them too.
         time_steps: Images of a result; nothing that is drawn depends on it.
-        family: `QsdtSpec` or `SdtV3Spec`.
+        family: `QsdtSpec`, `SdtV3Spec` or `SdtV3LargeSpec`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -81,14 +83,15 @@ def random_network(
         raise ValueError(f"extremes must be some of {', '.join(EXTREMES)}, not {extremes}")
     if not 1 <= min_size <= max_size or max_dim < 8:
         raise ValueError("sizes must satisfy 1 <= min_size <= max_size, and max_dim be at least 8")
-    draw = random_spec if family is QsdtSpec else random_sdt_v3
+    draw = {SdtV3Spec: random_sdt_v3, SdtV3LargeSpec: random_sdt_v3_large}.get(family, random_spec)
     spec: NetworkSpec = draw(rng, max_dim=max_dim, head_size=head_size, name=f"random{seed}")
     params = params or random_params(rng)
     if not spec.has_z:
         params = replace(params, z_frac_of=())
     height, width = (int(size) for size in rng.integers(min_size, max_size + 1, 2))
     if "attention" in extremes:
-        spec = _with_tokens(spec, height, width, 25 if family is QsdtSpec else 64)
+        tokens = {SdtV3Spec: 64, SdtV3LargeSpec: 144}.get(family, 25)
+        spec = _with_tokens(spec, height, width, tokens)
     state = random_state(rng, spec, params, extremes)
     spec = replace(spec, time_steps=time_steps)
     shape: tuple[int, ...] = (spec.in_channels, height, width)
@@ -100,7 +103,7 @@ def random_network(
 def _with_tokens(spec: NetworkSpec, height: int, width: int, wanted: int) -> NetworkSpec:
     """Lower strides, the last first, until attention sees `wanted` tokens, enough to saturate."""
     strides = list(spec.strides)
-    for i in reversed(range(5)):
+    for i in reversed(range(len(strides))):
         reduction = int(np.prod(strides))
         if -(-height // reduction) * -(-width // reduction) >= wanted:
             break
@@ -159,6 +162,17 @@ def random_sdt_v3(
     shared |= {"weight_bits": int(rng.choice((2, 3, 4, 8))),
                "value_expansion": int(rng.choice((1, 2, 4)))}
     return SdtV3Spec(**shared)
+
+
+def random_sdt_v3_large(
+    rng: np.random.Generator, *, max_dim: int = 96, head_size: int | None = None, name: str
+) -> SdtV3LargeSpec:
+    """The same for a large SDT-v3, with and without a 1x1 convolution in front of the attention."""
+    drawn = random_sdt_v3(rng, max_dim=max_dim, head_size=head_size, name=name)
+    shared = {item.name: getattr(drawn, item.name) for item in fields(NetworkSpec)}
+    count = len(SdtV3LargeSpec.stages)
+    shared |= {key: shared[key][:count] for key in ("dims", "strides", "depths")}
+    return SdtV3LargeSpec(**shared, rep_conv=bool(rng.random() < 0.5))
 
 
 def random_params(rng: np.random.Generator) -> IntegerParams:
@@ -306,7 +320,7 @@ def _push_sdt_v3(
     state: dict[str, NDArray],
     extremes: tuple[str, ...],
 ) -> None:
-    """The same for an SDT-v3."""
+    """The same for an SDT-v3, a large one too."""
 
     def put(key: str, value: float) -> None:
         state[key][_some(rng, state, key)] = value
@@ -319,6 +333,8 @@ def _push_sdt_v3(
         for step in steps:
             if step.kind == "sepconv":
                 _shrink(rng, state, f"{step.name}.dwconv.0")
+            elif scale := step.parts[-1].scale if isinstance(step.parts[-1], Layer) else "":
+                put(scale, 0)
     if "thresholds" in extremes:
         for norm in fired:
             put(f"{norm}.bias", rng.choice((-1e9, 1e9)))

@@ -28,7 +28,10 @@ from model.data.dataset import DataInfo
 from model.families.base import FLOAT_BITS, NetworkSpec
 from model.families.infer import family_of, infer_spec
 from model.families.layout import CHECKPOINT_SUFFIXES, state_shapes
-from model.families.spec import from_dict, SdtV3Spec
+from model.families.merge import chains, merge_chains
+from model.families.qsdt import QsdtSpec
+from model.families.sdt_v3_large import SdtV3LargeSpec
+from model.families.spec import from_dict
 
 
 log = logging.getLogger(__name__)
@@ -90,12 +93,14 @@ def read(
     """Read a checkpoint with one of `CHECKPOINT_SUFFIXES`; values become NumPy arrays.
 
     Family, dims, depths, ratios and classes come from keys and shapes; what these do not tell is
-    taken as published, and logged. A file of `model.train` states the whole spec, and what is given
+    taken as published, and logged. Chains of two 1x1 convolutions of a large SDT-v3 come as one,
+    see `model.families.merge`. A file of `model.train` states the whole spec, and what is given
     here must agree with it. The weights may lie under any of `COPIES` or `AVERAGED` and have any of
     `PREFIXES`; where a file holds several copies, which one is taken is logged.
 
     Args:
-        heads: Attention heads, which a published file does not tell; 8 for an SDT-v3 if not given.
+        heads: Attention heads, which a published file does not tell; 8 if not given, but for a
+            QSD-Transformer.
         image_size: Side of the images, of which shapes tell nothing either; 224 if not given.
         weight_bits: LSQ bits; 4, as published, if not given. Files with real weights have 32
             whatever is given.
@@ -115,6 +120,9 @@ def read(
                    "levels": levels}
         given = {name: value for name, value in options.items() if value is not None}
         if spec_dict is None:
+            if pairs := _chains_of(state):
+                state = merge_chains(state)
+                log.info("%s: %d chains of two 1x1 convolutions merged into one each", path, pairs)
             spec = _inferred(state, stem(path), given)
         else:
             spec = from_dict(spec_dict)
@@ -346,9 +354,10 @@ def _array(key: str, value: torch.Tensor) -> NDArray:
 
 def _inferred(state: Mapping[str, NDArray], name: str, given: Mapping[str, int]) -> NetworkSpec:
     values: dict[str, Any] = dict(given)
-    if family_of(state) is SdtV3Spec:    # all published ones have as many
-        values.setdefault("heads", SdtV3Spec.heads)
-    stages = [state.get(f"downsample{suffix}.encode_conv.weight") for suffix in "34"]
+    family = family_of(state)
+    if family is not QsdtSpec:    # all published ones have as many
+        values.setdefault("heads", family.heads)
+    stages = [state.get(f"downsample{suffix}.encode_conv.weight") for suffix in family.stages[3:]]
     dims = [len(stage) for stage in stages if stage is not None and stage.ndim == 4]
     if len(dims) == len(stages):
         common = math.gcd(*dims)
@@ -357,10 +366,15 @@ def _inferred(state: Mapping[str, NDArray], name: str, given: Mapping[str, int])
             said = f"not {values['heads']}" if "heads" in values else "and shapes do not tell which"
             raise ValueError(
                 f"heads must be one of {', '.join(map(str, known))} (they divide the dims "
-                f"{dims[0]} and {dims[1]} of stages 3 and 4), {said}"
+                f"{' and '.join(map(str, dims))} of stages {' and '.join(family.stages[3:])}), "
+                f"{said}"
             )
     try:
         return infer_spec(state, name=name, **values)
     except (IndexError, ZeroDivisionError, TypeError) as error:
-        title = family_of(state).title
-        raise ValueError(f"shapes are not those of {title} ({error})") from None
+        raise ValueError(f"shapes are not those of {family.title} ({error})") from None
+
+
+def _chains_of(state: Mapping[str, NDArray]) -> int:
+    """Chains of 1x1 convolutions of a large SDT-v3; 0 for other families."""
+    return len(chains(state)) if family_of(state) is SdtV3LargeSpec else 0

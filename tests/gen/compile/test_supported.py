@@ -11,6 +11,7 @@ from gen.config.derive import derive
 from hw.config import CoreConfig
 from model.error import InputError
 from model.families.sdt_v3 import SdtV3Spec
+from model.families.sdt_v3_large import SdtV3LargeSpec
 from model.integer.export import export
 from model.integer.random_network import random_network
 
@@ -30,6 +31,14 @@ def test_an_sdt_v3_is_refused_with_all_reasons(compiled):
     assert "neurons that round half to even; " in text
     assert "attention thresholds other than 32, 96, 160, 224" in text
     assert "depthwise convolutions in front of a neuron" in text
+
+
+def test_a_large_sdt_v3_is_refused_with_all_reasons():
+    network = random_network(3, family=SdtV3LargeSpec, max_dim=24, max_size=12).network
+    with pytest.raises(InputError) as caught:
+        compile_network(network, CoreConfig())
+    assert "a head that reads the mean membrane, without a neuron" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_nothing_is_searched_for_what_no_core_computes(caplog):

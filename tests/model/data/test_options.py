@@ -178,7 +178,7 @@ def test_nano_scenes_is_qsdt_nano_at_another_size():
 @pytest.mark.parametrize("text, message", [
     ("dims: [4, 4, 4, 8, 8]", "version must be 1, not None"),
     ("version: 2", "version must be 1, not 2"),
-    ("version: 1\nfamily: vit", "family must be one of qsdt, sdt_v3, not 'vit'"),
+    ("version: 1\nfamily: vit", "family must be one of qsdt, sdt_v3, sdt_v3_large, not 'vit'"),
     ("version: 1\nfamily: [qsdt]", "family must be one of qsdt, sdt_v3"),
     ("version: 1\nfamily: sdt_v3\ndims: [4, 4, 4, 8, 8]\nmprf: add", "'mprf' is not a field"),
     ("version: 1\nfamily: qsdt", "dims is missing"),

@@ -9,6 +9,7 @@ import pytest
 from model.exchange.onnx_file import level_names, to_bytes, to_model
 from model.exchange.onnx_runtime import differences, OnnxNetwork
 from model.families.sdt_v3 import SdtV3Spec
+from model.families.sdt_v3_large import SdtV3LargeSpec
 from model.integer.epilogue import (
     Fire,
     IntegerParams,
@@ -109,6 +110,15 @@ def test_networks_that_round_half_to_even(seed):
     """SDT-v3: ties, attention thresholds of the head size, wider values, 8 bits."""
     found = random_network(seed, family=SdtV3Spec, max_dim=36, max_size=14,
                            extremes=() if seed else None)
+    assert_equal(found.network, found.images(4), optimise=(True, False))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_heads_that_read_the_mean(seed):
+    """Large SDT-v3: the mean membrane as a z of its own width; half up, 11-bit attention."""
+    found = random_network(seed, family=SdtV3LargeSpec, max_dim=36, max_size=14,
+                           extremes=() if seed else None)
+    assert "mean/z" in every_tensor(found.network)
     assert_equal(found.network, found.images(4), optimise=(True, False))
 
 

@@ -178,5 +178,5 @@ def test_there_is_no_twin():
 
 
 def test_unknown_families_are_named():
-    with pytest.raises(ValueError, match="family must be one of qsdt, sdt_v3, not 'vit'"):
+    with pytest.raises(ValueError, match="family must be one of qsdt, sdt_v3, sdt_v3_large, not"):
         from_dict({"family": "vit", "name": "x"})

@@ -13,16 +13,24 @@ from model.families.infer import family_of, infer_spec
 from model.families.make import make_network
 from model.families.qsdt import QsdtSpec
 from model.families.sdt_v3 import SdtV3Spec
+from model.families.sdt_v3_large import SdtV3LargeSpec
 from model.families.spec import MODELS
 from model.integer import qsd_file
 from model.training import checkpoint
 from model.training.checkpoint import CheckpointError
+from model.training.start import adopt
+from tests.model.sdt_v3_large_vectors import Vectors
 from tests.model.tiny import DATA, TINY
 
 
 TINY_V3 = SdtV3Spec(name="tiny_v3", image_size=16, in_channels=1, classes=2, dims=(4, 4, 6, 16, 24),
                     strides=(2, 1, 2, 1, 1), depths=(1, 1, 2, 1, 1), conv_expansion=(1, 2, 1),
                     mlp_ratio=1, heads=8, value_expansion=2, norm_mean=(0.3,), norm_std=(0.3,))
+
+TINY_LARGE = SdtV3LargeSpec(name="tiny_large", image_size=16, in_channels=1, classes=2,
+                            dims=(4, 4, 6, 16), strides=(2, 1, 2, 1), depths=(1, 1, 2, 2),
+                            conv_expansion=(1, 2, 1), mlp_ratio=1, norm_mean=(0.3,),
+                            norm_std=(0.3,))
 
 
 def state_of(spec):
@@ -61,6 +69,88 @@ def test_what_no_file_tells_is_taken_as_published_and_said(tmp_path, caplog):
         checkpoint.read(path, heads=5)
 
 
+@pytest.mark.parametrize("changes", [
+    {}, {"rep_conv": True, "mlp_ratio": 2}, {"depths": (1, 2, 1, 3)}])
+def test_a_large_spec_is_read_off_the_shapes(changes):
+    spec = replace(TINY_LARGE, **changes)
+    assert family_of(state_of(spec)) is SdtV3LargeSpec
+    given = {"name": spec.name, "image_size": 16, "strides": spec.strides,
+             "norm_mean": (0.3,), "norm_std": (0.3,)}
+    assert infer_spec(state_of(spec), **given) == spec
+    real = replace(spec, weight_bits=32)
+    assert infer_spec(state_of(real), **given) == real
+
+
+@pytest.fixture(scope="module")
+def published():
+    """The state dict of the published large network, as a file has it."""
+    return {f"module.{key}": torch.from_numpy(np.array(value, np.float32))
+            for key, value in Vectors().published.items()}
+
+
+def test_a_large_checkpoint_is_merged_and_quantised(tmp_path, published, caplog, capsys):
+    """As published: pairs of 1x1 convolutions, real weights, no word of heads."""
+    path = saved(tmp_path / "net.pth", published)
+    with caplog.at_level(logging.INFO):
+        found = checkpoint.read(path, image_size=64)
+    assert "8 chains of two 1x1 convolutions merged into one each" in caplog.text
+    assert ("large SDT-v3 by its keys; what these do not tell: T 1, D 4, 8 heads of 8 channels, "
+            "attention scale 0.125, images of 64 pixels") in caplog.text
+    assert found.spec == replace(Vectors().spec, name="net")
+    out, images = tmp_path / "net.qsd", tmp_path / "images.npz"
+    np.savez(images, image_q=Vectors().image_q)
+    assert convert.cli(["--checkpoint", str(path), "--image-size", "64", "--weight-bits", "8",
+                        "--images", str(images), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "block3.1.attn.proj_conv.0" in said and "top class: 1.0000 (1 of 1)" in said
+    spec = qsd_file.read(out).spec
+    assert (spec.family, spec.weight_bits, spec.dims) == ("sdt_v3_large", 8, (8, 16, 32, 64))
+    assert evaluate.cli(["--weights", str(out), "--images", str(images), "--form", "wide",
+                         "--against", "float"]) == 0
+    assert "= float in the top class: 1.0000" in capsys.readouterr().out
+    assert convert.cli(["--weights", str(out), "--data", "fashion_mnist",
+                        "--out", str(tmp_path / "x.qsd")]) == 1
+    assert "no layer of large SDT-v3 makes a z: leave out --data" in capsys.readouterr().err
+
+
+Q = "module.block3.0.attn.q_conv.0"
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda s: s | {f"{Q}.conv1.0.alpha": torch.ones(96)}, "quantised one by one"),
+    (lambda s: {k: v for k, v in s.items() if k != f"{Q}.conv1.1.weight"},
+     "block3.0.attn.q_conv.0.conv1.1.weight: missing"),
+    (lambda s: {k: v for k, v in s.items() if ".running_" not in k},
+     r"block3.0.attn.q_conv.0.conv1.1.running_mean: missing, .* save the whole state_dict\(\)"),
+    (lambda s: {k: v for k, v in s.items() if k != f"{Q}.conv2.0.weight"},
+     "state dict must have the key block3.0.attn|block3.0.attn.q_conv.0.* missing"),
+    (lambda s: s | {"ConvBlock1_1.0.Conv.pwconv1.0.weight": torch.ones(1)},
+     "mixes keys of two families, ConvBlock1_1.0.Conv.pwconv1.0.weight of SDT-v3 and .* of large"),
+    (lambda s: s | {"decoder_blocks.0.norm1.weight": torch.ones(1)},
+     "has the keys of a spike masked autoencoder, which has no head yet; supported are "
+     "QSD-Transformer, SDT-v3, large SDT-v3"),
+    (lambda s: s | {"head_kd.weight": torch.ones(1)}, "second head, head_kd"),
+])
+def test_large_checkpoints_that_are_refused_in_one_line(tmp_path, published, change, said):
+    path = saved(tmp_path / "net.pth", change(dict(published)))
+    with pytest.raises(CheckpointError, match=said) as caught:
+        checkpoint.read(path, image_size=64)
+    assert "\n" not in str(caught.value) and str(caught.value).startswith(f"{path}: ")
+
+
+def test_training_goes_on_from_a_large_checkpoint(tmp_path, published, monkeypatch):
+    """`qsdt train --init`: real weights, merged, into one of 4 bits."""
+    spec = replace(Vectors().spec, weight_bits=4, name="large_4", in_channels=3)
+    monkeypatch.setitem(MODELS, "large_4", spec)
+    found = checkpoint.read(saved(tmp_path / "net.pth", published), image_size=64)
+    model = make_network(spec)
+    anew = adopt(model, checkpoint.tensors(found.state), weight_bits=found.spec.weight_bits)
+    assert anew == ["LSQ steps"]
+    layer = model.get_submodule("block3.0.attn.q_conv.0")
+    np.testing.assert_allclose(layer.weight.detach().numpy(),
+                               found.state["block3.0.attn.q_conv.0.weight"], rtol=1e-6)
+
+
 V3, QSD = "block3.0.attn.q_conv.0.weight", "block3.0.attn.q_conv.0.body.0.weight"
 
 
@@ -75,9 +165,8 @@ V3, QSD = "block3.0.attn.q_conv.0.weight", "block3.0.attn.q_conv.0.body.0.weight
      "block3.0.layer_norm.weight: not expected"),
     (TINY_V3, lambda s: {k: v for k, v in s.items() if k != "block4.0.conv.dwconv.1.bias"},
      "block4.0.conv.dwconv.1.bias: missing"),
-    (TINY_V3, lambda s: s | {"ConvBlock1_1.0.conv1.bias": torch.ones(1)},
-     "has the keys of a large SDT-v3 or a spike masked autoencoder; supported are QSD-Transformer "
-     "and SDT-v3"),
+    (TINY_V3, lambda s: s | {"ConvBlock1_1.0.conv1.0.0.bias": torch.ones(1)},
+     "mixes keys of two families, .* of SDT-v3 and ConvBlock1_1.0.conv1.0.0.bias of large SDT-v3"),
     (TINY_V3, lambda s: {"patch_embed.proj_conv.weight": torch.ones(1)},
      "has the keys of a Spike-driven Transformer V1, a Spikformer or a Spikingformer"),
     (TINY_V3, lambda s: s | {"block3.0.attn.v_conv.0.weight": torch.ones(48, 16, 1, 1)},
