@@ -14,6 +14,8 @@ from model.integer.epilogue import IntegerParams
 from model.integer.export import export, fold
 from model.integer.random_network import random_state
 from model.training.start import adopt
+from model.training.trainer import Trainer
+from tests.model import tiny
 
 
 torch.set_num_threads(1)
@@ -89,6 +91,15 @@ def test_checkpoints_without_mprf_start_unchanged(mprf):
     assert differ <= (0 if mprf == "replace" else 2)  # a tie may round to the other side
     # Neither in training, where statistics are those of the batch.
     torch.testing.assert_close(model.train()(IMAGE), plain.train()(IMAGE), rtol=0, atol=1e-3)
+
+
+def test_mprf_in_place_of_the_batch_norm_trains_as_that_batch_norm():
+    logs = []
+    for mprf in ("none", "replace", "add"):
+        trainer = Trainer(replace(tiny.TINY, mprf=mprf), tiny.RECIPE, tiny.DATA)
+        trainer.run_epoch()
+        logs.append([trainer.log[-1][key] for key in ("train_loss", "val_acc", "mean_level")])
+    assert logs[0] == logs[1] != logs[2]
 
 
 @torch.no_grad()
