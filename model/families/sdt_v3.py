@@ -113,6 +113,39 @@ MODELS: dict[str, NetworkSpec] = {
         replace(_SDT_V3_T, name="sdt_v3_s", dims=(16, 32, 64, 128, 192)),
         replace(_SDT_V3_T, name="sdt_v3_m", dims=(24, 48, 96, 192, 240)),
         replace(_SDT_V3_T, name="sdt_v3_l", dims=(32, 64, 128, 256, 360)),
+        SdtV3Spec(
+            name="sdt_v3_nano",
+            in_channels=1,
+            image_size=28,
+            classes=10,
+            # 4 heads of 16 channels fill a word of the core, and v has a word for each of them. A
+            # head size of 16 is the one with ties in the attention.
+            dims=(32, 32, 32, 64, 64),
+            strides=(2, 1, 2, 1, 1),
+            depths=(1, 1, 1, 1, 1),
+            sep_expansion=1,
+            conv_expansion=(2, 2, 1),
+            mlp_ratio=1,
+            heads=4,
+            norm_mean=(0.2860,),
+            norm_std=(0.3530,),
+        ),
+        SdtV3Spec(
+            name="sdt_v3_scenes",
+            in_channels=1,
+            image_size=64,
+            classes=10,
+            # 12 heads of 16 channels: three words of q and k, and a word of v for each head.
+            dims=(32, 64, 128, 192, 192),
+            depths=(1, 1, 1, 1, 2),
+            sep_expansion=1,
+            conv_expansion=(1, 1, 2),
+            mlp_ratio=3,
+            heads=12,
+            norm_mean=(0.1208,),
+            norm_std=(0.2624,),
+        ),
     )
 }
-"""The published base models by name."""
+"""The published base models by name, and two small ones: of the weights of qsdt_nano, for block RAM
+(sdt_v3_nano), and of those of qsdt_s, for SDRAM (sdt_v3_scenes)."""

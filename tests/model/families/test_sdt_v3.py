@@ -15,6 +15,8 @@ from model.families.neuron import Sfa
 from model.families.sdt_v3 import attention_thresholds, MODELS, SdtV3Spec
 from model.families.spec import from_dict, spec
 from model.families.work import work
+from model.training.recipe import read_preset
+from model.training.trainer import build
 from tests.model.sdt_v3_vectors import Vectors
 
 
@@ -152,6 +154,33 @@ def test_time_steps_of_one_image_are_equal():
     one = make_network(TINY).double().eval()
     one.load_state_dict(model.state_dict())
     assert torch.equal(model(x), one(x))
+
+
+@pytest.mark.parametrize("name, like", [("sdt_v3_nano", "qsdt_nano"), ("sdt_v3_scenes", "qsdt_s")])
+def test_small_networks_fit_their_purpose(name, like):
+    """As many weights as their rivals; heads that fill words of 64 lanes, in v one each."""
+    small, rival = spec(name), spec(like)
+    assert small.weight_count <= (300_000 if name == "sdt_v3_nano" else rival.weight_count)
+    assert small.weight_count > 0.9 * rival.weight_count
+    for dim in small.dims[3:]:
+        assert dim % 64 == 0 and dim // small.heads * small.value_expansion == 64
+    for field in ("in_channels", "image_size", "classes", "norm_mean", "norm_std"):
+        assert getattr(small, field) == getattr(rival, field)
+
+
+@pytest.mark.parametrize("name", ["sdt_v3_nano", "sdt_v3_scenes"])
+def test_attention_of_small_networks_begins_between_silence_and_saturation(name):
+    network = spec(name)
+    model = build(network, read_preset(name).recipe)
+    side = network.image_size
+    image_q = torch.randint(-128, 128, (16, 1, side, side), generator=torch.manual_seed(3))
+    with torch.no_grad(), capture_levels(model) as levels:
+        model(image_q / 48)
+    found = [level for name, level in levels.items() if name.endswith("attn_lif")]
+    assert len(found) == sum(network.depths[3:])
+    for level in found:
+        assert 0.3 < level.float().mean() < 1.5
+        assert (level == network.levels).float().mean() < 0.01
 
 
 @pytest.mark.parametrize("name", MODELS)
