@@ -20,6 +20,7 @@ __all__ = ["COMMANDS", "cli"]
 COMMANDS = {
     "doctor": ("gen.doctor", "what is installed, what is missing and how to get it"),
     "train": ("model.train", "train a network on a data set"),
+    "pretrain": ("model.pretrain", "prepare a network on pictures without labels"),
     "evaluate": ("model.evaluate", "classify images with the network in software"),
     "ablation": ("model.ablation", "train variants of a network and compare them"),
     "energy": ("model.energy", "synaptic operations and energy by the paper's formula"),

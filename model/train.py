@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.data.options import add_data_options, class_folder, DATA_HELP, read_dataset
 from model.error import as_input_error, InputError
-from model.families.base import NetworkSpec
+from model.families.base import FLOAT_BITS, NetworkSpec
 from model.families.spec import from_dict
 from model.files import check_writable, digest_file, locked
 from model.progress import say
@@ -64,14 +64,17 @@ def _parser() -> argparse.ArgumentParser:
         help="continue from OUT/checkpoint.pth with the network, the recipe and the teacher stored "
         "there; the options for them are then ignored")
     add("--init", type=Path, metavar="F.pth",
-        help="start from the weights of a network of the same shape; a head for other classes, and "
-        "MPRF, may differ")
+        help="start from the weights of a network of the same shape, or from a backbone of "
+        f"{called('model.pretrain')}; a head for other classes, and MPRF, may differ")
     add("--teacher", type=Path, metavar="F.pth",
         help="model.pth of the network to learn from, if the recipe has fgd or distil")
     add("--twin", action="store_true",
         help="train the ANN of the same shape instead, such as a teacher (ReLU, softmax attention, "
         "real weights)")
     recipe = parser.add_argument_group("instead of what the recipe says")
+    recipe.add_argument("--weight-bits", type=int, metavar="B",
+                        help="bits of the weights, 32 for real ones, which "
+                        f"{called('model.convert')} --weight-bits quantises")
     for name, kind, metavar, text in (
         ("epochs", int, "N", "passes over the training images"),
         ("batch", int, "N", "images a step, over all processes"),
@@ -132,7 +135,11 @@ def _prepare(args: argparse.Namespace, device: "torch.device") -> "Trainer":
         teacher = _same_teacher(path, state.get("teacher_file"), teacher)
     else:
         preset = read_preset(args.recipe)
+        if preset.masking is not None:
+            raise ValueError(f"the recipe {args.recipe} is for {called('model.pretrain')}")
         network, recipe = preset.applied(_network(args)), _recipe(args, preset)
+        if args.weight_bits is not None:
+            network = network.changed(weight_bits=args.weight_bits)
         if args.twin:
             network = network.twin()
     data = read_dataset(
@@ -165,10 +172,10 @@ def _start(trainer: "Trainer", path: Path) -> None:
     from model.training.checkpoint import read, tensors
     from model.training.start import adopt
 
-    found = read(path, heads=trainer.spec.heads)
+    found = read(path, heads=trainer.spec.heads, headless=True)
     try:
         anew = trainer.start_from(lambda model: adopt(
-            model, tensors(found.state), weight_bits=found.spec.weight_bits))
+            model, tensors(found.state), weight_bits=found.spec.weight_bits, head=found.head))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     say(f"starts from {path}" + (f"; new: {', '.join(anew)}" if anew else ""))
@@ -207,12 +214,16 @@ def _train(args: argparse.Namespace) -> None:
         f"{best['weights']} weights of epoch {best['epoch']} (validation {best['val_acc']:.4f})"
     )
     model = args.out / "model.pth"
-    if trainer.spec.no_integer_form:
+    spec, bits = trainer.spec, list[object]()
+    if spec.weight_bits == FLOAT_BITS and spec.spikes:
+        most = max(b for b in spec.WEIGHT_BITS if b != FLOAT_BITS)
+        spec, bits = spec.changed(weight_bits=most), ["--weight-bits", most]
+    if spec.no_integer_form:
         next_step("model.evaluate", "--weights", model, "--form", "float", "--data", args.data)
     else:
         place = ("--data-dir", args.data_dir) if args.data_dir else ()
-        pictures = ("--data", args.data, *place) if trainer.spec.has_z else ()
-        next_step("model.convert", "--checkpoint", model, *pictures,
+        pictures = ("--data", args.data, *place) if spec.has_z else ()
+        next_step("model.convert", "--checkpoint", model, *bits, *pictures,
                   "--out", model.with_suffix(".qsd"))
 
 

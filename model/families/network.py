@@ -383,6 +383,14 @@ class SpikingTransformer(nn.Module):
         getattr(self, group).append(block)
 
     def forward(self, x: Tensor) -> Tensor:
+        steps, x = self.spec.time_steps, self.membrane(x)
+        # Same as x.mean((2, 3)), whose gradient would fall out of the channels-last layout.
+        x = F.avg_pool2d(x, x.shape[2:]).flatten(1)
+        logits = self.head(self.lif(x))
+        return logits if steps == 1 else logits.unflatten(0, (steps, -1)).mean(0)
+
+    def membrane(self, x: Tensor) -> Tensor:
+        """The last stage's membrane, (T*B, C, h, w), of what `forward` takes."""
         blocks = (*self.spec.conv_blocks, *self.spec.transformer_blocks)
         steps = self.spec.time_steps
         if x.ndim == 5:
@@ -396,10 +404,7 @@ class SpikingTransformer(nn.Module):
             for block, owner in blocks:
                 if owner == stage:
                     x = self.get_submodule(block)(x)
-        # Same as x.mean((2, 3)), whose gradient would fall out of the channels-last layout.
-        x = F.avg_pool2d(x, x.shape[2:]).flatten(1)
-        logits = self.head(self.lif(x))
-        return logits if steps == 1 else logits.unflatten(0, (steps, -1)).mean(0)
+        return x
 
 
 class QsdTransformer(SpikingTransformer):

@@ -52,6 +52,9 @@ COPIES = ("model", "state_dict", "model_state_dict", "model_state", "net", "modu
 AVERAGED = ("model_ema", "state_dict_ema", "ema_state_dict", "ema")
 """The same for the moving average (EMA) of the weights."""
 
+PRETRAINED = "pretraining"
+"""Entry of a file of `model.pretrain`."""
+
 _DEPTH_MAX = 4
 """Wrappers inside each other that are unpacked; no program makes more than two."""
 
@@ -66,11 +69,12 @@ class CheckpointError(ValueError):
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """What a file holds: spec; state dict with the published names; class names and fitting of the
-    pictures that it was trained on, where the file tells."""
+    pictures that it was trained on, where the file tells; whether the head is trained."""
 
     spec: NetworkSpec
     state: dict[str, NDArray]
     info: DataInfo | None = None
+    head: bool = True
 
 
 def load(
@@ -89,6 +93,7 @@ def read(
     weight_bits: int | None = None,
     levels: int | None = None,
     averaged: bool = False,
+    headless: bool = False,
 ) -> Checkpoint:
     """Read a checkpoint with one of `CHECKPOINT_SUFFIXES`; values become NumPy arrays.
 
@@ -106,6 +111,7 @@ def read(
             whatever is given.
         levels: D, the highest level; 4 if not given.
         averaged: Take the moving average (EMA) of the weights where others are there too.
+        headless: Take a file of `model.pretrain`, whose head is not trained.
 
     Raises:
         CheckpointError: If the file is unsafe, damaged or incomplete, or a value is unusable.
@@ -114,6 +120,9 @@ def read(
     path = Path(path)
     try:
         content = unpickle(path)
+        head = not isinstance(content, Mapping) or PRETRAINED not in content
+        if not (head or headless):
+            raise ValueError("its head is not trained: qsdt train --init starts from such a file")
         spec_dict, copy = _copy_of(content, path, averaged=averaged)
         state = _state_of(copy)
         options = {"heads": heads, "image_size": image_size, "weight_bits": weight_bits,
@@ -141,7 +150,7 @@ def read(
                 raise ValueError(f"{len(info.classes)} class names for {spec.classes} classes")
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return Checkpoint(spec, state, info)
+    return Checkpoint(spec, state, info, head)
 
 
 def taken_as_published(spec: NetworkSpec) -> str:

@@ -13,7 +13,7 @@ from model.error import InputError
 from model.families.base import NetworkSpec
 
 
-__all__ = ["network_changes", "Preset", "PRECISIONS", "presets", "read_preset", "Recipe"]
+__all__ = ["Masking", "network_changes", "Preset", "PRECISIONS", "presets", "read_preset", "Recipe"]
 
 
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -121,11 +121,43 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Masking:
+    """What pretraining hides of a picture, and the decoder that fills it in."""
+
+    ratio: float = 0.5
+    """Share of the cells that is hidden, as published."""
+    cell: int = 0
+    """Side of a cell in pixels, a multiple of those of a token; 0 for one token, as published."""
+    width: int = 128
+    """Channels of the decoder; published: 256."""
+    blocks: int = 2
+    """Its blocks; published: 4."""
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, bool) or not isinstance(value, (int, float) if name == "ratio"
+                                                         else int):
+                raise ValueError(f"{name} must be a number, not {value!r:.40}")
+        if not 0 < self.ratio < 1:
+            raise ValueError(f"ratio must be between 0 and 1, not {self.ratio}")
+        for name, most in (("cell", 1024), ("width", 4096), ("blocks", 64), ("heads", 64)):
+            value, least = getattr(self, name), 0 if name == "cell" else 1
+            if not least <= value <= most:
+                raise ValueError(f"{name} must be {least} to {most}, not {value}")
+        if self.width % 4 or self.width % self.heads:
+            raise ValueError(f"width must be a multiple of 4 and of {self.heads} heads, "
+                             f"not {self.width}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A recipe and what it changes of the network, such as ``mprf`` or ``weight_bits``."""
+    """A recipe and what it changes of the network, such as ``mprf`` or ``weight_bits``; `masking`,
+    if it is one for `model.pretrain`."""
 
     recipe: Recipe
     network: Mapping[str, Any]
+    masking: Masking | None = None
 
     def applied(self, spec: NetworkSpec) -> NetworkSpec:
         """`spec` with the changes. Raises ValueError if they do not fit it."""
@@ -141,7 +173,7 @@ def presets() -> tuple[str, ...]:
 
 def read_preset(name: str | Path) -> Preset:
     """A preset by name, or from a YAML file: ``version: 1``, fields of `Recipe`, and under
-    ``network`` fields of the network's spec that it changes.
+    ``network`` fields of the network's spec that it changes, under ``masking`` those of `Masking`.
 
     Raises InputError naming the file and the key, or listing the known presets.
     """
@@ -158,9 +190,12 @@ def read_preset(name: str | Path) -> Preset:
     if version != VERSION or isinstance(version, bool):
         raise InputError(f"{path}: version must be {VERSION}, not {yaml_file.shown(version)}")
     network = network_changes(f"{path}: network", values.pop("network", None))
+    masked = "masking" in values
+    hidden = yaml_file.checked_fields(f"{path}: masking", values.pop("masking", None), Masking)
     given = yaml_file.checked_fields(str(path), values, Recipe)
     try:
-        return Preset(recipe=Recipe(**given), network=network)  # type: ignore[arg-type]
+        return Preset(recipe=Recipe(**given), network=network,  # type: ignore[arg-type]
+                      masking=Masking(**hidden) if masked else None)  # type: ignore[arg-type]
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
 

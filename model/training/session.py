@@ -18,7 +18,7 @@ from model.training.parallel import rank
 from model.training.trainer import Trainer
 
 
-__all__ = ["load_checkpoint", "save", "save_model", "train"]
+__all__ = ["load_checkpoint", "load_pretraining", "save", "save_model", "train"]
 
 
 def save(value: Any, path: Path) -> None:
@@ -94,17 +94,26 @@ def _say_nothing(text: str) -> None:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """What `Trainer.restore` takes, of a file that `train` wrote. Raises ValueError or OSError."""
+    return _load(path, _RESUME, "model.train")
+
+
+def load_pretraining(path: Path) -> dict[str, Any]:
+    """What `Pretrainer.restore` takes, of a file that ``model.pretrain`` wrote; errors as above."""
+    return _load(path, _RESUME_PRETRAINING, "model.pretrain")
+
+
+def _load(path: Path, entries: dict[str, type], program: str) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"--resume must find {path}: train without it first")
     try:
         state = unpickle(path)
-        if not isinstance(state, dict) or not _RESUME.items() <= {
+        if not isinstance(state, dict) or not entries.items() <= {
             key: type(value) for key, value in state.items()
         }.items():
-            raise ValueError(f"its entries must be {', '.join(_RESUME)}")
+            raise ValueError(f"its entries must be {', '.join(entries)}")
     except ValueError as error:
         raise ValueError(
-            f"{path}: must be a whole file that model.train wrote ({error}); train without --resume"
+            f"{path}: must be a whole file that {program} wrote ({error}); train without --resume"
         ) from None
     return state
 
@@ -112,3 +121,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 _RESUME = {"spec": dict, "recipe": dict, "model": OrderedDict, "average": OrderedDict,
            "optimiser": dict, "epoch": int, "best": dict, "log": list}
 """Entries of a checkpoint and their types."""
+
+_RESUME_PRETRAINING = {"spec": dict, "recipe": dict, "masking": dict, "precision": str,
+                       "autoencoder": OrderedDict, "optimiser": dict, "epoch": int, "log": list}

@@ -18,13 +18,15 @@ _STEPS = (".alpha", ".init_state")
 
 @torch.no_grad()
 def adopt(
-    model: SpikingTransformer, state: Mapping[str, Tensor], *, weight_bits: int | None = None
+    model: SpikingTransformer, state: Mapping[str, Tensor], *, weight_bits: int | None = None,
+    head: bool = True,
 ) -> list[str]:
     """Load `state`, of a network of the same shape, into `model`; return what starts anew.
 
-    `weight_bits` are those of the source; None stands for as many as `model` has.
+    `weight_bits` are those of the source; None stands for as many as `model` has. `head` tells
+    whether its head is trained.
 
-    - A head for another number of classes keeps its own start.
+    - A head that is not trained, or is for another number of classes, keeps its own start.
     - MPRF that the source lacks starts so that nothing changes (`Mprf.start_after`), or with the
       very parameters and statistics of the batch norm that it replaces, and the other way round.
     - LSQ steps are set from the weights if the source has weights of other bits, or none.
@@ -34,9 +36,8 @@ def adopt(
     """
     own, given = model.state_dict(), dict(state)
     anew: set[str] = set()
-    if given.get("head.weight") is not None and (
-        given["head.weight"].shape != own["head.weight"].shape
-    ):
+    if not head or (given.get("head.weight") is not None
+                    and given["head.weight"].shape != own["head.weight"].shape):
         given = {key: value for key, value in given.items() if not key.startswith(_HEAD)}
         anew.add("head")
     _replace_norms(own, given)

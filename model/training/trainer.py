@@ -247,7 +247,7 @@ class Trainer:
         target = torch.from_numpy(labels).to(self.device)
         x, wanted = self._mixed(x, target)
         own: Operands = []
-        with _Penalty(self.model) as penalty, ExitStack() as stack:
+        with Penalty(self.model) as penalty, ExitStack() as stack:
             if self.teacher is not None:
                 own = stack.enter_context(capture_operands(self.model))
             with autocast(self.device, precision):
@@ -321,7 +321,7 @@ def _floats(model: nn.Module) -> list[Tensor]:
     return [x for x in model.state_dict().values() if x.is_floating_point()]
 
 
-class _Penalty:
+class Penalty:
     """Collects mean(max(x - 1, 0)) of all attention membranes x during forward passes.
 
     x is in units of the membrane that fires the highest level.
@@ -342,7 +342,7 @@ class _Penalty:
         self._terms.clear()
         return total
 
-    def __enter__(self) -> "_Penalty":
+    def __enter__(self) -> "Penalty":
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -72,7 +72,7 @@ def test_build_starts_attention_sparse_and_is_seeded():
 
 def test_penalty_counts_membranes_above_the_top_level():
     model = build(TINY, RECIPE)
-    with training._Penalty(model) as penalty:
+    with training.Penalty(model) as penalty:
         model(torch.zeros(2, 1, 16, 16))
         assert penalty.take() == 0
         attn = model.block3[0].attn

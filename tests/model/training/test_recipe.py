@@ -6,8 +6,8 @@ import re
 import pytest
 
 from model.error import InputError
-from model.families.spec import spec
-from model.training.recipe import presets, read_preset, Recipe
+from model.families.spec import FAMILIES, spec
+from model.training.recipe import Masking, presets, read_preset, Recipe
 from tests.model.tiny import TINY
 
 
@@ -41,6 +41,22 @@ def test_presets_say_what_their_sources_say():
     assert (text.lr * text.final_lr, text.warmup * 100) == (pytest.approx(1e-5), 3)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_can_be_pretrained(family):
+    preset = read_preset(f"masked_{family}")
+    assert preset.masking is not None and preset.masking.ratio == 0.5
+    assert preset.recipe.warmup == 0.1
+    assert read_preset("nano").masking is None
+
+
+def test_masking_of_ones_own(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("version: 1\nmasking: {ratio: 0.75, cell: 8, width: 64}\n")
+    assert read_preset(path).masking == Masking(ratio=0.75, cell=8, width=64)
+    path.write_text("version: 1\nmasking:\n")
+    assert read_preset(path).masking == Masking()
+
+
 def test_a_file_of_ones_own(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("version: 1\nepochs: 3\nlr: 1\nnetwork: {mprf: add, weight_bits: 2}\n")
@@ -58,6 +74,11 @@ def test_a_file_of_ones_own(tmp_path):
     ("version: 1\nprecision: fp16", "precision must be auto, fp32 or bf16, not 'fp16'"),
     ("version: 1\nrand_augment: auto", "rand_augment must be in timm's words"),
     ("version: 1\nwarmup: 2", "warmup must be 0 to 1, not 2"),
+    ("version: 1\nmasking: {ratio: 1}", "ratio must be between 0 and 1, not 1"),
+    ("version: 1\nmasking: {width: 30}", "width must be a multiple of 4 and of 4 heads, not 30"),
+    ("version: 1\nmasking: {blocks: 0}", "blocks must be 1 to 64, not 0"),
+    ("version: 1\nmasking: {part: 2}", "masking: unknown parameter 'part'; known are blocks"),
+    ("version: 1\nmasking: half", "masking must be a mapping, not 'half'"),
     ("version: 1\nfgd: -1", "fgd must be at least 0, not -1"),
     ("version: 1\nbatch: 3\nmixup: 0.5", "batch must be even with mixup or cutmix, not 3"),
     ("version: 1\nnetwork: {dims: 3}", "network: unknown parameter 'dims'"),
