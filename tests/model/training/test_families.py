@@ -221,6 +221,47 @@ def test_training_of_the_family(tmp_path, capsys, monkeypatch):
     assert zoo.load("tiny_v3", tmp_path / "net.qsd").spec["family"] == "sdt_v3"
 
 
+def test_trained_in_float_then_quantised_then_tuned(tmp_path, capsys, monkeypatch):
+    """Real weights are trained, made integers of 8 and 4 bits, and trained on with 4."""
+    monkeypatch.setitem(MODELS, "tiny_v3", TINY_V3)
+    monkeypatch.setitem(options.DATASETS, "fake", lambda folder, spec: DATA)
+    command = ["--model", "tiny_v3", "--data", "fake", "--batch", "8", "--epochs", "1",
+               "--precision", "fp32"]
+    real, tuned = tmp_path / "real" / "model.pth", tmp_path / "tuned"
+    assert train.cli([*command, "--weight-bits", "32", "--out", str(real.parent)]) == 0
+    assert f"--checkpoint {real} --weight-bits 8 " in capsys.readouterr().err
+    assert train.cli([*command, "--resume", "--out", str(real.parent)]) == 0
+    assert checkpoint.read(real).spec == replace(TINY_V3, weight_bits=32)
+    image_q = (DATA.val.images[:, None] // 2).astype("int8")
+    np.savez(tmp_path / "images.npz", image_q=image_q)
+    for bits in (8, 4):
+        out = tmp_path / f"{bits}.qsd"
+        capsys.readouterr()
+        assert convert.cli(["--checkpoint", str(real), "--weight-bits", str(bits), "--images",
+                            str(tmp_path / "images.npz"), "--out", str(out)]) == 0
+        said = capsys.readouterr().out
+        assert f"weights of {bits} bits" in said and "with real weights in the top class" in said
+        assert qsd_file.read(out).spec.weight_bits == bits
+        assert evaluate.cli(["--weights", str(out), "--data", "fake", "--form", "integer"]) == 0
+    assert train.cli([*command, "--init", str(real), "--out", str(tuned)]) == 0
+    assert "new: LSQ steps" in capsys.readouterr().out
+    assert checkpoint.read(tuned / "model.pth").spec == TINY_V3
+    assert convert.cli(["--checkpoint", str(tuned / "model.pth"),
+                        "--out", str(tmp_path / "tuned.qsd")]) == 0
+    for words, message in (
+        (["--checkpoint", str(real)], "has real weights: quantise them with --weight-bits 8"),
+        (["--checkpoint", str(real), "--weight-bits", "5"], "weight_bits must be 2, 3, 4, 8 or 32"),
+        (["--checkpoint", str(tuned / "model.pth"), "--weight-bits", "8"],
+         "weight_bits is 4 in this file, not 8"),
+    ):
+        capsys.readouterr()
+        assert convert.cli([*words, "--out", str(tmp_path / "x.qsd")]) == 1
+        error = capsys.readouterr().err.strip()
+        assert message in error and len(error.splitlines()) == 1
+    assert train.cli([*command, "--weight-bits", "5", "--out", str(tuned)]) == 1
+    assert "weight_bits must be 2, 3, 4, 8 or 32, not 5" in capsys.readouterr().err
+
+
 def test_recipes_that_do_not_fit_the_family(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(MODELS, "tiny_v3", TINY_V3)
     monkeypatch.setitem(options.DATASETS, "fake", lambda folder, spec: DATA)
