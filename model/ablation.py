@@ -21,8 +21,10 @@ import sys
 from typing import Any, TYPE_CHECKING
 
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
+from model.data.dataset import Dataset
 from model.data.options import read_dataset
 from model.error import as_input_error, InputError
+from model.families.base import NetworkSpec
 from model.files import check_writable, digest_file, locked, make_folder, write_atomic
 from model.progress import say
 from model.training.ablation import (
@@ -112,9 +114,16 @@ def _shortened(plan: Plan, seeds: int | None, epochs: int | None, images: int | 
     if (seeds is not None and seeds < 1) or (images is not None and images < 1):
         raise InputError("--seeds and --images must be at least 1")
     if epochs is not None:
-        rows = tuple(replace(row, recipe=replace(row.recipe, epochs=epochs)) for row in plan.rows)
+        rows = tuple(_with_epochs(row, epochs) for row in plan.rows)
         plan = replace(plan, rows=rows, teacher=replace(plan.teacher, epochs=epochs))
     return replace(plan, seeds=seeds or plan.seeds, train_images=images or plan.train_images)
+
+
+def _with_epochs(row: Row, epochs: int) -> Row:
+    before = row.pretraining
+    if before is not None:
+        before = replace(before, recipe=replace(before.recipe, epochs=epochs))
+    return replace(row, recipe=replace(row.recipe, epochs=epochs), pretraining=before)
 
 
 def _train(plan: Plan, row: Row, seed: int, out: Path, data_dir: Path | None,
@@ -145,12 +154,13 @@ def _finish(plan: Plan, row: Row, seed: int, out: Path, data_dir: Path | None, t
         return kept["result"]
     prepare(threads)
     with as_input_error():
+        before = 0.0 if row.pretraining is None else _pretrain(plan, row, seed, folder, data_dir)
         trainer = _trainer(plan, row, seed, folder, data_dir, teacher)
         test_acc = train(trainer, folder, say)
     tops = trainer.log[-1]["attention_top"].values()
     result = {
         "seed": seed, "val_acc": trainer.best["val_acc"], "test_acc": test_acc,
-        "cpu_seconds": round(sum(record["cpu_seconds"] for record in trainer.log), 1),
+        "cpu_seconds": round(before + sum(record["cpu_seconds"] for record in trainer.log), 1),
         "attention_top": sum(tops) / len(tops) if tops else None,
         "attention_by_epoch": {block: [record["attention_top"][block] for record in trainer.log]
                                for block in trainer.log[-1]["attention_top"]},
@@ -159,17 +169,47 @@ def _finish(plan: Plan, row: Row, seed: int, out: Path, data_dir: Path | None, t
     return result
 
 
+def _pretrain(plan: Plan, row: Row, seed: int, folder: Path, data_dir: Path | None) -> float:
+    """Prepare the row's network without labels, or go on with it; the CPU seconds of it."""
+    from model.training.pretrainer import pretrain, Pretrainer
+    from model.training.session import load_pretraining
+
+    if row.pretraining is None:
+        raise ValueError("there must be a pretraining")
+    network = spec_of(plan.model).changed(**row.network)
+    recipe = replace(row.pretraining.recipe, seed=seed)
+    data = _data(plan, network, data_dir)
+    pretrainer = Pretrainer(network, recipe, row.pretraining.masking, data)
+    own = make_folder(folder / "pretraining")
+    path = own / "checkpoint.pth"
+    if path.exists():
+        state, wanted = load_pretraining(path), pretrainer.state()
+        if any(state[key] != wanted[key] for key in ("spec", "recipe", "masking")):
+            raise InputError(f"{own} holds another training (network or recipe); choose another "
+                             "--out")
+        pretrainer.restore(state)
+    pretrain(pretrainer, own, say)
+    return sum(record["cpu_seconds"] for record in pretrainer.log)
+
+
+def _data(plan: Plan, network: NetworkSpec, data_dir: Path | None) -> Dataset:
+    """The plan's data set with so many training images as it says."""
+    data = read_dataset(plan.data, network, data_dir=data_dir)
+    return replace(data, train=replace(data.train, images=data.train.images[:plan.train_images],
+                                       labels=data.train.labels[:plan.train_images]))
+
+
 def _trainer(plan: Plan, row: Row, seed: int, folder: Path, data_dir: Path | None,
              teacher: Path | None) -> "Trainer":
+    from model.training.checkpoint import read, tensors
     from model.training.distil import load_teacher
     from model.training.session import load_checkpoint
+    from model.training.start import adopt
     from model.training.trainer import Trainer
 
     spec = spec_of(plan.model)
     network = spec.twin() if row.name == "teacher" else spec.changed(**row.network)
-    data = read_dataset(plan.data, network, data_dir=data_dir)
-    data = replace(data, train=replace(data.train, images=data.train.images[:plan.train_images],
-                                       labels=data.train.labels[:plan.train_images]))
+    data = _data(plan, network, data_dir)
     recipe = replace(row.recipe, seed=seed)
     trainer = Trainer(network, recipe, data,
                       teacher=None if teacher is None else load_teacher(teacher, network))
@@ -182,14 +222,20 @@ def _trainer(plan: Plan, row: Row, seed: int, folder: Path, data_dir: Path | Non
             raise InputError(f"{folder} holds another training (network or recipe); choose "
                              "another --out")
         trainer.restore(state)
+    elif row.pretraining is not None:
+        found = read(folder / "pretraining" / "backbone.pth", headless=True)
+        trainer.start_from(lambda model: adopt(model, tensors(found.state), head=found.head))
     return trainer
 
 
 def _described(plan: Plan, row: Row) -> dict[str, Any]:
     """What a result depends on, in plain values."""
+    pretraining = row.pretraining
+    before = {} if pretraining is None else {"pretraining": {
+        "recipe": vars(pretraining.recipe), "masking": vars(pretraining.masking)}}
     return {"model": plan.model, "data": plan.data, "train_images": plan.train_images,
             "network": dict(row.network), "recipe": vars(row.recipe),
-            "teacher": vars(plan.teacher) if row.recipe.needs_teacher else None}
+            "teacher": vars(plan.teacher) if row.recipe.needs_teacher else None, **before}
 
 
 def _compare(plan: Plan, out: Path) -> str:

@@ -2,7 +2,8 @@
 
 A plan is a YAML file (`model/ablations`): ``model``, ``data``, ``train_images``, ``seeds``, the
 ``recipe`` of every row, that of the ``teacher``, and ``rows``, each with what it changes of
-``network`` and ``recipe`` and, for comparison, the ``paper``'s accuracy in per cent.
+``network`` and ``recipe``, its ``pretraining``, if any (the ``recipe`` by name, and ``epochs``),
+and, for comparison, the ``paper``'s accuracy in per cent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +18,11 @@ from model import yaml_file
 from model.error import InputError
 from model.families.base import NetworkSpec
 from model.files import replacing
-from model.training.recipe import network_changes, Recipe
+from model.training.recipe import Masking, network_changes, read_preset, Recipe
 
 
-__all__ = ["Plan", "plans", "picture", "read_plan", "Row", "saturation", "saturation_picture",
-           "table"]
+__all__ = ["Plan", "plans", "picture", "Pretraining", "read_plan", "Row", "saturation",
+           "saturation_picture", "table"]
 
 
 VERSION = 1
@@ -32,13 +33,23 @@ SEEDS_MAX = 100
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """How a network is prepared without labels, on the same pictures, before it is trained."""
+
+    recipe: Recipe
+    masking: Masking
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """One variant: `recipe`, what it changes of the network, the paper's accuracy or None."""
+    """One variant: `recipe`, what it changes of the network, `pretraining` before it or None, the
+    paper's accuracy or None."""
 
     name: str
     recipe: Recipe
     network: Mapping[str, Any]
     paper: float | None = None
+    pretraining: Pretraining | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +138,35 @@ def _row(where: str, name: object, values: object, base: Recipe) -> Row:
     if not isinstance(values, dict):
         raise InputError(f"{where} must be a mapping, not {yaml_file.shown(values)}")
     for key in values:
-        if key not in ("network", "recipe", "paper"):
+        if key not in ("network", "recipe", "paper", "pretraining"):
             raise InputError(f"{where}: unknown key {yaml_file.shown(key)}; known are network, "
-                             "recipe, paper")
+                             "recipe, paper, pretraining")
     paper = values.get("paper")
     if paper is not None:
         yaml_file.checked(f"{where}.paper", paper, float, low=0, high=100)
     return Row(name=name, recipe=_recipe(f"{where}.recipe", values.get("recipe"), base),
-               network=network_changes(f"{where}.network", values.get("network")), paper=paper)
+               network=network_changes(f"{where}.network", values.get("network")), paper=paper,
+               pretraining=_pretraining(f"{where}.pretraining", values.get("pretraining")))
+
+
+@dataclass(frozen=True)
+class _Pretraining:
+    """What a plan says of a pretraining."""
+
+    recipe: str = ""
+    epochs: int = 0
+
+
+def _pretraining(where: str, values: object) -> Pretraining | None:
+    if values is None:
+        return None
+    given = _Pretraining(**yaml_file.checked_fields(where, values, _Pretraining))  # type: ignore[arg-type]
+    preset = read_preset(given.recipe)
+    if preset.masking is None:
+        raise InputError(f"{where}.recipe must be one with masking, such as masked_qsdt, not "
+                         f"{given.recipe}")
+    recipe = _recipe(where, {"epochs": given.epochs} if given.epochs else None, preset.recipe)
+    return Pretraining(recipe=recipe, masking=preset.masking)
 
 
 def _recipe(where: str, values: object, base: Recipe) -> Recipe:

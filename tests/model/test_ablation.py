@@ -3,12 +3,14 @@
 import json
 
 import pytest
+import torch
 
 from model import ablation as program
 from model.data import options
 from model.error import InputError
 from model.families.spec import MODELS
 from model.training.ablation import plans, read_plan, saturation, table
+from model.training.pretrainer import Pretrainer
 from model.training.trainer import Trainer
 from tests.model.tiny import DATA, TINY
 
@@ -42,8 +44,15 @@ def tiny(monkeypatch, tmp_path):
 def test_shipped_plans_fit_their_network(name):
     plan = read_plan(name)
     plan.check(MODELS[plan.model])
-    assert len({row.recipe.epochs for row in plan.rows}) == 1
     assert not plan.teacher.needs_teacher
+
+
+def test_the_rows_of_a_plan_have_equal_epochs():
+    assert len({row.recipe.epochs for row in read_plan("nano").rows}) == 1
+    alone, longer, pretrained = read_plan("masked").rows
+    assert pretrained.pretraining is not None
+    assert alone.recipe == pretrained.recipe and alone.pretraining is longer.pretraining is None
+    assert longer.recipe.epochs == pretrained.recipe.epochs + pretrained.pretraining.recipe.epochs
 
 
 def test_the_shipped_plan_has_the_rows_of_the_paper():
@@ -52,6 +61,54 @@ def test_the_shipped_plan_has_the_rows_of_the_paper():
     assert [rows[name].paper for name in ("lif", "ielif", "full", "full_2bit")] == [
         70.0, 75.8, 77.5, 75.0]
     assert (rows["full"].recipe.fgd, rows["fgd"].network) == (2.0, {})
+
+
+def test_a_row_begins_with_its_pretraining(tiny, tmp_path, capsys, monkeypatch):
+    """Which goes on where it was ended, and is done once."""
+    (tmp_path / "masks.yaml").write_text(
+        "version: 1\nbatch: 16\nprecision: fp32\nmasking: {width: 16, blocks: 1, heads: 2}\n")
+    (tmp_path / "plan.yaml").write_text(f"""
+version: 1
+model: tiny
+data: halves
+train_images: 48
+recipe: {{epochs: 1, batch: 16, precision: fp32}}
+rows:
+  alone: {{}}
+  pretrained: {{pretraining: {{recipe: {tmp_path / "masks.yaml"}, epochs: 2}}}}
+""")
+    run_epoch, seen, stop = Pretrainer.run_epoch, [], 2
+
+    def counted(pretrainer):
+        if len(seen) == stop - 1:
+            seen.append(None)
+            raise KeyboardInterrupt
+        seen.append((pretrainer.epoch, len(pretrainer.data.train)))
+        return run_epoch(pretrainer)
+
+    monkeypatch.setattr(Pretrainer, "run_epoch", counted)
+    assert tiny() == 130
+    assert tiny() == 0
+    assert seen == [(0, 48), None, (1, 48)]
+    out = tmp_path / "out"
+    rows = json.loads((out / "ablation.json").read_text())
+    parts = out / "pretrained" / "1"
+    epochs = [json.loads(line) for folder in (parts, parts / "pretraining")
+              for line in (folder / "log.jsonl").open()]
+    seconds = sum(record.get("cpu_seconds", 0) for record in epochs)
+    assert rows["pretrained"][0]["cpu_seconds"] == pytest.approx(seconds, abs=0.1)
+    started = torch.load(parts / "pretraining" / "backbone.pth", weights_only=True)
+    assert started["pretraining"]["epoch"] == 2
+    capsys.readouterr()
+    assert tiny() == 0 and len(seen) == 3
+    plan = (tmp_path / "plan.yaml").read_text()
+    (parts / "result.json").unlink()
+    (tmp_path / "plan.yaml").write_text(plan.replace("epochs: 2", "epochs: 3"))
+    assert tiny() == 1
+    assert "holds another training (network or recipe)" in capsys.readouterr().err
+    (tmp_path / "plan.yaml").write_text(plan.replace(str(tmp_path / "masks.yaml"), "nano"))
+    assert tiny() == 1
+    assert "pretraining.recipe must be one with masking" in capsys.readouterr().err
 
 
 def test_rows_and_seeds_are_trained_once(tiny, tmp_path, capsys, monkeypatch):
