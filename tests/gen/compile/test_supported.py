@@ -60,6 +60,17 @@ def test_widths_of_weights_and_values_are_looked_at():
     assert len({made.spec.value_expansion > 1 for made in networks}) == 2
 
 
+@pytest.mark.parametrize("family", [SdtV3Spec, SdtV3LargeSpec])
+def test_levels_of_0_to_8_have_more_thresholds_than_there_are(family):
+    made = random_network(1, family=family, max_dim=24, max_size=12)
+    network = export(made.state, replace(made.spec, levels=8), made.params,
+                     input_shape=made.network.input_shape)
+    with pytest.raises(InputError) as caught:
+        compile_network(network, CoreConfig())
+    assert "levels of 0..8, more than 4 thresholds" in str(caught.value)
+    assert "\n" not in str(caught.value) and "attention thresholds" not in str(caught.value)
+
+
 def test_other_levels_are_named_without_what_follows_from_them():
     made = random_network(1, max_dim=24, max_size=12)
     network = export(made.state, replace(made.spec, levels=3), made.params,

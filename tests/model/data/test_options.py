@@ -159,6 +159,16 @@ def test_spec_of_a_file(tmp_path):
     assert found.origin and found.spec.classes == 1000
 
 
+@pytest.mark.parametrize("family, dims", [("sdt_v3", [4, 4, 4, 8, 8]),
+                                          ("sdt_v3_large", [4, 4, 4, 8])])
+def test_levels_and_stages_of_other_families(tmp_path, family, dims):
+    path = tmp_path / "net.yaml"
+    path.write_text(f"version: 1\nfamily: {family}\ndims: {dims}\nlevels: 8\n")
+    spec = read_spec(path)
+    assert (spec.family, spec.levels, list(spec.dims)) == (family, 8, dims)
+    assert spec.software_only and not spec.no_integer_form
+
+
 def test_specs_of_the_package_have_names_too(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for name in shipped_specs():
@@ -181,7 +191,9 @@ def test_nano_scenes_is_qsdt_nano_at_another_size():
     ("version: 1\nfamily: vit", "family must be one of qsdt, sdt_v3, sdt_v3_large, not 'vit'"),
     ("version: 1\nfamily: [qsdt]", "family must be one of qsdt, sdt_v3"),
     ("version: 1\nfamily: sdt_v3\ndims: [4, 4, 4, 8, 8]\nmprf: add", "'mprf' is not a field"),
-    ("version: 1\nfamily: qsdt", "dims is missing"),
+    ("version: 1\nfamily: qsdt", "dims is missing: 5 numbers of channels, one for each of"),
+    ("version: 1\nfamily: sdt_v3_large", "dims is missing: 4 numbers of channels, one for each of"),
+    ("version: 1\nfamily: sdt_v3_large\ndims: [4, 4, 4, 8, 8]", "dims must be 4 positive integers"),
     ("version: 1\nfamily: qsdt\ndims: 5", "dims must be a list of numbers, not 5"),
     ("version: 1\nfamily: qsdt\ndims: [4, 4, 4, 8, 8]\ndepth: 3", "'depth' is not a field"),
     ("version: 1\nfamily: qsdt\ndims: [4, 4, 4, 8, 8]\ndepths: [1, 1, 1, 1, 18446744073709551616]",

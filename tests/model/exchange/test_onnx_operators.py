@@ -113,6 +113,20 @@ def test_networks_that_round_half_to_even(seed):
     assert_equal(found.network, found.images(4), optimise=(True, False))
 
 
+@pytest.mark.parametrize("family", [SdtV3Spec, SdtV3LargeSpec])
+def test_levels_of_0_to_8(family):
+    """Spike firing approximation with D = 8: eight thresholds everywhere, 14 bits of attention."""
+    found = random_network(5, family=family, max_dim=32, max_size=12, extremes=("attention",))
+    network = export(found.state, replace(found.spec, levels=8), found.params,
+                     input_shape=found.network.input_shape)
+    image_q = found.images(3)
+    assert_equal(network, image_q, optimise=(True, False))
+    tensors = network.run(image_q)
+    names = [name for name, (kind, *_) in network.tensors().items() if kind == "level"]
+    assert max(int(tensors[name].max()) for name in names) == 8
+    assert max(op.cap for op in network.ops if isinstance(op, Attention)) > 1 << 11
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_heads_that_read_the_mean(seed):
     """Large SDT-v3: the mean membrane as a z of its own width; half up, 11-bit attention."""
