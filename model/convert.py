@@ -18,6 +18,7 @@ from model.command import add_verbosity, ArgumentParser, called, main, next_step
 from model.error import as_input_error, InputError
 from model.families.base import FLOAT_BITS
 from model.families.layout import CHECKPOINT_SUFFIXES
+from model.families.spec import FAMILIES
 from model.files import check_writable, write_atomic
 from model.integer import qsd_file
 from model.integer.quantise import quantise
@@ -49,6 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="S", help="of synthetic weights (default: 0)"
+    )
+    parser.add_argument(
+        "--family",
+        choices=FAMILIES,
+        help="refuse a checkpoint of another family; without it the keys alone tell",
     )
     parser.add_argument(
         "--heads",
@@ -177,7 +183,7 @@ def _compare(args: argparse.Namespace, real: zoo.Weights, found: zoo.Weights) ->
 
 def _read(args: argparse.Namespace) -> zoo.Weights:
     if args.checkpoint is None:
-        for name in ("image_size", "weight_bits", "levels"):
+        for name in ("image_size", "weight_bits", "levels", "family"):
             if getattr(args, name) is not None:
                 raise ValueError(f"--{name.replace('_', '-')} goes with --checkpoint")
         return zoo.read(args.model, args.weights, args.heads, seed=args.seed)
@@ -192,6 +198,9 @@ def _read(args: argparse.Namespace) -> zoo.Weights:
         levels=args.levels,
         averaged=args.averaged,
     )
+    if args.family not in (None, found.spec.family):
+        raise ValueError(f"{args.checkpoint}: holds a {found.spec.title} (--family "
+                         f"{found.spec.family}), not a {FAMILIES[args.family].title}")
     return zoo.Weights(found.spec, None, found.state, info=found.info)
 
 

@@ -32,6 +32,7 @@ from model.families.merge import chains, merge_chains
 from model.families.qsdt import QsdtSpec
 from model.families.sdt_v3_large import SdtV3LargeSpec
 from model.families.spec import from_dict
+from model.training import brevitas
 
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,8 @@ def read(
     """Read a checkpoint with one of `CHECKPOINT_SUFFIXES`; values become NumPy arrays.
 
     Family, dims, depths, ratios and classes come from keys and shapes; what these do not tell is
-    taken as published, and logged. Chains of two 1x1 convolutions of a large SDT-v3 come as one,
+    taken as published, and logged. Integers of Brevitas are taken as they are, see
+    `model.training.brevitas`. Chains of two 1x1 convolutions of a large SDT-v3 come as one,
     see `model.families.merge`. A file of `model.train` states the whole spec, and what is given
     here must agree with it. The weights may lie under any of `COPIES` or `AVERAGED` and have any of
     `PREFIXES`; where a file holds several copies, which one is taken is logged.
@@ -123,10 +125,14 @@ def read(
         head = not isinstance(content, Mapping) or PRETRAINED not in content
         if not (head or headless):
             raise ValueError("its head is not trained: qsdt train --init starts from such a file")
-        spec_dict, copy = _copy_of(content, path, averaged=averaged)
-        state = _state_of(copy)
         options = {"heads": heads, "image_size": image_size, "weight_bits": weight_bits,
                    "levels": levels}
+        spec_dict: Mapping[str, Any] | None = None
+        if isinstance(content, Mapping) and isinstance(content.get(brevitas.KEY), Mapping):
+            state, options["weight_bits"] = _from_brevitas(content[brevitas.KEY], weight_bits)
+        else:
+            spec_dict, copy = _copy_of(content, path, averaged=averaged)
+            state = _state_of(copy)
         given = {name: value for name, value in options.items() if value is not None}
         if spec_dict is None:
             if pairs := _chains_of(state):
@@ -323,11 +329,12 @@ def _state_of(content: Mapping[str, Any]) -> dict[str, NDArray]:
     state: dict[str, NDArray] = {}
     left = ELEMENTS_MAX
     for name, value in content.items():
-        key = str(name)
-        while key.startswith(PREFIXES):
-            key = key.partition(".")[2]
+        key = _plain(str(name))
         if _UNUSED.search(key) or key.rpartition(".")[2] in _COUNTERS:
             continue
+        if "weight_quant.tensor_quant" in key:
+            raise ValueError(f"{key}: a state dict of Brevitas, which does not hold its integers; "
+                             "write the module with model.training.brevitas.save")
         if key.startswith("head_kd."):
             raise ValueError(
                 "has a second head, head_kd: its evaluation averages both heads, which this "
@@ -343,6 +350,26 @@ def _state_of(content: Mapping[str, Any]) -> dict[str, NDArray]:
             raise ValueError(f"{key} is there twice, with and without prefix")
         state[key] = _array(key, value)
     return state
+
+
+def _from_brevitas(
+    content: Mapping[str, Any], weight_bits: int | None
+) -> tuple[dict[str, NDArray], int]:
+    """State dict and bits of what `model.training.brevitas.save` wrote. Module trees of other
+    programs, such as spikingjelly's, would come in beside it."""
+    family = family_of(map(_plain, brevitas.keys(content)))
+    allowed = [bits for bits in family.WEIGHT_BITS if bits != FLOAT_BITS]
+    made, bits = brevitas.unpacked(content, allowed)
+    if weight_bits not in (None, bits):
+        raise ValueError(f"weight_bits is {bits} in this file, not {weight_bits}")
+    return _state_of(made), bits
+
+
+def _plain(name: str) -> str:
+    """A key without what wrappers put before it."""
+    while name.startswith(PREFIXES):
+        name = name.partition(".")[2]
+    return name
 
 
 def _array(key: str, value: torch.Tensor) -> NDArray:

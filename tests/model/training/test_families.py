@@ -194,6 +194,11 @@ def test_commands_take_a_checkpoint_of_the_family(tmp_path, capsys, monkeypatch)
     assert convert.cli(["--weights", str(out), "--data", "fashion_mnist",
                         "--out", str(tmp_path / "x.qsd")]) == 1
     assert "no layer of SDT-v3 makes a z: leave out --data" in capsys.readouterr().err
+    assert convert.cli(["--checkpoint", str(path), "--family", "qsdt", "--out", str(out)]) == 1
+    assert (f"{path}: holds a SDT-v3 (--family sdt_v3), not a QSD-Transformer"
+            in capsys.readouterr().err)
+    assert convert.cli(["--weights", str(out), "--family", "sdt_v3", "--out", str(out)]) == 1
+    assert "--family goes with --checkpoint" in capsys.readouterr().err
     image_q = (DATA.val.images[:4].repeat(2, 1).repeat(2, 2)[:, None] // 2).astype("int8")
     np.savez(tmp_path / "images.npz", image_q=image_q)
     for form in ("wide", "integer"):
