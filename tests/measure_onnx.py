@@ -4,7 +4,7 @@ Every network is written by `model.exchange` and run by onnxruntime: every logit
 and every level map of the first, must be those of the integer model bit for bit. Prints sizes and
 the CPU time of an image, one image at a time on one thread, and writes docs/results/onnx.json and
 onnx.md; with ``--only`` the other rows stay as they were. Exit status 1 if anything differs. Takes
-two minutes.
+three minutes.
 """
 
 import argparse
@@ -33,6 +33,7 @@ NETWORKS = {
     "qsdt_nano": ("fashion_mnist", 100),
     "qsdt_s": ("fashion_scenes", 100),
     "qsdt_t": ("", 2),
+    "sdt_v3_s": ("", 2),
 }
 """{network: (data set, whose first validation images are run, or "" for synthetic ones; images)}"""
 
