@@ -76,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
         help="take the moving average (EMA) of the weights where a checkpoint holds both",
     )
     parser.add_argument(
+        "--without-kd",
+        action="store_true",
+        help="leave out the second head (head_kd) of a network trained with distillation, whose "
+        "published evaluation averages both; accuracy may differ",
+    )
+    parser.add_argument(
         "--weight-bits",
         type=int,
         metavar="B",
@@ -197,6 +203,7 @@ def _read(args: argparse.Namespace) -> zoo.Weights:
         weight_bits=args.weight_bits,
         levels=args.levels,
         averaged=args.averaged,
+        without_kd=args.without_kd,
     )
     if args.family not in (None, found.spec.family):
         raise ValueError(f"{args.checkpoint}: holds a {found.spec.title} (--family "

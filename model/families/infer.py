@@ -28,10 +28,13 @@ _MARKS: dict[type[NetworkSpec], re.Pattern] = {
 _SHARED = re.compile(r"\.layer_scale\d$|attn\.[qkv]_conv\.0\.weight$")
 """Those of them that a large SDT-v3 has, too, whose chains are merged."""
 
+_COMMON = re.compile(r"^(downsample(1_[12]|[234])|ConvBlock\w+|block[34])\.")
+"""Keys that networks of all families have."""
+
 _OTHERS = {
     "spike masked autoencoder, which has no head yet": re.compile(r"^decoder_(blocks\.|embed\.)"),
     "Spike-driven Transformer V1, a Spikformer or a Spikingformer": re.compile(
-        r"^patch_embed\.|^block\.\d+\.attn\."),
+        r"^patch_embed\.proj_|^block\.\d+\.attn\."),
 }
 """Networks that are known by a key, but not supported."""
 
@@ -39,7 +42,8 @@ _OTHERS = {
 def family_of(keys: Iterable[str]) -> type[NetworkSpec]:
     """The family whose keys a state dict has; `QsdtSpec` where none can be told.
 
-    Raises ValueError if it has those of two families, or of one that is not supported.
+    Raises ValueError if it has those of two families, or of one that is not supported, or none of a
+    network of these families.
     """
     keys = list(keys)
     found = {}
@@ -52,10 +56,15 @@ def family_of(keys: Iterable[str]) -> type[NetworkSpec]:
     if len(found) > 1:
         said = " and ".join(f"{key} of {family.title}" for family, key in found.items())
         raise ValueError(f"mixes keys of two families, {said}: save one network alone")
+    known = ", ".join(family.title for family in _MARKS)
     for title, mark in _OTHERS.items():
         if any(map(mark.search, keys)):
-            known = ", ".join(family.title for family in _MARKS)
-            raise ValueError(f"has the keys of a {title}; supported are {known}")
+            raise ValueError(f"has the keys of a {title}; supported are {known}: use a checkpoint "
+                             "of one of these")
+    if not found and not any(map(_COMMON.search, keys)):
+        first = f"its first is {keys[0]}" if keys else "it holds no weights"
+        raise ValueError(f"has no key of a network that is known here ({first}); supported are "
+                         f"{known}, with their published names")
     return next(iter(found), QsdtSpec)
 
 
@@ -92,6 +101,9 @@ def infer_spec(
         return last - first
 
     first_conv, conv = "ConvBlock1_1.0.Conv.pwconv1.weight", "conv1"
+    if family is QsdtSpec and not any(key.endswith(".alpha") for key in state_dict):
+        raise ValueError("has no learned steps (.alpha), so it may be a Spike-driven Transformer "
+                         "V2, whose neurons are others; a QSD-Transformer's checkpoint has them")
     if family is QsdtSpec:
         rectified = "block3.0.attn.q_mprf.weight" in state_dict
         others["mprf"] = "none" if not rectified else (

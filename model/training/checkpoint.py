@@ -95,6 +95,7 @@ def read(
     levels: int | None = None,
     averaged: bool = False,
     headless: bool = False,
+    without_kd: bool = False,
 ) -> Checkpoint:
     """Read a checkpoint with one of `CHECKPOINT_SUFFIXES`; values become NumPy arrays.
 
@@ -114,6 +115,7 @@ def read(
         levels: D, the highest level; 4 if not given.
         averaged: Take the moving average (EMA) of the weights where others are there too.
         headless: Take a file of `model.pretrain`, whose head is not trained.
+        without_kd: Leave out the second head of a network that was trained with distillation.
 
     Raises:
         CheckpointError: If the file is unsafe, damaged or incomplete, or a value is unusable.
@@ -129,10 +131,11 @@ def read(
                    "levels": levels}
         spec_dict: Mapping[str, Any] | None = None
         if isinstance(content, Mapping) and isinstance(content.get(brevitas.KEY), Mapping):
-            state, options["weight_bits"] = _from_brevitas(content[brevitas.KEY], weight_bits)
+            state, options["weight_bits"] = _from_brevitas(content[brevitas.KEY], weight_bits,
+                                                           without_kd=without_kd)
         else:
             spec_dict, copy = _copy_of(content, path, averaged=averaged)
-            state = _state_of(copy)
+            state = _state_of(copy, without_kd=without_kd)
         given = {name: value for name, value in options.items() if value is not None}
         if spec_dict is None:
             if pairs := _chains_of(state):
@@ -324,7 +327,7 @@ def _copy_of(
     return spec, content
 
 
-def _state_of(content: Mapping[str, Any]) -> dict[str, NDArray]:
+def _state_of(content: Mapping[str, Any], *, without_kd: bool) -> dict[str, NDArray]:
     """Cleaned state dict of what a program saved."""
     state: dict[str, NDArray] = {}
     left = ELEMENTS_MAX
@@ -336,9 +339,11 @@ def _state_of(content: Mapping[str, Any]) -> dict[str, NDArray]:
             raise ValueError(f"{key}: a state dict of Brevitas, which does not hold its integers; "
                              "write the module with model.training.brevitas.save")
         if key.startswith("head_kd."):
+            if without_kd:
+                continue
             raise ValueError(
-                "has a second head, head_kd: its evaluation averages both heads, which this "
-                "network does not do; use a checkpoint that was trained without distillation"
+                "has a second head, head_kd, of distillation: its evaluation averages both heads, "
+                "which this network does not do; qsdt convert --without-kd takes the first alone"
             )
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"{key} must be a tensor, not {type(value).__name__}")
@@ -353,7 +358,7 @@ def _state_of(content: Mapping[str, Any]) -> dict[str, NDArray]:
 
 
 def _from_brevitas(
-    content: Mapping[str, Any], weight_bits: int | None
+    content: Mapping[str, Any], weight_bits: int | None, *, without_kd: bool
 ) -> tuple[dict[str, NDArray], int]:
     """State dict and bits of what `model.training.brevitas.save` wrote. Module trees of other
     programs, such as spikingjelly's, would come in beside it."""
@@ -362,7 +367,7 @@ def _from_brevitas(
     made, bits = brevitas.unpacked(content, allowed)
     if weight_bits not in (None, bits):
         raise ValueError(f"weight_bits is {bits} in this file, not {weight_bits}")
-    return _state_of(made), bits
+    return _state_of(made, without_kd=without_kd), bits
 
 
 def _plain(name: str) -> str:

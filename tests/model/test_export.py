@@ -1,5 +1,6 @@
 """The command that writes ONNX files."""
 
+import importlib.util
 from pathlib import Path
 import re
 
@@ -84,6 +85,26 @@ def test_bad_input(words, message, weights, tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("missing, words, said", [
+    ("onnxruntime", [], r"Python package onnxruntime \(checks the file; --check 0 writes it "
+                        r"unchecked\) is missing; install it with: pip install '.*\[onnx\]'"),
+    ("onnx", ["--check", "0"], r"Python package onnx \(writes ONNX files\) is missing; install it"),
+])
+def test_packages_that_are_missing(missing, words, said, weights, tmp_path, capsys, monkeypatch):
+    """Named before anything is computed, with what to do; without the runtime a file is possible.
+    """
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec",
+                        lambda name, *more: None if name == missing else found(name, *more))
+    path = tmp_path / "small.onnx"
+    given = ["--weights", str(weights), "--onnx", str(path)]
+    assert export.cli([*given, *words]) == 3
+    text = capsys.readouterr().err
+    assert re.search(said, text) and text.count("\n") == 1 and not path.exists()
+    if missing == "onnxruntime":
+        assert export.cli([*given, "--check", "0"]) == 0 and path.is_file()
 
 
 def test_the_program_of_the_tutorial(tmp_path, monkeypatch):

@@ -210,7 +210,7 @@ def test_modules_that_are_refused():
 @pytest.mark.parametrize("content, said", [
     ({"brevitas": {}}, "brevitas must hold layers and state, as model.training.brevitas.save writ"),
     ({"brevitas": {"layers": {}, "state": {}}}, "brevitas must hold layers and state"),
-    ({"brevitas": {"layers": {"head": 3}, "state": {}}}, "head: must have the tensors int_weight,"),
+    ({"brevitas": {"layers": {LAYER: 3}, "state": {}}}, f"{LAYER}: must have the tensors int_weig"),
     ({"model": {f"{LAYER}.weight_quant.tensor_quant.scaling_impl.value": torch.ones(1)}},
      "a state dict of Brevitas, which does not hold its integers; write the module with"),
 ])

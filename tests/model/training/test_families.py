@@ -138,6 +138,17 @@ def test_large_checkpoints_that_are_refused_in_one_line(tmp_path, published, cha
     assert "\n" not in str(caught.value) and str(caught.value).startswith(f"{path}: ")
 
 
+def test_a_second_head_can_be_left_out(tmp_path, published):
+    state = published | {"head_kd.weight": torch.ones(10, 64), "head_kd.bias": torch.ones(10)}
+    path, out = saved(tmp_path / "net.pth", state), tmp_path / "net.qsd"
+    words = ["--checkpoint", str(path), "--image-size", "64", "--weight-bits", "8", "--out"]
+    assert convert.cli([*words, str(out)]) == 1 and not out.exists()
+    assert convert.cli([*words, str(out), "--without-kd"]) == 0
+    saved(path, published)
+    assert convert.cli([*words, str(tmp_path / "one.qsd")]) == 0
+    assert out.read_bytes() == (tmp_path / "one.qsd").read_bytes()
+
+
 def test_training_goes_on_from_a_large_checkpoint(tmp_path, published, monkeypatch):
     """`qsdt train --init`: real weights, merged, into one of 4 bits."""
     spec = replace(Vectors().spec, weight_bits=4, name="large_4", in_channels=3)
@@ -168,7 +179,16 @@ V3, QSD = "block3.0.attn.q_conv.0.weight", "block3.0.attn.q_conv.0.body.0.weight
     (TINY_V3, lambda s: s | {"ConvBlock1_1.0.conv1.0.0.bias": torch.ones(1)},
      "mixes keys of two families, .* of SDT-v3 and ConvBlock1_1.0.conv1.0.0.bias of large SDT-v3"),
     (TINY_V3, lambda s: {"patch_embed.proj_conv.weight": torch.ones(1)},
-     "has the keys of a Spike-driven Transformer V1, a Spikformer or a Spikingformer"),
+     "has the keys of a Spike-driven Transformer V1, a Spikformer or a Spikingformer; supported are"
+     " QSD-Transformer, SDT-v3, large SDT-v3: use a checkpoint of one of these"),
+    (TINY_V3, lambda s: {"patch_embed.proj.weight": torch.ones(1), "head.weight": torch.ones(1)},
+     r"has no key of a network that is known here \(its first is patch_embed.proj.weight\); "
+     "supported are QSD-Transformer, SDT-v3, large SDT-v3, with their published names"),
+    (TINY_V3, lambda s: {}, r"has no key of a network that is known here \(it holds no weights\)"),
+    (TINY, lambda s: {k: v for k, v in s.items() if not k.endswith((".alpha", ".init_state"))},
+     r"has no learned steps \(.alpha\), so it may be a Spike-driven Transformer V2, whose neurons"),
+    (TINY, lambda s: {k: v for k, v in s.items() if ".running_" not in k},
+     "downsample1_1.encode_bn.running_mean: missing, as are statistics of .* more batch norms"),
     (TINY_V3, lambda s: s | {"block3.0.attn.v_conv.0.weight": torch.ones(48, 16, 1, 1)},
      r"block3.0.attn.v_conv.0.alpha must have shape \(48,\), not \(32,\)"),
     (TINY_V3, lambda s: s | {"head_kd.weight": torch.ones(1)}, "second head, head_kd"),
