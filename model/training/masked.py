@@ -146,7 +146,7 @@ class MaskedAutoencoder(nn.Module):
         self.backbone = backbone
         self.decoder = Decoder(spec.dims[-1], spec.image_size // spec.reduction,
                                spec.reduction**2 * spec.in_channels, masking)
-        self._visible: dict[int, Tensor] = {}
+        self._visible: dict[int, Tensor] = {}    # by the side of a map: places of its pixels
         for module in backbone.modules():
             if isinstance(module, nn.BatchNorm2d):
                 vars(module)["forward"] = partial(self._norm, module)
@@ -157,17 +157,18 @@ class MaskedAutoencoder(nn.Module):
 
     def encode(self, x: Tensor, hidden: Tensor) -> Tensor:
         """The last membrane, mean over time, (B, C, h, w); 0 where hidden."""
-        spec, grid = self.backbone.spec, self.cells.grid
+        spec, grid, steps = self.backbone.spec, self.cells.grid, self.backbone.spec.time_steps
         visible = (~hidden).view(-1, 1, grid, grid).to(x.dtype)
-        self._visible = {
-            side: F.interpolate(visible, size=(side, side)).repeat(spec.time_steps, 1, 1, 1)
-            for side in {spec.image_size, *spec.sizes}}
+        maps = {side: F.interpolate(visible, size=(side, side))
+                for side in {spec.image_size, *spec.sizes}}
+        self._visible = {side: seen.repeat(steps, 1, 1, 1).flatten().nonzero()[:, 0]
+                         for side, seen in maps.items()}
         try:
-            x = x * self._visible[spec.image_size][:len(x)]
-            membrane = self.backbone.membrane(x.contiguous(memory_format=torch.channels_last))
+            x = (x * maps[spec.image_size]).contiguous(memory_format=torch.channels_last)
+            membrane = self.backbone.membrane(x)
         finally:
             self._visible = {}
-        return membrane.unflatten(0, (spec.time_steps, -1)).mean(0)
+        return membrane.unflatten(0, (steps, -1)).mean(0)
 
     def hidden_tokens(self, hidden: Tensor) -> Tensor:
         """Which tokens are hidden, (B, tokens), of which cells are, (B, cells)."""
@@ -184,23 +185,12 @@ class MaskedAutoencoder(nn.Module):
 
     def _norm(self, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
         """The batch norm of (B, C, H, W) over visible positions; 0 at the others."""
-        visible = self._visible[x.shape[-1]]
-        if not norm.training:
-            y = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias,
-                             eps=norm.eps)
-            return y * visible.to(y.dtype)
-        dtype, x = x.dtype, x.float() if x.dtype == torch.bfloat16 else x
-        count = visible.sum()
-        centre = (x * visible).sum((0, 2, 3)) / count
-        away = (x - centre.view(-1, 1, 1)) * visible
-        variance = away.square().sum((0, 2, 3)) / count
-        with torch.no_grad():
-            if norm.running_mean is not None and norm.running_var is not None:
-                momentum = norm.momentum or 0.0
-                norm.running_mean.lerp_(centre.to(norm.running_mean.dtype), momentum)
-                unbiased = variance * (count / (count - 1))
-                norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked.add_(1)
-        gain = norm.weight * torch.rsqrt(variance + norm.eps)
-        return (away * gain.view(-1, 1, 1) + norm.bias.view(-1, 1, 1) * visible).to(dtype)
+        rows = x.permute(0, 2, 3, 1)
+        flat, index = rows.flatten(0, 2), self._visible[x.shape[-1]]
+        y = F.batch_norm(
+            flat.index_select(0, index), norm.running_mean, norm.running_var, norm.weight,
+            norm.bias, norm.training, norm.momentum or 0.0, norm.eps)
+        if norm.training and norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+        y = torch.zeros_like(flat, dtype=y.dtype).index_copy(0, index, y)
+        return y.view(rows.shape).permute(0, 3, 1, 2)
