@@ -103,7 +103,7 @@ def test_two_copies_are_told_apart(tmp_path, state, plain, caplog):
 
 def test_a_second_head_is_refused_with_the_reason(tmp_path, state):
     torch.save({"model": state | {"head_kd.weight": torch.ones(1)}}, tmp_path / "net.pth")
-    with pytest.raises(CheckpointError, match="second head, head_kd: its evaluation averages both"):
+    with pytest.raises(CheckpointError, match="head_kd, of distillation: its evaluation averages"):
         converted(tmp_path / "net.pth")
 
 
