@@ -20,7 +20,7 @@ from model.data.dataset import DataInfo
 from model.families.base import NetworkSpec
 from model.families.layout import CHECKPOINT_SUFFIXES
 from model.families.spec import MODELS
-from model.families.spec_file import is_spec_file, read_spec, shipped_specs
+from model.families.spec_file import is_spec_file, read_spec, shipped_spec, shipped_specs
 from model.integer import export, qsd_file
 from model.integer.epilogue import IntegerParams
 from model.integer.network import IntegerNetwork
@@ -184,7 +184,7 @@ def spec_of(model: str, *, classes: int | None = None) -> NetworkSpec:
     if is_spec_file(model):
         return read_spec(model, classes=classes)
     if model not in MODELS and model in shipped_specs():
-        return read_spec(f"{model}.yaml", classes=classes)
+        return shipped_spec(model, classes=classes)
     if model not in MODELS:
         known = sorted({*MODELS, *shipped_specs()})
         raise ValueError(f"model must be one of {', '.join(known)} or a spec (F.yaml), not {model}")

@@ -40,6 +40,12 @@ def shipped_specs() -> tuple[str, ...]:
     return tuple(sorted(name.stem for name in names if name.suffix == ".yaml"))
 
 
+def shipped_spec(name: str, *, classes: int | None = None) -> NetworkSpec:
+    """One of `shipped_specs`, whatever lies in the working folder; `classes` as of `read_spec`."""
+    with resources.as_file(resources.files("model") / "specs" / f"{name}.yaml") as path:
+        return read_spec(path, classes=classes)
+
+
 def read_spec(path: str | Path, *, classes: int | None = None) -> NetworkSpec:
     """The spec of a file; `classes` is taken where the file leaves it out.
 
@@ -51,10 +57,9 @@ def read_spec(path: str | Path, *, classes: int | None = None) -> NetworkSpec:
         Naming the file and the field.
     """
     path = Path(path)
-    own = resources.files("model") / "specs" / path.name
-    if not path.exists() and path.parent == Path() and own.is_file():
-        with resources.as_file(own) as shipped:
-            return read_spec(shipped, classes=classes)
+    bare = path.parent == Path() and path.suffix == ".yaml"
+    if bare and not path.exists() and path.stem in shipped_specs():
+        return shipped_spec(path.stem, classes=classes)
     values = yaml_file.load(path)
     version, family = values.pop("version", None), values.pop("family", None)
     if version != VERSION or isinstance(version, bool):

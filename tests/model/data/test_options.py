@@ -176,6 +176,17 @@ def test_specs_of_the_package_have_names_too(tmp_path, monkeypatch):
     assert zoo.read("nano_scenes").origin
     with pytest.raises(ValueError, match=r"model must be one of .*nano_scenes, .*, not scenes"):
         zoo.spec_of("scenes")
+    assert [zoo.spec_of(name, classes=7).classes for name in ("small_grey", "small_grey.yaml")
+            ] == [7, 7]
+
+
+def test_a_file_of_the_working_folder_does_not_stand_in_for_a_name(tmp_path, monkeypatch):
+    wanted = zoo.spec_of("nano_scenes")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nano_scenes.yaml").write_text(
+        "version: 1\nfamily: qsdt\ndims: [4, 4, 4, 8, 8]\n")
+    assert zoo.spec_of("nano_scenes") == wanted
+    assert zoo.spec_of("nano_scenes.yaml").dims == (4, 4, 4, 8, 8)
 
 
 def test_nano_scenes_is_qsdt_nano_at_another_size():
