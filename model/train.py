@@ -214,10 +214,11 @@ def _train(args: argparse.Namespace) -> None:
         f"{best['weights']} weights of epoch {best['epoch']} (validation {best['val_acc']:.4f})"
     )
     model = args.out / "model.pth"
-    spec, bits = trainer.spec, list[object]()
+    spec = trainer.spec
+    bits: tuple[object, ...] = ()
     if spec.weight_bits == FLOAT_BITS and spec.spikes:
         most = max(b for b in spec.WEIGHT_BITS if b != FLOAT_BITS)
-        spec, bits = spec.changed(weight_bits=most), ["--weight-bits", most]
+        spec, bits = spec.changed(weight_bits=most), ("--weight-bits", most)
     if spec.no_integer_form:
         next_step("model.evaluate", "--weights", model, "--form", "float", "--data", args.data)
     else:
