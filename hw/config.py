@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass
 
 
 __all__ = ["CoreConfig", "MEMORY_BITS", "LEVEL_PLANES", "MEMBRANE_BITS", "SHIFT_MAX", "BIAS_BITS",
-           "REPEAT_BITS", "PLANES_MIN", "PARTIAL_BITS", "Z_BITS_MIN",
-           "WRITE_HASH_BITS", "FEEDBACK", "FOLD", "BURST_WORDS", "RECORD_WORDS"]
+           "REPEAT_BITS", "PLANES_MIN", "PARTIAL_BITS", "Z_BITS_MIN", "ATTENTION_BITS_MIN",
+           "WRITE_HASH_BITS", "FEEDBACK", "FOLD", "BURST_WORDS", "RECORD_WORDS", "attention_cap"]
 
 
 MEMORY_BITS = 64
@@ -39,6 +39,10 @@ ones count nothing, since they might take an entry of their neighbours."""
 Z_BITS_MIN = 4
 """Fewest planes of z that the neuron core writes."""
 
+ATTENTION_BITS_MIN, ATTENTION_BITS_MAX = 8, 12
+"""Narrowest and widest entries of K^T V; to the narrowest ones a level times a level is added
+without a carry."""
+
 PARTIAL_BITS = 18
 """Significant bits of a partial sum that the depthwise unit reads."""
 
@@ -51,6 +55,15 @@ x^32 + x^22 + x^2 + x + 1 and x^64 + x^4 + x^3 + x + 1; a test proves it."""
 
 FOLD = 7
 """Places by which the upper half of a hash state of 64 bits is rotated before it is added."""
+
+
+def attention_cap(bits):
+    """Where entries of K^T V of so many bits saturate: the top three bits are ones.
+
+    A sum that meets one is as large, so that no level depends on it where no threshold is larger.
+    224 for 8 bits, 896 for 10, 1792 for 11.
+    """
+    return 7 << bits - 3
 
 
 def _power_of_two(value):
@@ -90,6 +103,9 @@ class CoreConfig:
         memory words; at least 16.
     head_words : int
         Largest attention head, in pool words: heads up to ``head_words * rows`` channels.
+    attention_bits : int
+        Width of the entries of K^T V, which saturate at :func:`attention_cap`, and of the exact
+        sums of Q (K^T V); 8..12.
     queue_depth : int
         Descriptors that wait in front of each unit; 2..15. Up to 5 take LUT-RAM of 16 words.
     address_bits : int
@@ -114,6 +130,7 @@ class CoreConfig:
     const_fifo_words: int = 128
     depthwise_fifo_words: int = 128
     head_words: int = 4
+    attention_bits: int = 8
     queue_depth: int = 4
     address_bits: int = 24
     plane_skip: bool = False
@@ -156,6 +173,9 @@ class CoreConfig:
                 self.psum_words)
         require(_power_of_two(self.head_words), "Head words must be a power of two",
                 self.head_words)
+        require(ATTENTION_BITS_MIN <= self.attention_bits <= ATTENTION_BITS_MAX,
+                f"Attention width must be {ATTENTION_BITS_MIN}..{ATTENTION_BITS_MAX} bits",
+                self.attention_bits)
         require(2 <= self.queue_depth <= 15, "Queue depth must be 2..15", self.queue_depth)
         require(isinstance(self.plane_skip, bool), "Plane skip must be true or false",
                 self.plane_skip)

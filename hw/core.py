@@ -53,8 +53,8 @@ class Core(wiring.Component):
         (twice at once, where two units do).
     counters : ``Out(ArrayLayout(32, len(Counter)))``
         Cleared by ``start``; see :class:`hw.register.Counter`.
-    trace_neuron, trace_attention : ``Out``
-        Every pool word those units write, for verification; left open on a board.
+    trace : ``Out``
+        Every pool word that the neuron core writes, for verification; left open on a board.
     """
 
     capabilities = "rings", "phase"
@@ -62,11 +62,9 @@ class Core(wiring.Component):
 
     def __init__(self, config):
         self._config = config
-        trace = data.StructLayout({"valid": 1, "address": 16, "data": config.rows})
         super().__init__({
             **core_members(),
-            "trace_neuron": Out(trace),
-            "trace_attention": Out(trace),
+            "trace": Out(data.StructLayout({"valid": 1, "address": 16, "data": config.rows})),
         })
 
     @property
@@ -85,7 +83,7 @@ class Core(wiring.Component):
         m.submodules.depthwise = depthwise = DepthwiseUnit(config=config)
         m.submodules.attention = attention = AttentionUnit(config=config)
         m.submodules.neuron = neuron = NeuronUnit(config)
-        m.submodules.pool = pool = Pool(config, readers=5, writers=3)
+        m.submodules.pool = pool = Pool(config, readers=5, writers=2)
         m.submodules.psum = psum = PartialSums(
             config, read_lanes=(config.depthwise_lanes, config.neuron_lanes))
         units = {
@@ -110,7 +108,7 @@ class Core(wiring.Component):
         for index, port in enumerate((array.pool, depthwise.pool, attention.pool, neuron.pool,
                                       store.read)):
             wiring.connect(m, port, pool.read[index])
-        for index, port in enumerate((neuron.write, attention.write, load.write)):
+        for index, port in enumerate((neuron.write, load.write)):
             wiring.connect(m, port, pool.write[index])
         if config.plane_skip:
             m.submodules.repeats = repeats = RepeatMemory(config.pool_words)
@@ -118,6 +116,7 @@ class Core(wiring.Component):
             wiring.connect(m, array.repeats, repeats.read)
         wiring.connect(m, array.psum, psum.row)
         wiring.connect(m, depthwise.psum, psum.half)
+        wiring.connect(m, attention.psum, psum.narrow)
         for port, served in zip((depthwise.psum_read, neuron.psum), psum.readers, strict=True):
             wiring.connect(m, port, served)
 
@@ -159,12 +158,12 @@ class Core(wiring.Component):
             m.d.sync += self.counters[Counter.IMAGES].eq(self.counters[Counter.IMAGES] + 1)
 
         self._count(m, units, queues, pool, psum, neuron)
-        for trace, port in ((self.trace_neuron, neuron.write),
-                            (self.trace_attention, attention.write)):
-            m.d.comb += [
-                trace.valid.eq(port.valid & port.ready), trace.address.eq(port.address),
-                trace.data.eq(port.data),
-            ]
+        written = neuron.write
+        m.d.comb += [
+            self.trace.valid.eq(written.valid & written.ready),
+            self.trace.address.eq(written.address),
+            self.trace.data.eq(written.data),
+        ]
         return m
 
     def _count(self, m, units, queues, pool, psum, neuron):

@@ -153,15 +153,23 @@ class Depthwise(data.Struct):
 
 
 class Attention(data.Struct):
-    """Mask-based attention of one output word (all heads in it, or one chunk of a wide head)."""
+    """Q (K^T V) of one word of v (all heads in it, or one chunk of a wide head), mask-based.
+
+    Of all ``tokens`` of k and v, then ``queries`` tokens of q from ``query`` on, whose sums go to
+    the partial sums from ``psum`` on. With ``keep``, K^T V is that of the descriptor before, of as
+    many ``words``: only q follows. ``position_stride`` is that of q and k.
+    """
     query: 16
     key: 16
     value: 16
-    output: 16
     position_stride: 12
+    value_stride: 12
     tokens: 16
+    queries: 11
+    psum: 10
     words: 4
     slot_log2: 3
+    keep: 1
 
 
 class Neuron(data.Struct):

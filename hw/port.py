@@ -19,9 +19,10 @@ from hw.register import (
 
 
 __all__ = ["POOL_LATENCY", "PSUM_LATENCY", "PSUM_ROW_DATA", "PSUM_HALF_DATA", "PSUM_ADD_LATENCY",
-           "PoolRead", "PoolWrite", "PsumRead", "PsumRow", "PsumHalf", "MemoryCommand", "Memory",
-           "MemoryStatus", "MemoryTests", "BoardState", "RETAINED", "SdramPins", "Unit", "Stall",
-           "Ring", "RunRecord", "I2cPins", "MeterBus", "SpiPins", "BootSource", "core_members"]
+           "PoolRead", "PoolWrite", "PsumRead", "PsumRow", "PsumHalf", "PsumNarrow",
+           "MemoryCommand", "Memory", "MemoryStatus", "MemoryTests", "BoardState", "RETAINED",
+           "SdramPins", "Unit", "Stall", "Ring", "RunRecord", "I2cPins", "MeterBus", "SpiPins",
+           "BootSource", "core_members"]
 
 
 POOL_LATENCY = 4
@@ -109,9 +110,26 @@ class PsumHalf(wiring.Signature):
 
     ``valid`` may be high only in a cycle behind one with ``free``. It comes with ``address``,
     ``half`` (0: the lower ``rows / 2`` channels) and ``accumulate`` (0: written instead of added);
-    ``data`` follows exactly ``PSUM_HALF_DATA`` cycles later. A read accepted ``PSUM_ADD_LATENCY``
-    cycles after ``valid`` collides with the addition, later ones see it, and so do additions.
+    ``data`` follows exactly ``PSUM_HALF_DATA`` cycles later, and is 0 in all others. A read
+    accepted ``PSUM_ADD_LATENCY`` cycles after ``valid`` collides with the addition, later ones see
+    it, and so do additions. ``claim`` says that ``valid`` follows if this cycle is ``free``.
     """
+
+    def __init__(self, config):
+        super().__init__({
+            "free": In(1),
+            "claim": Out(1),
+            "valid": Out(1),
+            "address": Out(10),
+            "half": Out(1),
+            "accumulate": Out(1),
+            "data": Out(data.ArrayLayout(signed(config.acc_bits), config.rows // 2)),
+        })
+
+
+class PsumNarrow(wiring.Signature):
+    """Sums of few bits, none of them negative, that are written to half of the channels of a
+    position: as those of :class:`PsumHalf`, behind whose ``claim`` they come."""
 
     def __init__(self, config):
         super().__init__({
@@ -119,8 +137,7 @@ class PsumHalf(wiring.Signature):
             "valid": Out(1),
             "address": Out(10),
             "half": Out(1),
-            "accumulate": Out(1),
-            "data": Out(data.ArrayLayout(signed(config.acc_bits), config.rows // 2)),
+            "data": Out(data.ArrayLayout(config.attention_bits + 1, config.rows // 2)),
         })
 
 

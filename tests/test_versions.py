@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from gen.compile import package
 from hw import register
 from model.error import InputError
+from model.files import digest_bytes
 from model.integer import qsd_file
 
 
@@ -38,7 +39,9 @@ def test_another_version_is_refused(tmp_path, key, read, header):
 
 @pytest.mark.parametrize("header", [
     "[" * 100_000, "{}", '{"format": "qsdt-program"}', '{"format": "qsdt-program", "version": 3}',
-    '{"format": "qsdt-program", "version": 3, "payload_sha256": "0", "config": 3}', "null", "\0",
+    json.dumps({"format": "qsdt-program", "version": package.VERSION}),
+    json.dumps({"format": "qsdt-program", "version": package.VERSION, "config": 3,
+                "payload_sha256": digest_bytes(np.zeros(1, np.uint64).tobytes())}), "null", "\0",
 ])
 def test_damaged_program_images(tmp_path, header):
     path = tmp_path / "x.img"

@@ -21,8 +21,7 @@ from gen.check.trace import (
     iss_trace,
     rtl_trace,
     rtl_writes,
-    TRACED,
-    traced_units,
+    traced_words,
     written_words,
 )
 from gen.compile.excerpt import excerpt, pattern
@@ -158,19 +157,16 @@ class _Rtl:
 
     def trace_descriptor(self, trace, index):
         """Add the words of one descriptor to the trace of the last case, by running it again."""
-        places, _ = traced_units(self.program)
-        unit, first = places[index]
-        number, count = TRACED.index(unit), written_words(self.program.descriptors[index])
-        window = [(0, 0)] * len(TRACED)
-        window[number] = first, count
+        places, _ = traced_words(self.program)
+        first, count = places[index], written_words(self.program.descriptors[index])
         log.info("rtl: running again, to trace descriptor %d", index)
         start, _ = spans(self._records)[index]
         with self.core:
             run = simulate(self.core, self.program, self._writes, limit=self._limit,
-                           trace=window, checkpoints=self.checkpoints[-1],
+                           trace=(first, count), checkpoints=self.checkpoints[-1],
                            before=max(0, start - TRACE_AHEAD),
-                           until=lambda state: state.written[number] >= first + count)
-        trace.addresses[index], trace.words[index] = (run.neuron, run.attention)[number]
+                           until=lambda state: state.written >= first + count)
+        trace.addresses[index], trace.words[index] = run.addresses, run.words
 
 
 def _tensor_counts(program):
@@ -218,7 +214,7 @@ def parts(network, program, images, *, layers=(), patterns=()):
 
 def compares_whole(program):
     """Whether every word is compared unless asked otherwise: where there are few."""
-    return sum(traced_units(program)[1].values()) <= WHOLE_WORDS
+    return traced_words(program)[1] <= WHOLE_WORDS
 
 
 def verify(network, program, cases, *, forms, twin=None, memory=None, clocks_hz=None,

@@ -123,7 +123,7 @@ def simulate(core, program, writes, *, limit, trace, checkpoints=None, before=No
         What memory needs beside the payload, which is there.
     limit : int
         Cycles.
-    trace : ((int, int), (int, int))
+    trace : (int, int)
         See :meth:`sim.rtl.core.RtlCore.advance`. Words before a checkpoint are not seen again.
     checkpoints : Checkpoints or None
     before : int or None

@@ -7,17 +7,12 @@ import numpy as np
 from gen.compile.layout import unpack_lanes
 from gen.compile.package import image_words, logits_of
 from gen.machine.iss import Iss
-from hw.descriptor import UnitKind
 from model.error import VerificationFailed
 from sim.reference.write_hash import write_hash
 
 
 __all__ = ["Difference", "Trace", "first_difference", "integer_trace", "iss_trace", "rtl_trace",
-           "rtl_writes", "TRACED", "traced_units", "written_words"]
-
-
-TRACED = (UnitKind.NEURON, UnitKind.ATTENTION)
-"""Units whose writes the RTL reports, in its order."""
+           "rtl_writes", "traced_words", "written_words"]
 
 
 @dataclass
@@ -55,18 +50,14 @@ def written_words(descriptor):
     return sum(output.count * output.words for output in descriptor.outputs)
 
 
-def traced_units(program):
-    """(unit, number of its first word) of every descriptor with outputs, else None; and the
-    number of words that each unit of :data:`TRACED` writes."""
-    at = dict.fromkeys(TRACED, 0)
-    places = []
+def traced_words(program):
+    """Number of the first word of every descriptor with outputs, else None, among all that the
+    neuron core writes; and how many these are."""
+    count, places = 0, []
     for descriptor in program.descriptors:
-        if not descriptor.outputs:
-            places.append(None)
-            continue
-        places.append((descriptor.unit, at[descriptor.unit]))
-        at[descriptor.unit] += written_words(descriptor)
-    return places, at
+        places.append(count if descriptor.outputs else None)
+        count += written_words(descriptor)
+    return places, count
 
 
 def integer_trace(program, tensors, index):
@@ -123,24 +114,21 @@ def rtl_trace(program, core, run):
     Raises
     ------
     VerificationFailed
-        If a unit wrote more or fewer words than the program asks for.
+        If more or fewer words were written than the program asks for.
     """
-    places, totals = traced_units(program)
-    streams = dict(zip(TRACED, (run.neuron, run.attention), strict=True))
-    for unit, written in zip(TRACED, run.written, strict=True):
-        if totals[unit] != written:
-            raise VerificationFailed(f"rtl: {unit.name} wrote {written} pool words, the program "
-                                     f"asks for {totals[unit]}")
+    places, total = traced_words(program)
+    if total != run.written:
+        raise VerificationFailed(f"rtl: {run.written} pool words were written, the program asks "
+                                 f"for {total}")
     words, addresses = [], []
-    for descriptor, place in zip(program.descriptors, places, strict=True):
-        if place is None or len(streams[place[0]][1]) != totals[place[0]]:
+    for descriptor, start in zip(program.descriptors, places, strict=True):
+        if start is None or len(run.words) != total:
             words.append(None)
             addresses.append(None)
             continue
-        unit, start = place
         part = slice(start, start + written_words(descriptor))
-        addresses.append(streams[unit][0][part])
-        words.append(streams[unit][1][part])
+        addresses.append(run.addresses[part])
+        words.append(run.words[part])
     records = core.read(program.log, program.log_words)
     acc, _ = logits_of(program, core.read(program.result, program.result_words))
     trace = Trace(words, acc, (records[::2] & np.uint64(0xFFFFFFFF)).tolist(), addresses,

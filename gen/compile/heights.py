@@ -162,10 +162,12 @@ class Heights:
 
     def _height_costs(self, op):
         """{rows of a strip: cost}; heights are balanced, so that strips are about equal."""
-        out = self._maps[next(iter(op.outputs))]
+        out, config = self._maps[next(iter(op.outputs))], self._config
+        if self.partial_sums(op, 1) > config.psum_words:
+            raise DoesNotFit(f"partial sums for one row of {op.name}",
+                             needed=self.partial_sums(op, 1), available=config.psum_words)
         if isinstance(op, (Attention, Pool)):
             return {out.height: 0}
-        config = self._config
         words, tiles = self._weights(op)
         start = load_cycles(config) * tiles   # cycles of a strip
         if not isinstance(op, Conv):
@@ -180,9 +182,6 @@ class Heights:
                 # What follows can begin when the first strip is through.
                 costs[rows] = (-(-out.height // rows) * (self._word_cycles * words + start)
                                + rows * out.width * self._neuron_cycles(op))
-        if not costs:
-            raise DoesNotFit(f"partial sums for one row of {op.name}",
-                             needed=self.partial_sums(op, 1), available=config.psum_words)
         return costs
 
     def _weights(self, op):

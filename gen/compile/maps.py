@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from gen.compile.fold import choose_folds
 from gen.compile.layout import FeatureMap, head_lanes, head_slot
 from gen.isa.limits import MAP_SIZE, POSITION_WORDS
-from hw.config import MEMBRANE_BITS, Z_BITS_MIN
+from hw.config import ATTENTION_BITS_MIN, attention_cap, MEMBRANE_BITS, Z_BITS_MIN
 from model.error import DoesNotFit, InputError
 from model.integer.graph import Attention, Conv, Pool, Raw, RepConv
 
 
-__all__ = ["NetworkMaps", "check", "make_maps"]
+__all__ = ["NetworkMaps", "attention_bits", "check", "make_maps"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,16 @@ def make_maps(network, config, most_fold):
     return NetworkMaps(maps, folds, stem)
 
 
+def attention_bits(ops):
+    """Least :attr:`hw.config.CoreConfig.attention_bits` with which no level of the operators
+    depends on saturation."""
+    bits = ATTENTION_BITS_MIN
+    for op in ops:
+        while isinstance(op, Attention) and attention_cap(bits) < op.thresholds[-1]:
+            bits += 1
+    return bits
+
+
 def check(network, config, maps):
     """Refuse what the widths of the core cannot hold, naming the resource: DoesNotFit.
 
@@ -110,6 +120,9 @@ def check(network, config, maps):
             if words > config.head_words:
                 raise DoesNotFit(f"words for heads of {size} channels in {op.name}",
                                  needed=words, available=config.head_words)
+            if attention_bits([op]) > config.attention_bits:
+                raise DoesNotFit(f"attention bits for {op.name}", needed=attention_bits([op]),
+                                 available=config.attention_bits)
         if isinstance(op, Pool):
             source = maps[op.source]
             bits = MEMBRANE_BITS + (source.height * source.width - 1).bit_length()

@@ -29,12 +29,20 @@ from model.integer.graph import (
     Raw,
     RepConv,
     Requantise,
+    Thresholds,
 )
 from sim.reference.depthwise import pack_depthwise
 from sim.reference.neuron import pack_fire, pack_scale
 
 
 __all__ = ["Operators"]
+
+
+def _attention_fire(op, channels):
+    """What an attention's levels are made of, as an epilogue."""
+    nothing = np.zeros(channels, bool)
+    points = np.tile(np.array(op.thresholds, np.int64), (channels, 1))
+    return Fire(Thresholds(points, nothing, nothing), op.level)
 
 
 class Operators:
@@ -75,7 +83,7 @@ class Operators:
         """Channel groups of an output that a step is about."""
         return range(tensor.groups) if step.group is None else [step.group]
 
-    def _neuron(self, op, views, psum, group):
+    def _neuron(self, op, epilogue, views, psum, group):
         """NEURON descriptors (with their constants) for the strip of one output group.
 
         One for all rows that follow each other in every buffer concerned.
@@ -85,10 +93,10 @@ class Operators:
         for low, high in first.parts(cuts):
             parts = {name: replace(view, rows=(low, high)) for name, view in views.items()}
             at = psum + (low - first.rows[0]) * first.map.width
-            self._neuron_part(op, parts, at, low, high, group)
+            self._neuron_part(op.name, epilogue, parts, at, low, high, group)
 
-    def _neuron_part(self, op, views, psum, low, high, group):
-        config, epilogue = self._config, op.epilogue
+    def _neuron_part(self, name, epilogue, views, psum, low, high, group):
+        config = self._config
         main = next(iter(views.values())).map
         count = (high - low) * main.width
         fields = {"source": NeuronSource.PARTIAL, "psum": psum, "count": count}
@@ -99,7 +107,7 @@ class Operators:
             never = 1 << (config.acc_bits - 1)
             constants = self._once(lambda: pack_fire(
                 self._spread(rule.thresholds, level.map, group, never),
-                self._spread(rule.invert, level.map, group), config.acc_bits), op.name, group)
+                self._spread(rule.invert, level.map, group), config.acc_bits), name, group)
             fields |= {"function": NeuronFunction.FIRE, "plane_out": level.position(low, group),
                        "plane_stride": level.map.position_words}
             used = [level]
@@ -111,7 +119,7 @@ class Operators:
             else:
                 m, b, s = (epilogue.scale.multiplier, epilogue.scale.bias, epilogue.scale.shift)
             constants = self._once(lambda: pack_scale(
-                *(self._spread(x, main, group) for x in (m, b, s))), op.name, group)
+                *(self._spread(x, main, group) for x in (m, b, s))), name, group)
             used = []
             if isinstance(epilogue, Requantise):
                 out = views[epilogue.z]
@@ -120,9 +128,9 @@ class Operators:
                            "plane_out": out.position(low, group),
                            "plane_stride": out.map.position_words}
             else:
-                name = "logits_acc" if isinstance(epilogue, Raw) else epilogue.u_out
-                if name in views:
-                    out = views[name]
+                made = "logits_acc" if isinstance(epilogue, Raw) else epilogue.u_out
+                if made in views:
+                    out = views[made]
                     used.append(out)
                     fields |= {"write_membrane": 1, "membrane_out": out.position(low, group),
                                "membrane_stride": out.map.position_words}
@@ -229,7 +237,7 @@ class Operators:
             for image in range(source.map.steps):
                 self._array(op, source, out, group, psum=psum, first=low + image, rows=high - low,
                             stride=stride, loaded=tile_loaded, accumulate=image > 0)
-            self._neuron(op, views | tile_views, psum, group)
+            self._neuron(op, op.epilogue, views | tile_views, psum, group)
             self._to.finish(tile_stored)
         if step.group in (None, out.groups - 1):
             self._to.finish(stored)
@@ -244,7 +252,7 @@ class Operators:
                 self._summed = self._to.partial_sums(count, depthwise=True)
                 self._depthwise_sums(op, low, high, group)
             if step.half != SUM:
-                self._neuron(op, views, self._summed, group)
+                self._neuron(op, op.epilogue, views, self._summed, group)
         if step.half != SUM and step.group in (None, out.groups - 1):
             self._to.finish(stored)
 
@@ -279,27 +287,37 @@ class Operators:
                       mode=DepthwiseMode.PARTIAL, kernel=3, source=psum, source_row=first,
                       height=out.height, width=out.width, first_row=low, out_rows=high - low,
                       psum=psum + inner)
-            self._neuron(op, views, psum + inner, group)
+            self._neuron(op, op.epilogue, views, psum + inner, group)
         self._to.finish(stored)
 
     def _attention(self, op, step):
-        low, high = step.low, step.high
+        """Word by word of v: the sums of some rows of tokens, then their levels, while the sums of
+        the next ones go elsewhere. All but the first rows keep the word's K^T V."""
         out = self._maps[op.level]
         words, slot = head_slot(out.channels // op.heads, self._config.rows)
-        query, key, value = (self._to.view(name, "in", low, high)
+        query, key, value = (self._to.view(name, "in", step.low, step.high)
                              for name in (op.query, op.key, op.value))
-        target = self._to.view(op.level, "out", low, high)
-        tokens = out.height * out.width
+        target = self._to.view(op.level, "out", step.low, step.high)
+        fire = _attention_fire(op, out.channels)
+        room = max(1, self._config.psum_words // 2 // out.width)
+        rows = -(-out.height // -(-out.height // room))
         for group in range(out.groups):
             head = group // words * words
-            self._to.emit(UnitKind.ATTENTION,
-                      reads=[interval for v in (query, key, value) for interval in v.intervals()],
-                      writes=target.intervals(),
-                      outputs=[Output(op.level, group, 0, tokens, out.planes)],
-                      query=query.position(0, head), key=key.position(0, head),
-                      value=value.position(0, group), output=target.position(0, group),
-                      position_stride=out.position_words, tokens=tokens, words=words,
-                      slot_log2=slot.bit_length() - 1)
+            for low in range(0, out.height, rows):
+                high = min(low + rows, out.height)
+                count = (high - low) * out.width
+                psum, keep = self._to.partial_sums(count), low > 0
+                self._to.emit(
+                    UnitKind.ATTENTION,
+                    reads=[interval for v in (query, key, value)[:1 if keep else 3]
+                           for interval in v.intervals()],
+                    writes=[(PSUM, psum, psum + count)], query=query.position(low, head),
+                    key=key.position(0, head), value=value.position(0, group),
+                    position_stride=query.map.position_words,
+                    value_stride=value.map.position_words, tokens=out.height * out.width,
+                    queries=count, psum=psum, words=words, slot_log2=slot.bit_length() - 1,
+                    keep=int(keep))
+                self._neuron(op, fire, {op.level: replace(target, rows=(low, high))}, psum, group)
         self._to.finish([target])
 
     def _pool(self, op, step):

@@ -23,9 +23,7 @@ from sim.reference.lanes import memory_words, pool_words
 __all__ = ["ProgramImage", "image_words", "logits_of"]
 
 
-FORMAT, VERSION = "qsdt-program", 4
-SINGLE_IMAGES = 3
-"""Version of a program for single images, whose file says nothing else."""
+FORMAT, VERSION = "qsdt-program", 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +106,7 @@ class ProgramImage:
     def to_bytes(self):
         layers = list(dict.fromkeys(self.layers))
         header = {
-            "format": FORMAT, "version": _version(self.input_shape), "model": self.model,
+            "format": FORMAT, "version": VERSION, "model": self.model,
             "network_digest": self.network_digest, "config": self.config.to_dict(),
             **{name: getattr(self, name) for name in (
                 "program", "image", "image_words", "result", "result_words", "log",
@@ -145,9 +143,9 @@ class ProgramImage:
             raise InputError(f"{path} is not a complete program image: {error}") from None
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise InputError(f"{path} is not a program image")
-        if header.get("version") not in (SINGLE_IMAGES, VERSION):
+        if header.get("version") != VERSION:
             raise InputError(f"{path} has format version {header.get('version')}, this program "
-                             f"reads {SINGLE_IMAGES} and {VERSION}: build it again")
+                             f"reads {VERSION}: build it again")
         if digest_bytes(payload.tobytes()) != header.get("payload_sha256"):
             raise InputError(f"{path} is damaged: its payload does not have the digest it states")
         try:
@@ -166,18 +164,12 @@ class ProgramImage:
             "model", "network_digest", "program", "image", "image_words", "result",
             "result_words", "log", "memory_words", "descriptors", "stem", "predicted_cycles",
             "units", "origin")}
-        if header["version"] != _version(header["input_shape"]):
-            raise ValueError(f"input_shape {header['input_shape']}")
         identity = header["identity"]
         if not isinstance(identity, int) or not 0 <= identity < 1 << 32:
             raise ValueError(f"identity {identity!r}")
         return cls(config=config, payload=payload, maps=maps, layers=layers, logits=logits,
                    input_shape=tuple(header["input_shape"]), identity=identity, source=source,
                    **rest)
-
-
-def _version(input_shape):
-    return SINGLE_IMAGES if len(input_shape) == 3 else VERSION
 
 
 def image_words(program, image_q):

@@ -3,6 +3,7 @@
 import logging
 
 from gen.compile.compiler import compile_network, least_memory
+from gen.compile.maps import attention_bits
 from gen.compile.rings import StripMemo
 from gen.compile.supported import check_supported
 from gen.config.resources import check_blocks, COMB_OF_ROWS
@@ -77,6 +78,7 @@ class _Search:
                   "acc_bits": params.acc_bits, "membrane_frac": params.u_frac,
                   "z_bits": max(self.network.z_widths().values(), default=params.z_bits),
                   "multiplier_bits": max(8, params.mult_bits),
+                  "attention_bits": attention_bits(self.network.ops),
                   **values, **self.core_overrides}
         try:
             return CoreConfig(**values)

@@ -27,7 +27,8 @@ def block_rams(core: CoreConfig, memory_words: int) -> dict[str, int]:
         "pool": core.pool_banks * _ram_blocks(core.rows, core.pool_bank_words),
         # Two memories of a quarter of the rows; a row takes two words.
         "partial sums": 2 * _ram_blocks(core.rows // 4 * core.acc_bits, 2 * core.psum_words),
-        "attention": _ram_blocks(core.rows * 8, core.head_words * core.rows),
+        "attention": _ram_blocks(core.rows * core.attention_bits,
+                                 core.head_words * core.rows),
         "stream buffers": _ram_blocks(core.weight_bits,
                                       core.weight_fifo_words // core.tile_header_words)
         + sum(_ram_blocks(MEMORY_BITS, words)

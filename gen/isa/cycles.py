@@ -130,9 +130,9 @@ def attention_cycles(f, config):
     """Cycles of an ATTENTION descriptor where :data:`SPIKES` of the bits are set."""
     words = LEVEL_PLANES * f["words"]
     events = words * config.rows * SPIKES
-    key = max(3 + words, events, (events + 10) / 2)
+    key = 0 if f.get("keep") else max(3 + words, events, (events + 10) / 2)
     query = max(words, events + 2)
-    return round(f["tokens"] * (key + query) + 23)
+    return round(f.get("tokens", 0) * key + f["queries"] * query + 21)
 
 
 def is_stream(f):

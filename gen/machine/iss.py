@@ -48,7 +48,8 @@ class Iss:
             psum=np.zeros((config.psum_words, config.rows), np.int64),
             repeats=(np.zeros(config.pool_words // PLANES_MIN, np.int64) if config.plane_skip
                      else None),
-            rows=config.rows, acc_bits=config.acc_bits, strict=True)
+            rows=config.rows, acc_bits=config.acc_bits, attention_bits=config.attention_bits,
+            strict=True)
         self.saturated = {"u": 0, "z": 0, "ktv": 0, "qktv": 0}
         self._queues = {d: deque() for d in Destination if d is not Destination.POOL}
 

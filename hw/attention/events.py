@@ -105,8 +105,9 @@ class AttentionEvents(wiring.Component):
     in front of planes 1 and 0 if the token had an event before, and a token's last word an empty
     one if it has no bit. v words are taken beside that.
 
-    A bit per row remembers which rows of K^T V were written since ``start``, so that the memory
-    needs no clearing: LUT-RAM, itself taken as zeros in the first pass over the words.
+    A bit per row remembers which rows of K^T V were written since the ``start`` that did not keep
+    it, so that the memory needs no clearing: LUT-RAM, itself taken as zeros in the first pass over
+    the words.
 
     Parameters
     ----------
@@ -171,13 +172,13 @@ class AttentionEvents(wiring.Component):
         self._bits(m, queue, head, chunk, chunk_valid)
         with m.If(self.start):
             m.d.sync += [
-                place.is_value.eq(1),
-                place.is_query.eq(0),
+                place.is_value.eq(~self.job.keep),
+                place.is_query.eq(self.job.keep),
                 place.plane.eq(LEVEL_PLANES - 1),
                 place.w.eq(0),
                 place.last_word.eq(self.job.words == 1),
                 place.token_any.eq(0),
-                place.unseen.eq(1),
+                place.unseen.eq(~self.job.keep),
                 place.tokens_left.eq(self.job.tokens - 1),
                 place.last_token.eq(self.job.tokens == 1),
             ]

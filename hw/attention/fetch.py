@@ -12,8 +12,8 @@ __all__ = ["AttentionFetch"]
 
 
 class AttentionFetch(wiring.Component):
-    """Addresses of one attention descriptor: per token the three planes of v and the words of k,
-    then per token the words of q.
+    """Addresses of one attention descriptor: unless it keeps K^T V, per token the three planes of
+    v and the words of k; then per token the words of q.
 
     The words of k and q come plane by plane, most significant first, and inside a plane by
     ascending ``w``; the planes of v come by ascending address. Addresses are incremental.
@@ -73,7 +73,7 @@ class AttentionFetch(wiring.Component):
                     m.d.sync += base.eq(Mux(is_value & last_token, job.query + LEVEL_PLANES - 1,
                                             base + job.position_stride))
                 with m.Else():
-                    m.d.sync += value.eq(value + job.position_stride)
+                    m.d.sync += value.eq(value + job.value_stride)
             with m.Else():
                 m.d.sync += address.eq(Mux(plane_ends, plane_base,
                                            address + Mux(is_value, 1, LEVEL_PLANES)))
@@ -91,8 +91,8 @@ class AttentionFetch(wiring.Component):
             with m.If(token_ends):
                 m.d.sync += [
                     is_query.eq(is_query | last_token),
-                    tokens_left.eq(Mux(last_token, job.tokens, tokens_left) - 1),
-                    last_token.eq(Mux(last_token, job.tokens == 1, tokens_left == 1)),
+                    tokens_left.eq(Mux(last_token, job.queries, tokens_left) - 1),
+                    last_token.eq(Mux(last_token, job.queries == 1, tokens_left == 1)),
                 ]
                 with m.If(is_query & last_token):
                     m.d.sync += [self.addresses.valid.eq(0), running.eq(0)]
@@ -101,13 +101,13 @@ class AttentionFetch(wiring.Component):
             m.d.sync += [
                 running.eq(1),
                 is_value.eq(0),
-                is_query.eq(0),
+                is_query.eq(job.keep),
                 last_word.eq(1),
                 last_plane.eq(1),
-                tokens_left.eq(job.tokens),
+                tokens_left.eq(Mux(job.keep, job.queries, job.tokens)),
                 last_token.eq(0),
                 value.eq(job.value),
-                base.eq(job.key + LEVEL_PLANES - 1),
+                base.eq(Mux(job.keep, job.query, job.key) + LEVEL_PLANES - 1),
             ]
 
         return m

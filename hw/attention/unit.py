@@ -11,27 +11,32 @@ from hw.attention.fetch import AttentionFetch
 from hw.config import LEVEL_PLANES
 from hw.descriptor import Attention
 from hw.lib.pool_prefetch import PoolPrefetch
-from hw.lib.pool_write import PoolWriteQueue
-from hw.port import PoolRead, PoolWrite, Unit
+from hw.lib.spread import spread
+from hw.port import PoolRead, PSUM_ADD_LATENCY, PsumNarrow, Unit
 
 
 __all__ = ["AttentionUnit"]
 
 
-CELL_BITS = 8
 CAP_ONES = 3
-"""The cap 224 is a cell whose top three bits are ones and whose others are zeros."""
+"""The cap is a cell whose top three bits are ones and whose others are zeros."""
+
+TERM_BITS = LEVEL_PLANES + 2
+"""What is added to a cell: a level shifted by a plane, 28 at most."""
 
 
 class AttentionUnit(wiring.Component):
-    """Unit for ATTENTION descriptors (docs/architecture.md): K^T V, then Q (K^T V) and its levels.
+    """Unit for ATTENTION descriptors (docs/architecture.md): K^T V, then the sums Q (K^T V).
 
     Bit-exact model: :func:`sim.reference.attention.attention`.
 
-    ``tokens`` and ``words`` are at least 1, ``words`` at most ``head_words``, ``slot_log2`` at
-    most log2(rows). Cells saturate at 224; every term is positive, so that the order of the
-    additions does not matter. Words of k and q are taken plane by plane, the highest first; the
-    q sum is doubled between planes. Events: set bits of the k and q words.
+    ``tokens``, ``queries`` and ``words`` are at least 1, ``words`` at most ``head_words``,
+    ``slot_log2`` at most log2(rows). Cells have ``attention_bits`` and saturate at
+    :func:`hw.config.attention_cap`; every term is positive, so that the order of the additions
+    does not matter. Words of k and q are taken plane by plane, the highest first; the q sum is
+    doubled between planes. One that does not fit ``attention_bits`` keeps the lower bits below a
+    bit that is set, and so is larger than any cell. Events: set bits of the k and q words. ``sig``
+    is 0.
 
     Cycles of a token without stalls, where e is its set bits of k or q:
 
@@ -41,14 +46,10 @@ class AttentionUnit(wiring.Component):
     - q: ``max(3 * words, e + doublings)``, at least 1, a doubling in front of each of the planes
       1 and 0 if the token had an event before;
 
-    and 23 for the descriptor; a few per cent more where words with many bits and the words of v
+    and 21 for the descriptor; a few per cent more where words with many bits and the words of v
     follow each other.
 
-    Measured cost for ``head_words=4`` alone in an LFE5U-85F-6 (yosys 0.70, nextpnr 0.11.1;
-    collisions declared don't-care); the longest path is that from the memory to its register:
-
-    - ``rows=32``: 3230 COMB, 2040 FF, 8 DP16KD, 122 MHz;
-    - ``rows=64``: 5430 COMB, 3570 FF, 15 DP16KD, 116 MHz.
+    TODO cost
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ class AttentionUnit(wiring.Component):
     -------
     control : ``In(Unit(Attention))``
     pool : ``Out(PoolRead(config))``
-    write : ``Out(PoolWrite(config))``
+    psum : ``Out(PsumNarrow(config))``
     """
 
     def __init__(self, *, config):
@@ -66,7 +67,7 @@ class AttentionUnit(wiring.Component):
         super().__init__({
             "control": In(Unit(Attention)),
             "pool": Out(PoolRead(config)),
-            "write": Out(PoolWrite(config)),
+            "psum": Out(PsumNarrow(config)),
         })
 
     @property
@@ -77,10 +78,10 @@ class AttentionUnit(wiring.Component):
         m = Module()
 
         job, start, begin, finish = self._control(m)
-        events, queue = self._front(m, job=job, start=start, begin=begin)
+        events = self._front(m, job=job, start=start)
 
         rows = self._config.rows
-        m.submodules.ktv = ktv = Memory(shape=CELL_BITS * rows,
+        m.submodules.ktv = ktv = Memory(shape=self._config.attention_bits * rows,
                                         depth=self._config.head_words * rows, init=[],
                                         attrs={"ram_style": "block"})
         ktv_read = ktv.read_port()
@@ -94,7 +95,8 @@ class AttentionUnit(wiring.Component):
                                 for name in ("address", "output", "add"))
         store_row = Signal.like(add.row)
         store = Signal()
-        advance, hold = self._pace(m, events.event, (address, output, add), queue.ready)
+        giving = Signal()                  # a token's sums are
+        advance, hold = self._pace(m, events.event, (address, output, add), giving)
         mask = Signal(rows)
         with m.If(advance):
             m.d.sync += [
@@ -137,11 +139,14 @@ class AttentionUnit(wiring.Component):
             ktv_write.data.eq(sums),
             ktv_write.en.eq(store),
         ]
-        tops, last = self._query_sums(m, row, output, begin)
-        self._levels(m, queue, tops, last, job=job, begin=begin, finish=finish)
+        held = self._query_sums(m, row, output, begin)
+        ends = address.last & advance
+        self._give(m, held, ends, giving, job=job, begin=begin, finish=finish)
 
-        m.d.comb += self.control.stall.pool.eq((self.pool.valid & ~self.pool.ready)
-                                               | (self.write.valid & ~self.write.ready))
+        m.d.comb += [
+            self.control.stall.pool.eq(self.pool.valid & ~self.pool.ready),
+            self.control.stall.psum.eq(giving & ~self.psum.free),
+        ]
 
         return m
 
@@ -161,29 +166,25 @@ class AttentionUnit(wiring.Component):
             m.d.sync += idle.eq(1)
         return job, start, begin, finish
 
-    def _front(self, m, *, job, start, begin):
-        """Parts around the datapath: what gives it the events, and the queue of its levels."""
+    def _front(self, m, *, job, start):
+        """Parts in front of the datapath, that give it the events."""
         m.submodules.fetch = fetch = AttentionFetch()
         m.submodules.prefetch = prefetch = PoolPrefetch(config=self._config, note=word_note,
                                                         note_bits=note_layout(self._config).size)
         m.submodules.events = events = AttentionEvents(config=self._config)
-        m.submodules.queue = queue = PoolWriteQueue(config=self._config)
         wiring.connect(m, fetch.addresses, prefetch.addresses)
         wiring.connect(m, prefetch.words, events.words)
         wiring.connect(m, prefetch.pool, wiring.flipped(self.pool))
-        wiring.connect(m, queue.write, wiring.flipped(self.write))
         m.d.comb += [
             fetch.job.eq(job),
             fetch.start.eq(start),
             events.job.eq(job),
             events.start.eq(start),
             events.note.eq(prefetch.note),
-            queue.start.eq(begin),
-            self.control.sig.eq(queue.sig),
         ]
-        return events, queue
+        return events
 
-    def _pace(self, m, event, steps, room):
+    def _pace(self, m, event, steps, giving):
         """Whether ``event`` may go on to ``address``, first of ``steps``; and the complement."""
         address, output, add = steps
         # Twice, for their loads; yosys does not merge a register with its complement.
@@ -202,12 +203,12 @@ class AttentionUnit(wiring.Component):
             m.d.sync += wait.eq(wait - 1)
         with m.Elif(~blocked):
             m.d.sync += wait.eq(Mux(same[0], 3, Mux(same[1], 2, same[2])))
-        # The last event of a token sends three words to the queue, 4 cycles later: it keeps 3
-        # cycles behind another one, and waits for room, also for the words of the two before.
+        # The last event of a token replaces the sums of the one before, 3 cycles later: it keeps 3
+        # cycles behind another one, and waits until those are given.
         m.d.comb += [
             free.eq((wait == 0) & ~blocked),
-            blocked_next.eq(Mux(free, event.last & (address.last | output.last | ~room),
-                                address.last & (output.last | ~room))),
+            blocked_next.eq(Mux(free, event.last & (address.last | output.last | giving),
+                                address.last & (output.last | giving))),
             advance_next.eq(Mux(free, ~Cat(same).any(), wait <= 1) & ~blocked_next),
         ]
         m.d.sync += [
@@ -222,7 +223,7 @@ class AttentionUnit(wiring.Component):
         rows = self._config.rows
         # A synchronous reset puts no LUT behind the slow output of the memory (the reason why data
         # registers here have no other reset).
-        row = Signal(data.ArrayLayout(CELL_BITS, rows), reset_less=True)
+        row = Signal(data.ArrayLayout(self._config.attention_bits, rows), reset_less=True)
         with m.If(unwritten):
             m.d.sync += row.eq(0)
         with m.Else():
@@ -231,10 +232,10 @@ class AttentionUnit(wiring.Component):
 
     def _key_sums(self, m, row, mask, values, address, output):
         """K^T V: the row with v added, shifted by the plane of k, for the memory."""
-        rows = self._config.rows
+        rows, bits = self._config.rows, self._config.attention_bits
         value = Signal(data.ArrayLayout(rows, LEVEL_PLANES), reset_less=True)
-        terms = Signal(data.ArrayLayout(CELL_BITS - CAP_ONES, rows), reset_less=True)
-        sums = Signal(data.ArrayLayout(CELL_BITS, rows), reset_less=True)
+        terms = Signal(data.ArrayLayout(TERM_BITS, rows), reset_less=True)
+        sums = Signal(data.ArrayLayout(bits, rows), reset_less=True)
         for j in range(rows):
             # v goes along with its event, then is shifted: two steps of at most 5 inputs.
             m.d.sync += (value[p][j].eq(
@@ -242,15 +243,15 @@ class AttentionUnit(wiring.Component):
                 for p in range(LEVEL_PLANES))
             v = Cat(plane[j] for plane in value)
             m.d.sync += terms[j].eq(Mux(output.plane[1], v << 2, Mux(output.plane[0], v << 1, v)))
-            # At most 224 + 28: no carry.
-            cell = (row[j] + terms[j])[:CELL_BITS]
+            # At most cap + 28, of 8 bits or more: no carry.
+            cell = (row[j] + terms[j])[:bits]
             low, top = cell[:-CAP_ONES], cell[-CAP_ONES:]
             m.d.sync += sums[j].eq(Cat(low & ~top.all().replicate(len(low)), top))
         return sums
 
     def _query_sums(self, m, row, output, begin):
-        """Q (K^T V): sums of the rows of a token, their top bits, and when these are new."""
-        rows = self._config.rows
+        """Q (K^T V): sums of the rows of a token, held from behind its last one to the next's."""
+        rows, bits = self._config.rows, self._config.attention_bits
         # Between events the row is 0, and a row of k is cleared at once, so that the sums need no
         # enable. Flags of `add`, each a register of its own for its loads.
         double, last, clear = Signal(), Signal(), Signal()
@@ -259,13 +260,12 @@ class AttentionUnit(wiring.Component):
             last.eq(output.last),
             clear.eq(begin | output.key | output.last),
         ]
-        # The levels are the same for all sums from 224 on, whose top three bits are ones: instead
-        # of a cap, a bit remembers that a sum went beyond 255.
-        totals = Signal(data.ArrayLayout(CELL_BITS, rows), reset_less=True)
+        # A bit remembers that a sum did not fit: cheaper than a cap, and the same to levels.
+        totals = Signal(data.ArrayLayout(bits, rows), reset_less=True)
         over = Signal(rows, reset_less=True)
-        tops = Signal(data.ArrayLayout(CAP_ONES, rows), reset_less=True)
+        held = Signal(data.ArrayLayout(bits + 1, rows), reset_less=True)
         for j in range(rows):
-            total = Signal(CELL_BITS + 1, name=f"total_{j}")
+            total = Signal(bits + 1, name=f"total_{j}")
             over_next = Signal(name=f"over_next_{j}")
             m.d.comb += [
                 total.eq(Mux(double, totals[j] << 1, totals[j] + row[j])),
@@ -276,51 +276,49 @@ class AttentionUnit(wiring.Component):
             with m.Else():
                 m.d.sync += [totals[j].eq(total), over[j].eq(over_next)]
             with m.If(last):
-                m.d.sync += tops[j].eq(total[-1 - CAP_ONES:-1] | over_next.replicate(CAP_ONES))
-        return tops, last
+                m.d.sync += held[j].eq(Cat(total[:-1], over_next))
+        return held
 
-    def _levels(self, m, queue, tops, last, *, job, begin, finish):
-        """Levels of the sums of each token, into the pool; ``finish`` after the last one."""
-        # Three words of levels while the next token is summed: (total + 32) >> 6 from its top
-        # three bits.
-        running = Signal()
-        writing = Signal()
-        plane = Signal(range(LEVEL_PLANES))
-        token_address = Signal(16)
-        tokens_left = Signal(16)
-        all_given = Signal()
-        m.d.comb += queue.valid.eq(writing)
-        for j, top in enumerate(tops):
-            with m.Switch(plane):
-                with m.Case(0):
-                    m.d.comb += queue.data[j].eq(top[0] ^ top[1])
-                with m.Case(1):
-                    m.d.comb += queue.data[j].eq(top[2] ^ (top[0] & top[1]))
-                with m.Default():
-                    m.d.comb += queue.data[j].eq(top.all())
-        m.d.sync += all_given.eq(tokens_left == 0)
-        with m.If(writing):
-            m.d.sync += [queue.address.eq(queue.address + 1), plane.eq(plane + 1)]
-            with m.If(plane == LEVEL_PLANES - 1):
-                m.d.sync += [
-                    writing.eq(0),
-                    queue.address.eq(token_address + job.position_stride),
-                    token_address.eq(token_address + job.position_stride),
-                    tokens_left.eq(tokens_left - 1),
-                ]
-        with m.If(last):
-            m.d.sync += [writing.eq(1), plane.eq(0)]
-        with m.If(finish):
-            m.d.sync += running.eq(0)
+    def _give(self, m, held, ends, giving, *, job, begin, finish):
+        """The sums of a token to the partial sums, half of the channels after the other;
+        ``finish`` when the last ones are there. ``ends``: the token's last event leaves `address`,
+        its sums are held 3 cycles later."""
+        psum, lanes = self.psum, self._config.rows // 2
+        first, second = Signal(), Signal()     # this half is to be given
+        begins = ends | first
+        m.d.comb += giving.eq(first | second)
+        m.d.sync += [
+            psum.valid.eq((begins | second) & psum.free),
+            psum.half.eq(second),
+            first.eq(begins & ~psum.free),
+            second.eq(Mux(psum.free, begins, second)),
+        ]
+
+        tokens_left = Signal.like(job.queries)
+        last_token = Signal()                  # tokens_left == 1
+        token_given = psum.valid & psum.half
+        given = Signal(PSUM_ADD_LATENCY + 1)
+        m.d.comb += finish.eq(given[-1])
+        m.d.sync += [
+            last_token.eq(tokens_left == 1),
+            given.eq(Cat(token_given & last_token, given)),
+        ]
+        with m.If(token_given):
+            m.d.sync += [psum.address.eq(psum.address + 1), tokens_left.eq(tokens_left - 1)]
         with m.If(begin):
-            m.d.sync += [
-                running.eq(1),
-                queue.address.eq(job.output),
-                token_address.eq(job.output),
-                tokens_left.eq(job.tokens),
-                all_given.eq(0),
-            ]
-        m.d.sync += finish.eq(running & ~finish & all_given & ~queue.busy)
+            m.d.sync += [psum.address.eq(job.psum), tokens_left.eq(job.queries)]
+
+        # Data follow `valid` in a register, PSUM_HALF_DATA = 3 cycles later; 0 otherwise.
+        taken = spread(m, "taken", psum.valid, steps=2, most=2)
+        upper = spread(m, "upper", psum.half, steps=2, most=2)
+        given_data = Signal(psum.data.shape(), reset_less=True)
+        m.d.comb += psum.data.eq(given_data)
+        for j in range(lanes):
+            side = 2 * j // lanes
+            with m.If(taken[side]):
+                m.d.sync += given_data[j].eq(Mux(upper[side], held[lanes + j], held[j]))
+            with m.Else():
+                m.d.sync += given_data[j].eq(0)
 
     def _same_slot(self, m, lane, slot_log2):
         """Mask of the lanes in the slot of ``lane``."""

@@ -165,6 +165,7 @@ class DepthwiseAccumulate(wiring.Component):
         last_next = Mux(hold, valid & last, flags["valid"] & flags["last"])
         m.d.comb += [
             hold_next.eq(last_next & ~psum.free),
+            psum.claim.eq(last_next),
             self.advance_next.eq(~hold_next),
             self.waiting.eq(hold),
             psum.valid.eq(add_last),
@@ -248,6 +249,8 @@ class DepthwiseAccumulate(wiring.Component):
                 m.d.sync += acc[j].eq(totals[j])
             with m.If(moving[j]):
                 m.d.sync += result[j].eq(acc[j])
+            with m.Else():
+                m.d.sync += result[j].eq(0)
             m.d.comb += self.psum.data[j].eq(result[j].as_signed())
 
     @staticmethod

@@ -8,7 +8,7 @@ from amaranth.utils import exact_log2
 
 from hw.lib.packed_add import guard_bit, packed_add
 from hw.lib.spread import spread
-from hw.port import PSUM_ADD_LATENCY, PSUM_LATENCY, PsumHalf, PsumRead, PsumRow
+from hw.port import PSUM_ADD_LATENCY, PSUM_LATENCY, PsumHalf, PsumNarrow, PsumRead, PsumRow
 
 
 __all__ = ["PartialSums"]
@@ -41,9 +41,9 @@ class PartialSums(wiring.Component):
 
     The units send what is to be added; reading, adding and writing back are done here, by one
     adder for each of ``rows / 2`` lanes. ``row`` takes two cycles for the halves of a row, from
-    the cycle after its ``valid`` on, and comes first; ``half`` has what it leaves; readers, by
-    index, lowest first, have the cycles in which no addition reads. Address bits beyond
-    ``psum_words`` are ignored.
+    the cycle after its ``valid`` on, and comes first; ``half`` has what it leaves, ``narrow`` what
+    that leaves; readers, by index, lowest first, have the cycles in which no addition reads.
+    Address bits beyond ``psum_words`` are ignored.
 
     Read data comes exactly ``PSUM_LATENCY`` = 3 cycles after acceptance: address register,
     block RAM and its output register, which all readers share; a port of fewer lanes selects its
@@ -71,6 +71,7 @@ class PartialSums(wiring.Component):
     -------
     row : ``In(PsumRow(config))``
     half : ``In(PsumHalf(config))``
+    narrow : ``In(PsumNarrow(config))``
     read_0, read_1, ... : ``In(PsumRead(config, lanes))``
     collision : ``Out(1)``
         One address has been read and written in the same cycle, since reset. Never, in a correct
@@ -89,6 +90,7 @@ class PartialSums(wiring.Component):
         super().__init__({
             "row": In(PsumRow(config)),
             "half": In(PsumHalf(config)),
+            "narrow": In(PsumNarrow(config)),
             **{f"read_{k}": In(PsumRead(config, lanes)) for k, lanes in enumerate(read_lanes)},
             "collision": Out(1),
         })
@@ -105,7 +107,7 @@ class PartialSums(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        row_slots, adds, reads, add_address = self._slots(m)
+        row_slots, adds, reads, add_address, write_place = self._slots(m)
         read_enable, read_address = self._read_addresses(m, reads, add_address)
         output = Signal(config.rows // 2 * config.acc_bits)
         self._read_data(m, output)
@@ -114,7 +116,7 @@ class PartialSums(wiring.Component):
         write_enable = Signal()
         write_address = _twice("write_address", len(add_address))
         m.d.sync += write_enable.eq(_delayed(m, "adds", adds, PSUM_ADD_LATENCY))
-        address = _delayed(m, "add_address", add_address, PSUM_ADD_LATENCY)
+        address = _delayed(m, "write_place", write_place, PSUM_ADD_LATENCY)
         m.d.sync += [copy.eq(address) for copy in write_address]
 
         for side in _SIDES:
@@ -143,7 +145,8 @@ class PartialSums(wiring.Component):
         return m
 
     def _slots(self, m):
-        """What is added in this cycle: the slots of a row, whether it adds and reads, and where."""
+        """What is added in this cycle: the slots of a row, whether it adds and reads, and where
+        the one and the other."""
         address_bits = exact_log2(self._config.psum_words)
 
         # A row's halves have the two cycles after its `valid`.
@@ -151,20 +154,28 @@ class PartialSums(wiring.Component):
         m.d.sync += row_slots.eq(Cat(self.row.valid, row_slots))
         with m.If(self.row.valid):
             m.d.sync += [row_address.eq(self.row.address), row_accumulate.eq(self.row.accumulate)]
-        m.d.comb += self.half.free.eq(~self.row.valid & ~row_slots[0])
+        m.d.comb += [
+            self.half.free.eq(~self.row.valid & ~row_slots[0]),
+            self.narrow.free.eq(self.half.free & ~self.half.claim),
+        ]
 
         # What is done in this cycle, by address: the half is its top bit.
         adds, reads = Signal(), Signal()
         add_address = Signal(address_bits + 1)
+        write_place = Signal.like(add_address)
         m.d.comb += [
-            adds.eq(row_slots.any() | self.half.valid),
+            adds.eq(row_slots.any() | self.half.valid | self.narrow.valid),
             reads.eq(Mux(self.half.valid, self.half.accumulate,
                          row_slots.any() & row_accumulate)),
             add_address.eq(Mux(self.half.valid,
                                Cat(self.half.address[:address_bits], self.half.half),
                                Cat(row_address, row_slots[1]))),
+            # What is narrow is not read: off the path to the memory's address.
+            write_place.eq(Mux(self.narrow.valid,
+                               Cat(self.narrow.address[:address_bits], self.narrow.half),
+                               add_address)),
         ]
-        return row_slots, adds, reads, add_address
+        return row_slots, adds, reads, add_address, write_place
 
     def _read_addresses(self, m, reads, add_address):
         """Choose among the readers and the addition; the enable and the addresses to read."""
@@ -225,7 +236,8 @@ class PartialSums(wiring.Component):
         lower = spread(m, "lower", _delayed(m, "lower_slot", row_slots[0], PSUM_LATENCY + 1 - 2),
                        steps=2, most=parts)
         from_half = spread(m, "from_half",
-                           _delayed(m, "half_slot", self.half.valid, PSUM_LATENCY - 2),
+                           _delayed(m, "half_slot", self.half.valid | self.narrow.valid,
+                                    PSUM_LATENCY - 2),
                            steps=2, most=parts)
         waiting = [Signal(config.acc_bits, name=f"waiting_{lane}", reset_less=True)
                    for lane in range(config.rows // 2)]
@@ -237,7 +249,9 @@ class PartialSums(wiring.Component):
         pairs = []
         for lane, value in enumerate(waiting):
             upper = self.row.data[config.rows // 2 + lane]
-            m.d.sync += value.eq(Mux(of_lane(from_half, lane), self.half.data[lane], upper))
+            # Whichever has no cycle is 0.
+            half = self.half.data[lane].as_unsigned() | self.narrow.data[lane]
+            m.d.sync += value.eq(Mux(of_lane(from_half, lane), half, upper))
             # One bit more keeps the carry out.
             pairs.append((
                 Cat(Mux(of_lane(lower, lane), self.row.data[lane], value)[:config.acc_bits],

@@ -51,9 +51,11 @@ async def serve_rows(dut, name, add):
 
 
 async def serve_halves(dut, name, add, *, rng, stall):
-    """Take the additions of the ``PsumHalf`` ``name``: calls
-    ``add(address, half, accumulate, data)`` when they are made."""
-    await _serve_additions(dut, name, ("address", "half", "accumulate"), PSUM_HALF_DATA, add,
+    """Take the additions of the ``PsumHalf`` or ``PsumNarrow`` ``name``: calls
+    ``add(address, half, accumulate, data)`` when they are made, without ``accumulate`` for a
+    ``PsumNarrow``."""
+    place = ("address", "half", *(("accumulate",) if hasattr(dut, f"{name}__accumulate") else ()))
+    await _serve_additions(dut, name, place, PSUM_HALF_DATA, add,
                            free=lambda: int(rng.random() >= stall))
 
 

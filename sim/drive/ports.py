@@ -79,9 +79,11 @@ def serve_rows(port, add):
 
 
 def serve_halves(port, add, *, rng, stall=0.0):
-    """Background process that takes additions of a ``PsumHalf``: calls
-    ``add(address, half, accumulate, data)`` when they are made; ``data`` is a view to index."""
-    return _serve_additions(port, ("address", "half", "accumulate"), PSUM_HALF_DATA, add,
+    """Background process that takes additions of a ``PsumHalf`` or ``PsumNarrow``: calls
+    ``add(address, half, accumulate, data)`` when they are made, without ``accumulate`` for a
+    ``PsumNarrow``; ``data`` is a view to index."""
+    place = ("address", "half", *(("accumulate",) if hasattr(port, "accumulate") else ()))
+    return _serve_additions(port, place, PSUM_HALF_DATA, add,
                             free=lambda: not (stall and rng.random() < stall))
 
 
@@ -101,6 +103,7 @@ def _serve_additions(port, place, latency, add, *, free=None):
                 add(*made)
             pipeline.append(where if valid else None)
             due = pipeline.pop(0)
+            assert due or not free or data.as_bits() == 0, "data where another port's may be"
             made = due and (*due, data)
     return process
 

@@ -36,7 +36,7 @@ class Outcome:
 
 
 class Memories:
-    """Pool, partial sums and counts of repeated planes; the arrays are changed in place.
+    """Pool, partial sums, K^T V and counts of repeated planes; the arrays are changed in place.
 
     As in the hardware, everything wraps: an address of the pool at 16 bits and at the size of the
     pool, a position of the partial sums at their number, a sum at ``acc_bits``. The compiler
@@ -49,7 +49,7 @@ class Memories:
         A power of two of words, ``rows`` bits each.
     psum : int64 (positions, rows)
         A power of two of positions.
-    rows, acc_bits : int
+    rows, acc_bits, attention_bits : int
         As in :class:`hw.config.CoreConfig`.
     repeats : int (pool words / 8,) or None
         For cores with ``plane_skip``: planes to leave out, by the address of the most significant
@@ -57,9 +57,11 @@ class Memories:
     strict : bool
     """
 
-    def __init__(self, *, pool, psum, rows, acc_bits, repeats=None, strict=False):
+    def __init__(self, *, pool, psum, rows, acc_bits, attention_bits=8, repeats=None,
+                 strict=False):
         self.pool, self.psum, self.repeats = pool, psum, repeats
         self.rows, self.acc_bits, self.strict = rows, acc_bits, strict
+        self.attention_bits, self.ktv = attention_bits, None
 
     def at(self, addresses):
         """Indices into the pool."""

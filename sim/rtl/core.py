@@ -1,4 +1,4 @@
-"""The core's RTL in Verilator: fill the memory, run, checkpoint, trace what the units write."""
+"""The core's RTL in Verilator: fill the memory, run, checkpoint, trace what is written."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -30,9 +30,8 @@ CHUNK = 1 << 17
 TRACE_OPTIONS = {"fst": "--trace-fst", "vcd": "--trace"}
 """Kinds of waveform, and Verilator's option for each."""
 
-NOTHING = ((0, 0), (0, 0))
-EVERYTHING = ((0, 1 << 63), (0, 1 << 63))
-"""What to trace of neuron and attention unit, see :meth:`RtlCore.advance`."""
+NOTHING, EVERYTHING = (0, 0), (0, 1 << 63)
+"""What to trace of the neuron core, see :meth:`RtlCore.advance`."""
 
 
 class RtlTimeout(Exception):
@@ -43,16 +42,15 @@ class RtlTimeout(Exception):
 class RtlProgress:
     """Where a run is: cycles since its start, counters, whether it is over.
 
-    ``written`` counts the words that neuron and attention unit have written since the start;
-    ``violations`` are the rules that an SDRAM saw broken
-    (:func:`sim.twin.sdram_chip.broken_rules`); ``phase_changes`` counts those of the core's
-    ``phase``.
+    ``written`` counts the words that the neuron core has written since the start; ``violations``
+    are the rules that an SDRAM saw broken (:func:`sim.twin.sdram_chip.broken_rules`);
+    ``phase_changes`` counts those of the core's ``phase``.
     """
 
     cycles: int
     counters: dict
     finished: bool
-    written: tuple
+    written: int
     violations: int
     phase_changes: int = 0
 
@@ -64,14 +62,13 @@ class RtlProgress:
 
 @dataclass(frozen=True)
 class RtlRun:
-    """Result of one run: the state at its end, and per unit (addresses, words) in write order.
-
-    The words are those of the part of the run that was traced.
+    """Result of one run: the state at its end, and the words that the neuron core wrote in the part
+    of it that was traced, in order, with their addresses.
     """
 
     end: RtlProgress
-    neuron: tuple
-    attention: tuple
+    addresses: np.ndarray
+    words: np.ndarray
 
     @property
     def cycles(self):
@@ -220,27 +217,24 @@ class RtlCore:
 
         Parameters
         ----------
-        trace : ((int, int), (int, int))
-            Words to return of neuron and attention unit: number of the first one since the
-            start, and how many.
+        trace : (int, int)
+            Words of the neuron core to return: number of the first one since the start, and how
+            many.
 
         Returns
         -------
-        (RtlProgress, list)
-            Per unit the (addresses, words) traced meanwhile.
+        (RtlProgress, (addresses, words))
+            What was traced meanwhile.
         """
-        self._send(b"C" + struct.pack("<5Q", cycles, *trace[0], *trace[1]))
+        self._send(b"C" + struct.pack("<3Q", cycles, *trace))
         finished, violations, phase_changes, total = struct.unpack("<IIIQ", self._read(20))
         counters = struct.unpack(f"<{len(Counter)}I", self._read(4 * len(Counter)))
         counters = {counter.name: counters[counter] for counter in Counter}
-        written, traces = [], []
-        for _ in range(2):
-            total_words, size = struct.unpack("<2Q", self._read(16))
-            written.append(total_words)
-            addresses = np.frombuffer(self._read(2 * size), np.uint16)
-            traces.append((addresses, np.frombuffer(self._read(8 * size), np.uint64)))
-        return RtlProgress(total, counters, bool(finished), tuple(written), violations,
-                           phase_changes), traces
+        written, size = struct.unpack("<2Q", self._read(16))
+        addresses = np.frombuffer(self._read(2 * size), np.uint16)
+        words = np.frombuffer(self._read(8 * size), np.uint64)
+        return RtlProgress(total, counters, bool(finished), written, violations,
+                           phase_changes), (addresses, words)
 
     def finish(self, *, limit, trace=NOTHING, watch=None):
         """Run on until the core is idle, at most until cycle ``limit`` of the run.
@@ -256,8 +250,8 @@ class RtlCore:
         parts = []
         step = 1    # to see where a restored run is
         while True:
-            state, traces = self.advance(step, trace)
-            parts.append(traces)
+            state, traced = self.advance(step, trace)
+            parts.append(traced)
             stop = watch is not None and watch(state)
             if state.finished or stop:
                 break
@@ -266,9 +260,7 @@ class RtlCore:
                                  f"{state.descriptors} descriptors; counters: " + ", ".join(
                                      f"{k}={v}" for k, v in state.counters.items() if v))
             step = min(CHUNK, limit - state.cycles)
-        joined = [tuple(np.concatenate(x) for x in zip(*unit, strict=True))
-                  for unit in zip(*parts, strict=True)]
-        return RtlRun(state, *joined)
+        return RtlRun(state, *(np.concatenate(x) for x in zip(*parts, strict=True)))
 
     def run(self, *, count=1, ring=0, limit=10_000_000, trace=EVERYTHING, watch=None, **controls):
         """:meth:`start` and :meth:`finish`."""

@@ -1,5 +1,5 @@
-// Drives sim/rtl/top.py: fills and reads the memory, runs, traces what the units write, and saves
-// and restores the whole state.
+// Drives sim/rtl/top.py: fills and reads the memory, runs, traces what the neuron core writes, and
+// saves and restores the whole state.
 //
 // Usage: Vtop PERIOD SDRAM_PERIOD. The periods of the two clocks, in any unit; the second is 0 for
 // a memory without a clock of its own.
@@ -8,11 +8,11 @@
 //   W address:u32 count:u32 data:u64[count]     -> nothing
 //   R address:u32 count:u32                     -> data:u64[count]
 //   G controls:u32[6] images:u32 ring:u32       -> nothing; starts a run, its cycles count from 0
-//   C cycles:u64 window:u64[2][2]
+//   C cycles:u64 first:u64 count:u64
 //        -> finished:u32 violations:u32 phase_changes:u32 cycles:u64 counters:u32[N]
-//           then per unit written:u64 count:u64 addresses:u16[count] data:u64[count]
-//        Runs on, at most that many cycles. A unit (neuron, attention) has written so many words
-//        since the start; those of its window (first, count) that came meanwhile follow.
+//           written:u64 count:u64 addresses:u16[count] data:u64[count]
+//        Runs on, at most that many cycles. The neuron core has written so many words since the
+//        start; of the `count` from number `first` on, those that came meanwhile follow.
 //   S size:u32 path:u8[size]                    -> 'S': state saved to that file
 //   L size:u32 path:u8[size]                    -> 'L': state taken from that file
 //   T first:u64 last:u64 size:u32 path:u8[size]
@@ -60,7 +60,7 @@ struct Trace {
         data.push_back(word);
     }
 };
-static Trace neuron, attention;
+static Trace trace;
 
 [[noreturn]] static void fail(const char *text) {
     fprintf(stderr, "%s\n", text);
@@ -143,12 +143,7 @@ static uint64_t *range(uint32_t &count) {
     return words + address;
 }
 
-static void get_window(Trace &trace) {
-    trace.first = get<uint64_t>();
-    trace.wanted = get<uint64_t>();
-}
-
-static void put_trace(Trace &trace) {
+static void put_trace() {
     uint64_t count = trace.data.size();
     put(&trace.written, 8);
     put(&count, 8);
@@ -171,7 +166,7 @@ static void start() {
     clock_cycle();
     top->start = 0;
     clock_cycle();
-    cycles = neuron.written = attention.written = now = 0;
+    cycles = trace.written = now = 0;
 #if VM_TRACE
     running = true;
 #endif
@@ -179,11 +174,10 @@ static void start() {
 
 static void advance() {
     uint64_t limit = cycles + get<uint64_t>();
-    get_window(neuron);
-    get_window(attention);
+    trace.first = get<uint64_t>();
+    trace.wanted = get<uint64_t>();
     for (; top->busy && cycles < limit; cycles++) {
-        if (top->neuron_valid) neuron.add(top->neuron_address, top->neuron_data);
-        if (top->attention_valid) attention.add(top->attention_address, top->attention_data);
+        if (top->trace_valid) trace.add(top->trace_address, top->trace_data);
         clock_cycle();
     }
     if (!top->busy) {
@@ -201,8 +195,7 @@ static void advance() {
     put(&phase_changes, 4);
     put(&cycles, 8);
     put(top->counters.data(), sizeof(top->counters));
-    put_trace(neuron);
-    put_trace(attention);
+    put_trace();
 }
 
 static std::string path() {
@@ -226,7 +219,7 @@ static void save() {
     VerilatedSave file;
     file.open(path());
     if (!file.isOpen()) fail("cannot write the checkpoint");
-    file << cycles << sdram_edge << neuron.written << attention.written << *top;
+    file << cycles << sdram_edge << trace.written << *top;
     file.close();
     putchar('S');
 }
@@ -235,7 +228,7 @@ static void restore() {
     VerilatedRestore file;
     file.open(path());
     if (!file.isOpen()) fail("cannot read the checkpoint");
-    file >> cycles >> sdram_edge >> neuron.written >> attention.written >> *top;
+    file >> cycles >> sdram_edge >> trace.written >> *top;
     file.close();
     putchar('L');
 }

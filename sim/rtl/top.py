@@ -43,8 +43,7 @@ class RtlTop(wiring.Component):
             "phase_changes": Out(32),
             **{name: In(24) for name in CONTROLS},
             "counters": Out(32 * len(Counter)),
-            "neuron_valid": Out(1), "neuron_address": Out(16), "neuron_data": Out(rows),
-            "attention_valid": Out(1), "attention_address": Out(16), "attention_data": Out(rows),
+            "trace_valid": Out(1), "trace_address": Out(16), "trace_data": Out(rows),
         })
 
     def elaborate(self, platform):
@@ -78,8 +77,6 @@ class RtlTop(wiring.Component):
             m.d.sync += self.phase_changes.eq(0)
         with m.Elif(phase ^ core.phase):
             m.d.sync += self.phase_changes.eq(self.phase_changes + 1)
-        for name in ("neuron", "attention"):
-            trace = getattr(core, f"trace_{name}")
-            for part in ("valid", "address", "data"):
-                m.d.sync += getattr(self, f"{name}_{part}").eq(getattr(trace, part))
+        for part in ("valid", "address", "data"):
+            m.d.sync += getattr(self, f"trace_{part}").eq(getattr(core.trace, part))
         return m

@@ -55,7 +55,7 @@ def random_case(seed, *, max_size=20, mixed=False, time_steps=1):
         multiplier_bits=max(8, params.mult_bits), psum_words=int(rng.choice([128, 256, 512])),
         pool_bank_words=int(rng.choice([512, 1024, 2048])) * (64 // rows),
         weight_fifo_words=int(rng.choice([32, 64, 256])), head_words=8,
-        plane_skip=seed % 2 == 1 and params.z_bits >= 8)
+        attention_bits=8 + seed % 5, plane_skip=seed % 2 == 1 and params.z_bits >= 8)
     return found, config
 
 

@@ -16,10 +16,11 @@ from gen.isa.program import Descriptor
 from hw.config import RECORD_WORDS
 from hw.descriptor import DESCRIPTOR_WORDS, Destination, Header, pack, UnitKind
 from hw.register import RING_BITS
+from sim.reference.neuron import pack_fire
 from sim.rtl.core import NOTHING
 from sim.rtl.virtual_board import VirtualBoard
 from tests.rtl import test_cycles
-from tests.rtl.test_cycles import packed, program_of
+from tests.rtl.test_cycles import FIRE, packed, program_of, WEIGHTS
 
 
 pytestmark = pytest.mark.rtl
@@ -34,22 +35,29 @@ IMAGES, RESULTS, LOG = 1 << 16, 1 << 17, 1 << 18
 
 def image_program(config, attention):
     """An image goes into the pool, perhaps through attention, and out as the result."""
-    words = 3 * TOKENS
+    words, lanes = 3 * TOKENS, config.rows
     memory_words = words // config.words_per_memory_word
     move = {"memory_address": 0, "length": memory_words, "count": 1, "image": 1,
             "pool_words": words, "memory_stride": memory_words, "pool_stride": words}
-    fields = {"query": 0, "key": 0, "value": 0, "output": 4096, "position_stride": 3,
-                 "tokens": TOKENS, "words": 1, "slot_log2": 4}
-    parts = [(UnitKind.LOAD, {**move, "destination": Destination.POOL, "pool_address": 0}),
-             (UnitKind.ATTENTION, fields),
-             (UnitKind.STORE, {**move, "pool_address": 4096 if attention else 0})]
-    waits = [(0,) * 6, (1, 0, 0, 0, 0, 0), (1, 0, 0, 0, int(attention), 0)]
+    load = UnitKind.LOAD, {**move, "destination": Destination.POOL, "pool_address": 0}, (0,) * 6
     if not attention:
-        del parts[1], waits[1]
-    program = replace(program_of(config, []), descriptors=[
-        Descriptor(unit, fields, wait, unit.name)
-        for (unit, fields), wait in zip(parts, waits, strict=True)])
-    return packed(program), memory_words
+        parts = [load, (UnitKind.STORE, {**move, "pool_address": 0}, (1, 0, 0, 0, 0, 0))]
+    else:
+        parts = [
+            load,
+            (UnitKind.LOAD, {"destination": Destination.CONST, "memory_address": WEIGHTS,
+                             "length": config.tile_const_words, "count": 1}, (0,) * 6),
+            (UnitKind.ATTENTION, {
+                "query": 0, "key": 0, "value": 0, "position_stride": 3, "value_stride": 3,
+                "tokens": TOKENS, "queries": TOKENS, "words": 1, "slot_log2": 4, "psum": 0},
+             (1, 0, 0, 0, 0, 0)),
+            (UnitKind.NEURON, FIRE | {"count": TOKENS}, (0, 0, 0, 0, 1, 0)),
+            (UnitKind.STORE, {**move, "pool_address": FIRE["plane_out"]}, (0, 0, 0, 0, 0, 1))]
+    program = program_of(config, [])
+    program.payload[WEIGHTS:WEIGHTS + config.tile_const_words] = pack_fire(
+        np.tile([32, 96, 160, 224], (lanes, 1)), np.zeros(lanes, bool), config.acc_bits)
+    return packed(replace(program, descriptors=[
+        Descriptor(unit, fields, wait, unit.name) for unit, fields, wait in parts])), memory_words
 
 
 def runs(core, program, words, numbers, *, images=0, results=0):

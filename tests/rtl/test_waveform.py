@@ -39,7 +39,7 @@ def test_vcd_of_an_image(case, request, tmp_path, monkeypatch):
     times = [int(time) for time in re.findall(r"^#(\d+)$", text, re.MULTILINE)]
     # The rising edge that ends cycle c of the run is at time 2 * (c + 1).
     assert times[0] == 202 and 798 <= times[-1] <= 801 and times == sorted(times)
-    for name in ("clk", "busy", "neuron_valid", "program"):
+    for name in ("clk", "busy", "trace_valid", "program"):
         assert re.search(rf"\$var \S+ +\d+ \S+ {name} ", text), name
     # The first of that name is the top's; others lie deeper.
     busy = re.search(r"\$var \S+ +1 (\S+) busy ", text)[1]

@@ -34,9 +34,11 @@ def test_iss_equals_integer_model_on_random_networks(half):
             reached[key] = reached.get(key, 0) + count
         spilled = sum(home == "memory" for home, _ in program.homes.values()) - 2
         reached["spilled"] = reached.get("spilled", 0) + spilled
+        kept = sum(d.fields.get("keep", 0) for d in program.descriptors)
+        reached["kept"] = reached.get("kept", 0) + kept
         strips = max(strips, *program.strips.values())
     for key in ("ktv_saturated", "qktv_saturated", "z_saturated", "u_saturated", "zero_scale",
-                "negative_scale", "threshold_clipped", "spilled"):
+                "negative_scale", "threshold_clipped", "spilled", "kept"):
         assert reached[key] > 0, (key, reached)
     assert strips >= 3
 

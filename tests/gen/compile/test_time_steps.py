@@ -196,10 +196,6 @@ def test_program_file(programs, tmp_path):
     words = image_words(found, images)
     assert len(words) == found.image_words
     np.testing.assert_array_equal(words, np.concatenate([image_words(found, x) for x in images]))
-    data = path.read_bytes()
-    path.write_bytes(data.replace(rb'\"version\":4', rb'\"version\":3'))
-    with pytest.raises(InputError, match="header lacks or misstates input_shape"):
-        ProgramImage.load(path)
 
 
 def test_what_does_not_fit(monkeypatch, programs):

@@ -31,12 +31,14 @@ def bits_of(word, rows):
     return [bit for bit in range(rows) if word >> bit & 1]
 
 
-def job_of(rng, rows, tokens, words):
+def job_of(rng, rows, tokens, words, written, keep):
     """Words in the order in which they come, v of every token, and the events, each
     ``("key", row, seen, plane, token)``, ``("query", row, seen, last)``, ``("double",)`` or
-    ``("last",)``."""
-    stream, values, events, written = [], [], [], set()
-    for token in range(tokens):
+    ``("last",)``. ``written`` are the rows of the job before, and become those of this one."""
+    stream, values, events = [], [], []
+    if not keep:
+        written.clear()
+    for token in range(0 if keep else tokens):
         values.append([rng.getrandbits(rows) for _ in range(3)])
         stream += values[-1]
         for plane in (2, 1, 0):
@@ -88,13 +90,16 @@ def test_events(gaps, take_rate, rows, head_words):
             ctx.set(dut.words.valid, 0)
 
     async def testbench(ctx):
-        for tokens, words in ((1, 1), (3, 1), (4, head_words), (2, 2), (1, head_words)):
+        written = set()
+        for tokens, words, keep in ((1, 1, 0), (3, 1, 0), (2, 1, 1), (4, head_words, 0), (2, 2, 0),
+                                    (1, 2, 1), (2, 2, 1), (1, head_words, 0)):
             ctx.set(dut.job.tokens, tokens)
             ctx.set(dut.job.words, words)
+            ctx.set(dut.job.keep, keep)
             ctx.set(dut.start, 1)
             await ctx.tick()
             ctx.set(dut.start, 0)
-            stream, values, expected = job_of(rng, rows, tokens, words)
+            stream, values, expected = job_of(rng, rows, tokens, words, written, keep)
             left.extend(stream)
             found, waiting, taken_keys = [], None, 0
             tokens_of_keys = [event[-1] for event in expected if event[0] == "key"]

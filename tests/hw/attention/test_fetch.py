@@ -15,11 +15,11 @@ def addresses_of(job):
                 for plane in reversed(range(LEVEL_PLANES)) for w in range(job["words"])]
 
     found = []
-    for token in range(job["tokens"]):
-        found += [job["value"] + token * job["position_stride"] + plane
+    for token in range(0 if job["keep"] else job["tokens"]):
+        found += [job["value"] + token * job["value_stride"] + plane
                   for plane in range(LEVEL_PLANES)]
         found += words(job["key"], token)
-    for token in range(job["tokens"]):
+    for token in range(job["queries"]):
         found += words(job["query"], token)
     return [address % (1 << 16) for address in found]
 
@@ -31,11 +31,14 @@ def test_order(stall):
     dut = AttentionFetch()
 
     async def testbench(ctx):
-        for tokens, words in ((1, 1), (1, 4), (5, 1), (2, 3), (9, 2), (1, 8), (300, 1)):
-            job = {"tokens": tokens, "words": words,
+        for tokens, queries, words, keep in (
+                (1, 1, 1, 0), (1, 3, 4, 0), (5, 5, 1, 0), (1, 5, 1, 1), (2, 1, 3, 0), (9, 9, 2, 0),
+                (0, 1, 2, 1), (1, 1, 8, 0), (300, 200, 1, 0)):
+            job = {"tokens": tokens, "queries": queries, "words": words, "keep": keep,
                    **{name: rng.choice([0, 0xFFFE, rng.randrange(1 << 16)])
                       for name in ("query", "key", "value")},
-                   "position_stride": rng.choice([0, 0xFFF, rng.randrange(1 << 12)])}
+                   **{name: rng.choice([0, 0xFFF, rng.randrange(1 << 12)])
+                      for name in ("position_stride", "value_stride")}}
             expected = addresses_of(job)
             for name, value in job.items():
                 ctx.set(getattr(dut.job, name), value)
@@ -60,7 +63,8 @@ def test_one_address_per_cycle():
     dut = AttentionFetch()
 
     async def testbench(ctx):
-        for name, value in (("tokens", 7), ("words", 4), ("position_stride", 12)):
+        for name, value in (("tokens", 7), ("queries", 7), ("words", 4),
+                            ("position_stride", 12)):
             ctx.set(getattr(dut.job, name), value)
         ctx.set(dut.addresses.ready, 1)
         ctx.set(dut.start, 1)

@@ -3,28 +3,30 @@ import numpy as np
 import pytest
 
 from hw.attention.unit import AttentionUnit
-from hw.config import CoreConfig
+from hw.config import attention_cap, CoreConfig
 from hw.port import POOL_LATENCY
-from sim.drive.ports import run_unit, serve_read, serve_write, simulate
+from sim.drive.ports import run_unit, serve_halves, serve_read, simulate
 from sim.reference.attention import attention
 from sim.reference.lanes import to_planes
 from sim.reference.state import Memories
 
 
-POOL_WORDS = 4096
+POOL_WORDS, PSUM_WORDS = 4096, 256
 
 
-def config(rows=16, head_words=4):
-    return CoreConfig(rows=rows, head_words=head_words, load_rows=8)
+def config(rows=16, head_words=4, **settings):
+    return CoreConfig(rows=rows, head_words=head_words, load_rows=8, **settings)
 
 
-def layout(*, tokens, words, slot_log2, base=0, gap=1):
-    """A descriptor whose maps lie one behind the other, the positions ``gap`` words too far."""
+def layout(*, tokens, words, slot_log2, base=0, gap=1, queries=None, **fields):
+    """A descriptor whose maps lie one behind the other, the positions ``gap`` words too far, those
+    of v twice as much."""
     stride = 3 * words + gap
     size = tokens * stride
-    fields = {"query": base, "key": base + size, "value": base + 2 * size,
-              "output": base + 3 * size, "position_stride": stride, "tokens": tokens,
-              "words": words, "slot_log2": slot_log2}
+    fields = {"query": base, "key": base + size, "value": base + 2 * size, "psum": base % 100,
+              "position_stride": stride, "value_stride": 3 + 2 * gap, "tokens": tokens,
+              "queries": tokens if queries is None else queries, "words": words,
+              "slot_log2": slot_log2, "keep": 0, **fields}
     return {name: value & 0xffff for name, value in fields.items()}
 
 
@@ -37,28 +39,33 @@ def put(pool, address, stride, levels, rows):
 
 def fill(pool, fields, *, q, k, v, rows):
     for name, levels in (("query", q), ("key", k), ("value", v)):
-        put(pool, fields[name], fields["position_stride"], np.asarray(levels), rows)
+        stride = fields["value_stride" if name == "value" else "position_stride"]
+        put(pool, fields[name], stride, np.asarray(levels), rows)
 
 
 def random_levels(rng, shape, rate):
     return np.where(rng.random(shape) < rate, rng.integers(1, 5, shape), 0)
 
 
-def run(jobs, pool, *, rows, stall=0.0, seed=0, cycles=200_000):
-    """Run descriptors on one unit; checks each against the model. Returns cycles of each."""
+def run(jobs, pool, *, rows=16, bits=8, stall=0.0, seed=0, cycles=200_000):
+    """Run descriptors on one unit; checks each against the model. Returns the sums of each and its
+    cycles."""
     rng = np.random.default_rng(seed)
-    dut = AttentionUnit(config=config(rows))
-    took, wanted = [], pool.copy()
-    memories = Memories(pool=wanted, psum=None, rows=rows, acc_bits=24)
+    dut = AttentionUnit(config=config(rows, attention_bits=bits))
+    found = []
+    psum = rng.integers(-1 << 23, 1 << 23, (PSUM_WORDS, rows))    # what was there before
+    wanted = psum.copy()
+    memories = Memories(pool=pool, psum=wanted, rows=rows, acc_bits=24, attention_bits=bits)
 
     async def testbench(ctx):
         for fields in jobs:
             expected = attention(fields, memories)
             sig, events = await run_unit(ctx, dut.control, fields)
-            took.append(clock[0])
+            at = fields["psum"] + np.arange(fields["queries"])
+            found.append((psum[at % PSUM_WORDS], clock[0]))
             clock[0] = 0
             assert (sig, events) == expected.completion
-            np.testing.assert_array_equal(pool, wanted)
+            np.testing.assert_array_equal(psum, wanted)
 
     clock = [0]
 
@@ -67,16 +74,16 @@ def run(jobs, pool, *, rows, stall=0.0, seed=0, cycles=200_000):
             await ctx.tick()
             clock[0] += 1
 
-
-    def written(address, data):
-        pool[address % len(pool)] = data
+    def written(address, half, data):
+        side = slice(half * rows // 2, (half + 1) * rows // 2)
+        psum[address % PSUM_WORDS, side] = [data[lane] for lane in range(rows // 2)]
 
     simulate(dut, testbench, cycles=cycles, background=(
         serve_read(dut.pool, lambda a: int(pool[a % len(pool)]), latency=POOL_LATENCY, rng=rng,
                    stall=stall),
-        serve_write(dut.write, written, rng=rng, stall=stall),
+        serve_halves(dut.psum, written, rng=rng, stall=stall),
         count))
-    return took
+    return found
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
@@ -92,7 +99,37 @@ def test_matches_reference(words, slot_log2, stall):
              q=random_levels(rng, (tokens, 16 * words), rate),
              k=random_levels(rng, (tokens, 16 * words), rate))
         jobs.append(fields)
-    run(jobs, pool, rows=16, stall=stall)
+    run(jobs, pool, stall=stall)
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.6])
+@pytest.mark.parametrize("words", [1, 3])
+def test_chunks(words, stall):
+    """The tokens of q in several descriptors, of which all but the first keep K^T V, give what one
+    gives; so does an attention between others, and each its own events."""
+    rng = np.random.default_rng(words)
+    pool = np.zeros(POOL_WORDS, dtype=np.uint64)
+    jobs, wanted = [], []
+    for base, tokens in ((0, 12), (1500, 7)):
+        whole = layout(tokens=tokens, words=words, slot_log2=3 if words == 1 else 4, base=base,
+                       psum=100)
+        fill(pool, whole, rows=16, v=random_levels(rng, (tokens, 16), 0.5),
+             q=random_levels(rng, (tokens, 16 * words), 0.5),
+             k=random_levels(rng, (tokens, 16 * words), 0.5))
+        wanted.append(len(jobs))
+        jobs.append(whole)
+        first = 0
+        for count in (tokens - 4, 3, 1):
+            # What a descriptor that keeps does not look at.
+            nothing = {"key": 9, "value": 9, "tokens": 0, "keep": 1} if first else {}
+            jobs.append({**whole, "query": whole["query"] + first * whole["position_stride"],
+                         "psum": 40 + first, "queries": count, **nothing})
+            first += count
+    found = run(jobs, pool, stall=stall)
+    for index in wanted:
+        whole, *parts = (sums for sums, _ in found[index:index + 4])
+        assert whole.any()
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 @pytest.mark.parametrize("rows", [32, 64])
@@ -105,18 +142,27 @@ def test_wide(rows):
     run([fields], pool, rows=rows, stall=0.2)
 
 
-def test_saturates():
-    pool = np.zeros(POOL_WORDS, dtype=np.uint64)
-    fields = layout(tokens=20, words=1, slot_log2=4)
-    full = np.full((20, 16), 4)
-    fill(pool, fields, rows=16, q=full, k=full, v=full)
-    run([fields], pool, rows=16)
-    assert (pool[fields["output"] + 2] == 0xffff) and pool[fields["output"]] == 0
+@pytest.mark.parametrize("bits, stall", [(8, 0.4), (10, 0.0), (11, 0.2)])
+def test_saturates(bits, stall):
+    """All levels 4 with more and more tokens: below the cap of K^T V, around it, far above; and
+    around what the sums can hold."""
+    cap, pool = attention_cap(bits), np.zeros(POOL_WORDS, dtype=np.uint64)
+    lanes = np.array((16, 2, 1, 0, 7))
+    most = cap // 16 + 3
+    fields = layout(tokens=most, words=1, slot_log2=4, queries=len(lanes), gap=0)
+    full = np.full((most, 16), 4)
+    fill(pool, fields, rows=16, q=np.where(np.arange(16) < lanes[:, None], 4, 0), k=full, v=full)
+    jobs = [{**fields, "tokens": tokens} for tokens in (1, cap // 16 - 1, cap // 16, most)]
+    for job, (sums, _) in zip(jobs, run(jobs, pool, bits=bits, stall=stall), strict=True):
+        exact = 4 * lanes * min(16 * job["tokens"], cap)
+        over = 1 << bits
+        wanted = np.where(exact < over, exact, over + exact % over)
+        np.testing.assert_array_equal(sums, np.repeat(wanted[:, None], 16, axis=1))
 
 
 @pytest.mark.parametrize("level", [1, 3, 4])
-def test_thresholds(level):
-    """Sums around 32, 96, 160 and 224: a single k row, q picks it with every level."""
+def test_sums(level):
+    """All sums around 32, 96, 160 and 224: a single k row, q picks it with every level."""
     pool = np.zeros(POOL_WORDS, dtype=np.uint64)
     tokens = 60
     fields = layout(tokens=tokens, words=1, slot_log2=4)
@@ -127,7 +173,8 @@ def test_thresholds(level):
         v[0, j] = j % 4 if j else 0
     q[:, 3] = np.arange(tokens) % 5
     fill(pool, fields, rows=16, q=q, k=k, v=v)
-    run([fields], pool, rows=16)
+    (sums, _), = run([fields], pool)
+    assert sums.max() > 224
 
 
 @pytest.mark.parametrize("distance", range(1, 7))
@@ -144,15 +191,33 @@ def test_same_row(distance, stall):
         fill(pool, fields, rows=16, k=k, q=random_levels(rng, (12, 16), 0.4),
              v=random_levels(rng, (12, 16), 0.6))
         jobs.append(fields)
-    run(jobs, pool, rows=16, stall=stall)
+    run(jobs, pool, stall=stall)
 
 
 def test_nothing_fires():
+    """Tokens without a bit, at the pace of their words; they write 0."""
     pool = np.zeros(POOL_WORDS, dtype=np.uint64)
     fields = layout(tokens=50, words=1, slot_log2=4)
-    pool[fields["output"]:fields["output"] + 200] = 0xffff
-    cycles, = run([fields], pool, rows=16)
-    assert cycles == 50 * 6 + 50 * 3 + 23
+    (sums, cycles), = run([fields], pool)
+    assert not sums.any()
+    assert cycles == 50 * 6 + 50 * 3 + 21
+
+
+@pytest.mark.parametrize("bits", [0, 1])
+def test_zero_token(bits):
+    """Tokens of q with no bit, or one, between others: no sum is left over."""
+    rng = np.random.default_rng(bits)
+    pool = np.zeros(POOL_WORDS, dtype=np.uint64)
+    fields = layout(tokens=30, words=1, slot_log2=4)
+    q = random_levels(rng, (30, 16), 0.3)
+    q[1::3] = 0
+    q[1::3, 2] = bits
+    q[2::3] = 0
+    fill(pool, fields, rows=16, q=q, k=random_levels(rng, (30, 16), 0.5),
+         v=random_levels(rng, (30, 16), 0.5))
+    for stall in (0.0, 0.7):
+        (sums, _), = run([fields], pool, stall=stall)
+        assert sums[::3].any() and not sums[2::3].any() and sums[1::3].any() == bits
 
 
 def test_cycles():
@@ -162,11 +227,11 @@ def test_cycles():
     fields = layout(tokens=80, words=1, slot_log2=4, gap=0)
     k, q, v = (random_levels(rng, (80, 16), 0.3) for _ in range(3))
     fill(pool, fields, rows=16, k=k, q=q, v=v)
-    cycles, = run([fields], pool, rows=16)
+    (_, cycles), = run([fields], pool)
     planes = [(x[..., None] >> np.arange(3) & 1).sum(axis=1) for x in (k, q)]
     e_k, e_q = planes
     doublings = (e_q[:, 2] > 0).astype(int) + (e_q[:, 1:].sum(axis=1) > 0)
     e_k, e_q = e_k.sum(axis=1), e_q.sum(axis=1)
     expected = (np.maximum(6, np.maximum(e_k, (e_k + 10) / 2)).sum()
-                + np.maximum(3, e_q + doublings).sum() + 23)
+                + np.maximum(3, e_q + doublings).sum() + 21)
     assert abs(cycles / expected - 1) < 0.1

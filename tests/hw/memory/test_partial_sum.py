@@ -37,7 +37,8 @@ def test_traffic(read_lanes, rows, acc_bits, words):
         written = {}            # cycle -> place and half that are written in it
         answers = [{} for _ in read_lanes]
         requests = [None] * len(read_lanes)
-        free, last_row, accepted, added = False, False, 0, 0
+        free, narrow_free, last_row = False, False, False
+        accepted, added, narrow_added, claim = 0, 0, 0, False
 
         def number():
             return rng.choice([least, most]) if rng.random() < 0.2 else rng.randint(least, most)
@@ -76,8 +77,10 @@ def test_traffic(read_lanes, rows, acc_bits, words):
                 begin(now + 2, row[0], 1, row[1], values[lanes:])
                 added += 1
             half = rng.randrange(words), rng.randrange(2), rng.random() < 0.7
-            with_half = free and rng.random() < 0.6 and half[:2] not in pending and (
+            with_half = claim and free and half[:2] not in pending and (
                 not with_row or half[0] != row[0])
+            claim = rng.random() < 0.6
+            ctx.set(dut.half.claim, claim)
             ctx.set(dut.half.valid, with_half)
             if with_half:
                 values = [number() for _ in range(lanes)]
@@ -87,12 +90,26 @@ def test_traffic(read_lanes, rows, acc_bits, words):
                 data[now + PSUM_HALF_DATA, "half"] = dut.half.data, values
                 begin(now, *half, values)
                 added += 1
-            for key in (now, (now, "half")):
+            narrow = rng.randrange(words), rng.randrange(2)
+            with_narrow = narrow_free and rng.random() < 0.6 and narrow not in pending and (
+                not with_row or narrow[0] != row[0])
+            ctx.set(dut.narrow.valid, with_narrow)
+            if with_narrow:
+                values = [rng.randrange(2 << config.attention_bits) for _ in range(lanes)]
+                ctx.set(dut.narrow.address, address_of(narrow[0]))
+                ctx.set(dut.narrow.half, narrow[1])
+                data[now + PSUM_HALF_DATA, "narrow"] = dut.narrow.data, values
+                begin(now, *narrow, False, values)
+                narrow_added += 1
+            for port, key in ((dut.row, now), (dut.half, (now, "half")),
+                              (dut.narrow, (now, "narrow"))):
                 if key in data:
-                    port, values = data.pop(key)
-                    ctx.set(port, values)
+                    ctx.set(*data.pop(key))
+                elif port is not dut.row:
+                    ctx.set(port.data, [0] * lanes)
             # A free slot behind this cycle: no row has it.
             free = not with_row and (now + 1) not in slots
+            narrow_free = free and not claim
             for index, port in enumerate(dut.readers):
                 if requests[index] is None and rng.random() < 0.7:
                     requests[index] = rng.randrange(words), rng.randrange(
@@ -105,9 +122,10 @@ def test_traffic(read_lanes, rows, acc_bits, words):
                 if request:
                     ctx.set(port.address, address_of(request[0]))
                     ctx.set(port.group, request[1])
-            _, _, now_free, *seen = await ctx.tick().sample(
-                dut.half.free, *[s for p in dut.readers for s in (p.ready, p.data_valid, p.data)])
-            assert now_free == free
+            _, _, half_free, rest_free, *seen = await ctx.tick().sample(
+                dut.half.free, dut.narrow.free,
+                *[s for p in dut.readers for s in (p.ready, p.data_valid, p.data)])
+            assert (half_free, rest_free) == (free, narrow_free)
             open_slot = not (now in slots and slots[now][2])
             for index, width in enumerate(read_lanes):
                 ready, data_valid, value = seen[3 * index:3 * index + 3]
@@ -126,14 +144,15 @@ def test_traffic(read_lanes, rows, acc_bits, words):
                         accepted += 1
                     open_slot = False
         assert ctx.get(dut.collision) == 0
-        assert accepted > 300 and added > 500
+        assert accepted > 300 and added > 500 and narrow_added > 100
 
     simulate(dut, bench, cycles=2000)
 
 
 @pytest.mark.parametrize(("kind", "gap", "collides"), [
     ("half", PSUM_ADD_LATENCY, 1), ("half", PSUM_ADD_LATENCY - 1, 0),
-    ("half", PSUM_ADD_LATENCY + 1, 0), ("row", PSUM_ADD_LATENCY + 2, 1),
+    ("half", PSUM_ADD_LATENCY + 1, 0), ("narrow", PSUM_ADD_LATENCY, 1),
+    ("narrow", PSUM_ADD_LATENCY + 1, 0), ("row", PSUM_ADD_LATENCY + 2, 1),
     ("row", PSUM_ADD_LATENCY + 3, 0)])
 def test_collision(kind, gap, collides):
     """A read in the cycle in which an addition to its address is written."""
@@ -142,7 +161,7 @@ def test_collision(kind, gap, collides):
 
     async def bench(ctx):
         ctx.set(write.address, 5)
-        if kind == "half":
+        if kind != "row":
             ctx.set(write.half, 1)
         ctx.set(read.group, 2)                   # of four: in the upper half
         ctx.set(write.valid, 1)
