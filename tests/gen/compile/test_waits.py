@@ -23,7 +23,7 @@ class Recorder(Memories):
 
     def __init__(self, memories):
         super().__init__(**{name: getattr(memories, name) for name in (
-            "pool", "psum", "repeats", "rows", "acc_bits", "strict")})
+            "pool", "psum", "repeats", "rows", "acc_bits", "attention_bits", "strict")})
         self.writing = self.counting = False
         self.begin()
 
