@@ -69,7 +69,7 @@ class Emitter:
         self.loaded = {}
 
     def emit(self, unit, *, reads=(), writes=(), outputs=(), taps=(), **fields):
-        """Append a descriptor; reads and writes are (resource, start, end) intervals."""
+        """Append a descriptor; reads and writes are intervals of :class:`Hazards`."""
         waits = self.hazards.issue(unit.value, reads, writes)
         self.descriptors.append(Descriptor(unit, fields, waits, self.layer, tuple(outputs),
                                            tuple(taps), self.step))

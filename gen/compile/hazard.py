@@ -9,6 +9,9 @@ __all__ = ["Hazards"]
 class Hazards:
     """Remember, word by word, who read and wrote last; say what a new descriptor waits for.
 
+    An interval is (resource, start, end), or (resource, start, end, period, first, count): of every
+    ``period`` words from ``start`` on those from ``first`` on, ``count`` of them.
+
     Units run concurrently, each in program order. A descriptor must wait for every earlier one of
     another unit whose writes it reads or overwrites, or whose reads it overwrites.
     """
@@ -37,14 +40,25 @@ class Hazards:
                 if other != unit and last.shape[1]:
                     waits[other] = max(waits[other], int(last[other].max()))
 
-        for name, start, end in reads:
-            need(self._written[name][:, start:end])
-        for name, start, end in writes:
-            need(self._written[name][:, start:end])
-            need(self._read[name][:, start:end])
+        for interval in reads:
+            need(_words(self._written, interval))
+        for interval in writes:
+            need(_words(self._written, interval))
+            need(_words(self._read, interval))
         self._counts[unit] += 1
-        for name, start, end in reads:
-            self._read[name][unit, start:end] = self._counts[unit]
-        for name, start, end in writes:
-            self._written[name][unit, start:end] = self._counts[unit]
+        for interval in reads:
+            _words(self._read, interval)[unit] = self._counts[unit]
+        for interval in writes:
+            _words(self._written, interval)[unit] = self._counts[unit]
         return tuple(waits)
+
+
+def _words(last, interval):
+    """A view of what is known of the words of an interval: (units, words), or (units, positions,
+    words)."""
+    name, start, end, *part = interval
+    words = last[name][:, start:end]
+    if not part:
+        return words
+    period, first, count = part
+    return words.reshape(len(words), -1, period)[..., first:first + count]

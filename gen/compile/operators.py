@@ -139,14 +139,14 @@ class Operators:
                     source = views[epilogue.u_in]
                     fields |= {"add": 1, "membrane_in": source.position(low, group),
                                "membrane_stride": source.map.position_words}
-                    reads += source.intervals()
+                    reads += source.intervals(group)
                 if epilogue.level is not None:
                     level = views[epilogue.level]
                     fields |= {"write_levels": 1, "plane_out": level.position(low, group),
                                "plane_stride": level.map.position_words}
                     used.append(level)
         for view in used:
-            writes += view.intervals()
+            writes += view.intervals(group)
             outputs.append(Output(view.map.name, group, low * view.map.width, count,
                                   view.map.planes))
         self._to.stream(Destination.CONST, constants)
@@ -262,7 +262,7 @@ class Operators:
         origin, ring = source.origin()
         self._to.stream(Destination.DEPTHWISE, self._once(lambda: pack_depthwise(
             self._spread(op.weight, source.map, group)), op.name, "taps", group))
-        self._to.emit(UnitKind.DEPTHWISE, reads=source.intervals(),
+        self._to.emit(UnitKind.DEPTHWISE, reads=source.intervals(group),
                   writes=[(PSUM, psum, psum + (high - low) * out.width)],
                   mode=DepthwiseMode.LEVEL, kernel=op.weight.shape[-1],
                   source=source.buffer.address + group * source.map.planes,
@@ -309,8 +309,8 @@ class Operators:
                 psum, keep = self._to.partial_sums(count), low > 0
                 self._to.emit(
                     UnitKind.ATTENTION,
-                    reads=[interval for v in (query, key, value)[:1 if keep else 3]
-                           for interval in v.intervals()],
+                    reads=query.intervals(head, words) + ([] if keep else (
+                        key.intervals(head, words) + value.intervals(group))),
                     writes=[(PSUM, psum, psum + count)], query=query.position(low, head),
                     key=key.position(0, head), value=value.position(0, group),
                     position_stride=query.map.position_words,
@@ -337,7 +337,8 @@ class Operators:
             self._to.stream(Destination.CONST, pack_fire(
                 self._spread(thresholds, target.map, group, never),
                 np.zeros(self._config.rows, bool), self._config.acc_bits))
-            self._to.emit(UnitKind.NEURON, reads=source.intervals(), writes=target.intervals(),
+            self._to.emit(UnitKind.NEURON, reads=source.intervals(group),
+                      writes=target.intervals(group),
                       outputs=[Output(op.level, group, low, 1, target.map.planes)],
                       source=NeuronSource.MEMBRANE_SUM, function=NeuronFunction.FIRE,
                       count=count, membrane_in=source.position(0, group),

@@ -38,10 +38,14 @@ class View:
         row = (row - self.first_row) % self.buffer.rows
         return self.buffer.address + row * self.map.row_words
 
-    def intervals(self):
-        """Pool intervals of the rows, for hazards."""
-        return [(POOL, self.address(low), self.address(low) + (high - low) * self.map.row_words)
-                for low, high in self.parts()]
+    def intervals(self, group=None, groups=1):
+        """Pool intervals of the rows, for hazards: of all channels, or of so many groups from
+        ``group`` on."""
+        part = () if group is None or self.map.groups == groups else (
+            self.map.position_words, (group - self.map.first_group) * self.map.planes,
+            groups * self.map.planes)
+        return [(POOL, self.address(low), self.address(low) + (high - low) * self.map.row_words,
+                 *part) for low, high in self.parts()]
 
     def position(self, row, group):
         """Address of the first position of ``row`` in ``group``."""

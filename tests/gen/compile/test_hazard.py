@@ -10,17 +10,24 @@ WORDS = {"pool": 40, "psum": 10}
 
 
 def accesses(rng):
-    """Some intervals of some memories, empty ones too."""
+    """Some intervals of some memories, empty ones too, and some words of every few of others."""
     found = []
     for _ in range(rng.randrange(3)):
         name = rng.choice(sorted(WORDS))
         start = rng.randrange(WORDS[name])
         found.append((name, start, rng.randint(start, min(WORDS[name], start + 6))))
+        if rng.random() < 0.5:
+            period = rng.randint(1, 4)
+            start = rng.randrange(WORDS[name] - period)
+            end = start + period * rng.randint(0, (WORDS[name] - start) // period)
+            first = rng.randrange(period)
+            found[-1] = name, start, end, period, first, rng.randint(1, period - first)
     return found
 
 
 def words_of(intervals):
-    return {(name, word) for name, start, end in intervals for word in range(start, end)}
+    return {(name, word) for name, start, end, *part in intervals for word in range(start, end)
+            if not part or part[1] <= (word - start) % part[0] < part[1] + part[2]}
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from gen.compile.layout import FeatureMap
@@ -32,6 +34,25 @@ def test_rows_in_a_ring(ring):
                 1000 + row % ring * words for row in range(low, high)]
             assert sorted(k for name, start, end in view.intervals()
                           for k in range(start, end) if name == POOL) == wanted
+
+
+def test_groups():
+    """Words of some channel groups of every position."""
+    view = view_of((5, 9), 7)                     # 3 groups, over the end of the ring
+    assert view.map.groups == 3 and len(view.parts()) == 2
+
+    def words(intervals):
+        return {start + k for _, start, end, *part in intervals for k in range(end - start)
+                if not part or part[1] <= k % part[0] < part[1] + part[2]}
+
+    every = words(view.intervals())
+    each = [words(view.intervals(group)) for group in range(3)]
+    assert set.union(*each) == every and sum(map(len, each)) == len(every)
+    assert view.position(5, 1) in each[1] and view.position(5, 1) + 2 in each[1]
+    assert words(view.intervals(1, 2)) == each[1] | each[2]
+    assert view.intervals(0, 3) == view.intervals()
+    alone = replace(view, map=view.map.only(2))
+    assert alone.intervals(2) == alone.intervals()
 
 
 def test_cuts():

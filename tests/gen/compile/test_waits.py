@@ -145,7 +145,7 @@ def test_a_forgotten_hazard_is_found(monkeypatch, forgotten):
     def forgetful(self, unit, reads, writes):
         waits = issue(self, unit, reads, writes)
         table = self._read if forgotten == "read" else self._written
-        for name, start, end in reads if forgotten == "read" else writes:
+        for name, start, end, *_ in reads if forgotten == "read" else writes:
             table[name][unit, start:end] = 0
         return waits
 
