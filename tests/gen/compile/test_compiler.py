@@ -7,13 +7,15 @@ import pytest
 
 from gen.check.compare import verify
 from gen.compile.compiler import compile_network, least_memory
+from gen.compile.maps import attention_bits
 from gen.machine.cost import predict
 from hw.config import CoreConfig
 from hw.descriptor import planes_of, UnitKind
 from model.error import DoesNotFit, InputError
 from model.families.spec import MODELS
 from model.integer.export import export
-from model.integer.graph import IntegerParams
+from model.integer.graph import Attention, IntegerParams
+from model.integer.network import IntegerNetwork
 from model.integer.random_network import random_network, random_state
 from tests.gen.random_cases import compile_case, random_case
 
@@ -129,6 +131,25 @@ def test_z_of_several_widths(seed):
             planes, skips = planes_of(fields)
             assert planes == widths[op.source]
             assert not skips or planes >= 8
+
+
+@pytest.mark.parametrize("thresholds, bits", [
+    ((32, 96, 160, 224), 8), ((32, 96, 160, 225), 9), ((79, 236, 392, 549), 10),
+    ((108, 322, 537, 752), 10), ((1, 2, 3, 1792), 11)])
+def test_attention_of_other_thresholds(thresholds, bits):
+    """They are constants; the core needs entries of K^T V that reach the last of them."""
+    found, config = random_case(3)
+    ops = [replace(op, thresholds=thresholds, cap=thresholds[-1]) if isinstance(op, Attention)
+           else op for op in found.network.ops]
+    network = IntegerNetwork(found.network.spec, found.params, ops, found.network.input_shape)
+    assert attention_bits(network.ops) == bits
+    if bits > 8:
+        with pytest.raises(DoesNotFit, match="attention bits for") as error:
+            compile_network(network, replace(config, attention_bits=bits - 1))
+        assert (error.value.needed, error.value.available) == (bits, bits - 1)
+    program = compile_network(network, replace(config, attention_bits=bits))
+    result = verify(network, program, found.images(1, 0), forms=("integer", "iss"))
+    assert not result.differences, result.lines
 
 
 def test_z_that_is_too_narrow():

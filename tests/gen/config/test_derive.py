@@ -14,6 +14,8 @@ from model import zoo
 from model.error import DoesNotFit, InputError
 from model.families.spec import MODELS
 from model.integer.export import export
+from model.integer.graph import Attention
+from model.integer.network import IntegerNetwork
 from model.integer.synthetic import synthetic_state
 
 
@@ -44,6 +46,18 @@ def test_nano_on_ulx3s(network):
     # Everything but the image and the result stays on chip.
     assert {n for n, (home, _) in program.homes.items() if home == "memory"} == {
         "image", "logits_acc"}
+
+
+def test_attention_bits(network):
+    """As the thresholds need; what they cost, estimated before synthesis."""
+    assert derive(BOARD, network)[0].core.attention_bits == 8
+    ops = [replace(op, thresholds=(79, 236, 392, 549)) if isinstance(op, Attention) else op
+           for op in network.ops]
+    other = IntegerNetwork(network.spec, network.params, ops, network.input_shape)
+    assert derive(BOARD, other)[0].core.attention_bits == 10
+    blocks = [block_rams(CoreConfig(rows=64, load_rows=16, attention_bits=bits), 0)["attention"]
+              for bits in (8, 10, 11)]
+    assert blocks == [15, 18, 20]
 
 
 def test_qsdt_t_on_ulx3s(tiny, plans):
