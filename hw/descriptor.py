@@ -173,7 +173,10 @@ class Attention(data.Struct):
 
 
 class Neuron(data.Struct):
-    """Neuron core pass over ``count`` positions of one tile of channels."""
+    """Neuron core pass over ``count`` positions of one tile of channels.
+
+    With ``hold`` the next descriptor has the same constants, and takes none from the stream.
+    """
     source: NeuronSource
     function: NeuronFunction
     add: 1
@@ -188,6 +191,7 @@ class Neuron(data.Struct):
     plane_out: 16
     membrane_stride: 12
     plane_stride: 12
+    hold: 1
 
 
 class TileHeader(data.Struct):

@@ -121,9 +121,10 @@ def with_scores(image: ProgramImage, table: ScoreTable, at: int
 
 
 def _head_loads(image):
-    """Number and fields of the LOAD that brings the constants of each NEURON of the last layer,
-    in their order."""
+    """Number and fields of the LOAD that brings each tile of constants of the last layer, in their
+    order."""
     words: deque = deque()
+    held = 0
     last = next(layer for layer, unit in zip(reversed(image.layers), reversed(image.units),
                                              strict=True) if unit == UnitKind.NEURON.value)
     for index, layer in enumerate(image.layers):
@@ -134,6 +135,8 @@ def _head_loads(image):
         if unit is UnitKind.LOAD and fields["destination"] == Destination.CONST.value:
             words.extend([(index, fields)] * fields["length"] * fields["count"])
         elif unit is UnitKind.NEURON:
-            taken = [words.popleft() for _ in range(image.config.tile_const_words)]
-            if layer == last and fields["function"] == NeuronFunction.SCALE.value:
-                yield taken[0]
+            if not held:
+                taken = [words.popleft() for _ in range(image.config.tile_const_words)]
+                if layer == last and fields["function"] == NeuronFunction.SCALE.value:
+                    yield taken[0]
+            held = fields["hold"]

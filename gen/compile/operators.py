@@ -29,20 +29,12 @@ from model.integer.graph import (
     Raw,
     RepConv,
     Requantise,
-    Thresholds,
 )
 from sim.reference.depthwise import pack_depthwise
 from sim.reference.neuron import pack_fire, pack_scale
 
 
 __all__ = ["Operators"]
-
-
-def _attention_fire(op, channels):
-    """What an attention's levels are made of, as an epilogue."""
-    nothing = np.zeros(channels, bool)
-    points = np.tile(np.array(op.thresholds, np.int64), (channels, 1))
-    return Fire(Thresholds(points, nothing, nothing), op.level)
 
 
 class Operators:
@@ -83,43 +75,34 @@ class Operators:
         """Channel groups of an output that a step is about."""
         return range(tensor.groups) if step.group is None else [step.group]
 
-    def _neuron(self, op, epilogue, views, psum, group):
+    def _neuron(self, op, epilogue, views, psum, group, *, load=True, hold=False):
         """NEURON descriptors (with their constants) for the strip of one output group.
 
-        One for all rows that follow each other in every buffer concerned.
+        One for all rows that follow each other in every buffer concerned; all have the same
+        constants. Without ``load`` those are there already, with ``hold`` for what follows, too.
         """
         first = next(iter(views.values()))
         cuts = {low for view in views.values() for low, _ in view.parts()}
-        for low, high in first.parts(cuts):
+        rows = first.parts(cuts)
+        for index, (low, high) in enumerate(rows):
             parts = {name: replace(view, rows=(low, high)) for name, view in views.items()}
             at = psum + (low - first.rows[0]) * first.map.width
-            self._neuron_part(op.name, epilogue, parts, at, low, high, group)
+            self._neuron_part(op.name, epilogue, parts, at, low, high, group,
+                              load=load and index == 0, hold=hold or index < len(rows) - 1)
 
-    def _neuron_part(self, name, epilogue, views, psum, low, high, group):
-        config = self._config
+    def _neuron_part(self, name, epilogue, views, psum, low, high, group, *, load, hold):
         main = next(iter(views.values())).map
         count = (high - low) * main.width
-        fields = {"source": NeuronSource.PARTIAL, "psum": psum, "count": count}
+        fields = {"source": NeuronSource.PARTIAL, "psum": psum, "count": count,
+                  "hold": int(hold)}
         reads, writes, outputs = [(PSUM, psum, psum + count)], [], []
         if isinstance(epilogue, Fire):
             level = views[epilogue.level]
-            rule = epilogue.thresholds
-            never = 1 << (config.acc_bits - 1)
-            constants = self._once(lambda: pack_fire(
-                self._spread(rule.thresholds, level.map, group, never),
-                self._spread(rule.invert, level.map, group), config.acc_bits), name, group)
             fields |= {"function": NeuronFunction.FIRE, "plane_out": level.position(low, group),
                        "plane_stride": level.map.position_words}
             used = [level]
         else:
             fields["function"] = NeuronFunction.SCALE
-            if isinstance(epilogue, Raw):
-                out = views["logits_acc"]
-                m, b, s = (np.full(out.map.channels, x, np.int64) for x in (1, 0, 0))
-            else:
-                m, b, s = (epilogue.scale.multiplier, epilogue.scale.bias, epilogue.scale.shift)
-            constants = self._once(lambda: pack_scale(
-                *(self._spread(x, main, group) for x in (m, b, s))), name, group)
             used = []
             if isinstance(epilogue, Requantise):
                 out = views[epilogue.z]
@@ -149,8 +132,23 @@ class Operators:
             writes += view.intervals(group)
             outputs.append(Output(view.map.name, group, low * view.map.width, count,
                                   view.map.planes))
-        self._to.stream(Destination.CONST, constants)
+        if load:
+            self._to.stream(Destination.CONST, self._once(
+                lambda: self._constants(epilogue, main, group), name, group))
         self._to.emit(UnitKind.NEURON, reads=reads, writes=writes, outputs=outputs, **fields)
+
+    def _constants(self, epilogue, tensor, group):
+        """Memory words of the constants of a group of output channels."""
+        if isinstance(epilogue, Fire):
+            rule, bits = epilogue.thresholds, self._config.acc_bits
+            return pack_fire(self._spread(rule.thresholds, tensor, group, 1 << bits - 1),
+                             self._spread(rule.invert, tensor, group), bits)
+        if isinstance(epilogue, Raw):
+            values = (np.full(tensor.channels, x, np.int64) for x in (1, 0, 0))
+        else:
+            scale = epilogue.scale
+            values = scale.multiplier, scale.bias, scale.shift
+        return pack_scale(*(self._spread(x, tensor, group) for x in values))
 
     @staticmethod
     def _spread(values, tensor, group, unused=0):
@@ -292,13 +290,16 @@ class Operators:
 
     def _attention(self, op, step):
         """Word by word of v: the sums of some rows of tokens, then their levels, while the sums of
-        the next ones go elsewhere. All but the first rows keep the word's K^T V."""
+        the next ones go elsewhere. All but the first rows keep the word's K^T V. All words have the
+        same constants: where a lane is unused, v is 0, and no threshold is."""
         out = self._maps[op.level]
         words, slot = head_slot(out.channels // op.heads, self._config.rows)
         query, key, value = (self._to.view(name, "in", step.low, step.high)
                              for name in (op.query, op.key, op.value))
         target = self._to.view(op.level, "out", step.low, step.high)
-        fire = _attention_fire(op, out.channels)
+        lanes = self._config.rows
+        self._to.stream(Destination.CONST, pack_fire(
+            np.tile(op.thresholds, (lanes, 1)), np.zeros(lanes, bool), self._config.acc_bits))
         room = max(1, self._config.psum_words // 2 // out.width)
         rows = -(-out.height // -(-out.height // room))
         for group in range(out.groups):
@@ -317,7 +318,9 @@ class Operators:
                     value_stride=value.map.position_words, tokens=out.height * out.width,
                     queries=count, psum=psum, words=words, slot_log2=slot.bit_length() - 1,
                     keep=int(keep))
-                self._neuron(op, fire, {op.level: replace(target, rows=(low, high))}, psum, group)
+                self._neuron(op, Fire(None, op.level),
+                             {op.level: replace(target, rows=(low, high))}, psum, group, load=False,
+                             hold=(group, high) != (out.groups - 1, out.height))
         self._to.finish([target])
 
     def _pool(self, op, step):

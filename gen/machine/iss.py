@@ -51,6 +51,7 @@ class Iss:
             rows=config.rows, acc_bits=config.acc_bits, attention_bits=config.attention_bits,
             strict=True)
         self.saturated = {"u": 0, "z": 0, "ktv": 0, "qktv": 0}
+        self._constants = None     # those that a NEURON holds for the next one
         self._queues = {d: deque() for d in Destination if d is not Destination.POOL}
 
     def run(self, image_q, *, progress=None):
@@ -110,5 +111,8 @@ class Iss:
             return depthwise(fields, words, memories)
         if unit is UnitKind.ATTENTION:
             return attention(fields, memories)
-        words = self._pop(Destination.CONST, config.tile_const_words)
+        words = self._constants
+        if words is None:
+            words = self._pop(Destination.CONST, config.tile_const_words)
+        self._constants = words if fields["hold"] else None
         return neuron(fields, words, memories, membrane_frac=config.membrane_frac)

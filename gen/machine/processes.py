@@ -127,6 +127,7 @@ class Model:
         self.started = [[] for _ in self.lists]
         self.done = [[] for _ in self.lists]
         self.times = [None] * len(program.descriptors)
+        self._held, self._tile_begun = 0, 0    # of the tile of constants in use
 
     def run(self):
         """(cycles of the program, (start, end) of every descriptor)."""
@@ -263,9 +264,11 @@ class Model:
         yield  # as above
 
     def _neuron(self, descriptor, start):
-        # Constants are taken while the tile before still runs.
-        started = self.started[UnitKind.NEURON.value]
-        before = started[-2] if len(started) > 1 else 0
-        taken = yield from self._consume(
-            self.streams[Destination.CONST], self.config.tile_const_words, before)
+        # Constants are taken while the tile before is in use.
+        taken = 0
+        if not self._held:
+            taken = yield from self._consume(
+                self.streams[Destination.CONST], self.config.tile_const_words, self._tile_begun)
+            self._tile_begun = start
+        self._held = descriptor.fields.get("hold", 0)
         return max(start, taken + 4) + neuron_cycles(descriptor.fields, self.config)

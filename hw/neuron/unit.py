@@ -110,7 +110,8 @@ class NeuronUnit(wiring.Component):
     -------
     control : ``In(Unit(Neuron))``
     constants : ``In(stream.Signature(64))``
-        Constant tiles. The next tile is taken while one is in use.
+        Constant tiles. The next tile is taken while one is in use: that of the next descriptor, or
+        of the one behind those that ``hold`` it.
     psum : ``Out(PsumRead(config, neuron_lanes))``
     pool : ``Out(PoolRead(config))``
         Membranes in.
@@ -174,7 +175,7 @@ class NeuronUnit(wiring.Component):
         # fields mean is decoded into registers.
         m.d.comb += [
             self.control.run.ready.eq(~now.busy & ~self.control.done),
-            tile.release.eq(self.control.done),
+            tile.release.eq(self.control.done & ~now.run.hold),
             self.control.sig.eq(writer.sig),
         ]
         run_fire = now.run.function == NeuronFunction.FIRE

@@ -43,8 +43,9 @@ def scale_tile(rng, config, *, identity=False):
 
 
 def run_program(config, program, tiles, *, seed, stall, cycles=60_000, psum=None):
-    """Run descriptors; compare pool, completions, counters and, with ``plane_skip``, the counts of
-    planes that repeat the sign with the golden function.
+    """Run descriptors with constants ``tiles``, None for those that the one before holds; compare
+    pool, completions, counters and, with ``plane_skip``, the counts of planes that repeat the sign
+    with the golden function.
 
     Returns the cycles of each descriptor, from its acceptance to ``done``.
     """
@@ -57,10 +58,11 @@ def run_program(config, program, tiles, *, seed, stall, cycles=60_000, psum=None
     pool = rng.integers(0, 1 << config.rows, size=WORDS, dtype=np.uint64)
     expected_pool = pool.copy()
     memories = Memories(pool=expected_pool, psum=psum, rows=config.rows, acc_bits=config.acc_bits)
-    expected, expected_repeats, repeats = [], [], []
+    expected, expected_repeats, repeats, constants = [], [], [], []
     for descriptor, tile in zip(program, tiles, strict=True):
         fields = unpack(Neuron, descriptor)
-        expected.append(neuron(fields, tile, memories, membrane_frac=config.membrane_frac))
+        constants = constants if tile is None else tile
+        expected.append(neuron(fields, constants, memories, membrane_frac=config.membrane_frac))
         if (config.plane_skip and fields["function"] == SCALE.value and fields["write_planes"]
                 and fields["planes"] >= PLANES_MIN):
             for position in range(fields["count"]):
@@ -119,7 +121,7 @@ def run_program(config, program, tiles, *, seed, stall, cycles=60_000, psum=None
         serve_read(dut.psum, lambda a, g: psum[a].reshape(-1, config.neuron_lanes)[g].tolist(),
                    latency=PSUM_LATENCY, rng=rng, stall=stall, grouped=True),
         serve_write(dut.write, write, rng=rng, stall=stall),
-        feed_stream(dut.constants, [w for tile in tiles for w in tile], rng=rng, stall=stall),
+        feed_stream(dut.constants, [w for tile in tiles for w in tile or ()], rng=rng, stall=stall),
     ]
     counters = []
 
@@ -197,6 +199,24 @@ def test_counts_planes_that_repeat_the_sign(stall):
     tiles = [scale_tile(rng, config, identity=True) for _ in range(5)]
     run_program(config, program, [*tiles, fire_tile(rng, config, 9)], seed=0, stall=stall,
                 psum=psum)
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+def test_holds_constants(stall):
+    """One tile for several descriptors, between others that have their own."""
+    config = CoreConfig(rows=16, neuron_lanes=4, load_rows=4)
+    rng = np.random.default_rng(7)
+    program, tiles = [], []
+    for held in (0, 2, 0, 1, 3):
+        for left in range(held, -1, -1):
+            fire = held % 2
+            program.append(pack(
+                Neuron, function=FIRE if fire else SCALE, write_planes=1 - fire, planes=9,
+                psum=2 * len(program), count=3, plane_out=60 * len(program), plane_stride=19,
+                hold=int(left > 0)))
+            tiles.append(None if left < held else
+                         fire_tile(rng, config, 1000) if fire else scale_tile(rng, config))
+    run_program(config, program, tiles, seed=8, stall=stall)
 
 
 def test_single_position_and_address_wrap():
