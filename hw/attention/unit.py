@@ -143,10 +143,8 @@ class AttentionUnit(wiring.Component):
         ends = address.last & advance
         self._give(m, held, ends, giving, job=job, begin=begin, finish=finish)
 
-        m.d.comb += [
-            self.control.stall.pool.eq(self.pool.valid & ~self.pool.ready),
-            self.control.stall.psum.eq(giving & ~self.psum.free),
-        ]
+        m.d.comb += self.control.stall.pool.eq(self.pool.valid & ~self.pool.ready)
+        m.d.sync += self.control.stall.psum.eq(giving & ~self.psum.free)
 
         return m
 
@@ -286,12 +284,12 @@ class AttentionUnit(wiring.Component):
         psum, lanes = self.psum, self._config.rows // 2
         first, second = Signal(), Signal()     # this half is to be given
         begins = ends | first
-        m.d.comb += giving.eq(first | second)
         m.d.sync += [
             psum.valid.eq((begins | second) & psum.free),
             psum.half.eq(second),
             first.eq(begins & ~psum.free),
             second.eq(Mux(psum.free, begins, second)),
+            giving.eq(begins | (second & ~psum.free)),      # first | second
         ]
 
         tokens_left = Signal.like(job.queries)
