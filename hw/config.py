@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 
 __all__ = ["CoreConfig", "MEMORY_BITS", "LEVEL_PLANES", "MEMBRANE_BITS", "SHIFT_MAX", "BIAS_BITS",
            "REPEAT_BITS", "PLANES_MIN", "PARTIAL_BITS", "Z_BITS_MIN", "ATTENTION_BITS_MIN",
-           "WRITE_HASH_BITS", "FEEDBACK", "FOLD", "BURST_WORDS", "RECORD_WORDS", "attention_cap"]
+           "ATTENTION_BITS_MAX", "WRITE_HASH_BITS", "FEEDBACK", "FOLD", "BURST_WORDS",
+           "RECORD_WORDS", "attention_cap"]
 
 
 MEMORY_BITS = 64

@@ -10,7 +10,7 @@ alike for every fold, so that a folded neighbour can read or make it.
 
 import numpy as np
 
-from model.integer.graph import Conv
+from model.integer.graph import Attention, Conv
 
 
 __all__ = ["choose_folds", "fold_patches", "fold_weight"]
@@ -41,7 +41,9 @@ def choose_folds(ops, tensors, rows, most):
     folds = {name: natural(name) for name in tensors if name != "image"}
     convs = [op for op in ops if isinstance(op, Conv)]
     for op in ops:
-        if not isinstance(op, Conv):
+        if isinstance(op, Attention):    # heads begin at lanes of their own
+            folds |= dict.fromkeys((*op.inputs, *op.outputs), 1)
+        elif not isinstance(op, Conv):
             folds |= {name: 1 for name in (*op.inputs, *op.outputs) if folds[name] is not None}
     # Both sides of a convolution are folded alike: lower until all agree.
     chosen = dict.fromkeys((op.name for op in convs), 1)

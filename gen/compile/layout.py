@@ -26,17 +26,18 @@ def default_lanes(channels, rows):
     return lanes
 
 
-def head_slot(head_size, rows):
-    """(words, slot): whole words a head takes, and lanes of its slot where it shares a word."""
-    if head_size > rows:
+def head_slot(head_size, rows, *, alone=False):
+    """(words, slot): whole words a head takes, and lanes of its slot where it shares a word; with
+    ``alone`` it never does."""
+    if alone or head_size > rows:
         return -(-head_size // rows), rows
     return 1, 1 << (head_size - 1).bit_length() if head_size > 1 else 1
 
 
-def head_lanes(channels, heads, rows):
+def head_lanes(channels, heads, rows, *, alone=False):
     """Channel of every lane where attention heads start at slots (see AttentionUnit)."""
     size = channels // heads
-    words, slot = head_slot(size, rows)
+    words, slot = head_slot(size, rows, alone=alone)
     shared = rows // slot
     groups = heads * words if words > 1 or shared == 1 else -(-heads // shared)
     lanes = np.full(groups * rows, -1, np.int64)

@@ -39,9 +39,11 @@ def make_maps(network, config, most_fold):
     maps, slots = {}, {}
     for op in network.ops:
         if isinstance(op, Attention):
-            channels = tensors[op.query][1]
+            # Heads that are wider in v than in q and k share no word: a mask would not tell them
+            # apart.
+            alone = tensors[op.query][1] != tensors[op.value][1]
             for name in (op.query, op.key, op.value, op.level):
-                slots[name] = head_lanes(channels, op.heads, rows)
+                slots[name] = head_lanes(tensors[name][1], op.heads, rows, alone=alone)
     first = network.ops[0]
     folds = choose_folds(network.ops, tensors, rows, most_fold)
     for op in network.ops:

@@ -292,18 +292,19 @@ class Operators:
         """Word by word of v: the sums of some rows of tokens, then their levels, while the sums of
         the next ones go elsewhere. All but the first rows keep the word's K^T V. All words have the
         same constants: where a lane is unused, v is 0, and no threshold is."""
-        out = self._maps[op.level]
-        words, slot = head_slot(out.channels // op.heads, self._config.rows)
+        out, lanes = self._maps[op.level], self._config.rows
+        sizes = [self._maps[name].channels // op.heads for name in (op.query, op.value)]
+        (words, slot), (chunks, _) = (head_slot(size, lanes, alone=len({*sizes}) > 1)
+                                      for size in sizes)
         query, key, value = (self._to.view(name, "in", step.low, step.high)
                              for name in (op.query, op.key, op.value))
         target = self._to.view(op.level, "out", step.low, step.high)
-        lanes = self._config.rows
         self._to.stream(Destination.CONST, pack_fire(
             np.tile(op.thresholds, (lanes, 1)), np.zeros(lanes, bool), self._config.acc_bits))
         room = max(1, self._config.psum_words // 2 // out.width)
         rows = -(-out.height // -(-out.height // room))
         for group in range(out.groups):
-            head = group // words * words
+            head = group // chunks * words
             for low in range(0, out.height, rows):
                 high = min(low + rows, out.height)
                 count = (high - low) * out.width

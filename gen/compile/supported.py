@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from hw.config import ATTENTION_BITS_MAX, attention_cap
 from model.error import InputError
 from model.integer.epilogue import Fire, Integrate
-from model.integer.golden import ATTENTION_THRESHOLDS, MAX_LEVEL
+from model.integer.golden import MAX_LEVEL
 from model.integer.graph import Attention, Conv, Depthwise, Mean, Pool, RepConv
 
 
@@ -21,18 +22,14 @@ def unsupported(network):
     if network.levels != MAX_LEVEL:
         more = f", more than {MAX_LEVEL} thresholds" if network.levels > MAX_LEVEL else ""
         found[f"levels of 0..{network.levels}{more}"] = True
-    channels = {name: shape[1] for name, shape in network.tensors().items()}
     for op in network.ops:
         epilogue = getattr(op, "epilogue", None)
         rule = op if isinstance(op, Pool) else epilogue
         if isinstance(rule, Integrate | Pool) and rule.half_even:
             found["neurons that round half to even"] = True
-        if isinstance(op, Attention):
-            if network.levels == MAX_LEVEL and op.thresholds != ATTENTION_THRESHOLDS:
-                found["attention thresholds other than "
-                      f"{', '.join(map(str, ATTENTION_THRESHOLDS))}"] = True
-            if channels[op.value] != channels[op.query]:
-                found["attention with more channels in v than in q and k"] = True
+        if isinstance(op, Attention) and op.thresholds[-1] > attention_cap(ATTENTION_BITS_MAX):
+            found["attention thresholds of more than "
+                  f"{attention_cap(ATTENTION_BITS_MAX)}"] = True
         if isinstance(op, Mean):
             found["a head that reads the mean membrane, without a neuron"] = True
         if isinstance(op, Depthwise) and isinstance(epilogue, Fire):

@@ -34,7 +34,7 @@ def _macs(op, network):
     area = height * width
     if isinstance(op, Attention):
         tokens = tensors[op.query][2] * tensors[op.query][3]
-        return 2 * tokens * channels * (channels // op.heads), LEVEL_PLANES
+        return 2 * tokens * channels * (tensors[op.query][1] // op.heads), LEVEL_PLANES
     if isinstance(op, RepConv):
         return area * (op.pointwise.size + op.depthwise.size), LEVEL_PLANES
     if isinstance(op, Pool):

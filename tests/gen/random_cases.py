@@ -9,7 +9,15 @@ from hw.config import CoreConfig
 from model.error import DoesNotFit
 from model.families.spec import MODELS
 from model.integer.export import export
-from model.integer.graph import IntegerParams
+from model.integer.graph import (
+    Attention,
+    Conv,
+    Fire,
+    IntegerParams,
+    RepConv,
+    Thresholds,
+)
+from model.integer.network import IntegerNetwork
 from model.integer.random_network import random_network, random_state
 
 
@@ -57,6 +65,33 @@ def random_case(seed, *, max_size=20, mixed=False, time_steps=1):
         weight_fifo_words=int(rng.choice([32, 64, 256])), head_words=8,
         attention_bits=8 + seed % 5, plane_skip=seed % 2 == 1 and params.z_bits >= 8)
     return found, config
+
+
+def with_wide_values(network, factor):
+    """The network with ``factor`` times as many channels of v, in each head: copies of those that
+    are there, in another order."""
+    rng, ops, heads = np.random.default_rng(factor), [], {}
+    for op in network.ops:
+        if isinstance(op, Attention):
+            heads |= {op.value: op.heads, op.level: op.heads}
+
+    def order(channels, count):
+        """Places of the channels of every head, so many times."""
+        places = np.arange(channels).reshape(count, -1)
+        return np.stack([np.concatenate([rng.permutation(own) for _ in range(factor)])
+                         for own in places]).reshape(-1)
+
+    for op in network.ops:
+        if isinstance(op, Conv) and isinstance(op.epilogue, Fire) and op.epilogue.level in heads:
+            at, rule = order(len(op.weight), heads[op.epilogue.level]), op.epilogue.thresholds
+            op = replace(op, weight=op.weight[at], epilogue=replace(
+                op.epilogue, thresholds=Thresholds(
+                    rule.thresholds[at], rule.invert[at], rule.constant[at])))
+        elif isinstance(op, RepConv) and op.source in heads:
+            at = order(op.pointwise.shape[1], heads[op.source])
+            op = replace(op, pointwise=op.pointwise[:, at])
+        ops.append(op)
+    return IntegerNetwork(network.spec, network.params, ops, network.input_shape)
 
 
 def compile_case(seed, **kwargs):

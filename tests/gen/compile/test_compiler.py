@@ -17,7 +17,7 @@ from model.integer.export import export
 from model.integer.graph import Attention, IntegerParams
 from model.integer.network import IntegerNetwork
 from model.integer.random_network import random_network, random_state
-from tests.gen.random_cases import compile_case, random_case
+from tests.gen.random_cases import compile_case, random_case, with_wide_values
 
 
 NETWORKS = 50
@@ -148,6 +148,17 @@ def test_attention_of_other_thresholds(thresholds, bits):
             compile_network(network, replace(config, attention_bits=bits - 1))
         assert (error.value.needed, error.value.available) == (bits, bits - 1)
     program = compile_network(network, replace(config, attention_bits=bits))
+    result = verify(network, program, found.images(1, 0), forms=("integer", "iss"))
+    assert not result.differences, result.lines
+
+
+@pytest.mark.parametrize("seed, factor", [(0, 4), (1, 2), (2, 4), (3, 4), (7, 3), (8, 2)])
+def test_heads_that_are_wider_in_v(seed, factor):
+    """d channels of q and k and more of v in a head, in words of their own."""
+    found, program = compile_case(seed)
+    network = with_wide_values(found.network, factor)
+    assert network.digest() != found.network.digest()
+    program = compile_network(network, replace(program.config, pool_bank_words=4096))
     result = verify(network, program, found.images(1, 0), forms=("integer", "iss"))
     assert not result.differences, result.lines
 

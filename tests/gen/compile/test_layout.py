@@ -97,6 +97,17 @@ def test_heads(rows, heads, size):
         assert where[-1] // rows - where[0] // rows == words - 1
 
 
+@pytest.mark.parametrize("size", [1, 5, 16, 17, 40])
+def test_heads_alone(size):
+    """Every head begins at a word of its own."""
+    words, slot = head_slot(size, 16, alone=True)
+    assert (words, slot) == (-(-size // 16), 16)
+    lanes = head_lanes(3 * size, 3, 16, alone=True).reshape(3, words * 16)
+    for head, own in enumerate(lanes):
+        assert own[:size].tolist() == list(range(head * size, (head + 1) * size))
+        assert (own[size:] == -1).all()
+
+
 def test_default_lanes():
     assert default_lanes(5, 4).tolist() == [0, 1, 2, 3, 4, -1, -1, -1]
     assert default_lanes(4, 4).tolist() == [0, 1, 2, 3]

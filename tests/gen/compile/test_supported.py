@@ -13,6 +13,8 @@ from model.error import InputError
 from model.families.sdt_v3 import SdtV3Spec
 from model.families.sdt_v3_large import SdtV3LargeSpec
 from model.integer.export import export
+from model.integer.graph import Attention
+from model.integer.network import IntegerNetwork
 from model.integer.random_network import random_network
 
 
@@ -29,7 +31,6 @@ def test_an_sdt_v3_is_refused_with_all_reasons(compiled):
     assert text.startswith("random3: the core does not support yet: ") and "\n" not in text
     assert "runs in software only (qsdt evaluate --form integer)" in text
     assert "neurons that round half to even; " in text
-    assert "attention thresholds other than 32, 96, 160, 224" in text
     assert "depthwise convolutions in front of a neuron" in text
 
 
@@ -48,16 +49,27 @@ def test_nothing_is_searched_for_what_no_core_computes(caplog):
     assert not caplog.records
 
 
-def test_widths_of_weights_and_values_are_looked_at():
+def test_widths_of_weights_are_looked_at():
     networks = [random_network(seed, family=SdtV3Spec, max_dim=24, max_size=12)
                 for seed in range(12)]
     for made in networks:
         found = unsupported(made.network)
         assert ("weights of more than 4 bits" in found) == (made.spec.weight_bits == 8)
-        assert ("attention with more channels in v than in q and k" in found) == (
-            made.spec.value_expansion > 1)
     assert len({made.spec.weight_bits == 8 for made in networks}) == 2
-    assert len({made.spec.value_expansion > 1 for made in networks}) == 2
+
+
+def test_thresholds_of_attention():
+    """Any that the widest entries of K^T V reach."""
+    network = random_network(1, max_dim=24, max_size=12).network
+
+    def with_thresholds(*thresholds):
+        return IntegerNetwork(network.spec, network.params, [
+            replace(op, thresholds=thresholds) if isinstance(op, Attention) else op
+            for op in network.ops], network.input_shape)
+
+    assert unsupported(with_thresholds(1, 2, 3, 3584)) == []
+    assert unsupported(with_thresholds(1, 2, 3, 3585)) == [
+        "attention thresholds of more than 3584"]
 
 
 @pytest.mark.parametrize("family", [SdtV3Spec, SdtV3LargeSpec])
