@@ -128,10 +128,14 @@ def depthwise_cycles(f, config):
 
 def attention_cycles(f, config):
     """Cycles of an ATTENTION descriptor where :data:`SPIKES` of the bits are set."""
-    words = LEVEL_PLANES * f["words"]
+    words, lanes = LEVEL_PLANES * f["words"], f["words"] * config.rows
     events = words * config.rows * SPIKES
-    key = 0 if f.get("keep") else max(3 + words, events, (events + 10) / 2)
-    query = max(words, events + 2)
+    # Events wait for one on their row, of another plane, that came up to 3 cycles before.
+    key = max(3 + words, events, (events + 10) / 2) + 4 * events / lanes
+    if f.get("keep"):
+        key = 0
+    # A plane doubles the sum where one before it had a bit.
+    query = max(words, events + 2 - (1 - SPIKES) ** lanes - (1 - SPIKES) ** (2 * lanes))
     return round(f.get("tokens", 0) * key + f["queries"] * query + 21)
 
 

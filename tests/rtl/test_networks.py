@@ -1,15 +1,18 @@
 """Random networks in RTL: integer model = ISS = RTL on every tensor, under random stalls."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from gen.check.compare import verify
 from gen.compile.compiler import compile_network
 from gen.config.spec import TwinSpec
-from hw.config import CoreConfig
-from model.integer.graph import IntegerParams
+from hw.config import attention_cap, CoreConfig
+from model.integer.graph import Attention, IntegerParams
+from model.integer.network import IntegerNetwork
 from model.integer.random_network import EXTREMES, random_network
-from tests.gen.random_cases import mixed_z
+from tests.gen.random_cases import mixed_z, with_wide_values
 
 
 pytestmark = pytest.mark.rtl
@@ -26,7 +29,8 @@ CORES = {
     "wide": (CoreConfig(rows=32, load_rows=8, neuron_lanes=4, acc_bits=27, membrane_frac=11,
                         z_bits=14, multiplier_bits=18, pool_banks=8, pool_bank_words=1024,
                         psum_words=256, weight_fifo_words=64, const_fifo_words=64,
-                        depthwise_fifo_words=64, head_words=4, queue_depth=5),
+                        depthwise_fifo_words=64, head_words=4, attention_bits=10,
+                        queue_depth=5),
              IntegerParams(acc_bits=27, u_frac=11, z_bits=14, z_frac=5, mult_bits=18),
              TwinSpec(latency=3, stall=0.1, seed=5)),
 }
@@ -44,13 +48,14 @@ CASES = {
 def test_rtl_equals_integer_model(core, request):
     config, params, twin = CORES[core]
     cache = request.config.cache.mkdir("rtl")
-    reached = {}
+    reached, kept = {}, 0
     for head_size, seed, mixed in CASES[core]:
         widths = mixed_z(params, np.random.default_rng(seed)) if mixed else params
         found = random_network(seed, params=widths, head_size=head_size, max_size=14, max_dim=80,
                                extremes=EXTREMES if mixed else None)
         assert (len({*found.network.z_widths().values()}) > 1) == mixed
         program = compile_network(found.network, config)
+        kept += sum(descriptor.fields.get("keep", 0) for descriptor in program.descriptors)
         result = verify(found.network, program, found.images(2, seed),
                         forms=("integer", "iss", "rtl"), twin=twin, cache=cache)
         assert not result.differences, (seed, result.lines)
@@ -61,6 +66,24 @@ def test_rtl_equals_integer_model(core, request):
     for key in ("ktv_saturated", "qktv_saturated", "z_saturated", "u_saturated",
                 "negative_scale", "zero_scale", "threshold_clipped"):
         assert reached[key] > 0, (key, reached)
+    # The tokens of q come in pieces where there are more of them than half of the partial sums.
+    assert (kept > 0) == (config.psum_words == 128)
+
+
+@pytest.mark.parametrize("core, seed, factor", [("narrow", 102, 2), ("wide", 200, 4)])
+def test_heads_that_are_wider_in_v(core, seed, factor, request):
+    """And attention thresholds as other families have them, up to what the core's widths hold."""
+    config, params, twin = CORES[core]
+    found = random_network(seed, params=params, max_size=12, max_dim=32, head_size=5)
+    network = with_wide_values(found.network, factor)
+    top = attention_cap(config.attention_bits)
+    network = IntegerNetwork(network.spec, params, [
+        replace(op, thresholds=(top // 8, top // 4, top // 2 + 1, top), cap=top)
+        if isinstance(op, Attention) else op for op in network.ops], network.input_shape)
+    result = verify(network, compile_network(network, config), found.images(2, seed),
+                    forms=("integer", "iss", "rtl"), twin=twin,
+                    cache=request.config.cache.mkdir("rtl"))
+    assert not result.differences, result.lines
 
 
 @pytest.mark.parametrize("core, steps, seed", [("narrow", 3, 105), ("wide", 2, 205)])
