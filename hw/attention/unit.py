@@ -49,7 +49,20 @@ class AttentionUnit(wiring.Component):
     and 21 for the descriptor; a few per cent more where words with many bits and the words of v
     follow each other.
 
-    TODO cost
+    Cost for ``head_words=4`` alone in an LFE5U-85F, packed (yosys 0.70, nextpnr 0.11.1; collisions
+    declared don't-care, :mod:`gen.pnr.passes`); the longest path is that from the memory to its
+    register:
+
+    ======  ================  ======  ======  ========
+    rows    attention_bits    COMB    FF      DP16KD
+    ======  ================  ======  ======  ========
+    32      8                 2740    2320    8
+    32      10                3040    2610    9
+    32      11                3210    2750    10
+    64      8                 4720    4150    15
+    64      10                5280    4720    18
+    64      11                5580    5010    20
+    ======  ================  ======  ======  ========
 
     Parameters
     ----------
