@@ -89,6 +89,9 @@ class CoreConfig:
         Width of a partial sum, two's complement; 20..30.
     membrane_frac : int
         Fraction bits F of the membrane U (docs/model.md 5), 4..14.
+    half_even : bool
+        Levels of membranes are rounded half to even, 1/2 to 0 and 5/2 to 2; otherwise half up. It
+        takes 5 LUTs and a flip-flop for each of the ``neuron_lanes``.
     z_bits : int
         Largest width of requantised multi-bit activations z, 4..16: planes that a layer's
         descriptors ask for at most.
@@ -135,6 +138,7 @@ class CoreConfig:
     queue_depth: int = 4
     address_bits: int = 24
     plane_skip: bool = False
+    half_even: bool = False
 
     def __post_init__(self):
         def require(condition, text, value):
@@ -182,6 +186,8 @@ class CoreConfig:
                 self.plane_skip)
         require(not self.plane_skip or 8 <= self.z_bits < 16,
                 "Plane skip needs z of 8..15 bits", self.z_bits)
+        require(isinstance(self.half_even, bool), "Half even must be true or false",
+                self.half_even)
         require(16 <= self.address_bits <= 24, "Address width must be 16..24 bits",
                 self.address_bits)
 

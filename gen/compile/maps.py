@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from gen.compile.fold import choose_folds
 from gen.compile.layout import FeatureMap, head_lanes, head_slot
+from gen.compile.supported import rounding
 from gen.isa.limits import MAP_SIZE, POSITION_WORDS
 from hw.config import ATTENTION_BITS_MIN, attention_cap, MEMBRANE_BITS, Z_BITS_MIN
 from model.error import DoesNotFit, InputError
@@ -89,6 +90,10 @@ def check(network, config, maps):
     ``maps`` are those of :class:`NetworkMaps`.
     """
     params = network.params
+    if rounding(network.ops) - {config.half_even}:
+        raise InputError("Half even: levels of the network are rounded half "
+                         f"{'up' if config.half_even else 'to even'}, those of the core half "
+                         f"{'to even' if config.half_even else 'up'}; leave core.half_even out")
     for name, have, need in (
             ("Membrane fraction", config.membrane_frac, params.u_frac),
             ("Membrane width", MEMBRANE_BITS, params.u_bits),

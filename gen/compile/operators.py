@@ -242,7 +242,7 @@ class Operators:
 
     def _depthwise(self, op, step):
         """A strip, or one half of a channel group of it."""
-        out, low, high = self._maps[op.epilogue.z], step.low, step.high
+        out, low, high = self._maps[next(iter(op.outputs))], step.low, step.high
         count = (high - low) * out.width
         views, stored = self._epilogue_views(op, low, high)
         for group in self._groups(out, step):
@@ -255,7 +255,7 @@ class Operators:
             self._to.finish(stored)
 
     def _depthwise_sums(self, op, low, high, group):
-        out, psum = self._maps[op.epilogue.z], self._summed
+        out, psum = self._maps[next(iter(op.outputs))], self._summed
         source = self._to.view(op.source, "in", *reads(op, low, high, self._maps)[op.source])
         origin, ring = source.origin()
         self._to.stream(Destination.DEPTHWISE, self._once(lambda: pack_depthwise(
@@ -333,8 +333,10 @@ class Operators:
         target = self._to.view(op.level, "out", low, high)
         count = source_map.height * source_map.width
         frac = self._network.params.u_frac
-        # 8 S >= N (2k - 1) 2**F (docs/model.md 5.8), as a threshold on S.
-        points = [-(-count * (2 * k - 1) * (1 << frac) // 8) for k in range(1, 5)]
+        # 8 S >= N (2k - 1) 2**F, > for odd k if half goes to even (docs/model.md 5.8), as a
+        # threshold on S.
+        points = [-(-(count * (2 * k - 1) * (1 << frac) + (op.half_even and k % 2)) // 8)
+                  for k in range(1, 5)]
         never = 1 << (self._config.acc_bits - 1)
         for group in range(source_map.groups):
             thresholds = np.tile(np.array(points, np.int64), (source_map.channels, 1))

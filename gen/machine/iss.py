@@ -115,4 +115,5 @@ class Iss:
         if words is None:
             words = self._pop(Destination.CONST, config.tile_const_words)
         self._constants = words if fields["hold"] else None
-        return neuron(fields, words, memories, membrane_frac=config.membrane_frac)
+        return neuron(fields, words, memories, membrane_frac=config.membrane_frac,
+                      half_even=config.half_even)

@@ -26,7 +26,8 @@ class Rescale(wiring.Component):
 
     ``half`` is ``1 << (S - 1)``, or 0 for ``S = 0``; all of it is exact for every operand. The
     value is saturated to the width that ``limit`` tells; the level is that of a membrane with
-    ``membrane_frac`` fraction bits, ``clamp((value + 2**(F-3)) >> (F-2), 0, 4)``.
+    ``membrane_frac`` fraction bits, ``clamp((value + 2**(F-3)) >> (F-2), 0, 4)``; with
+    ``half_even`` a tie goes to the even level (``model.integer.golden.fire_membrane``).
 
     Free running, without handshake, one accumulator per cycle. With ``acc`` and ``multiplier``
     in cycle 0, the other operands of the same accumulator are taken in later cycles (so that
@@ -42,6 +43,8 @@ class Rescale(wiring.Component):
         Width of M; 2..18.
     membrane_frac : int
         Fraction bits F of a membrane; 4..14.
+    half_even : bool
+        Round levels half to even, not half up.
 
     Members
     -------
@@ -69,7 +72,7 @@ class Rescale(wiring.Component):
     VALUE_LATENCY = 8
     LEVEL_LATENCY = 10
 
-    def __init__(self, *, acc_bits, multiplier_bits, membrane_frac):
+    def __init__(self, *, acc_bits, multiplier_bits, membrane_frac, half_even=False):
         if not 18 <= acc_bits <= 35:
             raise ValueError(f"Accumulator width must be 18..35 bits, not {acc_bits!r}")
         if not 2 <= multiplier_bits <= 18:
@@ -79,6 +82,7 @@ class Rescale(wiring.Component):
         self._acc_bits = acc_bits
         self._multiplier_bits = multiplier_bits
         self._membrane_frac = membrane_frac
+        self._half_even = half_even
         super().__init__({
             "acc": In(signed(acc_bits)),
             "multiplier": In(signed(multiplier_bits)),
@@ -170,6 +174,12 @@ class Rescale(wiring.Component):
         quarter = rounded[self._membrane_frac - 2:]
         positive = ~rounded[-1]
         four = positive & quarter[2:-1].any()
-        m.d.sync += self.level.eq(Cat(quarter[:2] & (positive & ~four).replicate(2), four))
+        low = quarter[:2]
+        if self._half_even:
+            # A tie was rounded up to an odd level: the even one is one less. (5 is 4 anyway.)
+            tie = Signal()
+            m.d.sync += tie.eq(self.value[:self._membrane_frac - 2] == 1 << self._membrane_frac - 3)
+            low = Cat(low[0] & ~tie, low[1])
+        m.d.sync += self.level.eq(Cat(low & (positive & ~four).replicate(2), four))
 
         return m

@@ -346,7 +346,7 @@ class NeuronUnit(wiring.Component):
             m.submodules[f"fire_{lane}"] = lane_fire = LevelFire(acc_bits=config.acc_bits)
             m.submodules[f"rescale_{lane}"] = rescale = Rescale(
                 acc_bits=config.acc_bits, multiplier_bits=config.multiplier_bits,
-                membrane_frac=config.membrane_frac)
+                membrane_frac=config.membrane_frac, half_even=config.half_even)
             acc = Signal(signed(config.acc_bits), name=f"acc_{lane}")
             constants = tile.lanes[lane]
             m.d.sync += acc.eq(Mux(now.summing, sums.sums[lane], partial[lane]))

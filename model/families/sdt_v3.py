@@ -47,10 +47,6 @@ class SdtV3Spec(NetworkSpec):
     value_expansion: int = 4
 
     @property
-    def software_only(self) -> bool:
-        return True
-
-    @property
     def gain(self) -> int:
         return 1
 

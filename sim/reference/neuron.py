@@ -77,7 +77,7 @@ def scale_constants(words):
             signed(_field(words, *_BIAS), _BIAS[1]), _field(words, *_SHIFT))
 
 
-def neuron(fields, words, memories, *, membrane_frac):
+def neuron(fields, words, memories, *, membrane_frac, half_even=False):
     """Run one NEURON descriptor.
 
     Args:
@@ -85,7 +85,7 @@ def neuron(fields, words, memories, *, membrane_frac):
         words: The tile's 2 * rows constant words.
         memories: A :class:`sim.reference.state.Memories`; planes that repeat the sign are counted
             if it has room for the counts.
-        membrane_frac: As in ``hw.config.CoreConfig``.
+        membrane_frac, half_even: As in ``hw.config.CoreConfig``.
 
     Returns:
         A :class:`sim.reference.state.Outcome`; ``saturated`` counts lanes of "u" and "z".
@@ -127,7 +127,7 @@ def neuron(fields, words, memories, *, membrane_frac):
     if fields["write_membrane"]:
         parts.append((membranes_at(fields["membrane_out"]), to_membranes(u)))
     if fields["write_levels"]:
-        level = golden.fire_membrane(u, u_frac=membrane_frac)
+        level = golden.fire_membrane(u, u_frac=membrane_frac, half_even=half_even)
         events = int(level.sum()) & 0xFFFF_FFFF
         parts.append(planes(level, LEVEL_PLANES))
     at, written = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))

@@ -5,15 +5,21 @@ from dataclasses import replace
 import numpy as np
 
 from gen.compile.compiler import compile_network
+from gen.compile.maps import attention_bits
 from hw.config import CoreConfig
 from model.error import DoesNotFit
+from model.families.qsdt import QsdtSpec
+from model.families.sdt_v3 import SdtV3Spec
 from model.families.spec import MODELS
+from model.integer import golden
 from model.integer.export import export
 from model.integer.graph import (
     Attention,
     Conv,
     Fire,
     IntegerParams,
+    Integrate,
+    Pool,
     RepConv,
     Thresholds,
 )
@@ -39,11 +45,12 @@ def mixed_z(params, rng, *, most=None):
                    z_frac_of=tuple(zip(Z_LAYERS, fracs, strict=True)))
 
 
-def random_case(seed, *, max_size=20, mixed=False, time_steps=1):
+def random_case(seed, *, max_size=20, mixed=False, time_steps=1, family=QsdtSpec):
     """(RandomNetwork, CoreConfig): widths, memory sizes and array side drawn from ``seed``.
 
     Every fourth case forces one of the head sizes that fit no word. With ``mixed``, layers have
     z of several widths, and some saturate. With ``time_steps`` the network takes so many images.
+    ``family`` is one of :data:`model.families.spec.FAMILIES`; SDT-v3s are small.
     """
     rng = np.random.default_rng((seed, 77))
     frac = int(rng.integers(5, 13))
@@ -52,9 +59,13 @@ def random_case(seed, *, max_size=20, mixed=False, time_steps=1):
                            z_bits=int(rng.integers(6, 15)), mult_bits=int(rng.integers(8, 19)))
     if mixed:
         params = mixed_z(params, np.random.default_rng((seed, 78)))
-    found = random_network(seed, params=params, max_size=max_size, time_steps=time_steps,
-                           extremes=("z", "negative") if mixed else None,
-                           head_size=HEADS[seed // 4 % len(HEADS)] if seed % 4 == 0 else None)
+    if family is SdtV3Spec:
+        found = random_network(seed, params=params, max_dim=24, max_size=12,
+                               time_steps=time_steps, family=family)
+    else:
+        found = random_network(seed, params=params, max_size=max_size, time_steps=time_steps,
+                               extremes=("z", "negative") if mixed else None,
+                               head_size=HEADS[seed // 4 % len(HEADS)] if seed % 4 == 0 else None)
     rows = int(rng.choice([16, 32, 64]))
     config = CoreConfig(
         rows=rows, load_rows=int(rng.choice([rows // 4, rows // 2])),
@@ -63,7 +74,8 @@ def random_case(seed, *, max_size=20, mixed=False, time_steps=1):
         multiplier_bits=max(8, params.mult_bits), psum_words=int(rng.choice([128, 256, 512])),
         pool_bank_words=int(rng.choice([512, 1024, 2048])) * (64 // rows),
         weight_fifo_words=int(rng.choice([32, 64, 256])), head_words=8,
-        attention_bits=8 + seed % 5, plane_skip=seed % 2 == 1 and params.z_bits >= 8)
+        attention_bits=max(8 + seed % 5, attention_bits(found.network.ops)),
+        half_even=family.half_even, plane_skip=seed % 2 == 1 and params.z_bits >= 8)
     return found, config
 
 
@@ -102,6 +114,35 @@ def compile_case(seed, **kwargs):
             return found, compile_network(found.network, config)
         except DoesNotFit:
             config = replace(config, pool_bank_words=2 * config.pool_bank_words)
+
+
+def ties(network, image_q):
+    """How many levels of each kind of operator would differ if half did not go to even.
+
+    Returns
+    -------
+    dict
+        "u", of membranes; "mean", of their means; "attention".
+    """
+    made, frac = network.run(image_q), network.params.u_frac
+    found = dict.fromkeys(("u", "mean", "attention"), 0)
+    for op in network.ops:
+        rule = getattr(op, "epilogue", None)
+        if isinstance(rule, Integrate) and rule.level:
+            u = made[rule.u_out].astype(np.int64)
+            up, even = (golden.fire_membrane(u, u_frac=frac, half_even=half)
+                        for half in (False, True))
+            found["u"] += int((up != even).sum())
+        elif isinstance(op, Pool):
+            u = made[op.source].astype(np.int64)
+            up, even = (golden.pool_fire(u, u_frac=frac, half_even=half) for half in (False, True))
+            found["mean"] += int((up != even).sum())
+        elif isinstance(op, Attention):
+            size = network.tensors()[op.query][1] // op.heads
+            exact = made[f"{op.block}/qktv"].astype(np.int64)
+            found["attention"] += sum(int((exact**2 == (16 * (2 * k - 1)) ** 2 * size).sum())
+                                      for k in range(1, 5))
+    return found
 
 
 def folding_network(rows, fold, *, size=32, **changes):

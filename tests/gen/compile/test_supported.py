@@ -24,14 +24,16 @@ def test_published_networks_are_supported():
 
 @pytest.mark.parametrize("compiled", [compile_network, least_memory])
 def test_an_sdt_v3_is_refused_with_all_reasons(compiled):
-    network = random_network(3, family=SdtV3Spec, max_dim=24, max_size=12).network
+    made = random_network(3, family=SdtV3Spec, max_dim=24, max_size=12)
+    network = export(made.state, replace(made.spec, levels=3), made.params,
+                     input_shape=made.network.input_shape)
     with pytest.raises(InputError) as caught:
         compiled(network, CoreConfig())
     text = str(caught.value)
     assert text.startswith("random3: the core does not support yet: ") and "\n" not in text
     assert "runs in software only (qsdt evaluate --form integer)" in text
-    assert "neurons that round half to even; " in text
-    assert "depthwise convolutions in front of a neuron" in text
+    assert "levels of 0..3; " in text
+    assert "weights of more than 4 bits" in text
 
 
 def test_a_large_sdt_v3_is_refused_with_all_reasons():

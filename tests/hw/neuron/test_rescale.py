@@ -7,7 +7,7 @@ from model.integer import golden
 from sim.drive.ports import simulate
 
 
-def operands(rng, acc_bits, multiplier_bits, count):
+def operands(rng, acc_bits, multiplier_bits, frac, count):
     """Random operands whose results fall in and around the output range, then all extremes."""
     def ends(bits):
         return [-(1 << (bits - 1)), (1 << (bits - 1)) - 1, -1, 0, 1]
@@ -26,15 +26,20 @@ def operands(rng, acc_bits, multiplier_bits, count):
     # Ties, and sums just inside and outside of the range.
     rows += [(0, 0, (edge << s) + d, s, 0) for edge in (-32769, -32768, -1, 0, 32767, 32768)
              for s in (0, 1, 3, 26) for d in (-(1 << s) // 2, -1, 0, 1, (1 << s) // 2)]
+    # Around what is half way between two levels, 1/8 of a membrane and odd multiples of it.
+    rows += [(0, 0, 0, 0, (eighths << frac - 3) + d) for eighths in range(-4, 11) for d in (-1, 0, 1)
+             if eighths << frac - 3 < 1 << 15]
     return np.array(rows, dtype=np.int64)
 
 
-@pytest.mark.parametrize(("acc_bits", "multiplier_bits", "frac", "width"), [
-    (20, 8, 4, 4), (24, 16, 10, 16), (24, 16, 12, 12), (30, 18, 14, 16)])
-def test_matches_golden(acc_bits, multiplier_bits, frac, width):
+@pytest.mark.parametrize(("acc_bits", "multiplier_bits", "frac", "width", "half_even"), [
+    (20, 8, 4, 4, False), (24, 16, 10, 16, False), (24, 16, 12, 12, False),
+    (30, 18, 14, 16, False), (20, 8, 4, 16, True), (24, 16, 10, 16, True), (24, 16, 14, 16, True)])
+def test_matches_golden(acc_bits, multiplier_bits, frac, width, half_even):
     rng = np.random.default_rng(0)
-    rows = operands(rng, acc_bits, multiplier_bits, 1500)
-    dut = Rescale(acc_bits=acc_bits, multiplier_bits=multiplier_bits, membrane_frac=frac)
+    rows = operands(rng, acc_bits, multiplier_bits, frac, 1500)
+    dut = Rescale(acc_bits=acc_bits, multiplier_bits=multiplier_bits, membrane_frac=frac,
+                  half_even=half_even)
     values, levels = [], []
 
     async def bench(ctx):
@@ -61,7 +66,8 @@ def test_matches_golden(acc_bits, multiplier_bits, frac, width):
     wrong = np.flatnonzero((value != expected) | (clipped != (exact != expected)))
     assert not len(wrong), [(rows[i].tolist(), value[i], expected[i]) for i in wrong[:5]]
     if width == 16:
-        np.testing.assert_array_equal(levels, golden.fire_membrane(expected, u_frac=frac))
+        np.testing.assert_array_equal(levels, golden.fire_membrane(
+            expected, u_frac=frac, half_even=half_even))
 
 
 @pytest.mark.parametrize(("settings", "message"), [

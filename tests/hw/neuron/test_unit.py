@@ -62,7 +62,8 @@ def run_program(config, program, tiles, *, seed, stall, cycles=60_000, psum=None
     for descriptor, tile in zip(program, tiles, strict=True):
         fields = unpack(Neuron, descriptor)
         constants = constants if tile is None else tile
-        expected.append(neuron(fields, constants, memories, membrane_frac=config.membrane_frac))
+        expected.append(neuron(fields, constants, memories, membrane_frac=config.membrane_frac,
+                               half_even=config.half_even))
         if (config.plane_skip and fields["function"] == SCALE.value and fields["write_planes"]
                 and fields["planes"] >= PLANES_MIN):
             for position in range(fields["count"]):
@@ -173,6 +174,7 @@ def mixed_program(rng, config, count):
     (0.2, dict(neuron_lanes=1, acc_bits=30, membrane_frac=14, multiplier_bits=18)),
     (0.2, dict(rows=32, neuron_lanes=4)),
     (0.2, dict(plane_skip=True)),
+    (0.2, dict(half_even=True, membrane_frac=4)),
     pytest.param(0.2, dict(rows=32, neuron_lanes=8), marks=pytest.mark.slow),
     pytest.param(0.2, dict(rows=64, neuron_lanes=4, load_rows=4), marks=pytest.mark.slow),
 ])

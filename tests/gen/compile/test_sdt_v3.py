@@ -1,0 +1,83 @@
+"""Integer model = ISS on random SDT-v3s, every tensor, and what only this family has is reached."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gen.check.compare import verify
+from gen.compile.compiler import compile_network
+from hw.config import CoreConfig
+from hw.descriptor import UnitKind
+from model.error import InputError
+from model.families.sdt_v3 import SdtV3Spec
+from model.integer.graph import Depthwise, Fire, Integrate, Pool, Scale
+from model.integer.network import IntegerNetwork
+from model.integer.random_network import random_network
+from tests.gen.random_cases import compile_case, random_case, ties
+
+
+SEEDS = 40
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_iss_equals_integer_model(half):
+    """In halves, so that two workers share them; each reaches every corner."""
+    reached = {}
+    for seed in range(half, SEEDS, 2):
+        if random_case(seed, family=SdtV3Spec)[0].spec.weight_bits > 4:
+            continue
+        found, program = compile_case(seed, family=SdtV3Spec)
+        images = found.images(2, seed)
+        result = verify(found.network, program, images, forms=("integer", "iss"))
+        assert not result.differences, (seed, result.lines)
+        fired = {op.name for op in found.network.ops
+                 if isinstance(op, Depthwise) and isinstance(op.epilogue, Fire)}
+        assert {d.layer for d in program.descriptors if d.unit is UnitKind.DEPTHWISE} == fired
+        counts = result.figures["stats"] | ties(found.network, images)
+        for key, count in counts.items():
+            reached[key] = reached.get(key, 0) + count
+    for key in ("ktv_saturated", "qktv_saturated", "u_saturated", "zero_scale", "negative_scale",
+                "threshold_clipped", "u", "attention"):
+        assert reached[key] > 0, (key, reached)
+
+
+def test_means_that_are_half_way():
+    """Membranes in front of the head that are the same everywhere, and half way between levels."""
+    found, config = random_case(1, family=SdtV3Spec)
+    ops, frac = list(found.network.ops), found.params.u_frac
+    pool = next(op for op in ops if isinstance(op, Pool))
+    at = next(k for k, op in enumerate(ops) if pool.source in op.outputs)
+    count = len(ops[at].weight)
+    halves = (2 * np.arange(count) - 3 << frac - 3) + np.arange(count) // 8
+    scale = Scale(np.zeros(count, np.int64), halves, np.zeros(count, np.int64))
+    ops[at] = replace(ops[at], epilogue=Integrate(scale, pool.source, half_even=True))
+    network = IntegerNetwork(found.network.spec, found.params, ops, found.network.input_shape)
+    images = found.images(1, 0)
+    assert ties(network, images)["mean"] == 2    # 1/2 and 5/2
+    result = verify(network, compile_network(network, config), images, forms=("integer", "iss"))
+    assert not result.differences, result.lines
+
+
+def test_samples_of_several_images():
+    found, program = compile_case(2, family=SdtV3Spec, time_steps=2)
+    result = verify(found.network, program, found.images(1, 0), forms=("integer", "iss"))
+    assert not result.differences, result.lines
+
+
+def test_rounding_of_network_and_core():
+    """They must agree, in one way of rounding for the whole network."""
+    found, config = random_case(1, family=SdtV3Spec)
+    with pytest.raises(InputError, match="rounded half to even, those of the core half up; leave "
+                                         "core.half_even out"):
+        compile_network(found.network, replace(config, half_even=False))
+    other = random_network(1, max_dim=24, max_size=12)
+    with pytest.raises(InputError, match="rounded half up, those of the core half to even"):
+        compile_network(other.network, CoreConfig(half_even=True))
+    ops = list(found.network.ops)
+    at = max(k for k, op in enumerate(ops) if isinstance(getattr(op, "epilogue", None), Integrate)
+             and op.epilogue.level)
+    ops[at] = replace(ops[at], epilogue=replace(ops[at].epilogue, half_even=False))
+    mixed = IntegerNetwork(found.network.spec, found.params, ops, found.network.input_shape)
+    with pytest.raises(InputError, match="neurons of which some round half up and some half to ev"):
+        compile_network(mixed, config)
