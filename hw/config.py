@@ -87,6 +87,9 @@ class CoreConfig:
         Channels that the neuron core computes per cycle; divides ``rows / 2``.
     acc_bits : int
         Width of a partial sum, two's complement; 20..30.
+    wide_weights : bool
+        Tiles may have the upper halves of weights of 8 bits (:class:`hw.descriptor.TileHeader`).
+        It takes some 20 LUTs, and four cycles for a position of such a tile.
     membrane_frac : int
         Fraction bits F of the membrane U (docs/model.md 5), 4..14.
     half_even : bool
@@ -139,6 +142,7 @@ class CoreConfig:
     address_bits: int = 24
     plane_skip: bool = False
     half_even: bool = False
+    wide_weights: bool = False
 
     def __post_init__(self):
         def require(condition, text, value):
@@ -188,6 +192,8 @@ class CoreConfig:
                 "Plane skip needs z of 8..15 bits", self.z_bits)
         require(isinstance(self.half_even, bool), "Half even must be true or false",
                 self.half_even)
+        require(isinstance(self.wide_weights, bool), "Wide weights must be true or false",
+                self.wide_weights)
         require(16 <= self.address_bits <= 24, "Address width must be 16..24 bits",
                 self.address_bits)
 

@@ -14,7 +14,7 @@ from amaranth.lib import data, enum
 
 __all__ = ["DESCRIPTOR_WORDS", "WAIT_BITS", "RING_UNIT", "UnitKind", "Header", "Load", "Store",
            "Array", "Depthwise", "Attention", "Neuron", "Destination", "NeuronSource",
-           "NeuronFunction", "DepthwiseMode", "TileHeader", "LAYOUTS", "SKIP_PLANES",
+           "NeuronFunction", "DepthwiseMode", "TileHeader", "LAYOUTS", "SKIP_PLANES", "HIGH_PLANES",
            "planes_of", "pack", "unpack"]
 
 
@@ -23,6 +23,9 @@ WAIT_BITS = 10
 
 SKIP_PLANES = 16
 """Added to ``planes`` of an ARRAY where those that only repeat the sign are left out."""
+
+HIGH_PLANES = 4
+"""Planes of zeros behind those of a position, for a tile with ``high``: they double its sum."""
 
 RING_UNIT = 4
 """Pool words that one unit of the field ``ring`` stands for."""
@@ -195,11 +198,16 @@ class Neuron(data.Struct):
 
 
 class TileHeader(data.Struct):
-    """First memory word of every weight tile in the weight stream."""
+    """First memory word of every weight tile in the weight stream.
+
+    The sums of a tile with ``high`` count 16 times: its weights are the upper halves of weights of
+    8 bits, ``16*h + l``; on cores with ``wide_weights`` only.
+    """
     offset: 16
     dy: 8
     dx: 8
-    _reserved: 32
+    high: 1
+    _reserved: 31
 
 
 LAYOUTS = {

@@ -18,6 +18,7 @@ from gen.compile.rings import StripMemo
 from gen.compile.supported import check_supported
 from gen.compile.tiles import make_tiles
 from gen.compile.view import MEMORY, POOL, ROLLING
+from gen.compile.wide import lowered
 from gen.isa.limits import DESCRIPTORS, STRIP_ROWS
 from gen.isa.program import Program
 from hw.config import RECORD_WORDS
@@ -89,6 +90,7 @@ def compile_plan(network, config, plan):
 def _compile(network, config, options, memo, known):
     """Compile with the options of :func:`compile_network`; ``known`` is a residency's plan."""
     fold, strip_rows = options["fold"], options["strip_rows"]
+    network = lowered(network)
     layout, tiles = _prepare(network, config, fold, memo)
     residency = Residency(
         network.ops, layout.maps, {name: sum(map(len, groups)) for name, groups in tiles.items()},
@@ -120,6 +122,7 @@ def least_memory(network, config, *, fold=FOLD, memo=None):
     a single strip: what a search can know before it looks for strips. ``memo`` as in
     :func:`compile_network`; raises :exc:`DoesNotFit` for widths.
     """
+    network = lowered(network)
     layout, tiles = _prepare(network, config, fold, StripMemo() if memo is None else memo)
     distinct = {words.tobytes(): len(words) for groups in tiles.values()
                 for group in groups for _, words in group}

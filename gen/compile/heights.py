@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from itertools import product
 
+from gen.compile.wide import has_wide
 from gen.isa.cycles import LEVEL_CYCLES, load_cycles, z_cycles
 from hw.config import LEVEL_PLANES, MEMBRANE_BITS
+from hw.descriptor import HIGH_PLANES
 from model.error import DoesNotFit
 from model.integer.graph import (
     Attention,
@@ -145,7 +147,9 @@ class Heights:
         if isinstance(op, Conv):
             out, source = (self._maps[name] for name in (next(iter(op.outputs)), op.source))
             area = out.height * out.width
-            return _Work(array=self._tiles[op.name] * area * source.planes,
+            # Every other tile of wide weights is an upper half.
+            planes = source.planes + (HIGH_PLANES // 2 if has_wide(op) else 0)
+            return _Work(array=self._tiles[op.name] * area * planes,
                          neuron=out.groups * area * self._neuron_cycles(op))
         return _Work()
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from gen.compile.fold import choose_folds
 from gen.compile.layout import FeatureMap, head_lanes, head_slot
 from gen.compile.supported import rounding
+from gen.compile.wide import halves_bound, has_wide
 from gen.isa.limits import MAP_SIZE, POSITION_WORDS
 from hw.config import ATTENTION_BITS_MIN, attention_cap, MEMBRANE_BITS, Z_BITS_MIN
 from model.error import DoesNotFit, InputError
@@ -112,6 +113,14 @@ def check(network, config, maps):
                          available=config.multiplier_bits)
     limit = 1 << (config.acc_bits - 1)
     for op in network.ops:
+        if has_wide(op):
+            if not config.wide_weights:
+                raise InputError(f"Wide weights: {op.name} has weights of more than 4 bits, which "
+                                 "the core does not multiply with; leave core.wide_weights out")
+            bound = halves_bound(network, op)[0].max()
+            if bound >= limit:
+                raise DoesNotFit(f"largest accumulator of {op.name}, in halves",
+                                 needed=int(bound), available=limit - 1)
         for stage, bound in enumerate(network.acc_bounds(op)):
             allowed = limit
             if isinstance(op, RepConv) and stage == 0:

@@ -1,19 +1,18 @@
 """What the core's units cannot compute of a network, whatever its configuration."""
 
-import numpy as np
-
+from gen.compile.wide import HALF, has_wide, weights_of
 from hw.config import ATTENTION_BITS_MAX, attention_cap
 from model.error import InputError
 from model.integer.epilogue import Integrate
 from model.integer.golden import MAX_LEVEL
-from model.integer.graph import Attention, Conv, Depthwise, Mean, RepConv
+from model.integer.graph import Attention, Mean, RepConv
 
 
 __all__ = ["check_supported", "rounding", "unsupported"]
 
 
-WEIGHTS = -8, 7
-"""Smallest and largest weight that the array and the depthwise unit multiply with."""
+WEIGHTS = 17 * HALF[0], 17 * HALF[1]
+"""Smallest and largest weight: 16 times one half of it, and the other."""
 
 
 def rounding(ops):
@@ -32,17 +31,16 @@ def unsupported(network):
     if len(rounding(network.ops)) > 1:
         found["neurons of which some round half up and some half to even"] = True
     for op in network.ops:
-        epilogue = getattr(op, "epilogue", None)
         if isinstance(op, Attention) and op.thresholds[-1] > attention_cap(ATTENTION_BITS_MAX):
             found["attention thresholds of more than "
                   f"{attention_cap(ATTENTION_BITS_MAX)}"] = True
         if isinstance(op, Mean):
             found["a head that reads the mean membrane, without a neuron"] = True
-        weights = {Conv: ("weight",), Depthwise: ("weight",),
-                   RepConv: ("pointwise", "depthwise")}.get(type(op), ())
-        if any(not WEIGHTS[0] <= np.min(w) <= np.max(w) <= WEIGHTS[1]
-               for w in (getattr(op, name) for name in weights)):
-            found["weights of more than 4 bits"] = True
+        if any(w.size and not WEIGHTS[0] <= w.min() <= w.max() <= WEIGHTS[1]
+               for w in weights_of(op).values()):
+            found[f"weights that are not in {WEIGHTS[0]}..{WEIGHTS[1]}"] = True
+        if isinstance(op, RepConv) and has_wide(op):
+            found["weights of more than 4 bits inside a RepConv"] = True
     return list(found)
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 
 from gen.compile.fold import fold_patches, fold_weight
+from gen.compile.wide import split
+from gen.isa.program import Tap
 from hw.descriptor import pack, TileHeader
 from model.integer.graph import Conv, RepConv
 from sim.reference.array import pack_tile
@@ -23,7 +25,8 @@ def make_tiles(network, layout, config):
     Returns
     -------
     dict
-        {operator: [tiles of every output group]}; a tile is ((dy, dx), memory words).
+        {operator: [tiles of every output group]}; a tile is (:class:`gen.isa.program.Tap`, memory
+        words). Weights of more than 4 bits have two, the upper halves first.
     """
     maps, folds, tiles = layout.maps, layout.folds, {}
     for op in network.ops:
@@ -49,7 +52,7 @@ def make_tiles(network, layout, config):
 
 
 def _tiles(weight, source, target, group, padding, config):
-    """Tiles of one output group: ((dy, dx), memory words) each."""
+    """Tiles of one output group: (Tap, memory words) each."""
     _, _, height, width = weight.shape
     outputs = target.lanes[group * config.rows:(group + 1) * config.rows]
     tiles = []
@@ -59,11 +62,13 @@ def _tiles(weight, source, target, group, padding, config):
                 inputs = source.lanes[g * config.rows:(g + 1) * config.rows]
                 tile = np.where((outputs[:, None] >= 0) & (inputs >= 0),
                                 weight[outputs[:, None], inputs, ky, kx], 0)
-                if tile.any():
-                    tiles.append((g * source.planes, ky - padding[0], kx - padding[1], tile))
+                for half, high in zip(split(tile), (True, False), strict=True):
+                    if half.any():
+                        tap = Tap(ky - padding[0], kx - padding[1], high)
+                        tiles.append((g * source.planes, tap, half))
     if not tiles:  # the partial sums must still be written
-        tiles.append((0, 0, 0, np.zeros((config.rows, config.rows), np.int64)))
+        tiles.append((0, Tap(0, 0), np.zeros((config.rows, config.rows), np.int64)))
     blank = [0] * (config.tile_header_words - 1)
-    return [((dy, dx), np.append(
-        np.array([pack(TileHeader, offset=offset, dy=dy, dx=dx), *blank], np.uint64),
-        pack_tile(tile, config))) for offset, dy, dx, tile in tiles]
+    return [(tap, np.append(
+        np.array([pack(TileHeader, offset=offset, dy=tap.dy, dx=tap.dx, high=tap.high), *blank],
+                 np.uint64), pack_tile(tile, config))) for offset, tap, tile in tiles]

@@ -6,6 +6,7 @@ from gen.compile.compiler import compile_network, least_memory
 from gen.compile.maps import attention_bits
 from gen.compile.rings import StripMemo
 from gen.compile.supported import check_supported, rounding
+from gen.compile.wide import has_wide
 from gen.config.resources import check_blocks, COMB_OF_ROWS
 from gen.config.spec import AcceleratorConfig, chosen_clock, chosen_sdram_clock, MEGABYTE
 from gen.machine.cost import predict
@@ -79,6 +80,7 @@ class _Search:
                   "z_bits": max(self.network.z_widths().values(), default=params.z_bits),
                   "multiplier_bits": max(8, params.mult_bits),
                   "attention_bits": attention_bits(self.network.ops),
+                  "wide_weights": any(map(has_wide, self.network.ops)),
                   "half_even": True in rounding(self.network.ops),
                   **values, **self.core_overrides}
         try:

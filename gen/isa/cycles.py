@@ -4,12 +4,15 @@ The one owner of these figures: the cost model adds them up, the compiler's sear
 by them. tests/rtl/test_cycles.py compares them with the RTL, kind by kind.
 """
 
+from itertools import starmap
 from math import ceil
 
+from gen.isa.program import Tap
 from hw.config import BURST_WORDS, LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS
 from hw.descriptor import (
     DepthwiseMode,
     Destination,
+    HIGH_PLANES,
     NeuronFunction,
     NeuronSource,
     planes_of,
@@ -89,14 +92,15 @@ def tile_cycles(f, tiles):
     every = f["out_rows"] * f["out_width"]
     planes, _ = planes_of(f)
     cycles = []
-    for index, (dy, dx) in enumerate(tiles):
+    for index, (dy, dx, high) in enumerate(starmap(Tap, tiles)):
         read = (inside(f["first_row"], f["out_rows"], f["stride"], dy, f["height"],
                        f.get("ring", 0))
                 * inside(0, f["out_width"], f["stride"], dx, f["width"]))
+        looked_up = planes + HIGH_PLANES * high
         if index == 0 and not f.get("accumulate"):
-            cycles.append(read * planes + 2 * (every - read))
+            cycles.append(read * looked_up + 2 * (every - read))
         else:
-            cycles.append(max(read, 1) * planes + (read < every))
+            cycles.append(max(read, 1) * looked_up + (read < every))
     return cycles
 
 

@@ -1,6 +1,7 @@
 """A program for the accelerator: descriptors, what they write, and the map of the memory."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,7 +9,16 @@ from hw.config import CoreConfig, RECORD_WORDS
 from hw.descriptor import DESCRIPTOR_WORDS, Header, LAYOUTS, pack, UnitKind, WAIT_BITS
 
 
-__all__ = ["Descriptor", "Output", "Program"]
+__all__ = ["Descriptor", "Output", "Program", "Tap"]
+
+
+class Tap(NamedTuple):
+    """Where a weight tile reads, and whether its sums count 16 times, as of its
+    :class:`hw.descriptor.TileHeader`."""
+
+    dy: int
+    dx: int
+    high: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class Output:
 class Descriptor:
     """One instruction: its unit, fields, waits (absolute counts) and where it comes from.
 
-    ``taps`` are the (dy, dx) of an ARRAY descriptor's tiles, ``step`` is the image of a sample of
+    ``taps`` are the :class:`Tap` of an ARRAY descriptor's tiles, ``step`` is the image of a sample of
     several; of what reads them all, the last.
     """
 

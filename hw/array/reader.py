@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw import descriptor
 from hw.array.tile_start import TileStart
 from hw.config import REPEAT_BITS
-from hw.descriptor import RING_UNIT, TileHeader
+from hw.descriptor import HIGH_PLANES, RING_UNIT, TileHeader
 from hw.lib.plane_repeat import RepeatRead
 from hw.port import POOL_LATENCY, PoolRead
 
@@ -36,6 +36,8 @@ class ArrayReader(wiring.Component):
     """Read what the tiles of an ARRAY descriptor look up, in the order of docs/architecture.md.
 
     For every tile header it walks the output positions and reads their planes from the pool.
+    With ``wide_weights``, four planes of zeros follow those of a position if the tile has ``high``
+    set: they double its sum four times.
     Positions outside the input give two planes of zeros (which initialise the partial sum) for
     the first tile without ``accumulate`` and nothing otherwise; rows outside are then skipped as
     a whole. Each tile ends with an item that has ``end`` set; it is a bubble (no ``plane``) if
@@ -108,6 +110,8 @@ class ArrayReader(wiring.Component):
         self._position_early = Signal()
         if self._config.plane_skip:
             self._planes = Signal(5)
+        if self._config.wide_weights:
+            self._high = Signal()           # of the tile whose positions are issued
         self._tag = Signal(_Tag)
         self._tag_valid = Signal()
         self._tag_zero = Signal()
@@ -122,7 +126,7 @@ class ArrayReader(wiring.Component):
 
     def _walk(self, m):
         array = self.descriptor
-        m.submodules.start = start = TileStart()
+        m.submodules.start = start = TileStart(wide_weights=self._config.wide_weights)
         wiring.connect(m, wiring.flipped(self.headers), start.headers)
         m.d.comb += [start.descriptor.eq(array), start.begin.eq(self.begin & (array.tiles != 0))]
 
@@ -191,6 +195,8 @@ class ArrayReader(wiring.Component):
                     next_psum.eq(array.psum),
                     rows_left.eq(array.out_rows),
                 ]
+                if self._config.wide_weights:
+                    m.d.sync += self._high.eq(start.high)
                 with m.If(start.o.valid):
                     m.next = "FIRST_ROW"
             with m.State("FIRST_ROW"):
@@ -265,6 +271,9 @@ class ArrayReader(wiring.Component):
         final = Signal()                            # planes_left == 1
 
         planes = self._planes if self._config.plane_skip else array.planes
+        if self._config.wide_weights:
+            high = Signal()                         # zeros follow the planes of this position
+            planes = planes + Mux(self._high, HIGH_PLANES, 0)
 
         # A position that needs no pool makes room behind it at once: the walk must not wait for
         # the pool's answer of this cycle, which arrives late.
@@ -303,6 +312,11 @@ class ArrayReader(wiring.Component):
                 first.eq(0),
                 planes_left.eq(planes_left - 1),
             ]
+        if self._config.wide_weights:
+            with m.If(take):
+                m.d.sync += high.eq(self._high)
+            with m.Elif(issue & high & (planes_left == HIGH_PLANES + 1)):
+                m.d.sync += read.eq(0)
 
     def _collect(self, m):
         # The tag meets its word when the pool answers; the queue has room for both by credit.

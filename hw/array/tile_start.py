@@ -25,6 +25,11 @@ class TileStart(wiring.Component):
     factor per cycle: 14 cycles from ``begin`` to the first header, 18 from a header to its start.
     Headers are taken one ahead.
 
+    Parameters
+    ----------
+    wide_weights : bool
+        As of :class:`hw.config.CoreConfig`.
+
     Members
     -------
     descriptor : ``In(Array)``
@@ -33,16 +38,23 @@ class TileStart(wiring.Component):
         A new descriptor; the ones before it are finished.
     headers : ``In(stream.Signature(TileHeader))``
     o : ``Out(stream.Signature(Start))``
+    high : ``Out(1)``
+        That flag of the header, beside ``o``; with ``wide_weights`` only.
     row_step, position_step : ``Out(16)``
         Address distance of output positions below and beside each other.
     """
 
-    descriptor: In(Array)
-    begin: In(1)
-    headers: In(stream.Signature(TileHeader))
-    o: Out(stream.Signature(Start))
-    row_step: Out(16)
-    position_step: Out(16)
+    def __init__(self, *, wide_weights=False):
+        self._wide_weights = wide_weights
+        super().__init__({
+            "descriptor": In(Array),
+            "begin": In(1),
+            "headers": In(stream.Signature(TileHeader)),
+            "o": Out(stream.Signature(Start)),
+            "row_step": Out(16),
+            "position_step": Out(16),
+            **({"high": Out(1)} if wide_weights else {}),
+        })
 
     def _times_stride(self, value):
         stride = self.descriptor.stride
@@ -89,6 +101,7 @@ class TileStart(wiring.Component):
                     addend.eq(array.row_stride),
                     factor.eq(header.dy),
                     left.eq(8),
+                    *([self.high.eq(header.high)] if self._wide_weights else []),
                 ]
                 with m.If(self.begin):
                     m.next = "DESCRIPTOR"

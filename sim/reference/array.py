@@ -3,7 +3,7 @@
 import numpy as np
 
 from hw.config import PLANES_MIN
-from hw.descriptor import planes_of, TileHeader, unpack
+from hw.descriptor import HIGH_PLANES, planes_of, TileHeader, unpack
 from sim.reference.lanes import from_nibbles, from_planes, signed, to_nibbles
 from sim.reference.state import Outcome, row_address, rows_inside
 
@@ -64,6 +64,8 @@ def run_array(fields, words, memories, *, config):
     for tile, data in enumerate(np.asarray(words, np.uint64).reshape(-1, config.tile_words)):
         header = unpack(TileHeader, int(data[0]))
         weight = tile_weights(data[config.tile_header_words:], order=config.tile_order)
+        if header["high"] and config.wide_weights:
+            weight = weight << HIGH_PLANES
         iy, ix, inside = _walk(fields, header)
         iy, ix = iy[inside], ix[inside]
         at = (row_address(fields, iy) + header["offset"] + ix * fields["position_stride"])
@@ -103,10 +105,13 @@ def array_cycles(fields, headers, *, config):
     cycles = max(config.load_rows * config.rows // 16 + load + 5, 40)
     drain = 0
     for tile, header in enumerate(headers):
-        _, _, inside = _walk(fields, unpack(TileHeader, int(header)))
+        header = unpack(TileHeader, int(header))
+        _, _, inside = _walk(fields, header)
         read = int(inside.sum())
         if tile:
             cycles += load + 1
+        if header["high"]:
+            cycles += read * HIGH_PLANES
         if tile or fields["accumulate"]:
             # A skipped last position costs a bubble.
             cycles += read * planes

@@ -9,10 +9,11 @@ from gen.check.compare import verify
 from gen.compile.compiler import compile_network
 from gen.config.spec import TwinSpec
 from hw.config import attention_cap, CoreConfig
+from model.families.sdt_v3 import SdtV3Spec
 from model.integer.graph import Attention, IntegerParams
 from model.integer.network import IntegerNetwork
 from model.integer.random_network import EXTREMES, random_network
-from tests.gen.random_cases import mixed_z, with_wide_values
+from tests.gen.random_cases import mixed_z, ties, with_wide_values
 
 
 pytestmark = pytest.mark.rtl
@@ -84,6 +85,31 @@ def test_heads_that_are_wider_in_v(core, seed, factor, request):
                     forms=("integer", "iss", "rtl"), twin=twin,
                     cache=request.config.cache.mkdir("rtl"))
     assert not result.differences, result.lines
+
+
+SDT_V3_CASES = {"narrow": (300, 301, 302, 303), "wide": (400, 401, 402, 406)}
+"""Seeds, some of them of networks with weights of 8 bits."""
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_sdt_v3(core, request):
+    """Random SDT-v3s, with ties that go to the even level and weights of 8 bits."""
+    config, params, twin = CORES[core]
+    config = replace(config, half_even=True, wide_weights=True, attention_bits=10)
+    cache = request.config.cache.mkdir("rtl")
+    reached, high = {}, 0
+    for seed in SDT_V3_CASES[core]:
+        found = random_network(seed, params=params, max_size=12, max_dim=24, family=SdtV3Spec)
+        program, images = compile_network(found.network, config), found.images(2, seed)
+        high += sum(tap.high for descriptor in program.descriptors for tap in descriptor.taps)
+        result = verify(found.network, program, images, forms=("integer", "iss", "rtl"), twin=twin,
+                        cache=cache)
+        assert not result.differences, (seed, result.lines)
+        for key, count in (result.figures["stats"] | ties(found.network, images)).items():
+            reached[key] = reached.get(key, 0) + count
+    assert high > 0
+    for key in ("ktv_saturated", "qktv_saturated", "u_saturated", "u", "attention"):
+        assert reached[key] > 0, (key, reached)
 
 
 @pytest.mark.parametrize("core, steps, seed", [("narrow", 3, 105), ("wide", 2, 205)])

@@ -7,6 +7,7 @@ import pytest
 
 from gen.check.compare import verify
 from gen.compile.compiler import compile_network
+from gen.compile.wide import has_wide
 from hw.config import CoreConfig
 from hw.descriptor import UnitKind
 from model.error import InputError
@@ -25,20 +26,19 @@ def test_iss_equals_integer_model(half):
     """In halves, so that two workers share them; each reaches every corner."""
     reached = {}
     for seed in range(half, SEEDS, 2):
-        if random_case(seed, family=SdtV3Spec)[0].spec.weight_bits > 4:
-            continue
         found, program = compile_case(seed, family=SdtV3Spec)
         images = found.images(2, seed)
         result = verify(found.network, program, images, forms=("integer", "iss"))
         assert not result.differences, (seed, result.lines)
-        fired = {op.name for op in found.network.ops
-                 if isinstance(op, Depthwise) and isinstance(op.epilogue, Fire)}
+        fired = {op.name for op in found.network.ops if isinstance(op, Depthwise)
+                 and isinstance(op.epilogue, Fire) and not has_wide(op)}
         assert {d.layer for d in program.descriptors if d.unit is UnitKind.DEPTHWISE} == fired
-        counts = result.figures["stats"] | ties(found.network, images)
+        counts = result.figures["stats"] | ties(found.network, images) | {
+            "high": sum(tap.high for d in program.descriptors for tap in d.taps)}
         for key, count in counts.items():
             reached[key] = reached.get(key, 0) + count
     for key in ("ktv_saturated", "qktv_saturated", "u_saturated", "zero_scale", "negative_scale",
-                "threshold_clipped", "u", "attention"):
+                "threshold_clipped", "u", "attention", "high"):
         assert reached[key] > 0, (key, reached)
 
 

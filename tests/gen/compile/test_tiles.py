@@ -4,8 +4,10 @@ import pytest
 from gen.compile.fold import fold_weight
 from gen.compile.maps import make_maps
 from gen.compile.tiles import make_tiles
+from gen.compile.wide import has_wide, lowered
 from hw.config import CoreConfig
 from hw.descriptor import TileHeader, unpack
+from model.families.sdt_v3 import SdtV3Spec
 from model.integer.graph import Conv, RepConv
 from sim.reference.array import tile_weights
 from sim.reference.lanes import signed
@@ -13,6 +15,9 @@ from tests.gen.random_cases import folding_network, random_case
 
 
 def case_of(kind, number):
+    if kind == "sdt_v3":
+        found, config = random_case(number, family=SdtV3Spec)
+        return lowered(found.network), config
     if kind == "random":
         found, config = random_case(number)
         return found.network, config
@@ -20,6 +25,7 @@ def case_of(kind, number):
 
 
 @pytest.mark.parametrize("case", [("random", 0), ("random", 1), ("random", 2), ("fold", 2),
+                                  ("sdt_v3", 1), ("sdt_v3", 3), ("sdt_v3", 5),
                                   ("fold", 4)])
 def test_tiles_are_the_weights(case):
     """The weights put together again from the tiles of an operator; what no tile has is 0."""
@@ -42,16 +48,19 @@ def test_tiles_are_the_weights(case):
         for group, some in enumerate(tiles[op.name]):
             outputs = target.lanes[group * config.rows:][:config.rows]
             assert len({words[0] for _, words in some}) == len(some) > 0
-            for (dy, dx), words in some:
+            for (dy, dx, high), words in some:
                 header = unpack(TileHeader, int(words[0]))
                 assert (dy, dx) == tuple(signed(header[name], 8) for name in ("dy", "dx"))
                 at, rest = divmod(header["offset"], source.planes)
                 assert rest == 0
                 inputs = source.lanes[at * config.rows:][:config.rows]
                 tile = tile_weights(words[config.tile_header_words:], order=config.tile_order)
+                assert header["high"] == high
+                tile = tile << 4 if high else tile
                 # Lanes without a channel have no weights.
                 assert not tile[outputs < 0].any() and not tile[:, inputs < 0].any()
                 where = np.ix_(outputs[outputs >= 0], inputs[inputs >= 0],
                                [dy + up], [dx + left])
                 total[where] += tile[outputs >= 0][:, inputs >= 0][:, :, None, None]
         np.testing.assert_array_equal(total, weight)
+        assert has_wide(op) == any(tap.high for some in tiles[op.name] for tap, _ in some)

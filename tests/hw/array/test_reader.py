@@ -5,13 +5,13 @@ import pytest
 
 from hw.array.reader import ArrayReader
 from hw.config import CoreConfig, PLANES_MIN
-from hw.descriptor import RING_UNIT
+from hw.descriptor import HIGH_PLANES, RING_UNIT
 from hw.port import POOL_LATENCY
 from sim.drive.ports import serve_read, simulate, take_stream
 from tests.hw.array.tile_headers import feed_headers
 
 
-def random_job(rng, *, plane_skip):
+def random_job(rng, *, plane_skip, wide_weights):
     """Fields of a descriptor, and of the header of each of its tiles."""
     stride = rng.choice([1, 1, 2])
     height, width = rng.randint(1, 6), rng.randint(1, 6)
@@ -25,7 +25,7 @@ def random_job(rng, *, plane_skip):
         "psum": rng.choice([0, 1023, rng.randrange(1024)]), "accumulate": rng.randrange(2),
         "ring": rng.choice([0, 0, 7, (1 << 14) - 1])}
     headers = [{"offset": rng.randrange(1 << 16), "dy": rng.randint(-2, 2),
-                "dx": rng.randint(-2, 2)} for _ in range(fields["tiles"])]
+                "dx": rng.randint(-2, 2), "high": int(wide_weights and rng.randrange(2))} for _ in range(fields["tiles"])]
     return fields, headers
 
 
@@ -50,6 +50,7 @@ def items_of(fields, headers, pool, repeats):
                 words = [pool(address % (1 << 16)) for address in
                          range(top - skipped, top - fields["planes"], -1)]
                 events += sum(word.bit_count() for word in words)
+                words += [0] * (HIGH_PLANES * header["high"])
             else:
                 words = [] if add else [0, 0]
             found += [(word, 1, k == len(words) - 1, inside and fields["signed"] and k == 0, psum)
@@ -60,15 +61,16 @@ def items_of(fields, headers, pool, repeats):
     return items, events
 
 
-@pytest.mark.parametrize("plane_skip", [False, True])
+@pytest.mark.parametrize("plane_skip, wide_weights", [(False, False), (True, False), (False, True),
+                                                      (True, True)])
 @pytest.mark.parametrize(("stalls", "rows"), [
     ((0.0, 0.0, 0.0), 64), ((0.5, 0.0, 0.3), 16), ((0.3, 0.6, 0.0), 16), ((0.0, 0.2, 0.9), 16)])
-def test_items(stalls, rows, plane_skip):
+def test_items(stalls, rows, plane_skip, wide_weights):
     """What the tiles of random descriptors look up, in order; maps of a few positions, padded,
     strided and in rings."""
     header_stall, pool_stall, sink_stall = stalls
     rng = random.Random(rows)
-    config = CoreConfig(rows=rows, load_rows=16, plane_skip=plane_skip)
+    config = CoreConfig(rows=rows, load_rows=16, plane_skip=plane_skip, wide_weights=wide_weights)
     dut = ArrayReader(config)
     words = [rng.choice([0, (1 << rows) - 1, rng.getrandbits(rows)]) for _ in range(1021)]
     waiting, reads, taken = [], 0, 0
@@ -88,7 +90,7 @@ def test_items(stalls, rows, plane_skip):
     async def testbench(ctx):
         nonlocal reads, taken
         for _ in range(8 if sink_stall < 0.9 else 4):
-            fields, headers = random_job(rng, plane_skip=plane_skip)
+            fields, headers = random_job(rng, plane_skip=plane_skip, wide_weights=wide_weights)
             for name, value in fields.items():
                 ctx.set(getattr(dut.descriptor, name), value)
             skip = plane_skip and rng.randrange(2)

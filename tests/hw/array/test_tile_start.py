@@ -16,7 +16,8 @@ def random_case(rng, extreme):
     fields = {"source": number(0, 0xFFFF), "row_stride": number(0, 0xFFFF),
               "position_stride": number(0, 0xFFF), "planes": number(2, 16),
               "stride": number(1, 3), "first_row": number(-512, 511)}
-    headers = [{"offset": number(0, 0xFFFF), "dy": number(-128, 127), "dx": number(-128, 127)}
+    headers = [{"offset": number(0, 0xFFFF), "dy": number(-128, 127), "dx": number(-128, 127),
+                "high": rng.randrange(2)}
                for _ in range(rng.randint(1, 4))]
     return fields, headers
 
@@ -31,12 +32,19 @@ def start_of(fields, header):
 
 
 @pytest.mark.parametrize("extreme", [False, True])
-@pytest.mark.parametrize("stall", [0.0, 0.9])
-def test_starts(stall, extreme):
+@pytest.mark.parametrize("stall, wide_weights", [(0.0, False), (0.9, False), (0.4, True)])
+def test_starts(stall, wide_weights, extreme):
     """Descriptors of some tiles each, one after the other."""
     rng = random.Random(int(extreme))
-    dut = TileStart()
+    dut = TileStart(wide_weights=wide_weights)
     waiting = []                # headers that have not been given yet
+    flags = []
+
+    async def watch(ctx):
+        while True:
+            _, _, taken, high = await ctx.tick().sample(dut.o.valid & dut.o.ready, dut.high)
+            if taken:
+                flags.append(high)
 
     async def testbench(ctx):
         for _ in range(30):
@@ -48,14 +56,19 @@ def test_starts(stall, extreme):
             ctx.set(dut.begin, 0)
             take, starts = take_stream(dut.o, len(headers), rng=rng, stall=stall)
             waiting.extend(headers)
+            flags.clear()
             await take(ctx)
+            if wide_weights:
+                await ctx.tick()
+                assert flags == [header["high"] for header in headers]
             assert [(start.address, start.iy, start.ix) for start in starts] == [
                 start_of(fields, header) for header in headers]
             assert ctx.get(dut.row_step) == fields["stride"] * fields["row_stride"] % (1 << 16)
             assert ctx.get(dut.position_step) == fields["stride"] * fields["position_stride"]
 
     simulate(dut, testbench, background=[
-        feed_headers(dut.headers, waiting, rng=rng, stall=stall)])
+        feed_headers(dut.headers, waiting, rng=rng, stall=stall),
+        *([watch] if wide_weights else [])])
 
 
 def test_cycles():

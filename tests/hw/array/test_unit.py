@@ -11,8 +11,8 @@ from sim.reference.array import array_cycles, run_array
 from sim.reference.state import Memories
 
 
-def random_tile(rng, config, *, offset=0, dy=0, dx=0):
-    header = pack(TileHeader, offset=offset, dy=dy, dx=dx)
+def random_tile(rng, config, *, offset=0, dy=0, dx=0, high=0):
+    header = pack(TileHeader, offset=offset, dy=dy, dx=dx, high=high)
     words = rng.integers(0, 1 << 64, size=config.tile_weight_words, dtype=np.uint64)
     return [header, *[0] * (config.tile_header_words - 1), *words.tolist()]
 
@@ -163,6 +163,30 @@ def test_random_plane_skip(seed):
     machine.run(cycles=30_000)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_random_wide_weights(seed):
+    """Upper halves among others: of levels, of images, padded, and with planes left out."""
+    rng = np.random.default_rng(seed)
+    machine = Machine(rng=rng, stall=[0.0, 0.5, 0.2][seed], load_rows=16, wide_weights=True,
+                      plane_skip=seed == 2)
+    for _ in range(6):
+        planes = int(rng.choice([2, 3, 8, 16, *([SKIP_PLANES + 9] if seed == 2 else [])]))
+        machine.add([random_tile(rng, machine.config, offset=int(rng.integers(1 << 16)),
+                                 dy=int(rng.integers(-1, 2)), dx=int(rng.integers(-1, 2)),
+                                 high=int(rng.integers(2)))
+                     for _ in range(int(rng.integers(1, 4)))], **random_fields(rng, planes=planes))
+    machine.run(cycles=30_000)
+
+
+def test_high_without_wide_weights():
+    """Other cores do not look at the flag."""
+    rng = np.random.default_rng(0)
+    machine = Machine(rng=rng, load_rows=16)
+    machine.add([random_tile(rng, machine.config, high=1)], position_stride=3, height=1, width=4,
+                out_rows=1, out_width=4)
+    machine.run()
+
+
 def test_plane_skip_saves_cycles():
     """A lookup for every plane that is left out."""
     spent = []
@@ -205,14 +229,16 @@ def test_extremes():
     machine.run()
 
 
-@pytest.mark.parametrize("load_rows, accumulate", [(4, 0), (8, 1)])
-def test_cycles(load_rows, accumulate):
+@pytest.mark.parametrize("load_rows, accumulate, wide", [(4, 0, False), (8, 1, False),
+                                                          (4, 1, True), (8, 0, True)])
+def test_cycles(load_rows, accumulate, wide):
     rng = np.random.default_rng(0)
-    machine = Machine(rng=rng, load_rows=load_rows)
+    machine = Machine(rng=rng, load_rows=load_rows, wide_weights=wide)
     machine.add([], height=1, width=1, out_rows=1, out_width=1)
     for planes, height, width in [(2, 3, 4), (3, 4, 5), (3, 1, 1), (8, 2, 3)]:
         for shifts in [[(0, 0)], [(1, -1), (0, 1)], [(0, 1), (5, 5), (-1, 0)], [(0, 0), (5, 5)]]:
-            machine.add([random_tile(rng, machine.config, dy=dy, dx=dx) for dy, dx in shifts],
+            machine.add([random_tile(rng, machine.config, dy=dy, dx=dx, high=int(wide and k % 2 == 0))
+                         for k, (dy, dx) in enumerate(shifts)],
                         row_stride=15, position_stride=3, planes=planes, height=height,
                         width=width, out_rows=height, out_width=width, accumulate=accumulate)
 
