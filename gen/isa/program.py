@@ -39,8 +39,8 @@ class Output:
 class Descriptor:
     """One instruction: its unit, fields, waits (absolute counts) and where it comes from.
 
-    ``taps`` are the :class:`Tap` of an ARRAY descriptor's tiles, ``step`` is the image of a sample of
-    several; of what reads them all, the last.
+    ``taps`` are the :class:`Tap` of an ARRAY descriptor's tiles, ``step`` is the image of a sample
+    of several; of what reads them all, the last.
     """
 
     unit: UnitKind

@@ -25,7 +25,8 @@ def random_job(rng, *, plane_skip, wide_weights):
         "psum": rng.choice([0, 1023, rng.randrange(1024)]), "accumulate": rng.randrange(2),
         "ring": rng.choice([0, 0, 7, (1 << 14) - 1])}
     headers = [{"offset": rng.randrange(1 << 16), "dy": rng.randint(-2, 2),
-                "dx": rng.randint(-2, 2), "high": int(wide_weights and rng.randrange(2))} for _ in range(fields["tiles"])]
+                "dx": rng.randint(-2, 2), "high": int(wide_weights and rng.randrange(2))}
+               for _ in range(fields["tiles"])]
     return fields, headers
 
 

@@ -237,7 +237,8 @@ def test_cycles(load_rows, accumulate, wide):
     machine.add([], height=1, width=1, out_rows=1, out_width=1)
     for planes, height, width in [(2, 3, 4), (3, 4, 5), (3, 1, 1), (8, 2, 3)]:
         for shifts in [[(0, 0)], [(1, -1), (0, 1)], [(0, 1), (5, 5), (-1, 0)], [(0, 0), (5, 5)]]:
-            machine.add([random_tile(rng, machine.config, dy=dy, dx=dx, high=int(wide and k % 2 == 0))
+            machine.add([random_tile(rng, machine.config, dy=dy, dx=dx,
+                                     high=int(wide and k % 2 == 0))
                          for k, (dy, dx) in enumerate(shifts)],
                         row_stride=15, position_stride=3, planes=planes, height=height,
                         width=width, out_rows=height, out_width=width, accumulate=accumulate)

@@ -27,8 +27,8 @@ def operands(rng, acc_bits, multiplier_bits, frac, count):
     rows += [(0, 0, (edge << s) + d, s, 0) for edge in (-32769, -32768, -1, 0, 32767, 32768)
              for s in (0, 1, 3, 26) for d in (-(1 << s) // 2, -1, 0, 1, (1 << s) // 2)]
     # Around what is half way between two levels, 1/8 of a membrane and odd multiples of it.
-    rows += [(0, 0, 0, 0, (eighths << frac - 3) + d) for eighths in range(-4, 11) for d in (-1, 0, 1)
-             if eighths << frac - 3 < 1 << 15]
+    rows += [(0, 0, 0, 0, (eighths << frac - 3) + d) for eighths in range(-4, 11)
+             for d in (-1, 0, 1) if eighths << frac - 3 < 1 << 15]
     return np.array(rows, dtype=np.int64)
 
 
