@@ -82,13 +82,15 @@ class FeatureMap:
         return cls(name, kind, channels, height, width // fold, config.rows, planes, lanes, fold)
 
     def folded(self, fold):
-        """The same words seen with another fold; for channels that fill whole pool words."""
+        """The same words seen with another fold; where positions take whole pool words."""
         if fold == self.fold:
             return self
-        if self.channels % self.rows or self.width * self.fold % fold:
+        if self.groups % self.fold or self.width * self.fold % fold:
             raise ValueError(f"{self.name} is folded by {self.fold}, not {fold}")
-        return replace(self, width=self.width * self.fold // fold, fold=fold,
-                       lanes=default_lanes(self.channels * fold, self.rows))
+        one = self.lanes[:len(self.lanes) // self.fold]    # of the first position of several
+        lanes = np.concatenate([np.where(one >= 0, one + position * self.channels, -1)
+                                for position in range(fold)])
+        return replace(self, width=self.width * self.fold // fold, fold=fold, lanes=lanes)
 
     def of_steps(self, steps):
         """The map for the results of so many images, one below the other."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gen.compile.fold import choose_folds
+from gen.compile.fold import choose_folds, Fold
 from gen.compile.layout import FeatureMap, head_lanes, head_slot
 from gen.compile.supported import rounding
 from gen.compile.wide import halves_bound, has_wide
@@ -19,8 +19,8 @@ __all__ = ["NetworkMaps", "attention_bits", "check", "make_maps"]
 class NetworkMaps:
     """Layouts of a network's tensors.
 
-    ``maps`` has the :class:`gen.compile.layout.FeatureMap` of every tensor by name, ``folds`` how
-    many positions share a pool word by operator; ``stem`` are the arguments of
+    ``maps`` has the :class:`gen.compile.layout.FeatureMap` of every tensor by name, as its maker
+    sees it, ``folds`` the :class:`gen.compile.fold.Fold` of every convolution; ``stem`` are the arguments of
     :func:`gen.compile.layout.im2col` for the image.
     """
 
@@ -47,13 +47,13 @@ def make_maps(network, config, most_fold):
             for name in (op.query, op.key, op.value, op.level):
                 slots[name] = head_lanes(tensors[name][1], op.heads, rows, alone=alone)
     first = network.ops[0]
-    folds = choose_folds(network.ops, tensors, rows, most_fold)
+    folds, whole = choose_folds(network.ops, tensors, rows, most_fold)
     for op in network.ops:
+        fold = folds.get(op.name, Fold()).target
         for name, kind in op.outputs.items():
-            shape, fold = tensors[name][1:], folds.get(op.name, 1)
             maps[name] = FeatureMap.make(
-                name, "u" if kind == "raw" else kind, shape, config, slots.get(name),
-                fold, z_bits=network.params.z_bits_for(name))
+                name, "u" if kind == "raw" else kind, tensors[name][1:], config, slots.get(name),
+                1 if name in whole else fold, z_bits=network.params.z_bits_for(name)).folded(fold)
     if network.time_steps > 1:
         source = network.ops[-1].inputs[0]
         if not any(isinstance(op, Pool) and op.level == source for op in network.ops):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gen.compile.fold import Fold
 from gen.compile.layout import head_slot
 from gen.compile.pool import Buffer, turns
 from gen.compile.schedule import FIRE, reads, SUM
@@ -161,7 +162,7 @@ class Operators:
 
     def _epilogue_views(self, op, low, high):
         """(views by name, those to store): the epilogue's inputs and outputs for output rows."""
-        fold = self._folds.get(op.name, 1)
+        fold = self._folds.get(op.name, Fold()).target
         outputs = {name: self._to.view(name, "out", low, high, fold) for name in op.epilogue.outputs
                    if name not in self._to.residency.dead and not self._to.group.by_tile(name)}
         inputs = {name: self._to.view(name, "in", low, high, fold) for name in op.epilogue.inputs
@@ -184,10 +185,11 @@ class Operators:
                     (loaded if role == "in" else stored).append(view)
         return views, loaded, stored
 
-    def _array(self, op, source, target, group, *, psum, first, rows, stride=1, loaded=(),
-               accumulate=False):
+    def _array(self, op, source, target, group, *, psum, first, rows, stride=1, joined=1,
+               loaded=(), accumulate=False):
         """ARRAY descriptors (with their weights): output rows from ``first`` of one group, with
-        ``accumulate`` added to what the partial sums hold.
+        ``accumulate`` added to what the partial sums hold. ``joined`` rows of the source are seen
+        as one, which the tiles know.
 
         Views ``loaded`` come meanwhile: behind as many weights as fill their buffer, or half of
         them, so that the array has work until then and the rest arrives in time.
@@ -214,10 +216,10 @@ class Operators:
                         self._to.move(view, UnitKind.LOAD, *view.rows)
             self._to.emit(UnitKind.ARRAY, reads=source.intervals(),
                       writes=[(PSUM, psum, psum + rows * width)], source=source.buffer.address,
-                      row_stride=source.map.row_words, ring=ring,
+                      row_stride=joined * source.map.row_words, ring=ring,
                       position_stride=source.map.position_words, planes=planes,
-                      signed=int(source.map.kind != "level"), stride=stride,
-                      height=source.map.height - origin, width=source.map.width,
+                      signed=int(source.map.kind != "level"), stride=stride // joined,
+                      height=(source.map.height - origin) // joined, width=source.map.width,
                       first_row=first - origin // stride, out_rows=rows, out_width=width,
                       tiles=len(taps), psum=psum, accumulate=int(accumulate or start > 0),
                       taps=taps)
@@ -225,16 +227,16 @@ class Operators:
     def _conv(self, op, step):
         low, high = step.low, step.high
         out = self._maps[next(iter(op.outputs))]
-        image = op.source == "image"
-        stride, fold = (1, 1) if image else (op.stride, self._folds[op.name])
-        source = self._to.view(op.source, "in", *reads(op, low, high, self._maps)[op.source], fold)
+        stride, fold = (1, Fold()) if op.source == "image" else (op.stride, self._folds[op.name])
+        source = self._to.view(op.source, "in", *reads(op, low, high, self._maps)[op.source],
+                               fold.source)
         views, stored = self._epilogue_views(op, low, high)
         for group in self._groups(out, step):
             psum = self._to.partial_sums((high - low) * out.width)
             tile_views, tile_loaded, tile_stored = self._tile_views(op, low, high, group)
             for image in range(source.map.steps):
                 self._array(op, source, out, group, psum=psum, first=low + image, rows=high - low,
-                            stride=stride, loaded=tile_loaded, accumulate=image > 0)
+                            stride=stride, joined=fold.rows, loaded=tile_loaded, accumulate=image > 0)
             self._neuron(op, op.epilogue, views | tile_views, psum, group)
             self._to.finish(tile_stored)
         if step.group in (None, out.groups - 1):
@@ -326,7 +328,7 @@ class Operators:
 
     def _pool(self, op, step):
         low, high = step.low, step.high
-        source_map = self._maps[op.source]
+        source_map = self._maps[op.source].folded(1)
         if self._maps[op.level].steps > 1:    # all of them together are as high as the map
             low, high = self._to.step, self._to.step + 1
         source = self._to.view(op.source, "in", 0, source_map.height)

@@ -252,7 +252,8 @@ class Rings:
             return ()
         names = [(name, role) for name, role in ((epilogue.u_in, "in"), (epilogue.u_out, "out"))
                  if name is not None and name not in self._life.dead]
-        return tuple(names) if names and all(name in spilled for name, _ in names) else ()
+        alike = len({self._maps[name].fold for name, _ in names}) == 1
+        return tuple(names) if alike and all(name in spilled for name, _ in names) else ()
 
     def _shortest(self, number, rows):
         """Rows that the tallest strip of an operator has at least, with strips of ``rows``."""

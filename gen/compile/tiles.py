@@ -38,21 +38,23 @@ def make_tiles(network, layout, config):
             target = maps[next(iter(op.outputs))]
             if op.source == "image":
                 source, padding = maps["image"], (0, 0)
-                weight = fold_patches(op.weight, fold, stride=op.stride)
+                weight = fold_patches(op.weight, fold.target, stride=op.stride)
             else:
-                source = maps[op.source].folded(fold)
+                source = maps[op.source].folded(fold.source)
                 weight, across = fold_weight(op.weight, fold, stride=op.stride,
                                              padding=op.padding)
                 padding = op.padding, across
         else:
             continue
-        tiles[op.name] = [_tiles(weight, source, target, group, padding, config)
+        rows = folds[op.name].rows if op.name in folds else 1
+        tiles[op.name] = [_tiles(weight, source, target, group, padding, rows, config)
                           for group in range(target.groups)]
     return tiles
 
 
-def _tiles(weight, source, target, group, padding, config):
-    """Tiles of one output group: (Tap, memory words) each."""
+def _tiles(weight, source, target, group, padding, rows, config):
+    """Tiles of one output group: (Tap, memory words) each; so many ``rows`` of the source are seen
+    as one."""
     _, _, height, width = weight.shape
     outputs = target.lanes[group * config.rows:(group + 1) * config.rows]
     tiles = []
@@ -62,10 +64,11 @@ def _tiles(weight, source, target, group, padding, config):
                 inputs = source.lanes[g * config.rows:(g + 1) * config.rows]
                 tile = np.where((outputs[:, None] >= 0) & (inputs >= 0),
                                 weight[outputs[:, None], inputs, ky, kx], 0)
+                dy, row = divmod(ky - padding[0], rows)
                 for half, high in zip(split(tile), (True, False), strict=True):
                     if half.any():
-                        tap = Tap(ky - padding[0], kx - padding[1], high)
-                        tiles.append((g * source.planes, tap, half))
+                        tiles.append((g * source.planes + row * source.row_words,
+                                      Tap(dy, kx - padding[1], high), half))
     if not tiles:  # the partial sums must still be written
         tiles.append((0, Tap(0, 0), np.zeros((config.rows, config.rows), np.int64)))
     blank = [0] * (config.tile_header_words - 1)

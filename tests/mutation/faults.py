@@ -159,12 +159,9 @@ GEN = [
           "waits = [max(0, count - self._slack) for count in self._counts]",
           "waits = [0 for count in self._counts]"),
     Fault("fold-padding", "gen/compile/fold.py", "the folded kernel starts a position late",
-          "first = -padding // fold\n", "first = -(padding // fold)\n"),
+          "first = -padding // fold.source\n", "first = -(padding // fold.source)\n"),
     Fault("fold-width", "gen/compile/fold.py", "maps whose width does not divide are folded",
-          "if folds[name] is not None and folds[name] != fold:\n"
-          "                    folds[name], changed = fold, True",
-          "if folds[name] is not None and folds[name] < fold:\n"
-          "                    folds[name], changed = fold, True"),
+          "if limits.get(name, value) != value:", "if limits.get(name, value) < value:"),
     Fault("layout-sign", "gen/compile/layout.py", "the image's top plane counts as positive",
           'signed=kind in ("z", "image"))', 'signed=kind == "z")',
           ("tests/gen/compile/test_compiler.py",)),

@@ -6,9 +6,10 @@ import pytest
 
 from gen.check.compare import verify
 from gen.compile.compiler import compile_network
-from gen.compile.fold import choose_folds, fold_patches, fold_weight
+from gen.compile.fold import choose_folds, Fold, fold_patches, fold_weight
 from gen.compile.layout import im2col
 from hw.config import CoreConfig
+from model.families.sdt_v3 import SdtV3Spec
 from model.families.spec import MODELS
 from model.integer.export import export
 from model.integer.graph import Conv, IntegerParams
@@ -39,19 +40,25 @@ def folded(x, fold):
 
 
 @pytest.mark.parametrize("fold", [1, 2, 4, 8])
-@pytest.mark.parametrize(("kernel", "stride", "padding"), [
-    (1, 1, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3), (7, 1, 3), (5, 4, 2)])
-def test_folded_weights(fold, kernel, stride, padding):
-    """A folded convolution of a folded map is the folded result."""
+@pytest.mark.parametrize(("kernel", "stride", "padding", "further"), [
+    (1, 1, 0, 1), (3, 1, 1, 1), (3, 2, 1, 1), (7, 2, 3, 1), (7, 1, 3, 1), (5, 4, 2, 1),
+    (3, 2, 1, 2), (7, 2, 3, 2), (2, 2, 0, 2)])
+def test_folded_weights(fold, kernel, stride, padding, further):
+    """A folded convolution of a folded map is the folded result, also where the map is folded
+    ``further`` times as far."""
     rng = np.random.default_rng(kernel)
     width = 4 * fold * stride
-    x = rng.integers(-8, 8, (3, 9, width))
+    x = rng.integers(-8, 8, (3, 9 if further == 1 else 8, width))
     weight = rng.integers(-8, 8, (5, 3, kernel, kernel))
     wanted = folded(convolved(x, weight, stride=stride, padding=(padding, padding)), fold)
-    across, before = fold_weight(weight, fold, stride=stride, padding=padding)
+    both = Fold(further * fold, fold)
+    across, before = fold_weight(weight, both, stride=stride, padding=padding)
     # Zeros as far to the right as taps reach.
-    source = np.pad(folded(x, fold), ((0, 0), (padding,) * 2, (before, across.shape[3])))
-    found = convolved(source, across, stride=stride, padding=(0, 0))
+    source = np.pad(folded(x, both.source), ((0, 0), (padding,) * 2, (before, across.shape[3])))
+    if further > 1:    # steps across are 1 then, those down 2
+        found = convolved(source, across, stride=1, padding=(0, 0))[:, ::stride]
+    else:
+        found = convolved(source, across, stride=stride, padding=(0, 0))
     np.testing.assert_array_equal(found[:, :, :wanted.shape[2]], wanted)
     assert across.any(axis=(0, 1, 2)).all()         # no column of taps in vain
 
@@ -75,32 +82,40 @@ def networks(rows):
     """Some that fold, and random ones."""
     return [folding_network(rows, 4), folding_network(rows, 4, size=24), folding_network(rows, 2),
             folding_network(rows, 2, sep_expansion=1),
-            *(random_network(seed, max_size=20).network for seed in range(4))]
+            *(random_network(seed, max_size=20).network for seed in range(4)),
+            *(random_network(seed, max_size=12, max_dim=24, family=SdtV3Spec).network
+              for seed in range(3))]
 
 
 @pytest.mark.parametrize("most", [1, 2, 64])
 @pytest.mark.parametrize("rows", [16, 32, 64])
 def test_chosen_folds(most, rows):
-    """Both sides of a convolution are folded alike, other operators' maps are not; words hold a
-    folded position or a whole part of one."""
-    largest = 1
+    """Both sides of a convolution are folded alike, or the source of one of stride 2 twice as far;
+    words hold a folded position or a whole part of one."""
+    largest, twice = 1, 0
     for network in networks(rows):
         tensors = network.tensors()
-        folds = choose_folds(network.ops, tensors, rows, most)
+        folds, whole = choose_folds(network.ops, tensors, rows, most)
         assert folds.keys() == {op.name for op in network.ops if isinstance(op, Conv)}
-        needed = {}                     # tensor whose channels fill no word: its folds
+        needed = {}                     # tensor that takes no whole words: its folds
         for op in network.ops:
-            fold = folds.get(op.name, 1)
-            largest = max(largest, fold)
-            assert 1 <= fold <= most
+            fold = folds.get(op.name, Fold())
+            largest = max(largest, *fold)
+            assert 1 <= fold.target <= most and fold.source <= most
+            assert fold.rows == 1 or (op.stride, fold.rows, tensors[op.source][2] % 2) == (2, 2, 0)
+            twice += fold.rows == 2
             for name in {*op.inputs, *op.outputs} - {"image"}:
                 _, channels, _, width = tensors[name]
-                assert width % fold == 0
-                if channels % rows:
-                    needed.setdefault(name, set()).add(fold)
-                    assert fold == 1 or fold * channels <= rows
+                own = fold.source if name == op.inputs[0] else fold.target
+                assert width % own == 0
+                if name not in whole:
+                    needed.setdefault(name, set()).add(own)
+                    assert own * channels <= rows
+            made = {*op.outputs, *getattr(getattr(op, "epilogue", None), "inputs", ())}
+            assert made <= whole or not made & whole    # they lie alike
         assert all(len(found) == 1 for found in needed.values())
-    assert largest == min(most, 4)
+    assert largest == min(most, 4) or (rows, most) == (64, 64)
+    assert (twice > 0) == (most > 1)
 
 
 def test_a_rep_conv_reads_what_a_folded_convolution_made():

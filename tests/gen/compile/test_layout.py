@@ -63,6 +63,15 @@ def test_another_fold_of_the_same_words():
         np.testing.assert_array_equal(other.unpack(plain.pack(values)), values)
         back = other.folded(1)
         assert (back.width, back.fold) == (8, 1) and (back.lanes == plain.lanes).all()
+    # Channels need not fill them, where every position begins a word.
+    values = np.random.default_rng(0).integers(0, 5, (20, 3, 8))
+    plain = FeatureMap.make("x", "level", (20, 3, 8), config_of(16))
+    other = plain.folded(4)
+    assert (other.width, other.groups) == (2, 8)
+    np.testing.assert_array_equal(other.pack(values), plain.pack(values))
+    np.testing.assert_array_equal(other.unpack(plain.pack(values)), values)
+    assert other.place(6, 1, 5) == (1, 2, 7)    # element 3, its first group
+    assert (other.folded(1).lanes == plain.lanes).all()
     narrow = FeatureMap.make("x", "level", (8, 3, 8), config_of(16), fold=2)
     with pytest.raises(ValueError, match="^x is folded by 2, not 1$"):
         narrow.folded(1)

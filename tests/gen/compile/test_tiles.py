@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gen.compile.fold import fold_weight
+from gen.compile.fold import Fold, fold_weight
 from gen.compile.maps import make_maps
 from gen.compile.tiles import make_tiles
 from gen.compile.wide import has_wide, lowered
@@ -36,14 +36,14 @@ def test_tiles_are_the_weights(case):
     for op in network.ops:
         if op.name not in tiles or op.source == "image":
             continue
-        fold = layout.folds.get(op.name, 1)
+        fold = layout.folds.get(op.name, Fold())
         if isinstance(op, RepConv):
             weight, target = op.pointwise[:, :, None, None], layout.maps[op.epilogue.z]
             up = left = 0
         else:
             weight, left = fold_weight(op.weight, fold, stride=op.stride, padding=op.padding)
             up, target = op.padding, layout.maps[next(iter(op.outputs))]
-        source = layout.maps[op.source].folded(fold)
+        source = layout.maps[op.source].folded(fold.source)
         total = np.zeros(weight.shape, np.int64)
         for group, some in enumerate(tiles[op.name]):
             outputs = target.lanes[group * config.rows:][:config.rows]
@@ -51,7 +51,9 @@ def test_tiles_are_the_weights(case):
             for (dy, dx, high), words in some:
                 header = unpack(TileHeader, int(words[0]))
                 assert (dy, dx) == tuple(signed(header[name], 8) for name in ("dy", "dx"))
-                at, rest = divmod(header["offset"], source.planes)
+                row, at = divmod(header["offset"], source.row_words if fold.rows > 1 else 1 << 16)
+                assert row < fold.rows
+                at, rest = divmod(at, source.planes)
                 assert rest == 0
                 inputs = source.lanes[at * config.rows:][:config.rows]
                 tile = tile_weights(words[config.tile_header_words:], order=config.tile_order)
@@ -60,7 +62,7 @@ def test_tiles_are_the_weights(case):
                 # Lanes without a channel have no weights.
                 assert not tile[outputs < 0].any() and not tile[:, inputs < 0].any()
                 where = np.ix_(outputs[outputs >= 0], inputs[inputs >= 0],
-                               [dy + up], [dx + left])
+                               [fold.rows * dy + row + up], [dx + left])
                 total[where] += tile[outputs >= 0][:, inputs >= 0][:, :, None, None]
         np.testing.assert_array_equal(total, weight)
         assert has_wide(op) == any(tap.high for some in tiles[op.name] for tap, _ in some)
