@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from gen.compile.pool import OUTSIDE
-from model.integer.graph import Integrate
+from model.integer.graph import Attention, Integrate
 
 
 __all__ = ["Lifetimes"]
@@ -54,9 +54,15 @@ class Lifetimes:
                 and all(group_of[user] == group_of[maker] for user in self.users[name])}
 
     def in_place(self, number):
-        """(old, new) membranes where the operator can write the new one over the old, else Nones.
+        """(old, new) maps where the operator can write the new one over the old, else Nones.
+
+        Membranes; and what attention makes, word by word over those of v.
         """
-        epilogue = getattr(self.ops[number], "epilogue", None)
+        op = self.ops[number]
+        if isinstance(op, Attention):
+            alone = self.users[op.value] == [number] and op.value not in (op.query, op.key)
+            return (op.value, op.level) if alone else (None, None)
+        epilogue = getattr(op, "epilogue", None)
         if (not isinstance(epilogue, Integrate) or epilogue.u_in is None
                 or epilogue.u_out in self.dead or self.users[epilogue.u_in] != [number]):
             return None, None
