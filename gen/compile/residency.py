@@ -89,9 +89,11 @@ class Residency:
             _, cuts, spilled, groups, _ = best
             for first in range(len(cuts) - 2):
                 for last in range(first + 2, len(cuts)):
-                    if not self._joined(cuts[first:last + 1], spilled):
-                        break
                     start, end = cuts[first], cuts[last]
+                    if not self._joined(cuts[first:last], spilled, len(self._ops)):
+                        break
+                    if not self._joined(cuts[first:last], spilled, end):
+                        continue
                     limit = sum(group.cost for group in groups[first:last])
                     splits = [()]
                     if last == first + 2:
@@ -113,14 +115,15 @@ class Residency:
                  if maker < start <= self._life.last_use[name]}
         return frozenset(), made, made | alive
 
-    def _joined(self, cuts, spilled):
-        """Whether every two neighbouring groups between the cuts share a spilled tensor."""
-        if any(isinstance(op, (Attention, Pool)) for op in self._ops[cuts[0]:cuts[-1]]):
+    def _joined(self, starts, spilled, end):
+        """Whether groups that begin at ``starts`` may be merged: a spilled tensor that one of them
+        makes is used, below ``end``, on the other side of every cut between them."""
+        if any(isinstance(op, (Attention, Pool)) for op in self._ops[starts[0]:starts[-1] + 1]):
             return False
-        return all(any(start <= self._life.maker.get(name, -1) < middle
-                       and any(middle <= user < end for user in self._life.users[name])
+        return all(any(starts[0] <= self._life.maker.get(name, -1) < cut
+                       and any(cut <= user < end for user in self._life.users[name])
                        for name in spilled)
-                   for start, middle, end in zip(cuts, cuts[1:], cuts[2:], strict=False))
+                   for cut in starts[1:])
 
     def _place(self, cuts, spilled, limit=inf, part=(0, 0, inf)):
         """(cost, cuts, spilled, groups, pool) of a partition; None if it costs ``limit`` or more.
