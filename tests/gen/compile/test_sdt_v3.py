@@ -7,14 +7,17 @@ import pytest
 
 from gen.check.compare import verify
 from gen.compile.compiler import compile_network
+from gen.compile.maps import attention_bits
 from gen.compile.wide import has_wide
 from hw.config import CoreConfig
 from hw.descriptor import UnitKind
 from model.error import InputError
 from model.families.sdt_v3 import SdtV3Spec
-from model.integer.graph import Depthwise, Fire, Integrate, Pool, Scale
+from model.families.spec import MODELS
+from model.integer.export import export
+from model.integer.graph import Depthwise, Fire, IntegerParams, Integrate, Pool, Scale
 from model.integer.network import IntegerNetwork
-from model.integer.random_network import random_network
+from model.integer.random_network import random_network, random_state
 from tests.gen.random_cases import compile_case, random_case, ties
 
 
@@ -63,6 +66,45 @@ def test_samples_of_several_images():
     found, program = compile_case(2, family=SdtV3Spec, time_steps=2)
     result = verify(found.network, program, found.images(1, 0), forms=("integer", "iss"))
     assert not result.differences, result.lines
+
+
+@pytest.fixture(scope="module")
+def folding():
+    """A network whose first maps have 16 and 32 channels, for 64 lanes, and an image."""
+    spec = replace(MODELS["sdt_v3_t"], name="folding", in_channels=1, image_size=64,
+                   dims=(16, 32, 64, 64, 64), conv_expansion=(4, 2, 1), depths=(1, 1, 1, 1, 1),
+                   heads=4, norm_mean=(0.5,), norm_std=(0.25,))
+    rng, params = np.random.default_rng(0), IntegerParams()
+    state = random_state(rng, spec, params, ("negative", "u"))
+    return (export(state, spec, params, input_shape=(1, 64, 64)),
+            rng.integers(-128, 128, (1, 1, 64, 64)).astype(np.int8))
+
+
+@pytest.mark.parametrize("bank_words, in_memory", [(128, 14), (1024, 1)])
+def test_folded_and_fused(folding, bank_words, in_memory):
+    """Maps of 16 channels folded by 4 around a depthwise convolution of 32, which is not; the
+    stride to a map folded by 2; groups that reach over a residual; rings."""
+    network, image_q = folding
+    config = CoreConfig(rows=64, load_rows=16, neuron_lanes=8, pool_banks=8, half_even=True,
+                        pool_bank_words=bank_words, psum_words=128,
+                        attention_bits=attention_bits(network.ops))
+    program = compile_network(network, config, word_cycles=10)
+    result = verify(network, program, image_q, forms=("integer", "iss"))
+    assert not result.differences, result.lines
+    maps = program.maps
+    assert maps["ConvBlock1_1.0.Conv/u"].fold == maps["ConvBlock1_1.0.Conv.lif2"].fold == 4
+    assert maps["ConvBlock1_1.0.Conv.lif3"].fold == 1 and maps["downsample1_2/u"].fold == 2
+    strided = [d.fields for d in program.descriptors
+               if d.layer == "downsample1_2.encode_conv" and d.unit is UnitKind.ARRAY]
+    source = maps["downsample1_2.encode_lif"]
+    assert {(f["stride"], f["row_stride"]) for f in strided} == {(1, 2 * source.row_words)}
+    homes = [home for home, _ in program.homes.values()]
+    assert homes.count("memory") - 2 >= in_memory
+    if bank_words == 128:
+        assert any(f["ring"] for f in strided)
+    else:
+        assert program.groups[0] == ["downsample1_1.encode_conv", *(
+            f"ConvBlock1_1.0.Conv.{name}.0" for name in ("pwconv1", "dwconv", "pwconv2"))]
 
 
 def test_rounding_of_network_and_core():
