@@ -107,7 +107,7 @@ def _fold(op, tensors, limits, most):
         wanted = [limit for limit in (own and own // factor, made) if limit is not None]
         target = max(1, min(wanted, default=1))
         while target and (
-                not image and width % (factor * target)
+                (not image and width % (factor * target))
                 or any(tensors[name][3] % target for name in op.outputs)):
             target //= 2
         if target and factor * target <= min(most, own or most):

@@ -20,8 +20,8 @@ class NetworkMaps:
     """Layouts of a network's tensors.
 
     ``maps`` has the :class:`gen.compile.layout.FeatureMap` of every tensor by name, as its maker
-    sees it, ``folds`` the :class:`gen.compile.fold.Fold` of every convolution; ``stem`` are the arguments of
-    :func:`gen.compile.layout.im2col` for the image.
+    sees it, ``folds`` the :class:`gen.compile.fold.Fold` of every convolution; ``stem`` are the
+    arguments of :func:`gen.compile.layout.im2col` for the image.
     """
 
     maps: dict

@@ -236,7 +236,8 @@ class Operators:
             tile_views, tile_loaded, tile_stored = self._tile_views(op, low, high, group)
             for image in range(source.map.steps):
                 self._array(op, source, out, group, psum=psum, first=low + image, rows=high - low,
-                            stride=stride, joined=fold.rows, loaded=tile_loaded, accumulate=image > 0)
+                            stride=stride, joined=fold.rows, loaded=tile_loaded,
+                            accumulate=image > 0)
             self._neuron(op, op.epilogue, views | tile_views, psum, group)
             self._to.finish(tile_stored)
         if step.group in (None, out.groups - 1):
