@@ -90,6 +90,9 @@ class CoreConfig:
     wide_weights : bool
         Tiles may have the upper halves of weights of 8 bits (:class:`hw.descriptor.TileHeader`).
         It takes some 20 LUTs, and four cycles for a position of such a tile.
+    depthwise_half : bool
+        The depthwise unit may leave out the upper half of the channels of a word, for maps that do
+        not use it, in half the time.
     membrane_frac : int
         Fraction bits F of the membrane U (docs/model.md 5), 4..14.
     half_even : bool
@@ -142,6 +145,7 @@ class CoreConfig:
     address_bits: int = 24
     plane_skip: bool = False
     half_even: bool = False
+    depthwise_half: bool = False
     wide_weights: bool = False
 
     def __post_init__(self):
@@ -194,6 +198,8 @@ class CoreConfig:
                 self.half_even)
         require(isinstance(self.wide_weights, bool), "Wide weights must be true or false",
                 self.wide_weights)
+        require(isinstance(self.depthwise_half, bool), "Depthwise half must be true or false",
+                self.depthwise_half)
         require(16 <= self.address_bits <= 24, "Address width must be 16..24 bits",
                 self.address_bits)
 

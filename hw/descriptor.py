@@ -139,7 +139,8 @@ class Array(data.Struct):
 class Depthwise(data.Struct):
     """Depthwise convolution, stride 1, "same" zero padding, into the partial sums.
 
-    ``ring`` as in :class:`Array`; for mode LEVEL only.
+    ``ring`` as in :class:`Array`; for mode LEVEL only. With ``half`` only of the lower half of the
+    channels, of which alone there are weights; on cores with ``depthwise_half`` only.
     """
     mode: DepthwiseMode
     kernel: 3
@@ -153,6 +154,7 @@ class Depthwise(data.Struct):
     psum: 10
     source_row: 9
     ring: 14
+    half: 1
 
 
 class Attention(data.Struct):

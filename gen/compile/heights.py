@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from itertools import product
 
+from gen.compile.maps import upper_half_unused
 from gen.compile.wide import has_wide
 from gen.isa.cycles import LEVEL_CYCLES, load_cycles, z_cycles
 from hw.config import LEVEL_PLANES, MEMBRANE_BITS
@@ -161,8 +162,10 @@ class Heights:
     def _through(self, op):
         """Cycles of the depthwise unit for a map."""
         out = self._maps[next(iter(op.outputs))]
-        passes = op.weight.shape[-1] * self._config.rows // self._config.depthwise_lanes
-        return LEVEL_CYCLES * passes * out.groups * out.height * out.width
+        halves = 2 * out.groups
+        if self._config.depthwise_half:
+            halves -= sum(upper_half_unused(out, group) for group in range(out.groups))
+        return LEVEL_CYCLES * op.weight.shape[-1] * halves * out.height * out.width
 
     def _height_costs(self, op):
         """{rows of a strip: cost}; heights are balanced, so that strips are about equal."""

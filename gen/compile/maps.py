@@ -9,10 +9,11 @@ from gen.compile.wide import halves_bound, has_wide
 from gen.isa.limits import MAP_SIZE, POSITION_WORDS
 from hw.config import ATTENTION_BITS_MIN, attention_cap, MEMBRANE_BITS, Z_BITS_MIN
 from model.error import DoesNotFit, InputError
-from model.integer.graph import Attention, Conv, Pool, Raw, RepConv
+from model.integer.graph import Attention, Conv, Depthwise, Pool, Raw, RepConv
 
 
-__all__ = ["NetworkMaps", "attention_bits", "check", "make_maps"]
+__all__ = ["NetworkMaps", "attention_bits", "check", "depthwise_half", "make_maps",
+           "upper_half_unused"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,18 @@ def make_maps(network, config, most_fold):
         "image", "image", (first.weight.shape[1] * kernel * columns, out.height, out.width),
         config)
     return NetworkMaps(maps, folds, stem)
+
+
+def upper_half_unused(tensor, group):
+    """Whether a channel group of a map has no channels in the upper half of its lanes."""
+    return (tensor.only(group).lanes[tensor.rows // 2:] < 0).all()
+
+
+def depthwise_half(network, rows):
+    """Whether :attr:`hw.config.CoreConfig.depthwise_half` saves something."""
+    tensors = network.tensors()
+    return any(isinstance(op, Depthwise) and not has_wide(op)
+               and 0 < tensors[op.source][1] % rows <= rows // 2 for op in network.ops)
 
 
 def attention_bits(ops):

@@ -7,6 +7,7 @@ import numpy as np
 from gen.compile.fold import Fold
 from gen.compile.layout import head_slot
 from gen.compile.pool import Buffer, turns
+from gen.compile.maps import upper_half_unused
 from gen.compile.schedule import FIRE, reads, SUM
 from gen.compile.view import MEMORY, PSUM, View
 from gen.isa.limits import TILES
@@ -261,9 +262,11 @@ class Operators:
         out, psum = self._maps[next(iter(op.outputs))], self._summed
         source = self._to.view(op.source, "in", *reads(op, low, high, self._maps)[op.source])
         origin, ring = source.origin()
+        half = self._config.depthwise_half and upper_half_unused(source.map, group)
+        lanes = self._config.rows // 2 if half else self._config.rows
         self._to.stream(Destination.DEPTHWISE, self._once(lambda: pack_depthwise(
-            self._spread(op.weight, source.map, group)), op.name, "taps", group))
-        self._to.emit(UnitKind.DEPTHWISE, reads=source.intervals(group),
+            self._spread(op.weight, source.map, group)[:lanes]), op.name, "taps", group))
+        self._to.emit(UnitKind.DEPTHWISE, reads=source.intervals(group), half=int(half),
                   writes=[(PSUM, psum, psum + (high - low) * out.width)],
                   mode=DepthwiseMode.LEVEL, kernel=op.weight.shape[-1],
                   source=source.buffer.address + group * source.map.planes,

@@ -3,7 +3,7 @@
 import logging
 
 from gen.compile.compiler import compile_network, least_memory
-from gen.compile.maps import attention_bits
+from gen.compile.maps import attention_bits, depthwise_half
 from gen.compile.rings import StripMemo
 from gen.compile.supported import check_supported, rounding
 from gen.compile.wide import has_wide
@@ -80,6 +80,7 @@ class _Search:
                   "z_bits": max(self.network.z_widths().values(), default=params.z_bits),
                   "multiplier_bits": max(8, params.mult_bits),
                   "attention_bits": attention_bits(self.network.ops),
+                  "depthwise_half": depthwise_half(self.network, rows),
                   "wide_weights": any(map(has_wide, self.network.ops)),
                   "half_even": True in rounding(self.network.ops),
                   **values, **self.core_overrides}

@@ -118,7 +118,8 @@ def depthwise_cycles(f, config):
     """(stream words, cycles besides taking them), see :class:`hw.depthwise.unit.DepthwiseUnit`."""
     level = f["mode"] is DepthwiseMode.LEVEL
     kernel = f["kernel"]
-    words = kernel * config.rows // 2
+    groups = 1 if f.get("half") else 2    # halves of the lanes
+    words = groups * kernel * config.rows // 4
     per_position = LEVEL_CYCLES if level else PARTIAL_CYCLES
     load = config.depthwise_lanes // 2
     per_pass = max(18, load + 6) if level else max(17, load + 9)
@@ -127,7 +128,7 @@ def depthwise_cycles(f, config):
         valid = inside(f["first_row"], f["out_rows"], 1, ky - kernel // 2, f["height"],
                        f.get("ring", 0))
         positions += valid * f["width"]
-    return words, 2 * (positions * per_position + kernel * per_pass) + 33 + level - words
+    return words, groups * (positions * per_position + kernel * per_pass) + 33 + level - words
 
 
 def attention_cycles(f, config):

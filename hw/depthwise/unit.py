@@ -65,7 +65,7 @@ class DepthwiseUnit(wiring.Component):
     - PARTIAL: ``max(17, depthwise_lanes / 2 + 9) * kernel + 4 * n``;
 
     plus at most one for each output row and kernel row whose input row lies above the map: the
-    sum over the lane groups + 33, of LEVEL + 34.
+    sum over the lane groups + 33, of LEVEL + 34. With ``half`` there is one lane group only.
 
     Cost, its part of whole netlists (yosys): 3,930 COMB and 5,140 FF with 32 rows, 6,870 and 9,600
     with 64.
@@ -175,7 +175,7 @@ class DepthwiseUnit(wiring.Component):
 
         m.d.comb += [
             last_kernel_row.eq(kernel_row == job.kernel - 1),
-            last_group.eq(state.group),
+            last_group.eq((state.group | job.half) if self._config.depthwise_half else state.group),
         ]
         m.d.sync += [
             state.done.eq(0), state.load.eq(0), state.spikes.eq(state.spikes + level.spikes),

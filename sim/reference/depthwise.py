@@ -17,7 +17,12 @@ _TAPS = 7
 
 def weight_words(fields, *, rows):
     """Memory words that a descriptor takes from the weight stream."""
-    return fields["kernel"] * rows // 2
+    return fields["kernel"] * _lanes(fields, rows) // 2
+
+
+def _lanes(fields, rows):
+    """Channels that are computed: the others keep their partial sums."""
+    return rows // 2 if fields["half"] else rows
 
 
 def pack_depthwise(weight):
@@ -32,11 +37,11 @@ def pack_depthwise(weight):
     return to_nibbles(padded)
 
 
-def _kernel(fields, words, rows):
+def _kernel(fields, words, lanes):
     """The reverse of :func:`pack_depthwise`. Outer taps are 0 and the hardware does not look."""
     kernel = fields["kernel"]
     edge = (_TAPS - kernel) // 2
-    taps = from_nibbles(words).reshape(kernel, rows, _TAPS + 1)[..., edge:_TAPS - edge]
+    taps = from_nibbles(words).reshape(kernel, lanes, _TAPS + 1)[..., edge:_TAPS - edge]
     return taps.transpose(1, 0, 2).astype(np.int64)
 
 
@@ -54,6 +59,7 @@ def depthwise(fields, words, memories):
         A :class:`sim.reference.state.Outcome`.
     """
     rows, width = memories.rows, fields["width"]
+    lanes = _lanes(fields, rows)
     first, count = fields["first_row"], fields["out_rows"]
     half = fields["kernel"] // 2
     # The input rows that any output row uses, and those of them that exist.
@@ -65,18 +71,23 @@ def depthwise(fields, words, memories):
         # Rows that exist follow each other: so do their partial sums.
         start = fields["source"] + (int(y[0] if len(y) else 0) - fields["source_row"]) * width
         sums = memories.sums(start, len(y) * width)
-        values = signed(sums, PARTIAL_BITS)
-        if memories.strict and (values != sums).any():
+        values = signed(sums, PARTIAL_BITS)[:, :lanes]
+        if memories.strict and (values != sums[:, :lanes]).any():
             raise Undefined(f"depthwise input beyond {PARTIAL_BITS} bits")
     else:
         at = row_address(fields, y)[:, None] + np.arange(width) * fields["position_stride"]
         found = memories.read(at[..., None] + np.arange(LEVEL_PLANES))
-        values = from_planes(found, rows=rows)
+        found = found & np.uint64((1 << lanes) - 1)
+        values = from_planes(found, rows=rows)[..., :lanes]
         # An input row is read once for each output row within reach.
         uses = np.minimum(y + half, first + count - 1) - np.maximum(y - half, first) + 1
         events = int(np.bitwise_count(found).sum(axis=(1, 2), dtype=np.int64) @ uses)
-    padded = np.zeros((1, rows, len(needed), width + 2 * half), dtype=np.int64)
-    padded[0][:, inside, half:half + width] = values.reshape(-1, width, rows).transpose(2, 0, 1)
-    acc = golden.depthwise(padded, _kernel(fields, words, rows), padding=0)[0]
-    memories.put_sums(fields["psum"], acc.transpose(1, 2, 0).reshape(-1, rows))
+    padded = np.zeros((1, lanes, len(needed), width + 2 * half), dtype=np.int64)
+    padded[0][:, inside, half:half + width] = values.reshape(-1, width, lanes).transpose(2, 0, 1)
+    acc = golden.depthwise(padded, _kernel(fields, words, lanes), padding=0)[0]
+    sums = acc.transpose(1, 2, 0).reshape(-1, lanes)
+    if lanes < rows:
+        others = memories.sums(fields["psum"], len(sums))[:, lanes:]
+        sums = np.concatenate([sums, others], axis=1)
+    memories.put_sums(fields["psum"], sums)
     return Outcome(events & 0xFFFF_FFFF)

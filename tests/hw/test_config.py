@@ -29,6 +29,7 @@ def test_derived_sizes():
     ({"plane_skip": 1}, r"^Plane skip must be true or false, not 1$"),
     ({"plane_skip": True, "z_bits": 7}, r"^Plane skip needs z of 8..15 bits, not 7$"),
     ({"wide_weights": 1}, r"^Wide weights must be true or false, not 1$"),
+    ({"depthwise_half": 1}, r"^Depthwise half must be true or false, not 1$"),
     ({"half_even": 1}, r"^Half even must be true or false, not 1$"),
     ({"queue_depth": 1}, r"^Queue depth must be 2..15, not 1$"),
 ])

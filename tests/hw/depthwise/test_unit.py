@@ -18,20 +18,20 @@ SIGNED_18 = -1 << 17, (1 << 17) - 1
 
 
 def job(mode, *, kernel, height, width, first_row=0, out_rows=None, source=0, gap=0, psum=0,
-        source_row=0, ring=0):
+        source_row=0, ring=0, half=0):
     """A descriptor; ``gap`` pool words lie unused behind every position and every row."""
     stride = 3 + gap
     return {"mode": mode, "kernel": kernel, "source": source,
             "row_stride": width * stride + gap, "position_stride": stride, "height": height,
             "width": width, "first_row": first_row,
             "out_rows": height - first_row if out_rows is None else out_rows,
-            "psum": psum, "source_row": source_row, "ring": ring}
+            "psum": psum, "source_row": source_row, "ring": ring, "half": half}
 
 
 def random_weights(rng, fields, rows, weights=None):
     """Words of the weight stream. ``weights``: a constant for all taps, else random."""
     kernel = fields["kernel"]
-    shape = rows, kernel, kernel
+    shape = rows // 2 if fields["half"] else rows, kernel, kernel
     w = rng.integers(-8, 8, shape) if weights is None else np.full(shape, weights)
     return pack_depthwise(w).tolist()
 
@@ -40,7 +40,8 @@ def run(jobs, pool, psum, *, rows=16, acc_bits=24, stall=0.0, seed=0, weights=No
         cycles=300_000):
     """Run descriptors on one unit and check each against the model. Returns cycles of each."""
     rng = np.random.default_rng(seed)
-    dut = DepthwiseUnit(config=CoreConfig(rows=rows, acc_bits=acc_bits))
+    half = any(fields["half"] for fields in jobs)
+    dut = DepthwiseUnit(config=CoreConfig(rows=rows, acc_bits=acc_bits, depthwise_half=half))
     lanes = rows // 2
     words = [random_weights(rng, fields, rows, weights) for fields in jobs]
     wanted = psum.copy()
@@ -115,10 +116,15 @@ PARTIAL_JOBS = [
 ]
 
 
+HALF_JOBS = [fields | {"half": half} for half, fields in (
+    (1, LEVEL_JOBS[1]), (1, LEVEL_JOBS[6]), (0, LEVEL_JOBS[1]), (1, RING_JOBS[0]),
+    (1, LEVEL_JOBS[3]), (1, PARTIAL_JOBS[1]), (1, LEVEL_JOBS[4]), (1, LEVEL_JOBS[5]))]
+
+
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 @pytest.mark.parametrize("jobs", [LEVEL_JOBS, PARTIAL_JOBS, RING_JOBS, [
-    LEVEL_JOBS[1], *PARTIAL_JOBS[:2], LEVEL_JOBS[2], RING_JOBS[0], PARTIAL_JOBS[3]]],
-                         ids=["level", "partial", "ring", "mixed"])
+    LEVEL_JOBS[1], *PARTIAL_JOBS[:2], LEVEL_JOBS[2], RING_JOBS[0], PARTIAL_JOBS[3]], HALF_JOBS],
+                         ids=["level", "partial", "ring", "mixed", "half"])
 def test_matches_reference(jobs, stall):
     rng = np.random.default_rng(len(jobs))
     pool, psum = memories(rng)
@@ -159,7 +165,9 @@ def test_rows(rows):
     job(LEVEL, kernel=3, height=9, width=6, first_row=2, out_rows=4),
     job(LEVEL, kernel=1, height=4, width=1),
     job(PARTIAL, kernel=3, height=9, width=6, source=100),
-    job(PARTIAL, kernel=3, height=9, width=6, source=100, first_row=4, out_rows=3)])
+    job(PARTIAL, kernel=3, height=9, width=6, source=100, first_row=4, out_rows=3),
+    job(LEVEL, kernel=7, height=9, width=6, half=1),
+    job(LEVEL, kernel=3, height=9, width=6, first_row=2, out_rows=4, half=1)])
 def test_cycles(fields):
     """The cost that the docstring promises."""
     pool, psum = memories(np.random.default_rng(0))
@@ -170,7 +178,7 @@ def test_cycles(fields):
     positions = sum(0 <= y < fields["height"] for y in used) * fields["width"]
     above = sum(y < 0 for y in used)
     # Of 8 lanes; the load of their weights is hidden.
-    groups = 2
+    groups = 1 if fields["half"] else 2
     if fields["mode"] == LEVEL:
         expected = 34 + groups * (18 * kernel + 3 * positions)
     else:
