@@ -6,8 +6,8 @@ import numpy as np
 
 from gen.compile.fold import Fold
 from gen.compile.layout import head_slot
-from gen.compile.pool import Buffer, turns
 from gen.compile.maps import upper_half_unused
+from gen.compile.pool import Buffer, turns
 from gen.compile.schedule import FIRE, reads, SUM
 from gen.compile.view import MEMORY, PSUM, View
 from gen.isa.limits import TILES

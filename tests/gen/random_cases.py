@@ -76,7 +76,8 @@ def random_case(seed, *, max_size=20, mixed=False, time_steps=1, family=QsdtSpec
         pool_bank_words=int(rng.choice([512, 1024, 2048])) * (64 // rows),
         weight_fifo_words=int(rng.choice([32, 64, 256])), head_words=8,
         attention_bits=max(8 + seed % 5, attention_bits(found.network.ops)),
-        half_even=family.half_even, depthwise_half=seed % 3 == 1, wide_weights=any(map(has_wide, found.network.ops)),
+        half_even=family.half_even, depthwise_half=seed % 3 == 1,
+        wide_weights=any(map(has_wide, found.network.ops)),
         plane_skip=seed % 2 == 1 and params.z_bits >= 8)
     return found, config
 

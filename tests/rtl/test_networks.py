@@ -95,19 +95,21 @@ SDT_V3_CASES = {"narrow": (300, 301, 302, 303), "wide": (400, 401, 402, 406)}
 def test_sdt_v3(core, request):
     """Random SDT-v3s, with ties that go to the even level and weights of 8 bits."""
     config, params, twin = CORES[core]
-    config = replace(config, half_even=True, wide_weights=True, attention_bits=10)
+    config = replace(config, half_even=True, wide_weights=True, attention_bits=10,
+                     depthwise_half=core == "wide")
     cache = request.config.cache.mkdir("rtl")
-    reached, high = {}, 0
+    reached, high, half = {}, 0, 0
     for seed in SDT_V3_CASES[core]:
         found = random_network(seed, params=params, max_size=12, max_dim=24, family=SdtV3Spec)
         program, images = compile_network(found.network, config), found.images(2, seed)
         high += sum(tap.high for descriptor in program.descriptors for tap in descriptor.taps)
+        half += sum(descriptor.fields.get("half", 0) for descriptor in program.descriptors)
         result = verify(found.network, program, images, forms=("integer", "iss", "rtl"), twin=twin,
                         cache=cache)
         assert not result.differences, (seed, result.lines)
         for key, count in (result.figures["stats"] | ties(found.network, images)).items():
             reached[key] = reached.get(key, 0) + count
-    assert high > 0
+    assert high > 0 and (half > 0) == config.depthwise_half
     for key in ("ktv_saturated", "qktv_saturated", "u_saturated", "u", "attention"):
         assert reached[key] > 0, (key, reached)
 
