@@ -89,7 +89,7 @@ class CoreConfig:
         Width of a partial sum, two's complement; 20..30.
     wide_weights : bool
         Tiles may have the upper halves of weights of 8 bits (:class:`hw.descriptor.TileHeader`).
-        It takes some 20 LUTs, and four cycles for a position of such a tile.
+        It takes 7 LUT4, and four cycles for a position of such a tile.
     depthwise_half : bool
         The depthwise unit may leave out the upper half of the channels of a word, for maps that do
         not use it, in half the time.

@@ -41,7 +41,7 @@ async def matches_reference(dut, stall):
         row[half] = sum(((before >> place) + (data >> place) & (1 << ACC_BITS) - 1) << place
                         for place in range(0, LANES * ACC_BITS, ACC_BITS))
 
-    shape = dict(row_stride=40, position_stride=5, height=8, width=6)
+    shape = dict(row_stride=40, position_stride=5, height=8, width=6, half=0)
     program = [dict(mode=LEVEL, kernel=7, first_row=0, out_rows=8, psum=0, source=11, **shape),
                dict(mode=LEVEL, kernel=3, first_row=5, out_rows=3, psum=60, source=900, **shape),
                dict(mode=LEVEL, kernel=7, first_row=-2, out_rows=4, psum=60, source=900, ring=80,
