@@ -19,6 +19,13 @@ class Fault:
 
 
 HW = [
+    Fault("rescale-tie", "hw/neuron/rescale.py", "half goes to even in two of four cases",
+          "self.value[:self._membrane_frac - 2] == 1 << self._membrane_frac - 3",
+          "self.value[:self._membrane_frac - 1] == 1 << self._membrane_frac - 3"),
+    Fault("array-high", "hw/array/reader.py", "the last plane of an upper half is not read",
+          "planes_left == HIGH_PLANES + 1", "planes_left == HIGH_PLANES + 2"),
+    Fault("depthwise-half", "hw/depthwise/unit.py", "the upper half of the lanes is not left out",
+          "(state.group | job.half) if", "(state.group | 0) if"),
     Fault("arbiter-owner-order", "hw/memory/arbiter.py", "the queue of reads keeps no length",
           "entry.length.eq(client.payload.length),", "entry.length.eq(1),"),
     Fault("arbiter-backpressure", "hw/memory/arbiter.py", "a full queue of reads is not waited for",
@@ -151,13 +158,17 @@ HW = [
 
 GEN = [
     Fault("hazard-war", "gen/compile/hazard.py", "a write does not wait for earlier reads",
-          "            need(self._read[name][:, start:end])\n", ""),
+          "            need(_words(self._read, interval))\n", ""),
     Fault("hazard-end", "gen/compile/hazard.py", "the last word of an interval is forgotten",
-          "self._written[name][unit, start:end] = self._counts[unit]",
-          "self._written[name][unit, start:end - 1] = self._counts[unit]"),
+          "_words(self._written, interval)[unit] = self._counts[unit]",
+          "_words(self._written, interval)[unit, ..., :-1] = self._counts[unit]"),
     Fault("hazard-slack", "gen/compile/hazard.py", "waits name counts beyond their range",
           "waits = [max(0, count - self._slack) for count in self._counts]",
           "waits = [0 for count in self._counts]"),
+    Fault("fold-rows", "gen/compile/tiles.py", "both of two rows seen as one are the first",
+          "row * source.row_words,", "0 * source.row_words,"),
+    Fault("wide-low", "gen/compile/wide.py", "the lower half of a weight has no sign",
+          "high = (weight - HALF[0]) >> 4", "high = weight >> 4"),
     Fault("fold-padding", "gen/compile/fold.py", "the folded kernel starts a position late",
           "first = -padding // fold.source\n", "first = -(padding // fold.source)\n"),
     Fault("fold-width", "gen/compile/fold.py", "maps whose width does not divide are folded",
