@@ -105,7 +105,25 @@ class Residency:
                             found = self._place(changed, wanted, best[0], (start, end, limit))
                             if found is not None:
                                 best, improved = found, True
-        return best[2:]
+        return self._resident_again(best)[2:]
+
+    def _resident_again(self, best):
+        """Take tensors out of memory that have room in the pool after all: each by itself, or with
+        what is written over it."""
+        held = OUTSIDE | {name for name in self._maps if self._maps[name].steps > 1}
+        pairs = [frozenset(pair) for pair in map(self._life.in_place, range(len(self._ops)))
+                 if pair[0] is not None]
+        improved = True
+        while improved:
+            improved = False
+            _, cuts, spilled, *_ = best
+            for some in (*pairs, *(frozenset((name,)) for name in sorted(spilled - held))):
+                if some & spilled - held:
+                    found = self._place(cuts, spilled - (some - held), best[0])
+                    if found is not None:
+                        best, improved = found, True
+                        break
+        return best
 
     def _crossing(self, start, end):
         """Sets of tensors to spill for a group, beside those that are: none, what it makes for
