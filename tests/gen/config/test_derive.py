@@ -12,10 +12,13 @@ from gen.machine.cost import ON_CHIP, predict, SDRAM_EFFICIENCY
 from hw.config import CoreConfig
 from model import zoo
 from model.error import DoesNotFit, InputError
+from model.families.sdt_v3 import SdtV3Spec
 from model.families.spec import MODELS
+from model.integer.epilogue import IntegerParams
 from model.integer.export import export
 from model.integer.graph import Attention
 from model.integer.network import IntegerNetwork
+from model.integer.random_network import random_network
 from model.integer.synthetic import synthetic_state
 
 
@@ -46,6 +49,27 @@ def test_nano_on_ulx3s(network):
     # Everything but the image and the result stays on chip.
     assert {n for n, (home, _) in program.homes.items() if home == "memory"} == {
         "image", "logits_acc"}
+
+
+OPTIONS = "half_even", "wide_weights", "depthwise_half"
+"""What only some networks need of a core."""
+
+
+def options(network):
+    core = derive(BOARD, network)[0].core
+    return {name for name in OPTIONS if getattr(core, name)}
+
+
+def test_options(network):
+    """Derived from the network; a core of QSD-Transformers has none of them."""
+    assert options(network) == set()
+    made = random_network(3, params=IntegerParams(), max_dim=24, max_size=12, family=SdtV3Spec)
+    assert made.spec.weight_bits == 8
+    # A depthwise convolution with wide weights is one of the array.
+    assert options(made.network) == {"half_even", "wide_weights"}
+    made = random_network(1, params=IntegerParams(), max_dim=24, max_size=12, family=SdtV3Spec)
+    assert made.spec.weight_bits == 4
+    assert options(made.network) == {"half_even", "depthwise_half"}
 
 
 def test_attention_bits(network):
