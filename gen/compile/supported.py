@@ -31,7 +31,8 @@ def unsupported(network):
     if len(rounding(network.ops)) > 1:
         found["neurons of which some round half up and some half to even"] = True
     for op in network.ops:
-        if isinstance(op, Attention) and op.thresholds[-1] > attention_cap(ATTENTION_BITS_MAX):
+        if (isinstance(op, Attention) and network.levels == MAX_LEVEL
+                and op.thresholds[-1] > attention_cap(ATTENTION_BITS_MAX)):
             found["attention thresholds of more than "
                   f"{attention_cap(ATTENTION_BITS_MAX)}"] = True
         if isinstance(op, Mean):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from model.integer.graph import Attention, Conv, Depthwise, Pool, RepConv
+from model.integer.graph import Attention, Conv, Depthwise, Mean, Pool, RepConv
 from model.integer.network import IntegerNetwork
 
 
@@ -24,7 +24,7 @@ def split(weight):
 
 def weights_of(op):
     """The arrays of weights of an operator, by field."""
-    if isinstance(op, Attention | Pool):
+    if isinstance(op, Attention | Mean | Pool):
         return {}
     names = ("pointwise", "depthwise") if isinstance(op, RepConv) else ("weight",)
     return {name: getattr(op, name) for name in names}

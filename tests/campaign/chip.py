@@ -165,10 +165,16 @@ class Chip(Fabric):
                 register = self._registers.get((place, match[1], half))
                 if register and new is None:
                     raise NoEquivalent(f"setting {name} without a meaning")
-                if register:
+                if register and not (new == "CE" and self._is_always_on(register)):
                     change.of(register)["parameters"][match[3]] = new
         elif self._is_used(place, before, name):
             raise NoEquivalent(f"setting {name}: {new}")
+
+    def _is_always_on(self, register):
+        """Whether a flip-flop has no enable. What nothing drives is 1, and so is an open enable."""
+        cell = self._cells[register]
+        return (not cell["connections"].get("CE")
+                and str(cell["parameters"].get("CEMUX", "1")).strip() in ("1", "CE"))
 
     def _is_used(self, place, before, name):
         """Whether something of the design has a setting of a slice, or of a clock or reset."""

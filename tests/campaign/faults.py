@@ -276,7 +276,7 @@ def _equivalent(bits, tile, lines):
         cells = bits.fabric.equivalent(tile, bits.read.tiles[tile], lines)
     except NoEquivalent as error:
         return None, f"not run, {error}"
-    return cells, "" if cells else "nothing of the design is there"
+    return cells, "" if cells else "nothing of the design changes"
 
 
 def _spoil_tile(kind, tile, lines, rng):

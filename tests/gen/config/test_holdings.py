@@ -45,8 +45,8 @@ def test_boards_hold(networks, searches, tmp_path):
     assert (large.lanes, large.memory, large.blocks) == (1024, "on chip", 162)
     assert small.blocks <= 56 and small.clock_hz == 80_000_000
     # As the cost model has them (docs/results/build-qsdt_nano.md, and the issue of the 25F).
-    assert large.images_per_s == pytest.approx(376.2, abs=1)
-    assert small.images_per_s == pytest.approx(128.1, abs=1)
+    assert large.images_per_s == pytest.approx(407.5, abs=1)
+    assert small.images_per_s == pytest.approx(143.8, abs=1)
     assert list(holdings(BOARDS, networks, plans=plans)) == rows
     assert searches == ["ulx3s-12f", "ulx3s-85f"]
 
