@@ -84,6 +84,7 @@ HELD_BY = {
     "model/families/qsdt.py": "tests/model/families/test_network.py",
     "model/families/spec.py": "tests/model/families/test_network.py",
     "model/families/spec_file.py": "tests/model/data/test_options.py",
+    "model/families/taps.py": "tests/model/families/test_backbone.py",
     "model/families/work.py": "tests/model/test_energy.py",
     "model/integer/epilogue.py": "tests/model/integer/test_network.py",
     "model/integer/export.py": "tests/model/integer/test_network.py",
