@@ -49,6 +49,7 @@ EXTRAS = {
     "hid": "meter-usb",
     "distributed": "sweep",
     "onnx": "onnx", "onnxruntime": "onnx",
+    "pycocotools": "detect",
 }
 """Modules that are not installed with the project itself, and the extra that installs each."""
 

@@ -71,6 +71,7 @@ HELD_BY = {
     # Networks: parts of one that its tests compare with published vectors, or with each other.
     "model/convert.py": "tests/model/training/test_checkpoint.py",
     "model/data/class_folder.py": "tests/model/data/test_options.py",
+    "model/data/object_files.py": "tests/model/data/test_coco.py",
     "model/data/pictures.py": "tests/faults/test_17_picture_bombs.py",
     "model/error.py": "tests/model/test_command.py",
     "model/families/base.py": "tests/model/families/test_network.py",
@@ -84,6 +85,7 @@ HELD_BY = {
     "model/families/qsdt.py": "tests/model/families/test_network.py",
     "model/families/spec.py": "tests/model/families/test_network.py",
     "model/families/spec_file.py": "tests/model/data/test_options.py",
+    "model/families/taps.py": "tests/model/families/test_backbone.py",
     "model/families/work.py": "tests/model/test_energy.py",
     "model/integer/epilogue.py": "tests/model/integer/test_network.py",
     "model/integer/export.py": "tests/model/integer/test_network.py",

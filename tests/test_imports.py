@@ -36,7 +36,9 @@ FOLDERS = {
 
     "model base": ((), {"numpy", "tqdm", "yaml"}),
     "model/families": (("model base",), {"torch", "numpy", "numba"}),
-    "model/data": (("model base", "model/families"), {"numpy", "PIL", "lz4", "zstandard"}),
+    "model/data": (("model base", "model/families"),
+                   {"numpy", "PIL", "lz4", "zstandard", "pycocotools"}),
+    "model/metrics": (("model base", "model/data"), {"numpy", "pycocotools"}),
     "model/integer": (("model base", "model/families", "model/data"), {"numpy", "safetensors"}),
     "model/exchange": (("model base", "model/families", "model/integer"),
                        {"numpy", "onnx", "onnxruntime"}),

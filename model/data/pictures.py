@@ -4,7 +4,7 @@ A picture is stood upright as its EXIF entry says, a transparent one is laid on 
 bits are cut to the upper 8, and the rest is fitted to the network's square as `Fitting` says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -135,6 +135,33 @@ def pictures_on_demand(files: Sequence[Path], fitting: Fitting) -> NDArray[np.ui
 
 def read_picture(file: Path, fitting: Fitting) -> NDArray[np.uint8]:
     """One picture, uint8 (H, W) in grey or (H, W, 3) in colour. Raises PictureError or OSError."""
+    return _decoded(file, lambda picture: _fitted(_prepared(picture, fitting), fitting))
+
+
+def read_whole(file: Path, fitting: Fitting) -> NDArray[np.uint8]:
+    """A picture in its own size, uint8 (H, W) in grey or (3, H, W) in colour, upright and opaque;
+    of `fitting` only channels and background matter. Raises PictureError or OSError."""
+    pixels = _decoded(file, lambda picture: np.asarray(_prepared(picture, fitting)))
+    return pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def read_numbers(file: Path) -> NDArray[np.integer]:
+    """The numbers (H, W) of a picture of one channel, those of a palette's colours among them.
+
+    Raises PictureError, also if it has several channels, or OSError.
+    """
+    def numbers(picture: "Image") -> NDArray:
+        if picture.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+            raise PictureError(f"has pixels of mode {picture.mode}, not one number each; save it "
+                               "in grey or with a palette")
+        return np.asarray(picture)
+
+    found = _decoded(file, numbers)
+    return found.astype(np.uint8) if found.dtype == bool else found
+
+
+def _decoded(file: Path, use: Callable[["Image"], NDArray]) -> NDArray:
+    """What `use` makes of the picture in a file. Raises PictureError or OSError."""
     from PIL import Image
 
     with open(file, "rb") as stream:  # the system's own errors first: no such file, no right
@@ -145,7 +172,7 @@ def read_picture(file: Path, fitting: Fitting) -> NDArray[np.uint8]:
                 formats = [name for name in _FORMATS if name in Image.OPEN]
                 with Image.open(stream, formats=formats) as picture:
                     _check_size(picture.size)
-                    return _fitted(_prepared(picture, fitting), fitting)
+                    return use(picture)
         except PictureError as error:
             raise PictureError(f"{file}: {error}") from None
         except Image.DecompressionBombError:

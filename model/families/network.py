@@ -6,6 +6,7 @@ The unused ``*.act.*`` entries of a published checkpoint have no counterpart her
 other families share with it is here too: `SpikingTransformer`, `SpikeAttention` and some blocks.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 import math
@@ -391,6 +392,11 @@ class SpikingTransformer(nn.Module):
 
     def membrane(self, x: Tensor) -> Tensor:
         """The last stage's membrane, (T*B, C, h, w), of what `forward` takes."""
+        return deque(self.membranes(x), maxlen=1).pop()[1]
+
+    def membranes(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Name of every downsampling and block, in order, with the membrane (T*B, C, h, w) behind
+        it, of what `forward` takes."""
         blocks = (*self.spec.conv_blocks, *self.spec.transformer_blocks)
         steps = self.spec.time_steps
         if x.ndim == 5:
@@ -399,12 +405,11 @@ class SpikingTransformer(nn.Module):
             x = x.flatten(0, 1)
         elif steps > 1:
             x = x.repeat(steps, 1, 1, 1)
-        for stage, name in enumerate(self.spec.stages):
-            x = self.get_submodule(f"downsample{name}")(x)
-            for block, owner in blocks:
-                if owner == stage:
-                    x = self.get_submodule(block)(x)
-        return x
+        for stage, suffix in enumerate(self.spec.stages):
+            names = [name for name, owner in blocks if owner == stage]
+            for name in (f"downsample{suffix}", *names):
+                x = self.get_submodule(name)(x)
+                yield name, x
 
 
 class QsdTransformer(SpikingTransformer):
