@@ -44,6 +44,9 @@ FOLDERS = {
                        {"numpy", "onnx", "onnxruntime"}),
     "model/training": (("model base", "model/families", "model/data"),
                        {"numpy", "torch", "safetensors", "matplotlib"}),
+    "model/decode": (("model base", "model/data"), {"numpy"}),
+    "model/published": (("model base", "model/families", "model/data", "model/decode",
+                         "model/training"), {"numpy", "torch"}),
     "model": (("model base", "model/families", "model/data", "model/integer", "model/exchange",
                "model/training"), {"numpy", "torch"}),
 

@@ -1,0 +1,66 @@
+"""Maps of whole images in float64: grown between their positions, classes of pixels, and masks."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from model.decode.boxes import as_boxes
+
+
+__all__ = ["label_map", "paste", "resize"]
+
+
+def resize(maps: ArrayLike, height: int, width: int) -> NDArray[np.float64]:
+    """Maps (C, H, W) at another size, (C, height, width), bilinear, the border repeated.
+
+    Pixel x of W' is at (x + 1/2)*W/W' - 1/2. To twice the size a pixel is 9, 3, 3 and 1 sixteenths
+    of the four positions around it.
+    """
+    grown = np.asarray(maps, np.float64)
+    if grown.ndim != 3 or not grown.size:
+        raise ValueError(f"maps must be of shape (C, H, W), not {grown.shape}")
+    for axis, size in ((1, height), (2, width)):
+        count = grown.shape[axis]
+        at = np.clip((np.arange(size) + 0.5) * (count / size) - 0.5, 0, count - 1)
+        left = np.floor(at).astype(np.int64)
+        share = (at - left).reshape(-1, *[1] * (2 - axis))
+        below, above = (grown.take(i, axis) for i in (left, np.minimum(left + 1, count - 1)))
+        grown = below * (1 - share) + above * share
+    return grown
+
+
+def label_map(logits: ArrayLike, height: int, width: int) -> NDArray[np.int64]:
+    """The class of every pixel (height, width): the largest of its logits (K, H, W), which are
+    grown to that size first; of equal ones the lowest class."""
+    return resize(logits, height, width).argmax(0)
+
+
+def paste(masks: ArrayLike, boxes: ArrayLike, height: int, width: int, *, threshold: float = 0.5
+          ) -> NDArray[np.bool_]:
+    """Masks (N, S, S) of 0..1 stretched over boxes (N, 4): which pixels of an image belong to each
+    object, (N, height, width).
+
+    A pixel belongs to it if the mask at its centre, bilinear and 0 outside, is at least
+    `threshold`, as in mmdet. A box without area has none.
+    """
+    parts, corners = np.asarray(masks, np.float64), as_boxes(boxes)
+    if parts.ndim != 3 or len(parts) != len(corners):
+        raise ValueError(f"masks of {len(corners)} boxes must be of shape ({len(corners)}, S, S), "
+                         f"not {parts.shape}")
+    found = np.zeros((len(corners), height, width), bool)
+    for i, (mask, box) in enumerate(zip(parts, corners, strict=True)):
+        if box[2] <= box[0] or box[3] <= box[1]:
+            continue
+        rows = _weights(box[1], box[3], mask.shape[0], height)
+        columns = _weights(box[0], box[2], mask.shape[1], width)
+        found[i] = rows @ mask @ columns.T >= threshold
+    return found
+
+
+def _weights(low: float, high: float, count: int, size: int) -> NDArray[np.float64]:
+    """How much each of `count` values between low and high counts for each of `size` pixels."""
+    at = (np.arange(size) + 0.5 - low) / (high - low) * count - 0.5
+    left = np.floor(at)
+    weights = np.zeros((size, count + 2))     # one before and one behind, which are 0
+    for index, share in ((left, 1 - (at - left)), (left + 1, at - left)):
+        np.add.at(weights, (np.arange(size), np.clip(index, -1, count).astype(int) + 1), share)
+    return weights[:, 1:-1]
