@@ -32,6 +32,8 @@ _COMMON = re.compile(r"^(downsample(1_[12]|[234])|ConvBlock\w+|block[34])\.")
 """Keys that networks of all families have."""
 
 _OTHERS = {
+    "detector on such a network": re.compile(r"^(rpn_head|roi_head|bbox_head)\."),
+    "segmenter on such a network": re.compile(r"^decode_head\."),
     "spike masked autoencoder, which has no head yet": re.compile(r"^decoder_(blocks\.|embed\.)"),
     "Spike-driven Transformer V1, a Spikformer or a Spikingformer": re.compile(
         r"^patch_embed\.proj_|^block\.\d+\.attn\."),

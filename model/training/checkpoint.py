@@ -134,14 +134,14 @@ def read(
             state, options["weight_bits"] = _from_brevitas(content[brevitas.KEY], weight_bits,
                                                            without_kd=without_kd)
         else:
-            spec_dict, copy = _copy_of(content, path, averaged=averaged)
-            state = _state_of(copy, without_kd=without_kd)
+            spec_dict, copy = copy_of(content, path, averaged=averaged)
+            state = state_of(copy, without_kd=without_kd)
         given = {name: value for name, value in options.items() if value is not None}
         if spec_dict is None:
             if pairs := _chains_of(state):
                 state = merge_chains(state)
                 log.info("%s: %d chains of two 1x1 convolutions merged into one each", path, pairs)
-            spec = _inferred(state, stem(path), given)
+            spec = inferred(state, stem(path), given)
         else:
             spec = from_dict(spec_dict)
             for name, value in given.items():
@@ -200,7 +200,7 @@ def load_vectors(path: str | os.PathLike) -> tuple[NetworkSpec, dict[str, NDArra
         else:
             state[key] = value
     given = {"heads": config["model"]["num_heads"], "image_size": config["image_size"]}
-    spec = _inferred(state, Path(path).stem, given)
+    spec = inferred(state, Path(path).stem, given)
     check(state, spec)
     return spec, state
 
@@ -208,10 +208,17 @@ def load_vectors(path: str | os.PathLike) -> tuple[NetworkSpec, dict[str, NDArra
 def check(state: Mapping[str, NDArray], spec: NetworkSpec) -> None:
     """Raise ValueError naming the first key of `state` that does not fit `spec` or is unusable.
 
-    Required: exactly the published keys (batch counters may lack) with their shapes, finite real
-    values, init_state 1 (else a step was never set), steps other than 0, variances of at least 0.
+    Required: exactly the published keys, as `check_shapes` says.
     """
-    shapes = state_shapes(spec)
+    check_shapes(state, state_shapes(spec))
+
+
+def check_shapes(state: Mapping[str, NDArray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError naming the first key of `state` that is not in `shapes` or is unusable.
+
+    Required: exactly these keys (batch counters may lack) with their shapes, finite real values,
+    init_state 1 (else a step was never set), steps other than 0, variances of at least 0.
+    """
     missing = [k for k in shapes if k not in state and "num_batches" not in k]
     if missing and all(key.endswith((".running_mean", ".running_var")) for key in missing):
         raise ValueError(f"{missing[0]}: missing, as are statistics of {len(missing) - 1} more "
@@ -307,7 +314,7 @@ def _harmless() -> list[Any]:
     return [argparse.Namespace, np.dtype, np.ndarray, *kinds, *functions, *paths]
 
 
-def _copy_of(
+def copy_of(
     content: Any, path: Path, *, averaged: bool
 ) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
     """Spec, if stated, and the state dict that is taken of what a file holds."""
@@ -327,7 +334,7 @@ def _copy_of(
     return spec, content
 
 
-def _state_of(content: Mapping[str, Any], *, without_kd: bool) -> dict[str, NDArray]:
+def state_of(content: Mapping[str, Any], *, without_kd: bool = False) -> dict[str, NDArray]:
     """Cleaned state dict of what a program saved."""
     state: dict[str, NDArray] = {}
     left = ELEMENTS_MAX
@@ -367,7 +374,7 @@ def _from_brevitas(
     made, bits = brevitas.unpacked(content, allowed)
     if weight_bits not in (None, bits):
         raise ValueError(f"weight_bits is {bits} in this file, not {weight_bits}")
-    return _state_of(made, without_kd=without_kd), bits
+    return state_of(made, without_kd=without_kd), bits
 
 
 def _plain(name: str) -> str:
@@ -393,7 +400,8 @@ def _array(key: str, value: torch.Tensor) -> NDArray:
         raise ValueError(f"{key} is {kind}; save it as a dense float32 tensor") from None
 
 
-def _inferred(state: Mapping[str, NDArray], name: str, given: Mapping[str, int]) -> NetworkSpec:
+def inferred(state: Mapping[str, NDArray], name: str, given: Mapping[str, int]) -> NetworkSpec:
+    """The spec of a classifier's state dict; `given` what keys do not tell. Raises ValueError."""
     values: dict[str, Any] = dict(given)
     family = family_of(state)
     if family is not QsdtSpec:    # all published ones have as many
