@@ -94,6 +94,8 @@ HELD_BY = {
     "model/integer/qsd_file.py": "tests/model/training/test_checkpoint.py",
     "model/integer/random_network.py": "tests/model/integer/test_network.py",
     "model/integer/widths.py": "tests/model/test_evaluate.py",
+    "model/published/layers.py": "tests/model/published/test_detector.py",
+    "model/published/semantic_fpn.py": "tests/model/published/test_segmenter.py",
     "model/training/ablation.py": "tests/model/test_ablation.py",
     "model/training/energy.py": "tests/model/test_energy.py",
     "model/training/information.py": "tests/model/test_information.py",

@@ -234,7 +234,8 @@ def test_thresholds_equal_the_neuron_on_exact_rationals():
 
 @pytest.mark.parametrize("levels, gain", [(4, 1), (8, 1), (3, 2), (4, 4)])
 def test_half_even_thresholds_equal_the_neuron_on_exact_rationals(levels, gain):
-    """Ties of both signs, zero scales at a tie, and every accumulator of -2^9..2^9."""
+    """Detection check (d), whose neuron has gain 1: ties of both signs, zero scales at a tie, and
+    every accumulator of -2^9..2^9."""
     r = np.random.default_rng(levels)
     scale = np.array([2.0**-5, -(2.0**-5), 0.25, -0.25, 0, 0, 0, 0, *r.normal(0, 0.02, 8)])
     offset = np.array([0.5, 1.5, 0.0, 2.0, 0.5 / gain, 1.5 / gain, 2.5 / gain, -1,
