@@ -1,8 +1,9 @@
 """An integer network as an ONNX model, opset 21, which gives the same integers anywhere.
 
-Input "image", int8 (N, C, H, W), with T > 1 time steps (N, T, C, H, W). Outputs "logits", float64
-(N, classes), "logits_acc", int64 (N, classes, 1, 1), from which they are made, and any other tensor
-of the network on request. Metadata tells how to make the input and what every unit is.
+Input "image", int8 (N, C, H, W), with T > 1 time steps (N, T, C, H, W). Outputs are those of the
+network: "logits", float64 (N, classes), and "logits_acc", int64 (N, classes, 1, 1), from which they
+are made; of networks with heads float64 and int64 maps (N, O, H, W) by the outputs' names; and any
+other tensor on request. Metadata tells how to make the input and what every unit is.
 """
 
 from collections.abc import Collection
@@ -14,6 +15,7 @@ from onnx import checker, helper, ModelProto, TensorProto, ValueInfoProto
 from model.exchange.onnx_graph import Graph
 from model.exchange.onnx_operators import add_operator
 from model.families.spec import from_dict
+from model.integer.epilogue import LOGITS
 from model.integer.network import IntegerNetwork
 
 
@@ -22,9 +24,6 @@ __all__ = ["IR_VERSION", "level_names", "metadata", "OPSET", "to_bytes", "to_mod
 
 OPSET, IR_VERSION = 21, 10
 """Of ONNX 1.16, the first with INT4 (version table of the standard)."""
-
-RESULTS = ("logits", "logits_acc")
-"""Outputs that every model has."""
 
 _ELEMENT = {"level": TensorProto.UINT8, "z": TensorProto.INT64, "u": TensorProto.INT64}
 
@@ -57,18 +56,17 @@ def to_model(network: IntegerNetwork, *, keep: Collection[str] = ()) -> ModelPro
     unknown = [name for name in keep if tensors.get(name, ("",))[0] not in _ELEMENT]
     if unknown:
         raise ValueError(f"network has no level, membrane or z {', '.join(sorted(unknown))}")
-    graph = Graph({*tensors, *RESULTS})
+    graph = Graph({*tensors, *network.outputs})
     for op in network.ops:
         add_operator(graph, network, op)
-    kept = [name for name in tensors if name in keep]
+    kept = [name for name in tensors if name in keep or name in network.read_out]
     if network.time_steps > 1:
         _join_samples(graph, network, kept)
     steps = network.input_shape[:-3]
-    raw = tensors["logits_acc"][1:]
     inputs = [_value("image", TensorProto.INT8, network.input_shape)]
     outputs = [
-        _value("logits", TensorProto.DOUBLE, raw[:1]),
-        _value("logits_acc", TensorProto.INT64, raw),
+        *(value for name, acc in network.outputs.items() if name != acc
+          for value in _result(name, acc, tensors[acc][1:])),
         *(_value(n, _ELEMENT[tensors[n][0]], (*steps, *tensors[n][1:])) for n in kept),
     ]
     text = metadata(network)
@@ -98,9 +96,11 @@ def metadata(network: IntegerNetwork) -> dict[str, str]:
     """
     spec, params, info = network.spec, network.params, network.info
     tensors = network.tensors()
+    logits = network.outputs.get(LOGITS)
+    classes = spec.get("classes") if logits is None else tensors[logits][1]
     highest = from_dict(spec).highest if "dims" in spec else 1.0
     values: dict[str, Any] = {
-        "classes": tensors["logits_acc"][1] if info is None else list(info.classes),
+        "classes": classes if info is None else list(info.classes),
         "time_steps": network.time_steps,
         "image_scale": spec.get("image_scale", 48),
         "mean": spec.get("norm_mean"),
@@ -124,6 +124,12 @@ def metadata(network: IntegerNetwork) -> dict[str, str]:
 
 def _value(name: str, element: int, shape: tuple[int, ...]) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, element, ["N", *shape])
+
+
+def _result(name: str, acc: str, shape: tuple[int, ...]) -> tuple[ValueInfoProto, ...]:
+    """An output and the accumulators that it is made of."""
+    values = shape[:1] if name == LOGITS else shape
+    return _value(name, TensorProto.DOUBLE, values), _value(acc, TensorProto.INT64, shape)
 
 
 def _join_samples(graph: Graph, network: IntegerNetwork, kept: Collection[str]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.exchange.onnx_graph import Graph
-from model.integer.epilogue import Fire, Integrate, Raw, RealScale, Requantise, Scale
+from model.integer.epilogue import Fire, Integrate, LOGITS, Raw, RealScale, Requantise, Scale
 from model.integer.graph import Attention, Conv, Depthwise, Mean, Op, Pool, RepConv
 from model.integer.network import IntegerNetwork
 
@@ -219,10 +219,32 @@ def _fire_rule(graph: Graph, network: IntegerNetwork, epilogue: Fire, acc: str) 
 def _integrate(graph: Graph, network: IntegerNetwork, epilogue: Integrate, acc: str) -> None:
     u = _scaled(graph, network, epilogue.scale, acc)
     if epilogue.u_in is not None:
-        u = graph.node("Add", u, epilogue.u_in, label="sum")
+        u = graph.node("Add", u, _added(graph, network, epilogue), label="sum")
     u = _saturate(graph, u, network.params.u_bits, epilogue.u_out)
     if epilogue.level is not None:
         _fire_membrane(graph, network, u, epilogue, epilogue.level)
+
+
+def _added(graph: Graph, network: IntegerNetwork, epilogue: Integrate) -> str:
+    """The membrane that is added, every value of it `upsample` times each way."""
+    added = str(epilogue.u_in)
+    if epilogue.upsample == 1:
+        return added
+    tensors, factor = network.tensors(), epilogue.upsample
+    _, channels, height, width = tensors[added]
+    # Behind each value come its copies, then behind each row.
+    for split, axis in (((width, 1), 4), ((1, width * factor), 3)):
+        shape = graph.shared([0, channels, height, *split], np.int64)
+        added = graph.node("Reshape", added, shape, label="split")
+        added = graph.node("Concat", *[added] * factor, label="copies", axis=axis)
+    shape = graph.shared([0, channels, height * factor, width * factor], np.int64)
+    added = graph.node("Reshape", added, shape, label="upsampled")
+    _, _, rows, columns = tensors[epilogue.u_out]
+    for axis, size, wanted in ((2, height, rows), (3, width, columns)):
+        if size * factor != wanted:
+            ends = (graph.shared([x], np.int64) for x in (0, wanted, axis))
+            added = graph.node("Slice", added, *ends, label="cut")
+    return added
 
 
 def _requantise(graph: Graph, network: IntegerNetwork, epilogue: Requantise, acc: str) -> None:
@@ -231,9 +253,17 @@ def _requantise(graph: Graph, network: IntegerNetwork, epilogue: Requantise, acc
 
 
 def _raw(graph: Graph, network: IntegerNetwork, epilogue: Raw, acc: str) -> None:
-    """"logits_acc", of T > 1 images added up, and "logits" in float64."""
+    """"logits_acc", of T > 1 images added up, and "logits" in float64; other outputs are maps."""
     if _acc_type(network) != np.int64:
         acc = graph.cast(acc, np.int64, label="wide")
+    if epilogue.name != LOGITS:
+        graph.node("Identity", acc, label="acc", out=epilogue.acc)
+        real = graph.cast(acc, np.float64, label="real")
+        scale, offset = (graph.constant(_per_channel(x, np.float64), label=label)
+                         for x, label in ((epilogue.scale, "scale"), (epilogue.offset, "offset")))
+        scaled = graph.node("Mul", real, scale, label="scaled")
+        graph.node("Add", scaled, offset, label="values", out=epilogue.name)
+        return
     shape = [-1, epilogue.steps, *network.tensors()["logits_acc"][1:]]
     acc = graph.node("Reshape", acc, graph.shared(shape, np.int64), label="by_sample")
     axes = graph.shared([1], np.int64)

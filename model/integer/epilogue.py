@@ -38,6 +38,9 @@ def usually_like(usual: Callable[[Any], Any], default: Any) -> Any:
 USUAL = "usual"
 """Key of a field's metadata: what gives the value that is not counted, of the operator."""
 
+LOGITS = "logits"
+"""Name of the class scores, the one output of a classification network."""
+
 Tensors = Mapping[str, NDArray]
 Stats = MutableMapping[str, int]
 
@@ -255,7 +258,9 @@ class Fire:
 class Integrate:
     """u_out = saturate(u_in + scale(acc)) and, where `level` is given, its levels.
 
-    `u_in` None replaces the membrane instead of adding to one.
+    `u_in` None replaces the membrane instead of adding to one. With `upsample` 2 the membrane added
+    at (y, x) is that of `u_in` at (y // 2, x // 2): a map of half as many rows and columns, rounded
+    up (nearest neighbour; a feature pyramid's way down).
     """
 
     scale: Scale | RealScale
@@ -264,10 +269,15 @@ class Integrate:
     level: str | None = None
     levels: int = level_count()
     half_even: bool = half_even()
+    upsample: int = usually(1)
 
     @property
     def inputs(self) -> tuple[str, ...]:
         return () if self.u_in is None else (self.u_in,)
+
+    def added_shape(self, c: int, h: int, w: int) -> tuple[int, int, int]:
+        """Shape that `u_in` must have for a result of shape (c, h, w)."""
+        return c, -(-h // self.upsample), -(-w // self.upsample)
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -278,7 +288,7 @@ class Integrate:
     ) -> dict[str, NDArray]:
         u = self.scale.apply(acc)
         if self.u_in is not None:
-            u += tensors[self.u_in]
+            u += golden.upsample(tensors[self.u_in], self.upsample)[..., :u.shape[2], :u.shape[3]]
         saturated = golden.saturate(u, params.u_bits)
         add_count(stats, "u_saturated", saturated != u)
         made = {self.u_out: _integers(saturated, params.u_bits)}
@@ -322,16 +332,26 @@ class Requantise:
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """Hand on the accumulators as "logits_acc"; the host makes "logits" = scale*acc + offset.
+    """Hand on the accumulators as "<name>_acc"; the host makes "<name>" = scale*acc + offset.
 
-    scale, offset: float64 (O,). "logits_acc" is (N, O, 1, 1) int64, "logits" (N, O) float64. With
+    scale, offset: float64 (O,). "logits", the class scores, are (N, O) float64 of "logits_acc",
+    (N, O, 1, 1) int64; an output of another name is a map, both of them are (N, O, H, W). With
     `steps` T > 1, T images that follow each other give one result: their accumulators are added
-    up, exactly, and `scale` makes the mean of them.
+    up, exactly, and `scale` makes the mean of them. With `on_host` the accumulators are the host's
+    work, too, a 1x1 convolution of a level map: what is read out has 3 bits an input channel, not
+    16 for each of many classes.
     """
 
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]
     steps: int = usually(1)
+    name: str = usually("logits")
+    on_host: bool = usually(False)
+
+    @property
+    def acc(self) -> str:
+        """Name of the accumulators."""
+        return f"{self.name}_acc"
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -339,14 +359,20 @@ class Raw:
 
     @property
     def outputs(self) -> dict[str, str]:
-        return {"logits_acc": "raw"}
+        return {self.acc: "raw"}
 
     def apply(
         self, acc: NDArray, tensors: Tensors, params: IntegerParams, stats: Stats
     ) -> dict[str, NDArray]:
         if self.steps > 1:
             acc = acc.reshape(-1, self.steps, *acc.shape[1:]).sum(axis=1)
-        return {"logits_acc": acc, "logits": self.scale * acc[:, :, 0, 0] + self.offset}
+        return {self.acc: acc, self.name: self.values(acc)}
+
+    def values(self, acc: NDArray) -> NDArray[np.float64]:
+        """Accumulators (N, O, H, W) -> what they stand for."""
+        if self.name == LOGITS:
+            return self.scale * acc[:, :, 0, 0] + self.offset
+        return self.scale.reshape(-1, 1, 1) * acc + self.offset.reshape(-1, 1, 1)
 
     def count(self, stats: Stats, params: IntegerParams) -> None:
         pass

@@ -239,6 +239,12 @@ def attention(
     return ktv.astype(np.int64), qktv, level
 
 
+def upsample(u: ArrayLike, factor: int) -> NDArray:
+    """Nearest neighbour: (N, C, H, W) -> (N, C, factor*H, factor*W) in the type of `u`."""
+    u = np.asarray(u)
+    return u if factor == 1 else u.repeat(factor, axis=2).repeat(factor, axis=3)
+
+
 def pool_fire(
     u: ArrayLike, *, u_frac: int, levels: int = MAX_LEVEL, half_even: bool = False
 ) -> Ints:

@@ -11,7 +11,8 @@ Tensor names:
 - "<layer>/z": the multi-bit map inside a SepConv ("….dwconv/z") or RepConv ("….q_conv/z"), and
   "mean/z", the mean membrane in front of a head without a neuron;
 - "<block>/ktv", "<block>/qktv": attention products, for inspection;
-- "logits_acc", the last accumulators, and "logits", the same as float64 class scores.
+- "logits_acc", the last accumulators, and "logits", the same as float64 class scores; of a
+  network with other outputs "<output>_acc" and "<output>", such as "cls8" or "seg", whole maps.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -30,6 +31,7 @@ from model.integer.epilogue import (
     Fire,
     IntegerParams,
     Integrate,
+    LOGITS,
     Raw,
     RealScale,
     Requantise,
@@ -80,7 +82,7 @@ STATS = (
 attention entries of at least the last threshold), then channels and thresholds of the network,
 once a call."""
 
-_SUMMED = ("logits_acc", "logits")
+_SUMMED = (f"{LOGITS}_acc", LOGITS)
 """Tensors that T time steps have together."""
 
 _SOURCE_KINDS: dict[type, tuple[str, ...]] = {
@@ -112,9 +114,12 @@ class IntegerNetwork:
         What the weights are if they were not trained, "" otherwise; kept, not interpreted.
     info
         Class names and fitting of the pictures it was trained on, if known; not interpreted.
+    read_out
+        Level maps and membranes that are outputs, beside those of `Raw`.
 
     The attribute `levels` is D, the highest level of its neurons; `time_steps` is T, 1 for single
-    images.
+    images; `outputs` has its outputs, in order: name of the tensor that is read out (such as
+    "logits_acc", or a level map), by name of the output ("logits", or the map's own).
 
     Raises
     ------
@@ -132,8 +137,10 @@ class IntegerNetwork:
         input_shape: tuple[int, ...],
         origin: str = "",
         info: DataInfo | None = None,
+        read_out: Iterable[str] = (),
     ) -> None:
         self.spec, self.params, self.ops = spec, params, tuple(ops)
+        self.read_out = tuple(read_out)
         self.origin, self.info = origin, info
         self.input_shape = tuple(map(int, input_shape))
         self.time_steps = self.input_shape[0] if len(self.input_shape) == 4 else 1
@@ -144,6 +151,7 @@ class IntegerNetwork:
             raise ValueError(f"every neuron must fire the same levels, not up to {sorted(fired)}")
         self.levels = fired.pop() if fired else golden.MAX_LEVEL
         self._tensors = self._check()
+        self.outputs = self._check_outputs()
 
     def tensors(self) -> dict[str, tuple[str, int, int, int]]:
         """Name -> (kind, C, H, W), in order of creation, the image first; of one time step.
@@ -265,12 +273,28 @@ class IntegerNetwork:
         """Class scores (N, classes) of images (N, C, H, W) or samples (N, T, C, H, W)."""
         return self.run_batched(image_q, batch=batch, progress=progress)["logits"]
 
+    def results(
+        self,
+        image_q: NDArray[np.int8],
+        *,
+        batch: int = 64,
+        progress: Callable[[int], object] | None = None,
+    ) -> dict[str, NDArray]:
+        """Every output of images (N, C, H, W) or samples (N, T, C, H, W), by name.
+
+        "logits" (N, classes) float64, other outputs of `Raw` (N, O, H, W) float64; level maps and
+        membranes that are read out as the integers that they are.
+        """
+        return self.run_batched(image_q, batch=batch, progress=progress, keep=tuple(self.outputs))
+
     def digest(self) -> str:
         """SHA-256 in hex of widths, graph and every constant: equal only for equal behaviour."""
         state = hashlib.sha256(repr(self.input_shape).encode())
         state.update(json.dumps(self.params.to_dict(), sort_keys=True).encode())
         for op in self.ops:
             _update(state, op)
+        if self.read_out:
+            state.update(json.dumps(self.read_out).encode())
         return state.hexdigest()
 
     def listing(self) -> list[dict[str, Any]]:
@@ -301,7 +325,9 @@ class IntegerNetwork:
             shape = op.shape(*source)
             if min(shape) < 1:
                 raise ValueError(f"{op.name}: no output is left of {source}")
-            wanted_sizes = [(name, shape) for name in op.inputs[main:]]
+            rule = getattr(op, "epilogue", None)
+            added = rule.added_shape(*shape) if isinstance(rule, Integrate) else shape
+            wanted_sizes = [(name, added) for name in op.inputs[main:]]
             if others:    # query and key, which may have other channels than the value
                 query = op.shape(others[0][0], *source[1:])
                 wanted_sizes += [(name, query) for name in op.inputs[:2]]
@@ -312,10 +338,8 @@ class IntegerNetwork:
                 if name in known:
                     raise ValueError(f"{op.name}: {name} is made twice")
                 known[name] = (kind, *shape)
-            raw = getattr(op, "epilogue", None)
-            if isinstance(raw, Raw) and raw.steps != self.time_steps:
-                raise ValueError(f"{op.name}: adds up {raw.steps} time steps, images have "
-                                 f"{self.time_steps}")
+            if isinstance(rule, Raw):
+                self._check_raw(op, rule, known)
             needed, params = self.acc_bound(op).bit_length() + 1, self.params
             if isinstance(op, Mean) and needed + params.mult_bits > 63:
                 raise ValueError(f"{op.name}: the sum of membranes needs {needed} bits; at most "
@@ -325,6 +349,36 @@ class IntegerNetwork:
                 raise ValueError(f"{op.name}: accumulator needs {needed} bits, acc_bits is "
                                  f"{params.acc_bits}")
         return known
+
+    def _check_raw(self, op: Op, raw: Raw, known: Mapping[str, tuple[str, int, int, int]]) -> None:
+        if raw.steps != self.time_steps:
+            raise ValueError(f"{op.name}: adds up {raw.steps} time steps, images have "
+                             f"{self.time_steps}")
+        _, _, height, width = known[raw.acc]
+        if raw.name == LOGITS and (height, width) != (1, 1):
+            raise ValueError(f"{op.name}: {LOGITS} are of one position, not of {height} x {width}; "
+                             "give the map another name")
+        if raw.on_host and not (isinstance(op, Conv) and known[op.source][0] == "level"
+                                and op.weight.shape[2:] == (1, 1) and op.stride == 1):
+            raise ValueError(f"{op.name}: the host computes 1x1 convolutions of level maps only")
+
+    def _check_outputs(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for op in self.ops:
+            raw = getattr(op, "epilogue", None)
+            if isinstance(raw, Raw):
+                if raw.name in self._tensors:
+                    raise ValueError(f"{op.name}: output {raw.name} has the name of a tensor")
+                found[raw.name] = raw.acc
+        for name in self.read_out:
+            if self._tensors.get(name, ("",))[0] not in ("level", "u") or name in found:
+                raise ValueError(f"read_out must name level maps or membranes, each once, "
+                                 f"not {name}")
+            found[name] = name
+        if self.time_steps > 1 and (*found,) != (LOGITS,):
+            raise ValueError(f"images of {self.time_steps} time steps are for class scores only, "
+                             f"not for {', '.join(found)}")
+        return found
 
     def _check_images(self, image_q: NDArray) -> NDArray[np.int8]:
         if image_q.dtype != np.int8 or image_q.shape[1:] != self.input_shape:

@@ -17,8 +17,10 @@ from model.families.parts import Layer
 from model.families.qsdt import QsdtSpec
 from model.families.sdt_v3 import SdtV3Spec
 from model.families.sdt_v3_large import SdtV3LargeSpec
-from model.integer.epilogue import IntegerParams
+from model.integer import fixed_point
+from model.integer.epilogue import Epilogue, Fire, IntegerParams, Integrate, Raw
 from model.integer.export import export
+from model.integer.graph import Conv
 from model.integer.network import IntegerNetwork
 
 
@@ -349,3 +351,66 @@ def _push_sdt_v3(
     if "u" in extremes:
         put("downsample1_2.encode_bn.bias", 1.5 * limit)
         put("downsample1_2.encode_bn.bias", -1.5 * limit)
+
+
+def with_heads(
+    found: RandomNetwork, seed: int = 0, *, channels: int | None = None, levels: int = 3,
+    logits: bool = True,
+) -> RandomNetwork:
+    """The network with a small feature pyramid on its level maps, as an FPN detector has it.
+
+    Of every second resolution, the coarsest first: a 1x1 convolution to `channels` whose membrane
+    is added to the next finer one, by nearest neighbours; then a 3x3 and a predictor of its own.
+    Outputs are "cls0", "cls1", ... from fine to coarse, "seg" of the finest map, which the host
+    makes of levels, and, where `found` has more than one resolution, the finest membrane.
+
+    Args:
+        channels: Of the pyramid's maps; None draws 4..64.
+        levels: Most resolutions.
+        logits: Whether the class scores stay an output.
+    """
+    network, params = found.network, found.params
+    rng = np.random.default_rng((seed, 2))
+    size = channels or int(rng.choice((4, 8, 16, 20, 32, 48, 64)))
+    shapes = {name: shape for name, (kind, *shape) in network.tensors().items() if kind == "level"}
+    last = [name for name, (_, *hw) in shapes.items() if hw != [1, 1]][-1]
+    pyramid = [last]    # from coarse to fine
+    for name, (_, *hw) in reversed(shapes.items()):
+        _, *coarse = shapes[pyramid[-1]]
+        if [-(-x // 2) for x in hw] == coarse and hw != coarse and len(pyramid) < levels:
+            pyramid.append(name)
+    ops = list(network.ops if logits else network.ops[:-2])
+
+    def conv(name: str, source: str, inputs: int, outputs: int, kernel: int, epilogue: Epilogue
+             ) -> None:
+        low, high = code_range(found.spec.weight_bits)
+        weight = rng.integers(low, high + 1, (outputs, inputs, kernel, kernel)).astype(np.int8)
+        ops.append(Conv(name, source, weight, 1, kernel // 2, epilogue))
+
+    def affine(inputs: int, outputs: int) -> tuple[NDArray, NDArray]:
+        spread = 1.5 * 2 ** (found.spec.weight_bits - 1) * np.sqrt(inputs)
+        return (rng.choice([-1, 1, 1, 1], outputs) * rng.uniform(0.3, 1, outputs) / spread,
+                rng.normal(0.3, 0.3, outputs))
+
+    added: str | None = None
+    for place, name in enumerate(pyramid):
+        index, inputs = len(pyramid) - 1 - place, shapes[name][0]
+        here = f"fpn{index}"
+        scale = fixed_point.fixed_scale(*affine(inputs, size), frac=params.u_frac, params=params)
+        conv(here, name, inputs, size, 1, Integrate(
+            scale, f"{here}/u", added, f"{here}.lif", found.spec.levels, found.spec.half_even,
+            upsample=1 if added is None else 2))
+        added = f"{here}/u"
+    for index in range(len(pyramid)):
+        rule = fixed_point.thresholds(
+            *affine(9 * size, size), acc_bits=params.acc_bits, levels=found.spec.levels,
+            gain=found.spec.gain, half_even=found.spec.half_even)
+        conv(f"out{index}", f"fpn{index}.lif", size, size, 3, Fire(rule, f"out{index}.lif"))
+        classes = int(rng.integers(1, 20))
+        conv(f"cls{index}", f"out{index}.lif", size, classes, 1,
+             Raw(rng.normal(size=classes), rng.normal(size=classes), name=f"cls{index}"))
+    conv("seg", "fpn0.lif", size, 21, 1,
+         Raw(rng.normal(size=21), rng.normal(size=21), name="seg", on_host=True))
+    return replace(found, network=IntegerNetwork(
+        network.spec, params, ops, network.input_shape, network.origin, network.info,
+        read_out=("fpn0/u",) if len(pyramid) > 1 else ()))

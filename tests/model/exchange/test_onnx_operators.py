@@ -22,7 +22,7 @@ from model.integer.epilogue import (
 from model.integer.export import export
 from model.integer.graph import Attention, Conv, Depthwise, RepConv
 from model.integer.network import IntegerNetwork
-from model.integer.random_network import EXTREMES, random_network
+from model.integer.random_network import EXTREMES, random_network, with_heads
 
 
 def every_tensor(network):
@@ -47,6 +47,18 @@ def noise(network, count=3, seed=0):
 def test_random_networks(seed):
     found = random_network(seed, max_dim=48, max_size=18)
     assert_equal(found.network, found.images(4), optimise=(True, False))
+
+
+@pytest.mark.parametrize("seed, logits", [(3, True), (6, False), (11, True)])
+def test_several_outputs(seed, logits):
+    """Whole maps by name, membranes added from coarser maps, odd sizes, and what is read out."""
+    found = with_heads(random_network(seed, max_dim=32, min_size=18, max_size=25), seed,
+                       logits=logits)
+    network = found.network
+    model = OnnxNetwork(to_bytes(network))
+    assert {*model.outputs} == {*network.outputs, *network.outputs.values()}
+    assert ("logits" in model.outputs) == logits and "seg" in model.outputs
+    assert list(differences(network, model, found.images(3), batch=3)) == [{}]
 
 
 @pytest.mark.parametrize("seed, steps", [(20, 2), (21, 3)])
