@@ -59,8 +59,11 @@ def location_detections(
     `threshold` the best stays; `limit` are kept. Order: score from the highest down, then map, y,
     x, class.
 
-    Raises ValueError if a map has no K+5 channels or values that are not finite.
+    Raises ValueError if a map has no K+5 channels or values that are not finite, and unless `least`
+    is at least 0 and below 1.
     """
+    if not 0 <= least < 1:
+        raise ValueError(f"least must be at least 0 and below 1, not {least}")
     parts: list[tuple[NDArray, ...]] = []
     for i, (values, stride) in enumerate(maps):
         values = np.asarray(values, np.float64)

@@ -112,7 +112,7 @@ def read(path: str | os.PathLike, *, heads: int | None = None) -> Published:
     try:
         _, content = copy_of(unpickle(path), path, averaged=False)
         return _read({_plain(str(key)): value for key, value in content.items()}, stem(path),
-                     heads or _HEADS)
+                     _HEADS if heads is None else heads)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
@@ -144,9 +144,9 @@ def _read(content: Mapping[str, Any], name: str, heads: int) -> Published:
     state |= state_of({key: value for key, value in content.items()
                        if not key.startswith(_BACKBONE)})
     network, sizes = _skeleton(kind, spec, state)
-    ours = {published_key(key): key for key in network.state_dict()}
-    check_shapes(state, {theirs: tuple(network.state_dict()[key].shape)
-                         for theirs, key in ours.items()})
+    wanted = network.state_dict()
+    ours = {published_key(key): key for key in wanted}
+    check_shapes(state, {theirs: tuple(wanted[key].shape) for theirs, key in ours.items()})
     return Published(kind, spec, sizes, {ours[key]: value for key, value in state.items()})
 
 

@@ -126,6 +126,7 @@ def test_nothing_and_limits():
     assert len(location_detections(many, 32, 32, threshold=1.0).boxes) == 16
     few = location_detections(many, 32, 32, threshold=1.0, per_map=5)
     assert np.array_equal(few.boxes, location_detections(many, 32, 32, threshold=1, limit=5).boxes)
+    assert len(location_detections(many, 32, 32, threshold=1, least=0).boxes) == 16
     assert few.boxes.tolist() == [[0, 0, 12, 12], [4, 0, 20, 12], [12, 0, 28, 12],
                                   [20, 0, 32, 12], [0, 4, 12, 20]]
 
@@ -142,6 +143,8 @@ def test_bad_maps_are_named():
     with pytest.raises(ValueError, match="map 1 must be finite"):
         location_detections([LocationMap(np.zeros((6, 2, 2)), 8),
                              LocationMap(np.full((6, 2, 2), math.nan), 16)], 16, 16)
+    with pytest.raises(ValueError, match="least must be at least 0 and below 1, not 1"):
+        location_detections([LocationMap(np.zeros((6, 2, 2)), 8)], 16, 16, least=1)
     with pytest.raises(ValueError, match="maps must be at least one"):
         location_detections([], 16, 16)
     with pytest.raises(ValueError, match=r"accumulators must be integers of shape \(C, H, W\), not "
