@@ -15,6 +15,7 @@ from gen.compile.maps import check, make_maps
 from gen.compile.operators import Operators
 from gen.compile.residency import Residency
 from gen.compile.rings import StripMemo
+from gen.compile.schedule import FIRE
 from gen.compile.supported import check_supported
 from gen.compile.tiles import make_tiles
 from gen.compile.view import MEMORY, POOL, ROLLING
@@ -109,8 +110,10 @@ def _compile(network, config, options, memo, known):
                 operators.strip(step)
     strips = {}
     for step in (step for group in residency.groups for step in group.steps):
-        name = network.ops[step.op].name
-        strips[name] = strips.get(name, 0) + step.begins
+        op = network.ops[step.op]
+        first = layout.maps[next(iter(op.outputs))].used[0]
+        strips[op.name] = strips.get(op.name, 0) + (
+            step.group in (None, first) and step.half != FIRE)
     return _link(network, layout, emitter, memory_words=options["memory_words"], strips=strips,
                  plan={"options": options, "residency": residency.plan})
 

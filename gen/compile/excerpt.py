@@ -103,14 +103,15 @@ class Excerpt:
 
     def presets(self, tensors):
         """(address, memory words) of the inputs, without the image."""
-        found = []
+        found = {}
         for name, address in self.homes.items():
             tensor = self.program.maps[name]
             values = tensors[name].swapaxes(0, 1).reshape(tensor.channels, tensor.height, -1)
             rows = tensor.pack(values).reshape(tensor.height, -1)
-            found.append((address, np.concatenate([memory_words(row, tensor.rows)
-                                                   for row in rows])))
-        return found
+            words = np.concatenate([memory_words(row, tensor.rows) for row in rows])
+            # Two that lie in the same positions leave the words of each other 0.
+            found[address] = words | found.get(address, np.uint64(0))
+        return list(found.items())
 
     def run(self, tensors, *, stats=None):
         """The integer model of the operators: every tensor, inputs included."""
@@ -192,6 +193,10 @@ def excerpt(network, program, name):
             continue
         if kind != "pool":
             raise ValueError(f"{source} is not whole anywhere ({kind}), but {name} needs it")
+        beside = next((n for n in homes if program.homes[n] == program.homes[source]), None)
+        if beside is not None:    # in other words of the same positions
+            homes[source] = homes[beside]
+            continue
         homes[source] = at
         loads.append(Descriptor(UnitKind.LOAD, {
             "destination": Destination.POOL, "memory_address": at,

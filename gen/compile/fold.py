@@ -5,8 +5,9 @@ of its outputs unused. Folded by f, positions f*x .. f*x + f - 1 become one posi
 channels, the channels of the first position first (space to depth along the row). A convolution
 between two maps folded alike is again one, with fewer horizontal taps and the same stride; one of
 stride 2 from a map that is folded twice as far has horizontal stride 1. Zero tiles apart, nothing
-is computed in vain. A map whose positions take whole words, be they full or not, lies in the pool
-alike for every fold, so that a folded neighbour can read or make it.
+is computed in vain. A map of which so many positions take whole words, be they full or not, lies in
+the pool alike for every multiple of that fold: a neighbour that is folded further can read or make
+it. So 96 channels on 64 lanes fold by 2 into three full words, where they took four.
 """
 
 from typing import NamedTuple
@@ -17,6 +18,11 @@ from model.integer.graph import Conv
 
 
 __all__ = ["Fold", "Folds", "choose_folds", "fold_patches", "fold_weight"]
+
+
+WORDS = 3
+"""Most words of the positions that share them: as many channels as three words and their halves,
+quarters and so on have (24, 48, 96 of 64 lanes) fill no single one."""
 
 
 class Fold(NamedTuple):
@@ -33,14 +39,14 @@ class Fold(NamedTuple):
 
 
 class Folds(NamedTuple):
-    """``of``: the :class:`Fold` of every convolution, by name; others are not folded. ``whole``:
-    names of the maps whose positions take whole words."""
+    """``of``: the :class:`Fold` of every convolution, by name; others are not folded. ``shared``:
+    positions that share words, by name of the map; those of others take whole words."""
 
     of: dict
-    whole: frozenset
+    shared: dict
 
 
-def choose_folds(ops, tensors, rows, most):
+def choose_folds(ops, tensors, rows, most, strip=0):
     """Fold every convolution as far as the maps around it can be.
 
     Parameters
@@ -52,23 +58,27 @@ def choose_folds(ops, tensors, rows, most):
         Channels in a pool word.
     most : int
         Largest fold; 1 folds nothing.
+    strip : int
+        Positions of a strip at the most. Only maps that are one share several words: of others,
+        strips with the same rows would stream more weights.
 
     Returns
     -------
     Folds
     """
-    limits = _limits(ops, tensors, rows, most)
+    limits = _limits(ops, tensors, rows, most, strip)
     chosen, changed = {}, True
     while changed:
         changed = False
         for op in ops:
             if isinstance(op, Conv):
                 chosen[op.name] = fold = _fold(op, tensors, limits, most)
-                for name, value in ((op.source, fold.source),
-                                    *((name, fold.target) for name in _made(op))):
-                    if limits.get(name, value) != value:
+                made = _made(op)
+                alike = min(fold.target, *(limits.get(name, 1) for name in made))
+                for name, value in ((op.source, fold.source), *((name, alike) for name in made)):
+                    if limits.get(name, 0) > value:
                         limits[name], changed = value, True
-    return Folds(chosen, frozenset(tensors) - limits.keys() - {"image"})
+    return Folds(chosen, {name: fold for name, fold in limits.items() if fold > 1})
 
 
 def _made(op):
@@ -77,13 +87,11 @@ def _made(op):
     return (*op.outputs, *(epilogue.inputs if epilogue else ()))
 
 
-def _limits(ops, tensors, rows, most):
+def _limits(ops, tensors, rows, most, strip):
     """{name: largest fold} of the maps that share words; the others take whole ones."""
     limits = {}
-    for name, (_, channels, _, width) in tensors.items():
-        fold = 1
-        while 2 * fold <= min(most, rows // channels) and width % (2 * fold) == 0:
-            fold *= 2
+    for name, (_, channels, height, width) in tensors.items():
+        fold = _fewest_words(channels, (height, width), rows, most, strip)
         if fold > 1 and name != "image":
             limits[name] = fold
     # Other operators know no fold; and what an operator makes at a time lies alike.
@@ -96,24 +104,38 @@ def _limits(ops, tensors, rows, most):
     return limits
 
 
+def _fewest_words(channels, size, rows, most, strip):
+    """The fold with which a map takes the fewest words: so many positions share one, or fill
+    some."""
+    (height, width), best, fold = size, 1, 2
+    while fold <= most and width % fold == 0:
+        words = -(-fold * channels // rows)
+        full = fold * channels == words * rows and words <= WORDS
+        if (words == 1 or (full and height * width // fold <= strip)) and (
+                words * best < -(-best * channels // rows) * fold):
+            best = fold
+        fold *= 2
+    return best
+
+
 def _fold(op, tensors, limits, most):
     """The :class:`Fold` of a convolution with which its maps are folded furthest."""
-    own = limits.get(op.source)
-    made = min((limits[name] for name in _made(op) if name in limits), default=None)
+    own = limits.get(op.source, 1)
+    made = min(limits.get(name, 1) for name in _made(op))
     _, _, height, width = tensors[op.source]
     image = op.source == "image"
     candidates = []
     for factor in (1, 2) if op.stride == 2 and height % 2 == 0 and not image else (1,):
-        wanted = [limit for limit in (own and own // factor, made) if limit is not None]
-        target = max(1, min(wanted, default=1))
+        target = max(1, own // factor, made)
         while target and (
                 (not image and width % (factor * target))
                 or any(tensors[name][3] % target for name in op.outputs)):
             target //= 2
-        if target and factor * target <= min(most, own or most):
+        if target and factor * target <= most:
             candidates.append(Fold(factor * target, target))
-    return max(candidates, key=lambda fold: (fold.source if own else 0)
-               + (fold.target if made else 0))
+    # Of those that fold both maps as far as they can be, the one with the fewest lanes.
+    return max(candidates, key=lambda fold: (min(fold.source, own) + min(fold.target, made),
+                                             -fold.target if made > 1 else fold.target))
 
 
 def fold_weight(weight, fold, *, stride, padding):
@@ -140,7 +162,7 @@ def fold_weight(weight, fold, *, stride, padding):
     return folded.reshape(fold.target * outputs, fold.source * inputs, height, -1), -first
 
 
-def fold_patches(weight, fold, *, stride):
+def fold_patches(weight, fold, *, stride, columns_first=False):
     """Weights (O, I, k, k) of a convolution of patches that ``im2col`` makes with this fold:
     (fold*O, I * k * (k + stride*(fold - 1)), 1, 1)."""
     outputs, inputs, height, width = weight.shape
@@ -148,4 +170,6 @@ def fold_patches(weight, fold, *, stride):
     for position in range(fold):
         start = stride * position
         folded[position, ..., start:start + width] = weight
+    if columns_first:
+        folded = folded.transpose(0, 1, 4, 2, 3)
     return folded.reshape(fold * outputs, -1, 1, 1)

@@ -151,7 +151,7 @@ class Heights:
             # Every other tile of wide weights is an upper half.
             planes = source.planes + (HIGH_PLANES // 2 if has_wide(op) else 0)
             return _Work(array=self._tiles[op.name] * area * planes,
-                         neuron=out.groups * area * self._neuron_cycles(op))
+                         neuron=len(out.used) * area * self._neuron_cycles(op))
         return _Work()
 
     def _partial_sums_of(self, op):
@@ -199,7 +199,7 @@ class Heights:
             words += op.weight.shape[-1] * config.rows // 2
         elif isinstance(op, RepConv):
             words += 3 * config.rows // 4
-        groups = self._maps[next(iter(op.outputs))].groups
+        groups = len(self._maps[next(iter(op.outputs))].used)
         return groups * words + tiles * config.tile_words, tiles
 
     def _neuron_cycles(self, op):

@@ -4,6 +4,8 @@ The words themselves are those of the units: see :mod:`sim.reference`.
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import gcd
 
 import numpy as np
 
@@ -82,14 +84,15 @@ class FeatureMap:
         return cls(name, kind, channels, height, width // fold, config.rows, planes, lanes, fold)
 
     def folded(self, fold):
-        """The same words seen with another fold; where positions take whole pool words."""
+        """The same words seen with another fold, of which whole pool words are positions."""
         if fold == self.fold:
             return self
-        if self.groups % self.fold or self.width * self.fold % fold:
+        shared = self.fold // gcd(self.fold, self.groups)    # positions that take whole words
+        if fold % shared or self.width * self.fold % fold:
             raise ValueError(f"{self.name} is folded by {self.fold}, not {fold}")
-        one = self.lanes[:len(self.lanes) // self.fold]    # of the first position of several
+        one = self.lanes[:len(self.lanes) * shared // self.fold]    # of the first of these
         lanes = np.concatenate([np.where(one >= 0, one + position * self.channels, -1)
-                                for position in range(fold)])
+                                for position in range(0, fold, shared)])
         return replace(self, width=self.width * self.fold // fold, fold=fold, lanes=lanes)
 
     def of_steps(self, steps):
@@ -115,6 +118,11 @@ class FeatureMap:
     @property
     def groups(self):
         return len(self.lanes) // self.rows
+
+    @cached_property
+    def used(self):
+        """Groups with channels; others lie in the pool beside them."""
+        return np.flatnonzero((self.lanes >= 0).reshape(self.groups, -1).any(axis=1)).tolist()
 
     @property
     def position_words(self):
@@ -172,9 +180,12 @@ def unpack_lanes(words, kind, rows):
     return from_planes(words, rows=rows, signed=kind in ("z", "image"))
 
 
-def im2col(image, *, kernel, stride, padding, fold=1):
+def im2col(image, *, kernel, stride, padding, fold=1, columns_first=False):
     """Patches of an image: (C, H, W) -> (C * k * (k + stride * (fold - 1)), H', W' / fold), zero
     padding: what ``fold`` neighbouring outputs use.
+
+    A patch goes through channels, rows and columns, with ``columns_first`` through columns,
+    channels and rows: then what one output uses lies together.
 
     The stem as a 1x1 convolution on these is the same sum; the host makes them.
     """
@@ -184,5 +195,6 @@ def im2col(image, *, kernel, stride, padding, fold=1):
     columns = kernel + stride * (fold - 1)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, columns), axis=(1, 2))
     windows = windows[:, ::stride, ::stride * fold]
-    return np.ascontiguousarray(windows.transpose(0, 3, 4, 1, 2).reshape(
+    order = (4, 0, 3, 1, 2) if columns_first else (0, 3, 4, 1, 2)
+    return np.ascontiguousarray(windows.transpose(order).reshape(
         channels * kernel * columns, windows.shape[1], windows.shape[2]))

@@ -35,8 +35,17 @@ class Lifetimes:
                      and op.epilogue.level is not None and not self.users[op.epilogue.u_out]}
         self.maker = {name: k for k, op in enumerate(ops) for name in op.outputs
                       if name not in self.dead}
+        self._beside = {self.maker[op.key]: (op.query, op.key) for op in ops
+                        if isinstance(op, Attention) and self._share(op)}
         self.last_use = {name: max(self.users[name], default=maker)
                          for name, maker in self.maker.items()}
+
+    def _share(self, op):
+        """Whether k lies in words of q's positions, which must be there first."""
+        query, key = self.maps[op.query], self.maps[op.key]
+        return (query.groups == key.groups and not {*query.used} & {*key.used}
+                and self.maker[op.query] < self.maker[op.key]
+                and self.users[op.query] == self.users[op.key])
 
     def names(self, numbers):
         """Tensors that these operators read or make."""
@@ -56,9 +65,12 @@ class Lifetimes:
     def in_place(self, number):
         """(old, new) maps where the operator can write the new one over the old, else Nones.
 
-        Membranes; and what attention makes, word by word over those of v.
+        Membranes; what attention makes, word by word over those of v; and k in the words of q's
+        positions that q does not use.
         """
         op = self.ops[number]
+        if number in self._beside:
+            return self._beside[number]
         if isinstance(op, Attention):
             alone = self.users[op.value] == [number] and op.value not in (op.query, op.key)
             return (op.value, op.level) if alone else (None, None)

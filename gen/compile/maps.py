@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from gen.compile.fold import choose_folds, Fold
 from gen.compile.layout import FeatureMap, head_lanes, head_slot
 from gen.compile.supported import rounding
@@ -42,19 +44,16 @@ def make_maps(network, config, most_fold):
     maps, slots = {}, {}
     for op in network.ops:
         if isinstance(op, Attention):
-            # Heads that are wider in v than in q and k share no word: a mask would not tell them
-            # apart.
-            alone = tensors[op.query][1] != tensors[op.value][1]
-            for name in (op.query, op.key, op.value, op.level):
-                slots[name] = head_lanes(tensors[name][1], op.heads, rows, alone=alone)
+            slots |= _attention_lanes(op, tensors, rows)
     first = network.ops[0]
-    folds, whole = choose_folds(network.ops, tensors, rows, most_fold)
+    folds, shared = choose_folds(network.ops, tensors, rows, most_fold,
+                                 config.psum_words)
     for op in network.ops:
         fold = folds.get(op.name, Fold()).target
         for name, kind in op.outputs.items():
             maps[name] = FeatureMap.make(
                 name, "u" if kind == "raw" else kind, tensors[name][1:], config, slots.get(name),
-                1 if name in whole else fold, z_bits=network.params.z_bits_for(name)).folded(fold)
+                shared.get(name, 1), z_bits=network.params.z_bits_for(name)).folded(fold)
     if network.time_steps > 1:
         source = network.ops[-1].inputs[0]
         if not any(isinstance(op, Pool) and op.level == source for op in network.ops):
@@ -68,12 +67,35 @@ def make_maps(network, config, most_fold):
     out = maps[next(iter(first.outputs))]
     # The host hands over patches, so the stem is a 1x1 convolution (docs/decisions).
     stem = {"kernel": kernel, "stride": first.stride, "padding": first.padding,
-                 "fold": out.fold}
+            "fold": out.fold}
+    if out.fold * out.channels > rows:
+        stem["columns_first"] = True    # else every output group needs all of a patch's words
     columns = kernel + first.stride * (out.fold - 1)
     maps["image"] = FeatureMap.make(
         "image", "image", (first.weight.shape[1] * kernel * columns, out.height, out.width),
         config)
     return NetworkMaps(maps, folds, stem)
+
+
+def _attention_lanes(op, tensors, rows):
+    """{name: channel of every lane} of what attention reads and makes.
+
+    Heads that are wider in v than in q and k have words of v of their own. So they have words of q,
+    while those of k are shared: where q is 0, the other heads of a word of k add nothing. One field
+    has the stride of both, so k lies behind q, in the same positions.
+    """
+    channels = {name: tensors[name][1] for name in (op.query, op.key, op.value, op.level)}
+    alone = channels[op.query] != channels[op.value]
+    lanes = {name: head_lanes(count, op.heads, rows, alone=alone)
+             for name, count in channels.items()}
+    key = head_lanes(channels[op.key], op.heads, rows)
+    if alone and op.query != op.key and len(key) < len(lanes[op.key]):
+        query = np.full(len(lanes[op.query]), -1)
+        used = np.flatnonzero(key >= 0)
+        query[key[used] * op.heads // channels[op.key] * rows + used % rows] = key[used]
+        lanes[op.query] = np.concatenate([query, np.full(len(key), -1)])
+        lanes[op.key] = np.concatenate([np.full(len(query), -1), key])
+    return lanes
 
 
 def upper_half_unused(tensor, group):

@@ -75,7 +75,7 @@ class Operators:
     @staticmethod
     def _groups(tensor, step):
         """Channel groups of an output that a step is about."""
-        return range(tensor.groups) if step.group is None else [step.group]
+        return tensor.used if step.group is None else [step.group]
 
     def _neuron(self, op, epilogue, views, psum, group, *, load=True, hold=False):
         """NEURON descriptors (with their constants) for the strip of one output group.
@@ -241,7 +241,7 @@ class Operators:
                             accumulate=image > 0)
             self._neuron(op, op.epilogue, views | tile_views, psum, group)
             self._to.finish(tile_stored)
-        if step.group in (None, out.groups - 1):
+        if step.group in (None, out.used[-1]):
             self._to.finish(stored)
 
     def _depthwise(self, op, step):
@@ -311,6 +311,10 @@ class Operators:
         rows = -(-out.height // -(-out.height // room))
         for group in range(out.groups):
             head = group // chunks * words
+            if words == 1 and slot == lanes:    # words of k may be of several heads
+                shared, = np.flatnonzero(key.map.lanes == head * sizes[0]) // lanes
+            else:
+                shared = head
             for low in range(0, out.height, rows):
                 high = min(low + rows, out.height)
                 count = (high - low) * out.width
@@ -318,9 +322,9 @@ class Operators:
                 self._to.emit(
                     UnitKind.ATTENTION,
                     reads=query.intervals(head, words) + ([] if keep else (
-                        key.intervals(head, words) + value.intervals(group))),
+                        key.intervals(shared, words) + value.intervals(group))),
                     writes=[(PSUM, psum, psum + count)], query=query.position(low, head),
-                    key=key.position(0, head), value=value.position(0, group),
+                    key=key.position(0, shared), value=value.position(0, group),
                     position_stride=query.map.position_words,
                     value_stride=value.map.position_words, tokens=out.height * out.width,
                     queries=count, psum=psum, words=words, slot_log2=slot.bit_length() - 1,

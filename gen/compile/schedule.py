@@ -28,11 +28,6 @@ class Step(NamedTuple):
     group: int | None = None
     half: str | None = None
 
-    @property
-    def begins(self):
-        """Whether this is the first, or all, of a strip."""
-        return self.group in (None, 0) and self.half != FIRE
-
 
 def _window(op, maps):
     """(stride, before, after): output rows low..high read source rows ``low*stride - before ..
@@ -143,9 +138,10 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
             advance(number, ends[number])
         return steps
 
-    groups = {number: maps[next(iter(ops[number].outputs))].groups for number in numbers}
+    groups = {number: maps[next(iter(ops[number].outputs))].used for number in numbers}
     # About how many steps there are of an operator, by channel groups.
-    parts = {number: -(-total[number] // heights[number]) * groups[number] for number in numbers}
+    parts = {number: -(-total[number] // heights[number]) * len(groups[number])
+             for number in numbers}
     before = numbers[:numbers.index(beside)]
     readers = [n for n in numbers if any(maker == beside for maker, _ in wants[n](0, 1))]
     behind = [n for n in numbers[numbers.index(beside) + 1:] if n not in readers]
@@ -163,7 +159,7 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
             if number is None:
                 return False
             begun.extend(Step(number, made[number], ends[number], group)
-                         for group in range(groups[number]))
+                         for group in groups[number])
         steps.append(begun.pop(0))
         if not begun:
             advance(steps[-1].op, steps[-1].high)
@@ -179,7 +175,7 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
             whole(number)
             continue
         low, high = made[beside], ends[beside]
-        for group in range(groups[beside]):
+        for group in groups[beside]:
             steps.append(Step(beside, low, high, group, SUM))
             while (reader := last(readers)) is not None:
                 whole(reader)
@@ -187,7 +183,7 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
             while due > 0 and part():
                 due -= parts[beside]
             due = min(due, 0)
-            if group == groups[beside] - 1:
+            if group == groups[beside][-1]:
                 advance(beside, high)        # not yet fired, but nobody reads it in between
                 while not runs(beside) and (maker := last(before)) is not None:
                     whole(maker)

@@ -25,8 +25,9 @@ def make_tiles(network, layout, config):
     Returns
     -------
     dict
-        {operator: [tiles of every output group]}; a tile is (:class:`gen.isa.program.Tap`, memory
-        words). Weights of more than 4 bits have two, the upper halves first.
+        {operator: [tiles of every output group, none without channels]}; a tile is
+        (:class:`gen.isa.program.Tap`, memory words). Weights of more than 4 bits have two, the
+        upper halves first.
     """
     maps, folds, tiles = layout.maps, layout.folds, {}
     for op in network.ops:
@@ -38,7 +39,8 @@ def make_tiles(network, layout, config):
             target = maps[next(iter(op.outputs))]
             if op.source == "image":
                 source, padding = maps["image"], (0, 0)
-                weight = fold_patches(op.weight, fold.target, stride=op.stride)
+                weight = fold_patches(op.weight, fold.target, stride=op.stride,
+                                      columns_first=layout.stem.get("columns_first", False))
             else:
                 source = maps[op.source].folded(fold.source)
                 weight, across = fold_weight(op.weight, fold, stride=op.stride,
@@ -47,8 +49,9 @@ def make_tiles(network, layout, config):
         else:
             continue
         rows = folds[op.name].rows if op.name in folds else 1
+        used = set(target.used)
         tiles[op.name] = [_tiles(weight, source, target, group, padding, rows, config)
-                          for group in range(target.groups)]
+                          if group in used else [] for group in range(target.groups)]
     return tiles
 
 

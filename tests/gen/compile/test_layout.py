@@ -67,11 +67,21 @@ def test_another_fold_of_the_same_words():
     values = np.random.default_rng(0).integers(0, 5, (20, 3, 8))
     plain = FeatureMap.make("x", "level", (20, 3, 8), config_of(16))
     other = plain.folded(4)
-    assert (other.width, other.groups) == (2, 8)
+    assert (other.width, other.groups, other.used) == (2, 8, [*range(8)])
     np.testing.assert_array_equal(other.pack(values), plain.pack(values))
     np.testing.assert_array_equal(other.unpack(plain.pack(values)), values)
     assert other.place(6, 1, 5) == (1, 2, 7)    # element 3, its first group
     assert (other.folded(1).lanes == plain.lanes).all()
+    # Or where every fourth does: 12 channels fill three words.
+    values = np.random.default_rng(0).integers(0, 5, (12, 3, 16))
+    four = FeatureMap.make("x", "level", (12, 3, 16), config_of(16), fold=4)
+    eight = four.folded(8)
+    assert (four.groups, eight.groups, eight.width) == (3, 6, 2)
+    np.testing.assert_array_equal(eight.pack(values), four.pack(values))
+    np.testing.assert_array_equal(eight.unpack(four.pack(values)), values)
+    assert (eight.folded(4).lanes == four.lanes).all()
+    with pytest.raises(ValueError, match="^x is folded by 8, not 2$"):
+        eight.folded(2)
     narrow = FeatureMap.make("x", "level", (8, 3, 8), config_of(16), fold=2)
     with pytest.raises(ValueError, match="^x is folded by 2, not 1$"):
         narrow.folded(1)

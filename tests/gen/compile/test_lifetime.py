@@ -57,11 +57,17 @@ def test_inside_groups(life):
 def test_in_place(life):
     """An old map is overwritten only by the one operator that reads it."""
     some = 0
+    keys = {(op.query, op.key) for op in life.ops if isinstance(op, Attention)}
     for number, op in enumerate(life.ops):
         old, new = life.in_place(number)
         if isinstance(op, Attention):
             assert (old, new) == (op.value, op.level) and life.users[old] == [number]
             assert life.maps[old].row_words == life.maps[new].row_words
+            continue
+        if (old, new) in keys:    # in words that q leaves
+            query, key = life.maps[old], life.maps[new]
+            assert query.row_words == key.row_words and not {*query.used} & {*key.used}
+            assert life.users[old] == life.users[new]
             continue
         integrates = isinstance(getattr(op, "epilogue", None), Integrate)
         if old is None:
