@@ -42,7 +42,7 @@ constants, NEURON."""
 
 
 def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
-                    strip_rows=STRIP_ROWS, fold=FOLD, apart=True, memo=None):
+                    strip_rows=STRIP_ROWS, fold=FOLD, apart=True, beside=False, memo=None):
     """Compile an :class:`model.integer.network.IntegerNetwork` for one core.
 
     Parameters
@@ -62,6 +62,9 @@ def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
     apart : bool
         A depthwise convolution runs beside the other operators of its group wherever there is
         room.
+    beside : bool
+        So does what needs no group, since all its maps are in the pool: a depthwise convolution
+        beside what makes its source and what reads it, attention beside what makes v.
     memo : gen.compile.rings.StripMemo or None
         What earlier calls for this network have worked out, for one call among several.
 
@@ -79,33 +82,36 @@ def compile_network(network, config, *, memory_words=1 << 24, word_cycles=0.25,
     if not isinstance(fold, int) or not 1 <= fold <= FOLD:
         raise InputError(f"Fold must be 1..{FOLD}, not {fold!r}")
     options = {"memory_words": memory_words, "word_cycles": word_cycles, "strip_rows": strip_rows,
-               "fold": fold, "apart": apart}
-    return _compile(network, config, options, StripMemo() if memo is None else memo, None)
+               "fold": fold, "apart": apart, "beside": beside}
+    return _compile(network, config, options, StripMemo() if memo is None else memo, None, beside)
 
 
-def compile_plan(network, config, plan):
-    """The program that had this :attr:`gen.isa.program.Program.plan`, without a search."""
-    return _compile(network, config, plan["options"], StripMemo(), plan["residency"])
+def compile_plan(network, config, plan, *, beside=False, memo=None):
+    """The program that had this :attr:`gen.isa.program.Program.plan`, without a search; with
+    ``beside`` as :func:`compile_network` would have made it with that."""
+    options = plan["options"]
+    more = beside and not options["beside"]
+    return _compile(network, config, options | {"beside": options["beside"] or more},
+                    StripMemo() if memo is None else memo, plan["residency"], more)
 
 
-def _compile(network, config, options, memo, known):
-    """Compile with the options of :func:`compile_network`; ``known`` is a residency's plan."""
+def _compile(network, config, options, memo, known, beside):
+    """Compile with the options of :func:`compile_network`; ``known`` is a residency's plan,
+    ``beside`` whether what it says is to be changed."""
     fold, strip_rows = options["fold"], options["strip_rows"]
     network = lowered(network)
     layout, tiles = _prepare(network, config, fold, memo)
     residency = Residency(
         network.ops, layout.maps, {name: sum(map(len, groups)) for name, groups in tiles.items()},
         config, word_cycles=options["word_cycles"], strip_rows=strip_rows, apart=options["apart"],
-        memo=memo.of(config, strip_rows=strip_rows, fold=fold), plan=known)
+        memo=memo.of(config, strip_rows=strip_rows, fold=fold), plan=known, beside=beside)
     emitter = Emitter(layout.maps, residency, config)
     operators = Operators(network, layout, tiles, config, emitter)
     *body, head = residency.groups
     for image in range(network.time_steps):
         emitter.step = image
         for group in body if image < network.time_steps - 1 else (*body, head):
-            emitter.begin(group, max(
-                (residency.partial_sums(network.ops[step.op], step.high - step.low)
-                 for step in group.steps if step.half), default=0))
+            emitter.begin(group)
             for step in group.steps:
                 operators.strip(step)
     strips = {}

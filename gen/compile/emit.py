@@ -84,15 +84,15 @@ class Emitter:
                       length=length, count=1)
             left, start = left - length, start + length
 
-    def begin(self, group, words):
-        """Begin a group; ``words`` partial sums are for a depthwise convolution beside others."""
-        self.group, self.loaded = group, {}
+    def begin(self, group):
+        """Begin a group: some partial sums are for what is summed up beside others."""
+        self.group, self.loaded, words = group, {}, group.beside
         rest = [words, words, self.config.psum_words]
         self.psum_rings = {True: [0, 0, words] if words else rest, False: rest}
 
-    def partial_sums(self, words, *, depthwise=False):
+    def partial_sums(self, words, *, beside=False):
         """A ring through the partial sums: later tiles find room while earlier ones drain."""
-        ring = self.psum_rings[depthwise]
+        ring = self.psum_rings[beside]
         low, start, high = ring
         if start + words > high:
             start = low

@@ -4,10 +4,15 @@ from itertools import combinations
 from math import inf
 
 from gen.compile.rings import Group, Order
-from gen.compile.schedule import strip_order
+from gen.compile.schedule import pair_order, strip_order
 
 
-__all__ = ["GroupSearch"]
+__all__ = ["PAIR", "GroupSearch"]
+
+
+PAIR = "pair"
+"""In the place of whether a depthwise convolution is apart: two operators of whole maps run beside
+each other (:func:`gen.compile.schedule.pair_order`)."""
 
 
 PRICES = (0, *(2.0 ** k for k in range(-4, 14)), 1e9)
@@ -57,7 +62,29 @@ class GroupSearch:
         """The group with these heights, that spills ``extra`` beside what is spilled already."""
         order = self._order(range(start, end), heights, apart)
         rings = self._rings.plan(tuple(order.tallest), inside, spilled | extra).rows(order)
-        return Group(start, end, heights, order.steps, extra, rings, cost, apart)
+        return Group(start, end, heights, order.steps, extra, rings, cost, apart, order.beside)
+
+    def pair(self, number, inside, spilled):
+        """The group of an operator and the next one beside it, or None without room for it."""
+        names = self._life.names(range(number, number + 2))
+        made = [self._maps[next(iter(op.outputs))] for op in self._ops[number:number + 2]]
+        heights = {number + k: tensor.height for k, tensor in enumerate(made)}
+        if (made[0].fold > 1 or made[0].used != made[1].used or self._heights.pair(number) is None
+                or any(rows not in self._heights.heights[n] for n, rows in heights.items())):
+            return None
+        return self.made(number, number + 2, heights, frozenset(), PAIR, inside & names, spilled)
+
+    def beside(self, start, end, free, inside, spilled):
+        """A group with a depthwise convolution beside the other operators, cheaper than each by
+        itself in one strip after the other; or None."""
+        alone = 0
+        for number in range(start, end):
+            group = self.best(number, number + 1, free, frozenset(), spilled, inf)
+            if group is None:
+                return None
+            alone += group.cost
+        return self._best_group(start, end, free, self._life.names(range(start, end)) & inside,
+                                spilled, alone, True)
 
     def _best_group(self, start, end, free, inside, spilled, limit, apart):
         """Cheapest strip heights and spills found that fit.
@@ -167,9 +194,17 @@ class GroupSearch:
         key = numbers, apart, *((heights[n], limits[n]) for n in numbers)
         order = self._orders_known.get(key)
         if order is None:
-            order = self._orders_known[key] = Order(
-                strip_order(self._ops, numbers, heights, self._maps, limits=limits, apart=apart),
-                self._ops, self._maps, self._life.dead)
+            if apart == PAIR:
+                out = self._maps[next(iter(self._ops[numbers[0]].outputs))]
+                beside, rows = self._heights.pair(numbers[0])
+                steps = pair_order(numbers[0], out.height, out.used, rows)
+            else:
+                steps = strip_order(self._ops, numbers, heights, self._maps, limits=limits,
+                                    apart=apart)
+                beside = max((self._heights.partial_sums(self._ops[step.op], step.high - step.low)
+                              for step in steps if step.half), default=0)
+            order = self._orders_known[key] = Order(steps, self._ops, self._maps, self._life.dead,
+                                                    beside)
         return order
 
 

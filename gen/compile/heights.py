@@ -130,6 +130,18 @@ class Heights:
         inner = min(rows + 2, out.height) if isinstance(op, RepConv) else 0
         return (rows + inner) * out.width
 
+    def pair(self, number):
+        """(partial sums, rows that are summed up at a time) of what runs beside an operator, both
+        with a whole map; None without room for a channel group of it and more."""
+        out = self._maps[next(iter(self._ops[number].outputs))]
+        free, words = self._config.psum_words, out.height * out.width
+        # Two strips of the other operator, if that leaves as much.
+        beside = free - (2 if 4 * words <= free else 1) * words
+        rows = out.height if 2 * words <= beside else -(-out.height // 2)
+        if words > beside or rows * out.width * 2 > beside:
+            return None
+        return beside, rows
+
     def _sides(self, heights):
         """Most partial sums of a strip: (of depthwise convolutions, of others)."""
         alone = others = 0

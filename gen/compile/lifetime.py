@@ -37,6 +37,8 @@ class Lifetimes:
                       if name not in self.dead}
         self._beside = {self.maker[op.key]: (op.query, op.key) for op in ops
                         if isinstance(op, Attention) and self._share(op)}
+        self._over = {op.value for number, op in enumerate(ops)
+                      if isinstance(op, Attention) and self.in_place(number)[0]}
         self.last_use = {name: max(self.users[name], default=maker)
                          for name, maker in self.maker.items()}
 
@@ -57,9 +59,9 @@ class Lifetimes:
         return found
 
     def inside(self, cuts):
-        """Tensors made and used in one group only."""
+        """Tensors made and used in one group only; without a v that attention writes over."""
         group_of = {k: start for start, end in pairwise(cuts) for k in range(start, end)}
-        return {name for name, maker in self.maker.items() if name not in OUTSIDE
+        return {name for name, maker in self.maker.items() if name not in OUTSIDE | self._over
                 and all(group_of[user] == group_of[maker] for user in self.users[name])}
 
     def in_place(self, number):

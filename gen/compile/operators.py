@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from gen.compile.fold import Fold
+from gen.compile.group import PAIR
 from gen.compile.layout import head_slot
 from gen.compile.maps import upper_half_unused
 from gen.compile.pool import Buffer, turns
@@ -56,7 +57,7 @@ class Operators:
         self._network, self._config, self._to = network, config, emitter
         self._maps, self._folds, self._tiles = layout.maps, layout.folds, tiles
         self._cache = {}
-        self._summed = 0    # partial sums of the strip that is summed up, not fired yet
+        self._summed = {}    # partial sums of what is summed up, not fired yet
         self._kinds = {Conv: self._conv, Depthwise: self._depthwise, RepConv: self._rep_conv,
                        Attention: self._attention, Pool: self._pool}
 
@@ -249,17 +250,20 @@ class Operators:
         out, low, high = self._maps[next(iter(op.outputs))], step.low, step.high
         count = (high - low) * out.width
         views, stored = self._epilogue_views(op, low, high)
+        whole = step.half is None or self._to.group.apart != PAIR
+        load, hold = whole or low == 0, not whole and high < out.height
         for group in self._groups(out, step):
             if step.half != FIRE:
-                self._summed = self._to.partial_sums(count, depthwise=True)
+                self._summed[low] = self._to.partial_sums(count, beside=True)
                 self._depthwise_sums(op, low, high, group)
             if step.half != SUM:
-                self._neuron(op, op.epilogue, views, self._summed, group)
-        if step.half != SUM and step.group in (None, out.groups - 1):
+                self._neuron(op, op.epilogue, views, self._summed[low], group, load=load,
+                             hold=hold)
+        if step.half != SUM and step.group in (None, out.groups - 1) and not hold:
             self._to.finish(stored)
 
     def _depthwise_sums(self, op, low, high, group):
-        out, psum = self._maps[next(iter(op.outputs))], self._summed
+        out, psum = self._maps[next(iter(op.outputs))], self._summed[low]
         source = self._to.view(op.source, "in", *reads(op, low, high, self._maps)[op.source])
         origin, ring = source.origin()
         half = self._config.depthwise_half and upper_half_unused(source.map, group)
@@ -297,42 +301,63 @@ class Operators:
     def _attention(self, op, step):
         """Word by word of v: the sums of some rows of tokens, then their levels, while the sums of
         the next ones go elsewhere. All but the first rows keep the word's K^T V. All words have the
-        same constants: where a lane is unused, v is 0, and no threshold is."""
+        same constants: where a lane is unused, v is 0, and no threshold is.
+
+        A step is all of it, or one half of some rows of a word."""
+        out = self._maps[op.level]
+        target = self._to.view(op.level, "out", 0, out.height)
+        if step.half is None:
+            self._attention_constants(op)
+            room = max(1, self._config.psum_words // 2 // out.width)
+            rows = -(-out.height // -(-out.height // room))
+            for group in range(out.groups):
+                for low in range(0, out.height, rows):
+                    high = min(low + rows, out.height)
+                    self._attention_sums(op, group, low, high)
+                    self._attention_levels(op, target, group, low, high,
+                                           hold=(group, high) != (out.groups - 1, out.height))
+        elif step.half == SUM:
+            self._attention_sums(op, step.group, step.low, step.high)
+        else:
+            if step.low == 0:
+                self._attention_constants(op)
+            self._attention_levels(op, target, step.group, step.low, step.high,
+                                   hold=step.high < out.height)
+        if step.half is None or step[2:] == (out.height, out.groups - 1, FIRE):
+            self._to.finish([target])
+
+    def _attention_constants(self, op):
+        lanes = self._config.rows
+        self._to.stream(Destination.CONST, pack_fire(
+            np.tile(op.thresholds, (lanes, 1)), np.zeros(lanes, bool), self._config.acc_bits))
+
+    def _attention_levels(self, op, target, group, low, high, *, hold):
+        self._neuron(op, Fire(None, op.level), {op.level: replace(target, rows=(low, high))},
+                     self._summed[low], group, load=False, hold=hold)
+
+    def _attention_sums(self, op, group, low, high):
         out, lanes = self._maps[op.level], self._config.rows
         sizes = [self._maps[name].channels // op.heads for name in (op.query, op.value)]
         (words, slot), (chunks, _) = (head_slot(size, lanes, alone=len({*sizes}) > 1)
                                       for size in sizes)
-        query, key, value = (self._to.view(name, "in", step.low, step.high)
+        query, key, value = (self._to.view(name, "in", 0, out.height)
                              for name in (op.query, op.key, op.value))
-        target = self._to.view(op.level, "out", step.low, step.high)
-        self._to.stream(Destination.CONST, pack_fire(
-            np.tile(op.thresholds, (lanes, 1)), np.zeros(lanes, bool), self._config.acc_bits))
-        room = max(1, self._config.psum_words // 2 // out.width)
-        rows = -(-out.height // -(-out.height // room))
-        for group in range(out.groups):
-            head = group // chunks * words
-            if words == 1 and slot == lanes:    # words of k may be of several heads
-                shared, = np.flatnonzero(key.map.lanes == head * sizes[0]) // lanes
-            else:
-                shared = head
-            for low in range(0, out.height, rows):
-                high = min(low + rows, out.height)
-                count = (high - low) * out.width
-                psum, keep = self._to.partial_sums(count), low > 0
-                self._to.emit(
-                    UnitKind.ATTENTION,
-                    reads=query.intervals(head, words) + ([] if keep else (
-                        key.intervals(shared, words) + value.intervals(group))),
-                    writes=[(PSUM, psum, psum + count)], query=query.position(low, head),
-                    key=key.position(0, shared), value=value.position(0, group),
-                    position_stride=query.map.position_words,
-                    value_stride=value.map.position_words, tokens=out.height * out.width,
-                    queries=count, psum=psum, words=words, slot_log2=slot.bit_length() - 1,
-                    keep=int(keep))
-                self._neuron(op, Fire(None, op.level),
-                             {op.level: replace(target, rows=(low, high))}, psum, group, load=False,
-                             hold=(group, high) != (out.groups - 1, out.height))
-        self._to.finish([target])
+        head = group // chunks * words
+        shared = head
+        if words == 1 and slot == lanes:    # words of k may be of several heads
+            shared = int(np.flatnonzero(key.map.lanes == head * sizes[0])[0]) // lanes
+        count, keep = (high - low) * out.width, low > 0
+        self._summed[low] = psum = self._to.partial_sums(count, beside=True)
+        self._to.emit(
+            UnitKind.ATTENTION,
+            reads=query.intervals(head, words) + ([] if keep else (
+                key.intervals(shared, words) + value.intervals(group))),
+            writes=[(PSUM, psum, psum + count)], query=query.position(low, head),
+            key=key.position(0, shared), value=value.position(0, group),
+            position_stride=query.map.position_words,
+            value_stride=value.map.position_words, tokens=out.height * out.width,
+            queries=count, psum=psum, words=words, slot_log2=slot.bit_length() - 1,
+            keep=int(keep))
 
     def _pool(self, op, step):
         low, high = step.low, step.high

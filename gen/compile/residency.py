@@ -9,10 +9,16 @@ from gen.compile.lifetime import Lifetimes
 from gen.compile.pool import Buffer, FreeList, OUTSIDE
 from gen.compile.rings import Rings
 from model.error import DoesNotFit
-from model.integer.graph import Attention, Pool
+from model.integer.graph import Attention, Conv, Depthwise, Pool
 
 
 __all__ = ["Residency"]
+
+
+def _plan_of(group):
+    """What a search decided of a group, as plain data."""
+    return {"start": group.start, "end": group.end, "heights": sorted(group.heights.items()),
+            "spilled": sorted(group.spilled), "apart": group.apart}
 
 
 class Residency:
@@ -23,7 +29,8 @@ class Residency:
     *memory*, with a ring for the rows just loaded or to be stored. Groups are merged and tensors
     spilled where that lowers the estimated cost: memory words moved, weighed by ``word_cycles``,
     and the cycles that short strips and full partial sums cost the units. With ``apart``
-    a depthwise convolution runs beside the other operators of its group wherever there is room.
+    a depthwise convolution runs beside the other operators of its group wherever there is room,
+    with ``beside`` other operators whose maps are resident do, too (:meth:`_run_beside`).
 
     Attributes
     ----------
@@ -41,7 +48,7 @@ class Residency:
     """
 
     def __init__(self, ops, maps, tiles, config, *, word_cycles, strip_rows, apart, memo,
-                 plan=None):
+                 plan=None, beside=False):
         self._ops, self._maps, self._config = ops, maps, config
         self._life = Lifetimes(ops, maps)
         self.dead = self._life.dead
@@ -52,26 +59,81 @@ class Residency:
                                    word_cycles=word_cycles, memo=memo)
         spilled, self.groups, self.pool = (
             self._search() if plan is None else self._replay(plan))
-        self.plan = {"spilled": sorted(spilled), "groups": [
-            {"start": group.start, "end": group.end, "heights": sorted(group.heights.items()),
-             "spilled": sorted(group.spilled), "apart": group.apart} for group in self.groups]}
+        self.plan = {"spilled": sorted(spilled), "groups": [*map(_plan_of, self.groups)]}
+        if beside:
+            self._run_beside()
+            spilled, self.groups, self.pool = self._replay(self.plan)
         self.memory, self.memory_words = {}, 0
         for name in sorted(spilled.union(*(group.spilled for group in self.groups))):
             if name not in OUTSIDE:
                 self.memory[name] = self.memory_words
                 self.memory_words += maps[name].memory_words
 
-    def partial_sums(self, op, rows):
-        """Partial sums of one channel group of a strip."""
-        return self._heights.partial_sums(op, rows)
+    def _run_beside(self):
+        """Join operators of :attr:`plan` that have a group of their own, and whose maps are
+        resident: attention and what makes v; a depthwise convolution and what makes its source;
+        or where that takes more than one strip, and is cheaper, with what reads it, too."""
+        for number, op in enumerate(self._ops):
+            if isinstance(op, Attention):
+                self._join(number - 1, number + 1, self._attention_group)
+            elif isinstance(op, Depthwise) and not self._join(number - 1, number + 1,
+                                                              self._source_group):
+                self._join(number - 1, number + 2, self._depthwise_group)
 
-    def _replay(self, plan):
-        """What :meth:`_search` returned when it led to this :attr:`plan`."""
+    def _join(self, start, end, find):
+        """Change :attr:`plan` to have a group of these operators, if ``find(start, end, ...)``
+        finds one and all that follows has room as well; whether it does."""
+        spilled, plan = frozenset(self.plan["spilled"]), self.plan["groups"]
+        at = next((k for k, group in enumerate(plan) if group["start"] == start), None)
+        alone = plan[at:at + end - start] if at is not None else ()
+        if ([group["end"] for group in alone] != [*range(start + 1, end + 1)]
+                or spilled & self._life.names(range(start, end))):
+            return False
+        free = self._replay(self.plan, start)
+        inside = self._life.inside((*(group["start"] for group in plan[:at + 1]),
+                                    *(group["start"] for group in plan[at + len(alone):]),
+                                    len(self._ops)))
+        found = find(start, end, free, inside, spilled)
+        if found is None:
+            return False
+        changed = {"spilled": self.plan["spilled"],
+                   "groups": [*plan[:at], _plan_of(found), *plan[at + len(alone):]]}
+        try:
+            self._replay(changed)
+        except DoesNotFit:
+            return False
+        self.plan = changed
+        return True
+
+    def _attention_group(self, start, end, free, inside, spilled):
+        op, attention = self._ops[start:end]
+        if not isinstance(op, Conv) or attention.value not in op.outputs:
+            return None
+        return self._groups.pair(start, inside, spilled)
+
+    def _depthwise_group(self, start, end, free, inside, spilled):
+        source, beside, reader = self._ops[start:end]
+        if not (isinstance(source, Conv) and isinstance(reader, Conv)
+                and beside.source in source.outputs and reader.source in beside.outputs):
+            return None
+        return self._groups.beside(start, end, free, inside, spilled)
+
+    def _source_group(self, start, end, free, inside, spilled):
+        op, beside = self._ops[start:end]
+        if not isinstance(op, Conv) or beside.source not in op.outputs:
+            return None
+        return self._groups.pair(start, inside, spilled)
+
+    def _replay(self, plan, until=None):
+        """What :meth:`_search` returned when it led to this :attr:`plan`; or what is free when
+        the group begins that begins with operator ``until``."""
         groups, pool, free = [], {}, FreeList(self._config.pool_words)
         spilled = frozenset(plan["spilled"])
         inside = self._life.inside((*(group["start"] for group in plan["groups"]), len(self._ops)))
         for chosen in plan["groups"]:
             start, end = chosen["start"], chosen["end"]
+            if start == until:
+                return free
             groups.append(self._groups.made(
                 start, end, dict(chosen["heights"]), frozenset(chosen["spilled"]), chosen["apart"],
                 inside & self._life.names(range(start, end)), spilled))
@@ -184,6 +246,9 @@ class Residency:
         memory = spilled | group.spilled
         words = self._rings.words(group.start, group.end, group.rings, inside, memory)
         at = {name: free.allocate(name, size) for name, size in words.items()}
+        if None in at.values():
+            raise DoesNotFit(f"pool words for {self._ops[group.start].name}",
+                             needed=sum(words.values()), available=free.left)
         group.buffers = {key: Buffer(at[owner], rows)
                          for key, (owner, rows) in group.rings.items()}
         for number in range(group.start, group.end):

@@ -23,10 +23,11 @@ class Group:
     """Operators ``start..end`` that run strip by strip, in the order of ``steps``.
 
     ``heights`` are rows of a strip by operator; ``apart`` is as for
-    :func:`gen.compile.schedule.strip_order`. ``spilled`` are those of the tensors made and used
-    inside that go through memory all the same. ``rings`` maps (tensor, role) of everything not
-    resident to (owner of the ring, its rows), ``buffers`` to its words; the role is "in" (loaded)
-    or "out" (to be stored) for tensors in memory, "" for those that roll. ``cost`` is in cycles.
+    :func:`gen.compile.schedule.strip_order`, or :data:`gen.compile.group.PAIR`. ``spilled`` are
+    those of the tensors made and used inside that go through memory all the same. ``rings`` maps
+    (tensor, role) of everything not resident to (owner of the ring, its rows), ``buffers`` to its
+    words; the role is "in" (loaded) or "out" (to be stored) for tensors in memory, "" for those
+    that roll. ``cost`` is in cycles. ``beside`` is that of :class:`Order`.
     """
 
     start: int
@@ -36,7 +37,8 @@ class Group:
     spilled: frozenset
     rings: dict
     cost: float
-    apart: bool
+    apart: bool | str
+    beside: int = 0
     buffers: dict = field(default_factory=dict)
 
     def by_tile(self, name):
@@ -49,10 +51,11 @@ class Order:
 
     ``steps`` are those of :func:`gen.compile.schedule.strip_order`, ``tallest`` the rows of the
     tallest strip by operator, in the order in which they begin; ``dead`` tensors are not written.
+    ``beside`` are partial sums for what is summed up beside other operators.
     """
 
-    def __init__(self, steps, ops, maps, dead):
-        self.steps = steps
+    def __init__(self, steps, ops, maps, dead, beside):
+        self.steps, self.beside = steps, beside
         self.tallest, self._spans, self._alive = {}, {}, {}
         mine = {}
         for index, step in enumerate(steps):

@@ -7,12 +7,12 @@ import numpy as np
 from model.integer.graph import Attention, Conv, Depthwise, Pool, RepConv
 
 
-__all__ = ["FIRE", "SUM", "Step", "alive_rows", "first_strips", "reads",
+__all__ = ["FIRE", "SUM", "Step", "alive_rows", "first_strips", "pair_order", "reads",
            "strip_order", "wanted"]
 
 
 SUM, FIRE = "sum", "fire"
-"""Halves of a strip of a depthwise convolution that runs beside others."""
+"""Halves of a strip of a depthwise convolution, or of attention, that runs beside others."""
 
 
 class Step(NamedTuple):
@@ -188,6 +188,41 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
                 while not runs(beside) and (maker := last(before)) is not None:
                     whole(maker)
             steps.append(Step(beside, low, high, group, FIRE))
+
+
+def pair_order(number, height, groups, rows):
+    """An operator, and the next one beside it, each a whole map, channel group by channel group.
+
+    Of the next one, a depthwise convolution or attention, a group needs that of the first, and is
+    summed up ``rows`` rows at a time. Between its sums and what fires them comes the next group of
+    the first. What fires all rows of a group follows each other, and shares constants.
+
+    Parameters
+    ----------
+    number : int
+        Of the first operator.
+    height : int
+        Rows of both maps.
+    groups : list of int
+        Channel groups of both maps.
+    rows : int
+
+    Returns
+    -------
+    list of Step
+    """
+    parts = [(low, min(low + rows, height)) for low in range(0, height, rows)]
+
+    def beside(group, half):
+        return [Step(number + 1, low, high, group, half) for low, high in parts]
+
+    steps = []
+    for index, group in enumerate(groups):
+        steps.append(Step(number, 0, height, group))
+        if index:
+            steps += beside(groups[index - 1], FIRE)
+        steps += beside(group, SUM)
+    return steps + beside(groups[-1], FIRE)
 
 
 def alive_rows(count, touches):

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gen.check.compare import verify
-from gen.compile.compiler import compile_network
+from gen.check.compare import excerpt_cases, verify
+from gen.compile.compiler import compile_network, compile_plan
+from gen.compile.excerpt import excerpt
+from gen.compile.group import PAIR
 from gen.compile.maps import attention_bits
 from gen.compile.wide import has_wide
 from hw.config import CoreConfig
@@ -15,7 +17,7 @@ from model.error import InputError
 from model.families.sdt_v3 import SdtV3Spec
 from model.families.spec import MODELS
 from model.integer.export import export
-from model.integer.graph import Depthwise, Fire, IntegerParams, Integrate, Pool, Scale
+from model.integer.graph import Attention, Depthwise, Fire, IntegerParams, Integrate, Pool, Scale
 from model.integer.network import IntegerNetwork
 from model.integer.random_network import random_network, random_state
 from tests.gen.random_cases import compile_case, random_case, ties
@@ -30,6 +32,8 @@ def test_iss_equals_integer_model(half):
     reached = {}
     for seed in range(half, SEEDS, 2):
         found, program = compile_case(seed, family=SdtV3Spec)
+        if seed % 4 < 2:
+            program = compile_plan(found.network, program.config, program.plan, beside=True)
         images = found.images(2, seed)
         result = verify(found.network, program, images, forms=("integer", "iss"))
         assert not result.differences, (seed, result.lines)
@@ -37,11 +41,15 @@ def test_iss_equals_integer_model(half):
                  and isinstance(op.epilogue, Fire) and not has_wide(op)}
         assert {d.layer for d in program.descriptors if d.unit is UnitKind.DEPTHWISE} == fired
         counts = result.figures["stats"] | ties(found.network, images) | {
-            "high": sum(tap.high for d in program.descriptors for tap in d.taps)}
+            "high": sum(tap.high for d in program.descriptors for tap in d.taps),
+            "shared": sum(program.maps[op.key].used[0] > 0 for op in found.network.ops
+                          if isinstance(op, Attention)),
+            "beside": sum(group["apart"] == PAIR for group in
+                          program.plan["residency"]["groups"])}
         for key, count in counts.items():
             reached[key] = reached.get(key, 0) + count
     for key in ("ktv_saturated", "qktv_saturated", "u_saturated", "zero_scale", "negative_scale",
-                "threshold_clipped", "u", "attention", "high"):
+                "threshold_clipped", "u", "attention", "high", "shared", "beside"):
         assert reached[key] > 0, (key, reached)
 
 
@@ -68,16 +76,21 @@ def test_samples_of_several_images():
     assert not result.differences, result.lines
 
 
+def folding_case(size, *dims):
+    """(network, image): first maps with few channels."""
+    spec = replace(MODELS["sdt_v3_t"], name="folding", in_channels=1, image_size=size, dims=dims,
+                   conv_expansion=(4, 2, 1), depths=(1, 1, 1, 1, 1), heads=4, norm_mean=(0.5,),
+                   norm_std=(0.25,))
+    rng, params = np.random.default_rng(0), IntegerParams()
+    state = random_state(rng, spec, params, ("negative", "u"))
+    return (export(state, spec, params, input_shape=(1, size, size)),
+            rng.integers(-128, 128, (1, 1, size, size)).astype(np.int8))
+
+
 @pytest.fixture(scope="module")
 def folding():
     """A network whose first maps have 16 and 32 channels, for 64 lanes, and an image."""
-    spec = replace(MODELS["sdt_v3_t"], name="folding", in_channels=1, image_size=64,
-                   dims=(16, 32, 64, 64, 64), conv_expansion=(4, 2, 1), depths=(1, 1, 1, 1, 1),
-                   heads=4, norm_mean=(0.5,), norm_std=(0.25,))
-    rng, params = np.random.default_rng(0), IntegerParams()
-    state = random_state(rng, spec, params, ("negative", "u"))
-    return (export(state, spec, params, input_shape=(1, 64, 64)),
-            rng.integers(-128, 128, (1, 1, 64, 64)).astype(np.int8))
+    return folding_case(64, 16, 32, 64, 64, 64)
 
 
 @pytest.mark.parametrize("bank_words, in_memory", [(128, 14), (1024, 1)])
@@ -105,6 +118,41 @@ def test_folded_and_fused(folding, bank_words, in_memory):
     else:
         assert program.groups[0] == ["downsample1_1.encode_conv", *(
             f"ConvBlock1_1.0.Conv.{name}.0" for name in ("pwconv1", "dwconv", "pwconv2"))]
+
+
+@pytest.mark.parametrize("bank_words", [128, 1024])
+def test_three_words(bank_words):
+    """12 and 24 channels on 16 lanes: four and two positions fill three words, which a
+    convolution between them sees as four."""
+    network, image_q = folding_case(32, 12, 24, 24, 24, 24)
+    config = CoreConfig(rows=16, load_rows=4, neuron_lanes=4, pool_banks=8, half_even=True,
+                        pool_bank_words=bank_words, psum_words=128,
+                        attention_bits=attention_bits(network.ops))
+    program = compile_network(network, config, word_cycles=10)
+    assert program.stem["columns_first"] and program.stem["fold"] == 4
+    maps = program.maps
+    assert [(maps[name].fold, maps[name].groups) for name in (
+        "ConvBlock1_1.0.Conv/u", "ConvBlock1_1.0.lif2", "downsample1_2/u")] == [
+            (4, 3), (4, 12), (2, 3)]
+    result = verify(network, program, image_q, forms=("integer", "iss"))
+    assert not result.differences, result.lines
+    program = compile_plan(network, config, program.plan, beside=True)
+    assert compile_plan(network, config, program.plan).payload.tolist() == program.payload.tolist()
+    result = verify(network, program, image_q, forms=("integer", "iss"))
+    assert not result.differences, result.lines
+
+
+def test_attention_by_itself():
+    """q and k are given in the same positions."""
+    found, program = compile_case(7, family=SdtV3Spec)
+    layer = next(op for op in found.network.ops if isinstance(op, Attention))
+    query, key = program.maps[layer.query], program.maps[layer.key]
+    assert key.used[0] == query.used[-1] + 1 and key.row_words == query.row_words
+    part = excerpt(found.network, program, layer.name)
+    assert {*part.inputs} == {layer.query, layer.key, layer.value}
+    result = verify(found.network, part.program, excerpt_cases(part, found.images(1)),
+                    forms=("integer", "iss"))
+    assert not result.differences, result.lines
 
 
 def test_rounding_of_network_and_core():

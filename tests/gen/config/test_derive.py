@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from boards import find_board
-from gen.compile.compiler import compile_network
+from gen.compile.compiler import compile_network, compile_plan
 from gen.config.derive import derive, weight_words
 from gen.config.resources import block_rams
 from gen.config.spec import AcceleratorConfig, read_overrides
@@ -107,6 +107,20 @@ def test_overflow_of_qsdt_t_is_refused(state, tiny):
     # A core narrower than the network says is refused as well.
     with pytest.raises(DoesNotFit, match="Accumulator width in bits"):
         compile_network(tiny, CoreConfig(rows=64, load_rows=16, acc_bits=bits - 1))
+
+
+def test_beside_where_it_is_worth_it(monkeypatch):
+    """Operators of resident maps run beside each other where the program is faster by that."""
+    network = random_network(1, max_dim=24, max_size=12).network
+    config, program = derive(BOARD, network)
+    other = compile_plan(network, config.core, program.plan, beside=True)
+    worth = predict(other, config.timing).cycles / predict(program, config.timing).cycles
+    assert not program.plan["options"]["beside"] and other.groups != program.groups
+    for share, beside in ((worth - 1e-4, False), (worth + 1e-4, True)):
+        monkeypatch.setattr("gen.config.derive.WORTH", share)
+        _, found = derive(BOARD, network)
+        assert found.plan["options"]["beside"] == beside
+        assert found.groups == (other if beside else program).groups
 
 
 def test_small_board_takes_sdram(network):
