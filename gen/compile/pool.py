@@ -30,7 +30,7 @@ def turns(tensor):
 
 
 class FreeList:
-    """First-fit allocation of pool words."""
+    """First-fit allocation of pool words, from either end."""
 
     def __init__(self, words):
         self._words = words
@@ -47,14 +47,22 @@ class FreeList:
         """Words that are free, in one piece or not."""
         return self._words - sum(end - start for start, end in self._taken)
 
-    def allocate(self, name, words):
-        """Address of ``words`` words for ``name``, or None."""
-        start = 0
-        for low, high in self._taken:
-            if low - start >= words:
-                break
-            start = max(start, high)
-        if start + words > self._words:
+    def allocate(self, name, words, *, last=False):
+        """Address of ``words`` words for ``name``, or None; with ``last`` the highest there is."""
+        if last:
+            end = self._words
+            for low, high in reversed(self._taken):
+                if end - high >= words:
+                    break
+                end = low
+            start = end - words
+        else:
+            start = 0
+            for low, high in self._taken:
+                if low - start >= words:
+                    break
+                start = high
+        if not 0 <= start <= self._words - words:
             return None
         self._used[name] = (start, start + words)
         insort(self._taken, self._used[name])

@@ -30,7 +30,8 @@ class Residency:
     spilled where that lowers the estimated cost: memory words moved, weighed by ``word_cycles``,
     and the cycles that short strips and full partial sums cost the units. With ``apart``
     a depthwise convolution runs beside the other operators of its group wherever there is room,
-    with ``beside`` other operators whose maps are resident do, too (:meth:`_run_beside`).
+    with ``beside`` other operators whose maps are resident do, too (:meth:`_run_beside`), and as
+    many are as have room with membranes at the other end of the pool (:meth:`_take_back`).
 
     Attributes
     ----------
@@ -59,8 +60,10 @@ class Residency:
                                    word_cycles=word_cycles, memo=memo)
         spilled, self.groups, self.pool = (
             self._search() if plan is None else self._replay(plan))
-        self.plan = {"spilled": sorted(spilled), "groups": [*map(_plan_of, self.groups)]}
+        self.plan = {"spilled": sorted(spilled), "groups": [*map(_plan_of, self.groups)],
+                     "ends": plan is not None and plan["ends"]}
         if beside:
+            self._take_back()
             self._run_beside()
             spilled, self.groups, self.pool = self._replay(self.plan)
         self.memory, self.memory_words = {}, 0
@@ -68,6 +71,34 @@ class Residency:
             if name not in OUTSIDE:
                 self.memory[name] = self.memory_words
                 self.memory_words += maps[name].memory_words
+
+    def _take_back(self):
+        """Change :attr:`plan` to have tensors in the pool that lie in memory, where they have room
+        and no strip gets lower: each by itself, or with what is written over it; if need be with
+        membranes at the other end of the pool, so that they leave no gaps where they end."""
+        held = OUTSIDE | {name for name in self._maps if self._maps[name].steps > 1}
+        pairs = [frozenset(pair) for pair in map(self._life.in_place, range(len(self._ops)))]
+        spilled = frozenset(self.plan["spilled"])
+        for some in (*pairs, *(frozenset((name,)) for name in sorted(spilled))):
+            if some and some <= frozenset(self.plan["spilled"]) - held:
+                any(self._resident(some, ends) for ends in sorted({self.plan["ends"], True}))
+
+    def _resident(self, some, ends):
+        """Whether :attr:`plan` was changed to have these tensors in the pool."""
+        groups = [group if not some & self._life.names(range(group["start"], group["end"]))
+                  else {"start": group["start"], "end": group["end"]}
+                  for group in self.plan["groups"]]
+        spilled = [name for name in self.plan["spilled"] if name not in some]
+        try:
+            _, found, _ = self._replay({"spilled": spilled, "groups": groups, "ends": ends})
+        except DoesNotFit:
+            return False
+        if any(group.heights[number] < rows for group, old in zip(found, self.plan["groups"],
+                                                                  strict=True)
+               for number, rows in old["heights"]):
+            return False
+        self.plan = {"spilled": spilled, "groups": [*map(_plan_of, found)], "ends": ends}
+        return True
 
     def _run_beside(self):
         """Join operators of :attr:`plan` that have a group of their own, and whose maps are
@@ -96,8 +127,7 @@ class Residency:
         found = find(start, end, free, inside, spilled)
         if found is None:
             return False
-        changed = {"spilled": self.plan["spilled"],
-                   "groups": [*plan[:at], _plan_of(found), *plan[at + len(alone):]]}
+        changed = self.plan | {"groups": [*plan[:at], _plan_of(found), *plan[at + len(alone):]]}
         try:
             self._replay(changed)
         except DoesNotFit:
@@ -126,7 +156,8 @@ class Residency:
 
     def _replay(self, plan, until=None):
         """What :meth:`_search` returned when it led to this :attr:`plan`; or what is free when
-        the group begins that begins with operator ``until``."""
+        the group begins that begins with operator ``until``. A group without heights gets the
+        best."""
         groups, pool, free = [], {}, FreeList(self._config.pool_words)
         spilled = frozenset(plan["spilled"])
         inside = self._life.inside((*(group["start"] for group in plan["groups"]), len(self._ops)))
@@ -134,10 +165,17 @@ class Residency:
             start, end = chosen["start"], chosen["end"]
             if start == until:
                 return free
-            groups.append(self._groups.made(
-                start, end, dict(chosen["heights"]), frozenset(chosen["spilled"]), chosen["apart"],
-                inside & self._life.names(range(start, end)), spilled))
-            self._settle(groups[-1], free, inside, spilled, pool)
+            if "heights" in chosen:
+                group = self._groups.made(
+                    start, end, dict(chosen["heights"]), frozenset(chosen["spilled"]),
+                    chosen["apart"], inside & self._life.names(range(start, end)), spilled)
+            else:
+                group = self._groups.best(start, end, free, inside, spilled, inf)
+                if group is None:
+                    raise DoesNotFit(f"pool words for {self._ops[start].name}",
+                                     needed=self._groups.smallest, available=free.left)
+            groups.append(group)
+            self._settle(group, free, inside, spilled, pool, plan["ends"])
         return spilled, groups, pool
 
     def _search(self):
@@ -241,11 +279,14 @@ class Residency:
                 raise DoesNotFit(f"pool words for the smallest strip of {self._ops[start].name}",
                                  needed=self._groups.smallest, available=self._config.pool_words)
 
-    def _settle(self, group, free, inside, spilled, pool):
-        """Allocate a group that fits: addresses into ``pool`` and ``group.buffers``."""
+    def _settle(self, group, free, inside, spilled, pool, ends=False):
+        """Allocate a group that fits: addresses into ``pool`` and ``group.buffers``; with ``ends``
+        membranes that are resident lie at the end of the pool."""
         memory = spilled | group.spilled
         words = self._rings.words(group.start, group.end, group.rings, inside, memory)
-        at = {name: free.allocate(name, size) for name, size in words.items()}
+        at = {name: free.allocate(name, size, last=ends and name in self._maps
+                                  and self._maps[name].kind == "u")
+              for name, size in words.items()}
         if None in at.values():
             raise DoesNotFit(f"pool words for {self._ops[group.start].name}",
                              needed=sum(words.values()), available=free.left)

@@ -7,8 +7,8 @@ from gen.compile.pool import FreeList
 
 @pytest.mark.parametrize("seed", range(5))
 def test_first_fit(seed):
-    """Random allocations against a list of words: the lowest place with room, and none only where
-    there is none."""
+    """Random allocations against a list of words: the lowest or the highest place with room, and
+    none only where there is none."""
     rng = random.Random(seed)
     size = 60
     free = FreeList(size)
@@ -31,8 +31,9 @@ def test_first_fit(seed):
             # What is tried on a copy leaves no trace.
             copied = free.copy()
             assert copied.allocate("tried", words) == (places[0] if places else None)
-            found = free.allocate(f"t{step}", words)
-            assert found == (places[0] if places else None)
+            last = rng.random() < 0.3
+            found = free.allocate(f"t{step}", words, last=last)
+            assert found == (places[-1 if last else 0] if places else None)
             refused += not places
             if places:
                 owner[found:found + words] = [f"t{step}"] * words
