@@ -68,7 +68,7 @@ def make_maps(network, config, most_fold):
     # The host hands over patches, so the stem is a 1x1 convolution (docs/decisions).
     stem = {"kernel": kernel, "stride": first.stride, "padding": first.padding,
             "fold": out.fold}
-    if out.fold * out.channels > rows:
+    if out.fold > 1 and out.fold * out.channels > rows:
         stem["columns_first"] = True    # else every output group needs all of a patch's words
     columns = kernel + first.stride * (out.fold - 1)
     maps["image"] = FeatureMap.make(

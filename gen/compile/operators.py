@@ -305,6 +305,8 @@ class Operators:
 
         A step is all of it, or one half of some rows of a word."""
         out = self._maps[op.level]
+        sources = [self._to.view(name, "in", 0, out.height)
+                   for name in (op.query, op.key, op.value)]
         target = self._to.view(op.level, "out", 0, out.height)
         if step.half is None:
             self._attention_constants(op)
@@ -313,11 +315,11 @@ class Operators:
             for group in range(out.groups):
                 for low in range(0, out.height, rows):
                     high = min(low + rows, out.height)
-                    self._attention_sums(op, group, low, high)
+                    self._attention_sums(op, sources, group, low, high)
                     self._attention_levels(op, target, group, low, high,
                                            hold=(group, high) != (out.groups - 1, out.height))
         elif step.half == SUM:
-            self._attention_sums(op, step.group, step.low, step.high)
+            self._attention_sums(op, sources, step.group, step.low, step.high)
         else:
             if step.low == 0:
                 self._attention_constants(op)
@@ -335,13 +337,12 @@ class Operators:
         self._neuron(op, Fire(None, op.level), {op.level: replace(target, rows=(low, high))},
                      self._summed[low], group, load=False, hold=hold)
 
-    def _attention_sums(self, op, group, low, high):
+    def _attention_sums(self, op, sources, group, low, high):
         out, lanes = self._maps[op.level], self._config.rows
         sizes = [self._maps[name].channels // op.heads for name in (op.query, op.value)]
         (words, slot), (chunks, _) = (head_slot(size, lanes, alone=len({*sizes}) > 1)
                                       for size in sizes)
-        query, key, value = (self._to.view(name, "in", 0, out.height)
-                             for name in (op.query, op.key, op.value))
+        query, key, value = sources
         head = group // chunks * words
         shared = head
         if words == 1 and slot == lanes:    # words of k may be of several heads
