@@ -111,7 +111,7 @@ def _compile(network, config, options, memo, known, beside):
     for image in range(network.time_steps):
         emitter.step = image
         for group in body if image < network.time_steps - 1 else (*body, head):
-            emitter.begin(group)
+            emitter.begin(group, residency.partial_sums_beside(group))
             for step in group.steps:
                 operators.strip(step)
     strips = {}

@@ -84,9 +84,9 @@ class Emitter:
                       length=length, count=1)
             left, start = left - length, start + length
 
-    def begin(self, group):
-        """Begin a group: some partial sums are for what is summed up beside others."""
-        self.group, self.loaded, words = group, {}, group.beside
+    def begin(self, group, words):
+        """Begin a group; ``words`` partial sums are for what is summed up beside others."""
+        self.group, self.loaded = group, {}
         rest = [words, words, self.config.psum_words]
         self.psum_rings = {True: [0, 0, words] if words else rest, False: rest}
 

@@ -62,7 +62,7 @@ class GroupSearch:
         """The group with these heights, that spills ``extra`` beside what is spilled already."""
         order = self._order(range(start, end), heights, apart)
         rings = self._rings.plan(tuple(order.tallest), inside, spilled | extra).rows(order)
-        return Group(start, end, heights, order.steps, extra, rings, cost, apart, order.beside)
+        return Group(start, end, heights, order.steps, extra, rings, cost, apart)
 
     def pair(self, number, inside, spilled):
         """The group of an operator and the next one beside it, or None without room for it."""
@@ -196,15 +196,12 @@ class GroupSearch:
         if order is None:
             if apart == PAIR:
                 out = self._maps[next(iter(self._ops[numbers[0]].outputs))]
-                beside, rows = self._heights.pair(numbers[0])
+                _, rows = self._heights.pair(numbers[0])
                 steps = pair_order(numbers[0], out.height, out.used, rows)
             else:
                 steps = strip_order(self._ops, numbers, heights, self._maps, limits=limits,
                                     apart=apart)
-                beside = max((self._heights.partial_sums(self._ops[step.op], step.high - step.low)
-                              for step in steps if step.half), default=0)
-            order = self._orders_known[key] = Order(steps, self._ops, self._maps, self._life.dead,
-                                                    beside)
+            order = self._orders_known[key] = Order(steps, self._ops, self._maps, self._life.dead)
         return order
 
 

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from math import inf
 
-from gen.compile.group import GroupSearch
+from gen.compile.group import GroupSearch, PAIR
 from gen.compile.heights import Heights
 from gen.compile.lifetime import Lifetimes
 from gen.compile.pool import Buffer, FreeList, OUTSIDE
@@ -71,6 +71,13 @@ class Residency:
             if name not in OUTSIDE:
                 self.memory[name] = self.memory_words
                 self.memory_words += maps[name].memory_words
+
+    def partial_sums_beside(self, group):
+        """Partial sums for what a group sums up beside other operators."""
+        if group.apart == PAIR:
+            return self._heights.pair(group.start)[0]
+        return max((self._heights.partial_sums(self._ops[step.op], step.high - step.low)
+                    for step in group.steps if step.half), default=0)
 
     def _take_back(self):
         """Change :attr:`plan` to have tensors in the pool that lie in memory, where they have room

@@ -27,7 +27,7 @@ class Group:
     those of the tensors made and used inside that go through memory all the same. ``rings`` maps
     (tensor, role) of everything not resident to (owner of the ring, its rows), ``buffers`` to its
     words; the role is "in" (loaded) or "out" (to be stored) for tensors in memory, "" for those
-    that roll. ``cost`` is in cycles. ``beside`` is that of :class:`Order`.
+    that roll. ``cost`` is in cycles.
     """
 
     start: int
@@ -38,7 +38,6 @@ class Group:
     rings: dict
     cost: float
     apart: bool | str
-    beside: int = 0
     buffers: dict = field(default_factory=dict)
 
     def by_tile(self, name):
@@ -51,11 +50,10 @@ class Order:
 
     ``steps`` are those of :func:`gen.compile.schedule.strip_order`, ``tallest`` the rows of the
     tallest strip by operator, in the order in which they begin; ``dead`` tensors are not written.
-    ``beside`` are partial sums for what is summed up beside other operators.
     """
 
-    def __init__(self, steps, ops, maps, dead, beside):
-        self.steps, self.beside = steps, beside
+    def __init__(self, steps, ops, maps, dead):
+        self.steps = steps
         self.tallest, self._spans, self._alive = {}, {}, {}
         mine = {}
         for index, step in enumerate(steps):

@@ -123,10 +123,18 @@ def strip_order(ops, numbers, heights, maps, *, limits=None, apart=False):
 
     def runs(number):
         wanted_rows = needs[number]
-        return wanted_rows is not None and all(made[maker] >= row for maker, row in wanted_rows)
+        if wanted_rows is None:
+            return False
+        for maker, row in wanted_rows:    # noqa: SIM110  no line runs as often in a search
+            if made[maker] < row:
+                return False
+        return True
 
     def last(numbers):
-        return next(filter(runs, reversed(numbers)), None)
+        for number in reversed(numbers):
+            if runs(number):
+                return number
+        return None
 
     for number in numbers:
         advance(number, 0)
