@@ -2,6 +2,7 @@
 
 Every figure is counted from the program's descriptors. Prints, for every layer, the bytes it reads
 and writes, how many strips it runs in, its fused group, and where the tensors that it makes live.
+With ``--cycles`` also what bounds each module, by the cost model.
 """
 
 import sys
@@ -10,6 +11,8 @@ from boards import DEFAULT
 from gen.api import configure
 from gen.config.spec import read_overrides
 from gen.inputs import add_network_options, load_network, network_words
+from gen.machine.occupancy import idle_share
+from gen.machine.occupancy import table as modules
 from gen.machine.traffic import program_bytes, table, traffic
 from model.command import add_verbosity, ArgumentParser, called, main, next_step
 
@@ -29,6 +32,10 @@ def _parser():
                         help="board whose configuration is used (default: %(default)s)")
     parser.add_argument("--config", metavar="C.yaml",
                         help="overrides, see docs/configuration.md")
+    parser.add_argument("--cycles", action="store_true",
+                        help="also print, by the cost model, the cycles of each module, those that "
+                             "each unit would need for it alone, and how long the array has "
+                             "nothing to do")
     add_verbosity(parser)
     return parser
 
@@ -36,7 +43,8 @@ def _parser():
 def _command(arguments):
     overrides = read_overrides(arguments.config)
     name, network = load_network(arguments)
-    program = configure(network, board=arguments.board, name=name, overrides=overrides).program
+    design = configure(network, board=arguments.board, name=name, overrides=overrides)
+    program = design.program
     for line in table(program):
         print(line)
     layers = traffic(program).values()
@@ -45,6 +53,14 @@ def _command(arguments):
                                          ("tensors_in", "maps in"), ("tensors_out", "maps out"),
                                          ("program", "descriptors and records")))
     print(f"{name}: {program_bytes(program) / 1e6:.2f} MB per image ({parts})")
+    if arguments.cycles:
+        prediction = design.prediction
+        for line in ("", *modules(prediction)):
+            print(line)
+        print(f"{name}: {prediction.cycles:,} cycles (cost model), "
+              f"{design.config.clock_hz / prediction.cycles:.2f} images/s at "
+              f"{design.config.clock_hz / 1e6:g} MHz; the array is idle in "
+              f"{idle_share(program, prediction):.1%}")
     next_step("gen.build", "--board", arguments.board, *network_words(arguments), "--until",
               "config")
 
