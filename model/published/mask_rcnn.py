@@ -41,7 +41,8 @@ class Defects:
 
     binary_neck: the neck fires levels in training, but 0 or 1 in evaluation. doubling_strides:
     anchors and regions are placed as if every map had half the size of the one before; the
-    backbone's last stage has that of the stage before it.
+    backbone's last stage has that of the stage before it. Weights that were trained with these
+    strides, as the published ones were, fit them alone.
     """
 
     binary_neck: bool = False
