@@ -6,7 +6,7 @@ from typing import Any
 from model.files import replacing
 
 
-__all__ = ["averaged", "picture", "table"]
+__all__ = ["averaged", "picture", "short_names", "table"]
 
 
 def averaged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -44,19 +44,29 @@ def table(networks: list[dict[str, Any]]) -> str:
         lines += [f"Measured on {', '.join(sources)}.", ""]
     head = ["network", "block", "tensor", *(title for _, title, _ in _COLUMNS)]
     lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for network in networks:
+    names = short_names([network["file"] for network in networks])
+    for network, name in zip(networks, names, strict=True):
         for row in averaged(network["rows"]):
             cells = ["-" if row[key] is None else form.format(row[key])
                      for key, _, form in _COLUMNS]
-            words = [network["file"], row["block"], row["tensor"], *cells]
+            words = [name, row["block"], row["tensor"], *cells]
             lines.append(f"| {' | '.join(words)} |")
     return "\n".join(lines) + "\n"
 
 
-def _short(file: str) -> str:
-    """What tells a file from others: its folder, where a training has named it."""
-    path = Path(file)
-    return path.parent.name if path.stem == "model" and path.parent.name else path.stem
+def short_names(files: list[str]) -> list[str]:
+    """What tells files from each other: their paths without the folders and the names at the end
+    that all have; of one file its folder, where a training has named it."""
+    paths = [list(Path(file).parts) for file in files]
+    if len({*files}) == 1:
+        file = Path(files[0])
+        return [file.parent.name if file.stem == "model" and file.parent.name else file.stem
+                ] * len(files)
+    for end in (0, -1):
+        while all(len(path) > 1 and path[end] == paths[0][end] for path in paths):
+            for path in paths:
+                path.pop(end)
+    return ["/".join(path) for path in paths]
 
 
 def picture(networks: list[dict[str, Any]], path: Path) -> None:
@@ -64,19 +74,20 @@ def picture(networks: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     tables = [averaged(network["rows"]) for network in networks]
+    names = short_names([network["file"] for network in networks])
     blocks = list(dict.fromkeys(row["block"] for rows in tables for row in rows))
     tensors = list(dict.fromkeys(row["tensor"] for rows in tables for row in rows))
     figure = Figure(figsize=(3 * len(tensors), 2.4 * len(blocks) + 0.6), layout="constrained")
     panels = figure.subplots(len(blocks), len(tensors), squeeze=False, sharey=True)
     width = 0.8 / len(networks)
-    for i, (network, rows) in enumerate(zip(networks, tables, strict=True)):
+    for i, (name, rows) in enumerate(zip(names, tables, strict=True)):
         for row in rows:
             panel = panels[blocks.index(row["block"])][tensors.index(row["tensor"])]
             total = sum(row["histogram"])
             places = [level + (i - (len(networks) - 1) / 2) * width
                       for level in range(len(row["histogram"]))]
             panel.bar(places, [100 * n / total for n in row["histogram"]], width,
-                      label=f"{_short(network['file'])}, {row['entropy']:.2f} bit")
+                      label=f"{name}, {row['entropy']:.2f} bit")
             panel.set_title(f"{row['block']} {row['tensor']}", fontsize=9)
             panel.legend(fontsize=6)
     for line in panels:

@@ -19,6 +19,7 @@ from model.training.information import (
     gaussian_entropy,
     measure,
 )
+from model.training.information_report import short_names
 from model.training.measures import to_input
 from model.training.session import save_model
 from model.training.trainer import build, Trainer
@@ -92,6 +93,17 @@ def test_a_teacher_that_is_the_network_itself_tells_all():
 def test_networks_without_spikes_are_refused():
     with pytest.raises(ValueError, match="tiny-ann does not spike: name it with --teacher"):
         measure(build(TINY.twin(), RECIPE), DATA.val)
+
+
+@pytest.mark.parametrize("files, names", [
+    (["runs/ielif/1/model.pth", "runs/mprf/1/model.pth"], ["ielif", "mprf"]),
+    (["runs/full/model.pth"], ["full"]),
+    (["nano.qsd", "runs/full/model.pth"], ["nano.qsd", "runs/full/model.pth"]),
+    (["a/model.pth", "model.pth"], ["a/model.pth", "model.pth"]),
+    (["model.pth"] * 2, ["model"] * 2),
+])
+def test_names_tell_files_from_each_other(files, names):
+    assert short_names(files) == names
 
 
 def test_command_writes_table_numbers_and_picture(tmp_path, monkeypatch, capsys):
