@@ -11,6 +11,8 @@ from gen.measurement.record import Figure, read_record
 
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
+OTHER = Path(__file__).parents[2] / "data" / "build-qsdt_t-plane_skip.json"
+"""A report of an earlier build, with another setting."""
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +25,8 @@ def tiny():
     return read_record(RESULTS / "build-qsdt_t.json")
 
 
-def report(name):
-    return json.loads((RESULTS / f"build-{name}.json").read_text())
+def report(path):
+    return json.loads(path.read_text())
 
 
 def with_figures(record, **figures):
@@ -47,8 +49,8 @@ def test_with_itself(nano):
 
 
 def test_every_figure_and_what_differs(tiny):
-    other = read_record(RESULTS / "build-qsdt_t-plane_skip.json")
-    one, two = report("qsdt_t"), report("qsdt_t-plane_skip")
+    other = read_record(OTHER)
+    one, two = report(RESULTS / "build-qsdt_t.json"), report(OTHER)
     found = compare(tiny, other)
     assert {row.name for row in found.rows} == set(tiny.figures) | set(other.figures)
     assert row_of(found, "cycles_per_image").ratio == pytest.approx(
@@ -74,7 +76,7 @@ def test_another_network(nano, tiny):
     for name in ("cycles_per_image", "images_per_s", "memory_bytes"):
         row = row_of(found, name)
         assert row.ratio is None and row.why == "another network"
-    one, two = report("qsdt_nano"), report("qsdt_t")
+    one, two = (report(RESULTS / f"build-{name}.json") for name in ("qsdt_nano", "qsdt_t"))
     assert row_of(found, "comb").ratio == pytest.approx(two["comb"]["value"] / one["comb"]["value"])
     clocks = [next(clock["achieved"] for clock in content["clocks"] if clock["name"] == "clk")
               for content in (one, two)]
