@@ -165,7 +165,7 @@ def test_weights_of_eight_bits():
         Conv("wide", "rep/z", weight(6, 6, 3, 3), 1, 1, Integrate(scale(6), "u", None, "b")),
         Depthwise("deep", "b", weight(6, 5, 5), Requantise(scale(6), "deep/z")),
         Conv("head", "deep/z", weight(4, 6, 1, 1), 1, 0,
-             Raw(rng.normal(size=4), rng.normal(size=4))),
+             Raw(rng.normal(size=4), rng.normal(size=4), name="map")),
         shape=(3, 9, 8), acc_bits=34, z_bits=14)
     image_q = noise(network)
     image_q[0], image_q[1] = 127, -128
@@ -185,7 +185,8 @@ def test_heads_of_attention():
     network = by_hand(
         *map(fired, "qkv"),
         Attention("attn", "q", "k", "v", 2, "level", "block"),
-        Conv("head", "level", np.ones((1, 8, 1, 1), np.int8), 1, 0, Raw(np.ones(1), np.zeros(1))),
+        Conv("head", "level", np.ones((1, 8, 1, 1), np.int8), 1, 0,
+             Raw(np.ones(1), np.zeros(1), name="map")),
         shape=(3, 4, 5))
     image_q = noise(network, 300)
     products = set(network.run(image_q)["block/qktv"].ravel().tolist())
