@@ -172,7 +172,7 @@ GEN = [
     Fault("fold-padding", "gen/compile/fold.py", "the folded kernel starts a position late",
           "first = -padding // fold.source\n", "first = -(padding // fold.source)\n"),
     Fault("fold-width", "gen/compile/fold.py", "maps whose width does not divide are folded",
-          "if limits.get(name, value) != value:", "if limits.get(name, value) < value:"),
+          "while fold <= most and width % fold == 0:", "while fold <= most:"),
     Fault("layout-sign", "gen/compile/layout.py", "the image's top plane counts as positive",
           'signed=kind in ("z", "image"))', 'signed=kind == "z")',
           ("tests/gen/compile/test_compiler.py",)),
