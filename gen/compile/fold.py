@@ -164,7 +164,7 @@ def fold_weight(weight, fold, *, stride, padding):
 
 def fold_patches(weight, fold, *, stride, columns_first=False):
     """Weights (O, I, k, k) of a convolution of patches that ``im2col`` makes with this fold:
-    (fold*O, I * k * (k + stride*(fold - 1)), 1, 1)."""
+    (fold*O, I * k * (k + stride*(fold - 1)), 1, 1); ``columns_first`` is as there."""
     outputs, inputs, height, width = weight.shape
     folded = np.zeros((fold, outputs, inputs, height, width + stride * (fold - 1)), weight.dtype)
     for position in range(fold):
