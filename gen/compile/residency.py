@@ -52,6 +52,7 @@ class Residency:
                  plan=None, beside=False):
         self._ops, self._maps, self._config = ops, maps, config
         self._life = Lifetimes(ops, maps)
+        self._held = OUTSIDE | {name for name in maps if maps[name].steps > 1}   # in memory, always
         self.dead = self._life.dead
         self._heights = Heights(self._life, tiles, config, word_cycles=word_cycles,
                                 strip_rows=strip_rows, apart=apart)
@@ -83,12 +84,16 @@ class Residency:
         """Change :attr:`plan` to have tensors in the pool that lie in memory, where they have room
         and no strip gets lower: each by itself, or with what is written over it; if need be with
         membranes at the other end of the pool, so that they leave no gaps where they end."""
-        held = OUTSIDE | {name for name in self._maps if self._maps[name].steps > 1}
-        pairs = [frozenset(pair) for pair in map(self._life.in_place, range(len(self._ops)))]
-        spilled = frozenset(self.plan["spilled"])
-        for some in (*pairs, *(frozenset((name,)) for name in sorted(spilled))):
-            if some and some <= frozenset(self.plan["spilled"]) - held:
+        for some in self._movable(frozenset(self.plan["spilled"])):
+            if some <= frozenset(self.plan["spilled"]) - self._held:
                 any(self._resident(some, ends) for ends in sorted({self.plan["ends"], True}))
+
+    def _movable(self, spilled):
+        """Sets of tensors that may leave memory together: a map and what is written over it, and
+        each spilled one by itself."""
+        pairs = map(self._life.in_place, range(len(self._ops)))
+        return [*(frozenset(pair) for pair in pairs if pair[0] is not None),
+                *(frozenset((name,)) for name in sorted(spilled - self._held))]
 
     def _resident(self, some, ends):
         """Whether :attr:`plan` was changed to have these tensors in the pool."""
@@ -112,10 +117,10 @@ class Residency:
         resident: attention and what makes v; a depthwise convolution and what makes its source;
         or where that takes more than one strip, and is cheaper, with what reads it, too."""
         for number, op in enumerate(self._ops):
-            if isinstance(op, Attention):
-                self._join(number - 1, number + 1, self._attention_group)
-            elif isinstance(op, Depthwise) and not self._join(number - 1, number + 1,
-                                                              self._source_group):
+            if not isinstance(op, (Attention, Depthwise)):
+                continue
+            joined = self._join(number - 1, number + 1, self._pair_group)
+            if not joined and isinstance(op, Depthwise):
                 self._join(number - 1, number + 2, self._depthwise_group)
 
     def _join(self, start, end, find):
@@ -142,9 +147,10 @@ class Residency:
         self.plan = changed
         return True
 
-    def _attention_group(self, start, end, free, inside, spilled):
-        op, attention = self._ops[start:end]
-        if not isinstance(op, Conv) or attention.value not in op.outputs:
+    def _pair_group(self, start, end, _, inside, spilled):
+        op, beside = self._ops[start:end]
+        needed = beside.value if isinstance(beside, Attention) else beside.source
+        if not isinstance(op, Conv) or needed not in op.outputs:
             return None
         return self._groups.pair(start, inside, spilled)
 
@@ -154,12 +160,6 @@ class Residency:
                 and beside.source in source.outputs and reader.source in beside.outputs):
             return None
         return self._groups.beside(start, end, free, inside, spilled)
-
-    def _source_group(self, start, end, free, inside, spilled):
-        op, beside = self._ops[start:end]
-        if not isinstance(op, Conv) or beside.source not in op.outputs:
-            return None
-        return self._groups.pair(start, inside, spilled)
 
     def _replay(self, plan, until=None):
         """What :meth:`_search` returned when it led to this :attr:`plan`; or what is free when
@@ -188,8 +188,7 @@ class Residency:
     def _search(self):
         """Merge runs of groups, and move the cuts between neighbours, as long as that helps."""
         cuts = tuple(range(len(self._ops) + 1))
-        best = self._place(cuts, OUTSIDE | {name for name in self._maps
-                                            if self._maps[name].steps > 1})
+        best = self._place(cuts, self._held)
         improved = True
         while improved:
             improved = False
@@ -217,16 +216,13 @@ class Residency:
     def _resident_again(self, best):
         """Take tensors out of memory that have room in the pool after all: each by itself, or with
         what is written over it."""
-        held = OUTSIDE | {name for name in self._maps if self._maps[name].steps > 1}
-        pairs = [frozenset(pair) for pair in map(self._life.in_place, range(len(self._ops)))
-                 if pair[0] is not None]
         improved = True
         while improved:
             improved = False
             _, cuts, spilled, *_ = best
-            for some in (*pairs, *(frozenset((name,)) for name in sorted(spilled - held))):
-                if some & spilled - held:
-                    found = self._place(cuts, spilled - (some - held), best[0])
+            for some in self._movable(spilled):
+                if some & spilled - self._held:
+                    found = self._place(cuts, spilled - (some - self._held), best[0])
                     if found is not None:
                         best, improved = found, True
                         break
