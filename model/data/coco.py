@@ -34,19 +34,16 @@ from numpy.typing import NDArray
 from model.command import require
 from model.data.dataset import DataInfo, PARTS
 from model.data.object_files import object_data, ObjectFile, ObjectFiles
-from model.data.objects import Found, IGNORED, ObjectData, Objects, Samples
+from model.data.objects import BACKGROUND, Found, IGNORED, ObjectData, Objects, Samples
 from model.data.pictures import Fitting, PIXELS_MAX
 from model.files import write_atomic
 from model.yaml_file import shown
 
 
-__all__ = ["BACKGROUND", "coco_data", "read_coco", "results_of", "truth_of", "write_results"]
+__all__ = ["coco_data", "read_coco", "results_of", "truth_of", "write_results"]
 
 
 log = logging.getLogger(__name__)
-
-BACKGROUND = "background"
-"""Class 0 of masks made of objects."""
 
 _FAR = 1e6
 """Largest coordinate of a polygon in pixels, whose outline is walked pixel by pixel."""

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.coco import BACKGROUND
-from model.data.objects import Found, IGNORED, Objects
+from model.data.objects import BACKGROUND, Found, IGNORED, Objects
 from model.files import replacing
 
 
@@ -62,7 +61,7 @@ def draw(image: NDArray[np.uint8], *, boxes: Objects | Found | None = None,
     """A picture with what is in it, in RGB, and to its right the names of what can be seen.
 
     image (H, W) or (3, H, W) uint8; boxes, whose scores are written in percent if they are `Found`,
-    and that of a crowd is dashed; mask (H, W), whose pixels of `model.data.coco.BACKGROUND` stay as
+    and that of a crowd is dashed; mask (H, W), whose pixels of `model.data.objects.BACKGROUND` stay as
     they are and ignored ones turn grey; a title above. The picture itself lies under the title at
     the left, each of its pixels a square of `zoom(image)` pixels.
     """

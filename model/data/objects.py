@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-__all__ = ["Found", "IGNORED", "InMemory", "ObjectData", "Objects", "ObjectTable", "Sample",
-           "Samples"]
+__all__ = ["BACKGROUND", "Found", "IGNORED", "InMemory", "ObjectData", "Objects", "ObjectTable",
+           "Sample", "Samples"]
 
+
+BACKGROUND = "background"
+"""Name of class 0 of masks made of objects, of the pixels of none."""
 
 IGNORED = 255
 """Class of pixels that are neither trained on nor counted, as in Cityscapes and mmsegmentation."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.data.dataset import Dataset, Split
 from model.data.mnist import FASHION_CLASSES, fashion_mnist
-from model.data.objects import InMemory, ObjectData, Objects, ObjectTable
+from model.data.objects import BACKGROUND, InMemory, ObjectData, Objects, ObjectTable
 
 
 __all__ = ["draw_placed", "draw_scenes", "fashion_objects", "fashion_scenes", "LARGEST_SIDES",
@@ -24,7 +24,7 @@ LARGEST_SIDES = (32, 44)
 """Smallest and largest side, in pixels, of the item that gives a scene its label."""
 OTHER_SIDES = (12, 20)
 """The same of the up to three other items: at most 5/8 of the labelled item's side."""
-MASK_CLASSES = ("background", *FASHION_CLASSES)
+MASK_CLASSES = (BACKGROUND, *FASHION_CLASSES)
 """Classes of the scenes' pixels: that of an item's pixels is one above the item's class."""
 _TRIES = 16
 _TOGETHER = 1000
