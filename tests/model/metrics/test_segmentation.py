@@ -60,7 +60,7 @@ def test_background_alone():
 @pytest.mark.parametrize("truth, said, text", [
     ([0, 1], [0], r"one shape, not \(2,\) and \(1,\)"),
     ([0, 2], [0, 0], "truth must have classes 0 to 1, not 2"),
-    ([0, 1], [0, 7], "what is said must have classes 0 to 1, not 7"),
+    ([0, 1], [0, 7], "predicted must have classes 0 to 1, not 7"),
 ])
 def test_wrong_ones(truth, said, text):
     with pytest.raises(ValueError, match=text):
