@@ -47,7 +47,7 @@ def lowered(network):
     return IntegerNetwork(network.spec, network.params,
                           [_dense(op) if isinstance(op, Depthwise) and has_wide(op) else op
                            for op in network.ops],
-                          network.input_shape, network.origin, network.info)
+                          network.input_shape, network.origin, network.info, network.read_out)
 
 
 def _dense(op):

@@ -16,7 +16,7 @@ from model.families.sdt_v3_large import SdtV3LargeSpec
 from model.integer.export import export
 from model.integer.graph import Attention, RepConv
 from model.integer.network import IntegerNetwork
-from model.integer.random_network import random_network
+from model.integer.random_network import random_network, with_heads
 
 
 def test_published_networks_are_supported():
@@ -64,6 +64,21 @@ def test_widths_of_weights(largest, found):
     ops[2] = replace(ops[2], weight=weight)
     assert unsupported(IntegerNetwork(network.spec, network.params, ops,
                                       network.input_shape)) == found
+
+
+@pytest.mark.parametrize("compiled", [compile_network, least_memory])
+def test_heads(compiled):
+    """Maps and membranes as outputs, and a pyramid's additions, are refused by name."""
+    made = random_network(3, min_size=20, max_size=24)
+    headed, network = with_heads(made, 3).network, made.network
+    assert unsupported(headed) == ["outputs other than class scores",
+                                   "membranes added from coarser maps"]
+    membrane = next(name for name, (kind, *_) in network.tensors().items() if kind == "u")
+    read = IntegerNetwork(network.spec, network.params, network.ops, network.input_shape,
+                          read_out=(membrane,))
+    for refused in (headed, read):
+        with pytest.raises(InputError, match="not support yet: outputs other than class scores"):
+            compiled(refused, CoreConfig())
 
 
 def test_wide_weights_inside_a_rep_conv():
