@@ -41,6 +41,12 @@ class SemanticFpn(nn.Module):
 
     @torch.inference_mode()
     def segment(self, image: Tensor) -> NDArray[np.int64]:
-        """The class (H, W) of every pixel of an image (1, in_channels, H, W)."""
+        """The class (H, W) of every pixel of an image (1, in_channels, H, W), normalised.
+
+        Raises ValueError on several images, and unless H and W are multiples of the last tap's
+        stride.
+        """
+        if len(image) != 1:
+            raise ValueError(f"there must be one image, not {len(image)}")
         height, width = image.shape[2:]
         return label_map(self(image)[0].cpu().numpy(), height, width)

@@ -83,3 +83,11 @@ def test_strides_that_are_no_powers_of_two_are_named():
         QfpnHead((4, 12), 8, classes=2)
     with pytest.raises(ValueError, match="strides must be 4 times a power of two, not 2"):
         QfpnHead((4, 2), 8, classes=2)
+
+
+def test_what_is_not_one_image_is_named():
+    with torch.device("meta"):
+        model = SemanticFpn(spec("qsdt_t"))
+    for count in (0, 2):
+        with pytest.raises(ValueError, match=f"there must be one image, not {count}"):
+            model.segment(torch.zeros(count, 3, 32, 32))
