@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from model.decode.elementary import exp
+from model.decode.elementary import check_finite, exp
 
 
 __all__ = ["DELTA_MAX", "areas", "as_boxes", "clip", "from_deltas", "from_distances", "iou", "nms",
@@ -32,8 +32,7 @@ def as_boxes(values: ArrayLike) -> Boxes:
     boxes = boxes.reshape(0, 4) if not boxes.size else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes must be of shape (N, 4), not {boxes.shape}")
-    if not np.isfinite(boxes).all():
-        raise ValueError("boxes must be finite, but have NaN or infinite corners")
+    check_finite("boxes", boxes)
     return boxes
 
 
@@ -89,8 +88,7 @@ def ranking(scores: ArrayLike, *keys: ArrayLike) -> NDArray[np.int64]:
     Raises ValueError on scores that are not finite.
     """
     values = np.asarray(scores, np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("scores must be finite, but have NaN or infinite values")
+    check_finite("scores", values)
     return np.lexsort([*map(np.asarray, reversed(keys)), -values])
 
 

@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-__all__ = ["exp", "sigmoid", "softmax"]
+__all__ = ["check_finite", "exp", "sigmoid", "softmax"]
+
+
+def check_finite(what: str, *arrays: NDArray) -> None:
+    """Raise ValueError, which calls the numbers `what`, if one is NaN or infinite."""
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError(f"{what} must be finite, but have NaN or infinite values")
 
 
 def exp(x: ArrayLike) -> NDArray[np.float64]:

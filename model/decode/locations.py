@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from model.data.objects import Found
-from model.decode.boxes import clip, from_distances, nms, ranking
-from model.decode.elementary import exp, sigmoid
+from model.decode.boxes import areas, clip, from_distances, nms, ranking
+from model.decode.elementary import check_finite, exp, sigmoid
 
 
 __all__ = ["DISTANCE_MAX", "LocationMap", "location_detections", "real"]
@@ -37,7 +37,10 @@ class LocationMap(NamedTuple):
 
 
 def real(accumulators: ArrayLike, scale: ArrayLike, offset: ArrayLike) -> NDArray[np.float64]:
-    """scale*acc + offset of whole accumulators (C, H, W) and numbers of each channel (C,)."""
+    """scale*acc + offset of whole accumulators (C, H, W) and numbers of each channel (C,).
+
+    Raises ValueError unless the accumulators are integers of this shape.
+    """
     acc = np.asarray(accumulators)
     if acc.ndim != 3 or acc.dtype.kind not in "iu":
         raise ValueError(f"accumulators must be integers of shape (C, H, W), not {acc.dtype} of "
@@ -59,8 +62,8 @@ def location_detections(
     `threshold` the best stays; `limit` are kept. Order: score from the highest down, then map, y,
     x, class.
 
-    Raises ValueError if a map has no K+5 channels or values that are not finite, and unless `least`
-    is at least 0 and below 1.
+    Raises ValueError without maps, if a map has no K+5 channels or values that are not finite, and
+    unless `least` is at least 0 and below 1.
     """
     if not 0 <= least < 1:
         raise ValueError(f"least must be at least 0 and below 1, not {least}")
@@ -69,8 +72,7 @@ def location_detections(
         values = np.asarray(values, np.float64)
         if values.ndim != 3 or len(values) <= _SIDES + 1:
             raise ValueError(f"map {i} must be of shape (K+{_SIDES + 1}, H, W), not {values.shape}")
-        if not np.isfinite(values).all():
-            raise ValueError(f"map {i} must be finite, but has NaN or infinite values")
+        check_finite(f"values of map {i}", values)
         middle, logits = values[-1], values[: -_SIDES - 1]
         # Each of the two probabilities must exceed least^2; what is near it is computed.
         low = math.log(least**2) - math.log1p(-(least**2)) - 1e-6 if least > 0 else -math.inf
@@ -86,7 +88,7 @@ def location_detections(
         raise ValueError("maps must be at least one")
     boxes, scores, label, owner, y, x = (np.concatenate(column) for column in zip(*parts,
                                                                                strict=True))
-    keep = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+    keep = np.flatnonzero(areas(boxes) > 0)
     keep = keep[ranking(scores[keep], owner[keep], y[keep], x[keep], label[keep])]
     keep = keep[nms(boxes[keep], threshold, groups=label[keep], limit=limit)]
     return Found(boxes=boxes[keep], classes=label[keep], scores=scores[keep])

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from model.decode.boxes import as_boxes
+from model.decode.elementary import check_finite
 
 
 __all__ = ["label_map", "paste", "resize"]
@@ -13,11 +14,13 @@ def resize(maps: ArrayLike, height: int, width: int) -> NDArray[np.float64]:
     """Maps (C, H, W) at another size, (C, height, width), bilinear, the border repeated.
 
     Pixel x of W' is at (x + 1/2)*W/W' - 1/2. To twice the size a pixel is 9, 3, 3 and 1 sixteenths
-    of the four positions around it.
+    of the four positions around it. Raises ValueError on another shape, on empty
+    maps and on values that are not finite.
     """
     grown = np.asarray(maps, np.float64)
     if grown.ndim != 3 or not grown.size:
         raise ValueError(f"maps must be of shape (C, H, W), not {grown.shape}")
+    check_finite("maps", grown)
     for axis, size in ((1, height), (2, width)):
         count = grown.shape[axis]
         at = np.clip((np.arange(size) + 0.5) * (count / size) - 0.5, 0, count - 1)
@@ -40,12 +43,14 @@ def paste(masks: ArrayLike, boxes: ArrayLike, height: int, width: int, *, thresh
     object, (N, height, width).
 
     A pixel belongs to it if the mask at its centre, bilinear and 0 outside, is at least
-    `threshold`, as in mmdet. A box without area has none.
+    `threshold`, as in mmdet. A box without area has none. Raises ValueError if there is not one
+    mask for each box, or values are not finite.
     """
     parts, corners = np.asarray(masks, np.float64), as_boxes(boxes)
     if parts.ndim != 3 or len(parts) != len(corners):
         raise ValueError(f"masks of {len(corners)} boxes must be of shape ({len(corners)}, S, S), "
                          f"not {parts.shape}")
+    check_finite("masks", parts)
     found = np.zeros((len(corners), height, width), bool)
     for i, (mask, box) in enumerate(zip(parts, corners, strict=True)):
         if box[2] <= box[0] or box[3] <= box[1]:

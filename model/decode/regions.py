@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from model.data.objects import Found
 from model.decode.boxes import areas, as_boxes, clip, from_deltas, nms, ranking
-from model.decode.elementary import sigmoid, softmax
+from model.decode.elementary import check_finite, sigmoid, softmax
 
 
 __all__ = ["BOX_STDS", "AnchorMap", "detections", "proposals"]
@@ -50,6 +50,7 @@ def proposals(maps: Sequence[AnchorMap], height: int, width: int, *, per_map: in
                 f"map {i} with logits {found.logits.shape} must have deltas {(4 * count, h, w)} "
                 f"and anchors {(h * w * count, 4)}, not {found.deltas.shape} and "
                 f"{found.anchors.shape}")
+        check_finite(f"logits and deltas of map {i}", found.logits, found.deltas)
         values = np.moveaxis(np.asarray(found.logits, np.float64), 0, -1).ravel()
         deltas = np.moveaxis(np.asarray(found.deltas).reshape(count, 4, h, w), (0, 1), (2, 3))
         best = ranking(values)[:per_map]
@@ -77,6 +78,8 @@ def detections(regions: ArrayLike, logits: ArrayLike, deltas: ArrayLike, height:
         regions: Boxes (R, 4).
         logits: (R, K+1), the background last.
         deltas: (R, 4K), those of a class next to each other, in units of `BOX_STDS`.
+
+    Raises ValueError if the shapes do not fit together, or values are not finite.
     """
     starts, values = as_boxes(regions), np.asarray(logits, np.float64)
     moves, number = np.asarray(deltas, np.float64), len(starts)
@@ -84,6 +87,7 @@ def detections(regions: ArrayLike, logits: ArrayLike, deltas: ArrayLike, height:
     if values.shape != (number, count + 1) or moves.shape != (number, 4 * count):
         raise ValueError(f"logits and deltas of {number} regions must be of shapes ({number}, K+1) "
                          f"and ({number}, 4K), not {values.shape} and {moves.shape}")
+    check_finite("logits and deltas", values, moves)
     scores = softmax(values)[:, :-1]
     region, label = np.nonzero(scores > least)
     found = scores[region, label]

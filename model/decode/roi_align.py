@@ -36,7 +36,8 @@ def roi_align(maps: Sequence[NDArray], strides: Sequence[int], regions: ArrayLik
     A region is cut into side by side bins; the value of one is the mean of ceil(its width) by
     ceil(its height) points, each interpolated between four positions of the map. Position (x, y)
     of a map stands for pixel (stride*(x+1/2), stride*(y+1/2)). Points more than one position
-    outside of the map are 0; those nearer have the border's value.
+    outside of the map are 0; those nearer have the border's value. Raises ValueError on regions
+    that are not finite.
 
     Args:
         maps: (C, H, W) each, the finest first.

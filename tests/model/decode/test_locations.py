@@ -140,7 +140,7 @@ def test_boxes_outside_of_the_image_go():
 def test_bad_maps_are_named():
     with pytest.raises(ValueError, match=r"map 0 must be of shape \(K\+5, H, W\), not \(5, 2, 2\)"):
         location_detections([LocationMap(np.zeros((5, 2, 2)), 8)], 16, 16)
-    with pytest.raises(ValueError, match="map 1 must be finite"):
+    with pytest.raises(ValueError, match="values of map 1 must be finite, but"):
         location_detections([LocationMap(np.zeros((6, 2, 2)), 8),
                              LocationMap(np.full((6, 2, 2), math.nan), 16)], 16, 16)
     with pytest.raises(ValueError, match="least must be at least 0 and below 1, not 1"):

@@ -70,3 +70,10 @@ def test_bad_shapes_are_named():
         resize(np.zeros((3, 4)), 5, 5)
     with pytest.raises(ValueError, match=r"masks of 1 boxes must be of shape \(1, S, S\)"):
         paste(np.zeros((2, 3, 3)), [[0, 0, 1, 1]], 5, 5)
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="maps must be finite, but"):
+        label_map([[[np.nan]], [[1]]], 2, 2)
+    with pytest.raises(ValueError, match="masks must be finite, but"):
+        paste([[[np.inf]]], [[0, 0, 1, 1]], 2, 2)

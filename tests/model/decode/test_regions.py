@@ -119,3 +119,22 @@ def test_heads_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"logits and deltas of 1 regions must be of shapes \(1, "
                                          r"K\+1\) and \(1, 4K\), not \(1, 3\) and \(1, 12\)"):
         detections([[0, 0, 4, 4]], np.zeros((1, 3)), np.zeros((1, 12)), 9, 9)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite_are_refused(bad):
+    """Not taken for a score below the threshold, nor passed over with what is not among the best.
+    """
+    logits, deltas = np.array([[-9.0, 0, 9]]), np.zeros((1, 8))
+    for array in (logits, deltas):
+        array[0, 0], kept = bad, array[0, 0]
+        with pytest.raises(ValueError, match="logits and deltas must be finite, but"):
+            detections([[0, 0, 4, 4]], logits, deltas, 9, 9)
+        array[0, 0] = kept
+    one = AnchorMap(np.array([[[1.0, 0]]]), np.zeros((4, 1, 2)), np.array([[0, 0, 4, 4.0]] * 2))
+    for array in one[:2]:
+        array[0, 0, 1], kept = bad, array[0, 0, 1]
+        with pytest.raises(ValueError, match="logits and deltas of map 0 must be finite, but"):
+            proposals([one], 9, 9, per_map=1)
+        array[0, 0, 1] = kept
+    assert len(proposals([one], 9, 9).boxes) == 1
