@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from model.command import require
 from model.data.dataset import DataInfo, PARTS
 from model.data.object_files import object_data, ObjectFile, ObjectFiles
-from model.data.objects import BACKGROUND, Found, IGNORED, ObjectData, Objects, Samples
+from model.data.objects import BACKGROUND, Found, IGNORED, ObjectData, Objects, Samples, to_bbox
 from model.data.pictures import Fitting, PIXELS_MAX
 from model.files import write_atomic
 from model.yaml_file import shown
@@ -149,8 +149,7 @@ def results_of(samples: Samples, found: Sequence[Found]) -> list[dict[str, Any]]
     for number, one in zip(samples.image_ids, found, strict=True):
         if not (np.isfinite(one.boxes).all() and np.isfinite(one.scores).all()):
             raise ValueError(f"what is found in picture {number} must be finite")
-        corners = np.asarray(one.boxes, np.float64).reshape(-1, 4)
-        boxes = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+        boxes = to_bbox(np.asarray(one.boxes, np.float64).reshape(-1, 4))
         results += [{"image_id": number, "category_id": samples.category_ids[kind], "bbox": box,
                      "score": score}
                     for box, kind, score in zip(boxes.tolist(), np.asarray(one.classes).tolist(),

@@ -61,9 +61,9 @@ def draw(image: NDArray[np.uint8], *, boxes: Objects | Found | None = None,
     """A picture with what is in it, in RGB, and to its right the names of what can be seen.
 
     image (H, W) or (3, H, W) uint8; boxes, whose scores are written in percent if they are `Found`,
-    and that of a crowd is dashed; mask (H, W), whose pixels of `model.data.objects.BACKGROUND` stay as
-    they are and ignored ones turn grey; a title above. The picture itself lies under the title at
-    the left, each of its pixels a square of `zoom(image)` pixels.
+    and that of a crowd is dashed; mask (H, W), whose pixels of `model.data.objects.BACKGROUND`
+    stay as they are and ignored ones turn grey; a title above. The picture itself lies under the
+    title at the left, each of its pixels a square of `zoom(image)` pixels.
     """
     from PIL import Image, ImageDraw
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 __all__ = ["BACKGROUND", "Found", "IGNORED", "InMemory", "ObjectData", "Objects", "ObjectTable",
-           "Sample", "Samples"]
+           "Sample", "Samples", "to_bbox"]
 
 
 BACKGROUND = "background"
@@ -22,6 +22,11 @@ BACKGROUND = "background"
 
 IGNORED = 255
 """Class of pixels that are neither trained on nor counted, as in Cityscapes and mmsegmentation."""
+
+
+def to_bbox(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes (n, 4) as COCO's ``bbox``: x and y of the upper left corner, width, height."""
+    return np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -195,12 +200,11 @@ class InMemory:
 
     def annotations_of(self, index: int) -> Sequence[dict[str, Any]]:
         one = self.objects[index]
-        sides = one.boxes[:, 2:] - one.boxes[:, :2]
         return [{"image_id": index + 1, "category_id": kind + 1, "bbox": box, "area": area,
                  "iscrowd": int(crowd)}
                 for box, kind, area, crowd in zip(
-                    np.concatenate([one.boxes[:, :2], sides], 1).tolist(), one.classes.tolist(),
-                    one.areas.tolist(), one.crowd.tolist(), strict=True)]
+                    to_bbox(one.boxes).tolist(), one.classes.tolist(), one.areas.tolist(),
+                    one.crowd.tolist(), strict=True)]
 
     def sample(self, index: int) -> Sample:
         mask = None if self.masks is None else self.masks[index]
