@@ -328,7 +328,8 @@ def _pixels(title: str, outline: Any, height: int, width: int) -> NDArray[np.boo
         runs = [_unpacked(one["counts"]) for one in drawn]
     else:
         counts = outline["counts"]
-        runs = [counts if isinstance(counts, list) else _unpacked(counts.encode())]
+        runs = [counts if isinstance(counts, list)
+                else _unpacked(counts.encode("utf-8", "surrogatepass"))]
     pixels = np.zeros(height * width, bool)
     for lengths in runs:
         if any(run < 0 for run in lengths) or sum(lengths) != len(pixels):

@@ -142,7 +142,7 @@ def test_outlines_that_cannot_be_meant(tmp_path, segmentation, text):
         read(tmp_path, told, masks=True)
 
 
-@pytest.mark.parametrize("counts", ["", "0", "zzzz0", "d6 ", "\u1234", "l"])
+@pytest.mark.parametrize("counts", ["", "0", "zzzz0", "d6 ", "\u1234", "\ud800", "l"])
 def test_damaged_run_lengths(tmp_path, counts):
     pytest.importorskip("pycocotools")
     told = content([annotation(1, 1, 3, [1, 1, 2, 2],
