@@ -40,15 +40,16 @@ def read_voc(file: Path) -> list[tuple[str, float, float, float, float]]:
     return found
 
 
-def write_tiles(folder: Path, part: str, annotations: list[Path], side: int) -> tuple[int, int]:
+def write_tiles(folder: Path, part: str, annotations: list[Path], side: int,
+                classes: list[str]) -> tuple[int, int]:
     """Write the whole tiles of side x side of all pictures, each beside its XML file as PNG.
 
+    classes are those of all parts, so that a class has the same number in each.
     Returns how many tiles and how many boxes in them, crowds aside, were written.
     """
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
     (folder / f"{part}2017").mkdir(exist_ok=True)
     images, boxes = [], []
-    classes = sorted({one[0] for file in annotations for one in read_voc(file)})
     for file in annotations:
         picture, objects = Image.open(file.with_suffix(".png")).convert("RGB"), read_voc(file)
         for top in range(0, picture.height - side + 1, side):
@@ -84,8 +85,9 @@ def main() -> int:
     parser.add_argument("--side", type=int, default=128, metavar="PIXELS",
                         help="of a tile (default: %(default)s)")
     args = parser.parse_args()
+    classes = sorted({one[0] for file in (*args.train, *args.test) for one in read_voc(file)})
     for part in ("train", "test"):
-        tiles, boxes = write_tiles(args.folder, part, getattr(args, part), args.side)
+        tiles, boxes = write_tiles(args.folder, part, getattr(args, part), args.side, classes)
         print(f"{args.folder}: {tiles} tiles for {part} with {boxes} boxes")
     return 0
 

@@ -66,12 +66,13 @@ def test_tiles_of_voc(tmp_path):
     (tmp_path / "a.xml").write_text(VOC)
     tiles = example("coco_tiles")
     for part in ("train", "test"):
-        assert tiles.write_tiles(tmp_path / "out", part, [tmp_path / "a.xml"], 32) == (2, 2)
+        assert tiles.write_tiles(tmp_path / "out", part, [tmp_path / "a.xml"], 32,
+                                 ["Dead", "Tree"]) == (2, 2)
     data = read_coco(tmp_path / "out/annotations/instances_test2017.json",
                      tmp_path / "out/test2017", Fitting(size=32, channels=1))
     one, two = data.sample(0), data.sample(1)
     np.testing.assert_array_equal(two.image, picture[:32, 32:64])
-    assert data.classes == ("Tree",)
+    assert data.classes == ("Dead", "Tree") and one.objects.classes.tolist() == [1, 1]
     assert one.objects.boxes.tolist() == [[4, 5, 14, 15], [28, 2, 32, 12]]
     assert one.objects.crowd.tolist() == [False, True]  # 4 of its 14 columns
     assert two.objects.boxes.tolist() == [[0, 2, 10, 12]] and not two.objects.crowd.any()
