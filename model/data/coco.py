@@ -70,16 +70,15 @@ def coco_data(folder: Path, fitting: Fitting, *, masks: bool = False) -> ObjectD
         if pictures is None or not pictures.is_dir():
             raise ValueError(f"{folder}: has annotations for {part}, but no pictures in {part}2017 "
                              f"or {part}; put them there")
-        parts[part] = read_coco(file, pictures, fitting, masks=masks, train=part == "train")
-    return object_data(folder, parts)
+        parts[part] = read_coco(file, pictures, fitting, masks=masks)
+    return object_data(folder, parts, trained_on=lambda one: not one.objects.crowd.all())
 
 
-def read_coco(file: Path, folder: Path, fitting: Fitting, *, masks: bool = False,
-              train: bool = False) -> ObjectFiles:
+def read_coco(file: Path, folder: Path, fitting: Fitting, *, masks: bool = False) -> ObjectFiles:
     """The pictures of `folder` that an annotation file names, by ascending id.
 
     With `masks` the class of every pixel follows from the objects' outlines, 0 for the background
-    (needs pycocotools). With `train` pictures without objects are left out.
+    (needs pycocotools).
 
     Raises ValueError or OSError naming the file and the cause, ToolMissing without pycocotools.
     """
@@ -115,14 +114,8 @@ def read_coco(file: Path, folder: Path, fitting: Fitting, *, masks: bool = False
              for one in images]
     for what, number in passed_over.items():
         log.info("%s: %d %s", file, number, what)
-    found = ObjectFiles(files=files, fitting=fitting, classes=classes, category_ids=ids,
-                        mask_classes=(BACKGROUND, *classes) if masks else ())
-    if train:
-        found = found.picked(lambda one: not one.objects.crowd.all())
-        if len(found) < len(files):
-            log.info("%s: %d pictures without objects are not trained on", file,
-                     len(files) - len(found))
-    return found
+    return ObjectFiles(files=files, fitting=fitting, classes=classes, category_ids=ids,
+                       mask_classes=(BACKGROUND, *classes) if masks else ())
 
 
 def truth_of(samples: Samples) -> dict[str, Any]:

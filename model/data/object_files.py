@@ -84,11 +84,13 @@ class ObjectFiles:
         return replace(self, files=[one for one in self.files if keep(one)])
 
 
-def object_data(folder: Path, parts: dict[str, ObjectFiles]) -> ObjectData:
+def object_data(folder: Path, parts: dict[str, ObjectFiles], *,
+                trained_on: Callable[[ObjectFile], bool] = lambda _: True) -> ObjectData:
     """All three parts, of those that there are, at least train.
 
     Without val, the pictures of train are taken whose names fall into one of ten bins; without
-    test, val is taken, as for folders of classes. Raises ValueError if a part has no pictures.
+    test, val is taken, as for folders of classes. Of train only those stay that `trained_on` is
+    true of. Raises ValueError if a part has no pictures.
     """
     parts = dict(parts)
     if "train" not in parts:
@@ -103,6 +105,11 @@ def object_data(folder: Path, parts: dict[str, ObjectFiles]) -> ObjectData:
         log.warning("%s: no part test; val is used, so figures of a training's choice are a "
                     "little too good", folder)
         parts["test"] = parts["val"]
+    total = len(parts["train"])
+    parts["train"] = parts["train"].picked(trained_on)
+    if len(parts["train"]) < total:
+        log.info("%s: %d pictures without objects are not trained on", folder,
+                 total - len(parts["train"]))
     for part, samples in parts.items():
         if not len(samples):
             raise ValueError(f"{folder}: has no pictures for {part}; add some")

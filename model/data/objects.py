@@ -46,7 +46,9 @@ class Objects:
     crowd: NDArray[np.bool_] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        boxes = np.asarray(self.boxes, np.float64).reshape(-1, 4)
+        boxes = np.asarray(self.boxes, np.float64)
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise ValueError(f"boxes must be of shape (n, 4), not {boxes.shape}")
         sides = boxes[:, 2:] - boxes[:, :2]
         if not (np.isfinite(boxes).all() and (sides > 0).all()):
             raise ValueError("boxes must be finite, with left below right and top below bottom")

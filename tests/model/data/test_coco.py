@@ -51,10 +51,17 @@ def test_gaps_edges_crowds_and_empty_pictures(tmp_path, caplog):
         one["bbox"] for one in sorted(TOLD, key=lambda one: one["image_id"])]
 
 
-def test_training_leaves_pictures_without_objects_out(tmp_path):
-    told = content([TOLD[0], annotation(18, 2, 3, [0, 0, 5, 5], iscrowd=1)])
-    data = read(tmp_path, told, train=True)
-    assert data.image_ids == [1]
+def test_training_leaves_pictures_without_objects_out(tmp_path, caplog):
+    """Evaluation does not, also where its pictures are set aside from those of training."""
+    caplog.set_level(logging.INFO, "model")
+    images = range(1, 34)
+    objects = [annotation(number, number, 3, [0, 0, 5, 5], iscrowd=number % 2)
+               for number in images if number % 4]
+    write(tmp_path, content(objects, images=images))
+    data = coco.coco_data(tmp_path, COLOUR)
+    assert data.train.image_ids and all(number % 4 == 2 for number in data.train.image_ids)
+    assert {number % 4 for number in data.val.image_ids} > {2}
+    assert "pictures without objects are not trained on" in caplog.text
 
 
 def test_samples(tmp_path):
