@@ -11,7 +11,13 @@ from functools import cached_property
 from math import prod
 from typing import Any, ClassVar, Self
 
-from model.families.parts import Attention, Layer, Step
+from model.families.checks import check_choice, is_finite, is_positive_int, shown
+from model.families.dense import DenseHeads
+from model.families.parts import Attention, HeadLayer, Layer, Step
+
+
+__all__ = ["check_choice", "code_range", "FLOAT_BITS", "is_finite", "LIMITS", "NAME_MAX",
+           "NetworkSpec", "shown", "STAGES", "WEIGHTS_MAX"]
 
 
 STAGES = ("1_1", "1_2", "2", "3", "4")
@@ -41,6 +47,9 @@ LIMITS = {
 }
 """Highest value of each whole number in a spec. They keep a typing error or a foreign file from
 being computed for hours; no network that fits a board comes near."""
+
+TOKENS_MAX = 65536
+"""Highest number of tokens for which an attention's scale may be made."""
 
 NAME_MAX = 100
 """Characters of a network's name, which becomes part of file names."""
@@ -84,6 +93,13 @@ class NetworkSpec:
         T, the inputs that one result is the mean of: frames of events. A single image is repeated.
     norm_mean, norm_std
         Per-channel statistics on the 0..1 scale that normalise an image.
+    attention_tokens
+        N0, positions of an attention's map for which its scale is the published one: with N it is
+        N0/N times that, so that a network trained at one size can go on at another; 0 for the
+        published scale whatever N is.
+    dense_heads
+        Heads for boxes or classes of pixels in place of the one for classes of images, whose
+        `classes` are then those of the boxes, or else of the pixels; a mapping is taken, too.
     image_scale
         Steps of the int8 image for 1 of the normalised one. With 1, mean 0 and std 1/255 counts of
         events go in as they are.
@@ -138,6 +154,8 @@ class NetworkSpec:
     norm_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     norm_std: tuple[float, ...] = (0.229, 0.224, 0.225)
     image_scale: int = 48
+    attention_tokens: int = 0
+    dense_heads: DenseHeads | None = None
 
     def __post_init__(self) -> None:
         for field in ("dims", "strides", "depths", "conv_expansion", "norm_mean", "norm_std"):
@@ -149,6 +167,11 @@ class NetworkSpec:
                 and 0 < len(self.name) <= NAME_MAX):
             raise ValueError(f"name must be 1 to {NAME_MAX} printable characters, "
                              f"not {shown(self.name)}")
+        given: object = self.dense_heads
+        if given is not None:
+            heads = given if isinstance(given, DenseHeads) else DenseHeads.from_dict(given)
+            object.__setattr__(self, "dense_heads", heads)
+            object.__setattr__(self, "classes", heads.classes)
         self._check_numbers()
         if not set(self.strides) <= {1, 2}:
             raise ValueError(f"strides must be 1 or 2, not {self.strides}")
@@ -170,6 +193,12 @@ class NetworkSpec:
                     f"{field} must have one value for each of {self.in_channels} channels, "
                     f"not {shown(value)}"
                 )
+        if self.attention_tokens != 0 and not (
+                is_positive_int(self.attention_tokens) and self.attention_tokens <= TOKENS_MAX):
+            raise ValueError(f"attention_tokens must be 0 to {TOKENS_MAX}, "
+                             f"not {shown(self.attention_tokens)}")
+        if self.dense_heads is not None:
+            self.dense_heads.check(self)
         if not all(std > 0 for std in self.norm_std):
             raise ValueError(f"norm_std must be positive, not {self.norm_std}")
         if self.weight_count > self.weights_max:
@@ -182,7 +211,7 @@ class NetworkSpec:
         for field in (item.name for item in fields(self) if item.name in LIMITS):
             value, count, limit = getattr(self, field), counts.get(field), LIMITS[field]
             parts = (value,) if count is None else value
-            if len(parts) != (count or 1) or not all(map(_is_positive_int, parts)):
+            if len(parts) != (count or 1) or not all(map(is_positive_int, parts)):
                 wanted = "a positive integer" if count is None else f"{count} positive integers"
                 raise ValueError(f"{field} must be {wanted}, not {shown(value)}")
             if max(parts) > limit:
@@ -213,8 +242,9 @@ class NetworkSpec:
         """Value of a level that the neuron in front of the head hands on."""
         raise NotImplementedError
 
-    def attention_thresholds(self, head_size: int) -> tuple[int, ...]:
-        """Least Q (K^T V), in levels multiplied by levels, of each level 1..D; d = `head_size`."""
+    def attention_thresholds(self, head_size: int, tokens: int) -> tuple[int, ...]:
+        """Least Q (K^T V), in levels multiplied by levels, of each level 1..D; d = `head_size`,
+        N = `tokens`, which matters with `attention_tokens`."""
         raise NotImplementedError
 
     def block_steps(self, name: str, stage: int) -> tuple[Step, ...]:
@@ -222,6 +252,11 @@ class NetworkSpec:
         raise NotImplementedError
 
     # -- what families share -----------------------------------------------------------------
+
+    def thresholds_of(self, stage: int, tokens: int | None = None) -> tuple[int, ...]:
+        """`attention_thresholds` of a stage, for an image of `image_size` or for `tokens`."""
+        return self.attention_thresholds(
+            self.dims[stage] // self.heads, tokens or self.sizes[stage] ** 2)
 
     def convs(self, block: str, stage: int) -> Step:
         """The two 3x3 convolutions of a convolution block, each behind a neuron."""
@@ -255,7 +290,7 @@ class NetworkSpec:
             conv("k", c, c, entry, self.level_unit, neuron=key),
             conv("v", values, c, entry, self.level_unit, neuron=value),
             Attention(name=fired, query=query, key=key, value=value, heads=self.heads, channels=c,
-                      values=values, thresholds=self.attention_thresholds(c // self.heads)),
+                      values=values, thresholds=self.thresholds_of(stage)),
             conv("proj", c, values, fired, self.attention_unit, scale=scale),
         ))
 
@@ -310,11 +345,19 @@ class NetworkSpec:
         return Layer(name="head", shape=(self.classes, self.dims[-1]), source=source, bias=True,
                      unit=unit)
 
+    @cached_property
+    def dense_layers(self) -> tuple[HeadLayer, ...]:
+        """The layers of `dense_heads`, in order; () without."""
+        return () if self.dense_heads is None else self.dense_heads.layers(self)
+
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Every layer with weights, in order, the head last."""
+        """Every layer with weights, in order, the head or heads last. Layers of heads that have
+        their weights in common follow each other with the same `Layer.key`."""
         parts = (part for step in self.steps for part in step.parts)
-        return (*(layer for part in parts for layer in part.layers), self.head)
+        heads = [layer for layer in self.dense_layers if not layer.zero]
+        return (*(layer for part in parts for layer in part.layers),
+                *(heads if self.dense_heads is not None else [self.head]))
 
     @property
     def software_only(self) -> bool:
@@ -334,6 +377,9 @@ class NetworkSpec:
         if self.levels > _LEVELS_EXACT and self.levels & (self.levels - 1):
             return (f"levels of 0..{self.levels} make ties of the attention inexact in floating "
                     f"point; train it with at most {_LEVELS_EXACT}, or a power of two")
+        if self.dense_heads is not None and self.dense_heads.binary_neck != "none":
+            return ("its neck hands on levels of 0 and 1 alone; binary_neck none is what has an "
+                    "integer form")
         return ""
 
     def check_integer_form(self) -> None:
@@ -380,7 +426,7 @@ class NetworkSpec:
     @property
     def weight_count(self) -> int:
         """Number of quantised weights (biases, steps and batch norms not counted)."""
-        return sum(prod(layer.shape) for layer in self.layers)
+        return sum({layer.key: prod(layer.shape) for layer in self.layers}.values())
 
     @property
     def spikes(self) -> bool:
@@ -403,7 +449,7 @@ class NetworkSpec:
     @classmethod
     def _left_out(cls) -> tuple[str, ...]:
         """Fields that `to_dict` names only where they have another value than their default."""
-        return ("time_steps", "image_scale")
+        return ("time_steps", "image_scale", "attention_tokens", "dense_heads")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, texts and lists; `model.families.spec.from_dict` gives an equal object.
@@ -412,6 +458,8 @@ class NetworkSpec:
         published stay the same.
         """
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        if self.dense_heads is not None:
+            values["dense_heads"] = self.dense_heads.to_dict()
         plain, rarely = {item.name: item.default for item in fields(self)}, self._left_out()
         return {k: v for k, v in values.items() if k not in rarely or v != plain[k]}
 
@@ -433,29 +481,3 @@ def code_range(bits: int) -> tuple[int, int]:
     """
     half = 1 << (bits - 1)
     return -half, 119 if bits == 8 else half - 1
-
-
-def check_choice(field: str, value: object, choices: tuple[object, ...]) -> None:
-    """Raise ValueError unless `value` is one of `choices`."""
-    if isinstance(value, bool) or value not in choices:
-        known = f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
-        raise ValueError(f"{field} must be {known}, not {shown(value)}")
-
-
-def is_finite(value: object) -> bool:
-    """Whether `value` is a number, not a truth value, NaN or infinite."""
-    return (isinstance(value, int | float) and not isinstance(value, bool)
-            and abs(value) < float("inf"))
-
-
-def shown(value: object) -> str:
-    """`value` for a message of one line, whatever a file holds in its place."""
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # an integer of too many digits
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _is_positive_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -56,7 +56,8 @@ class LinearAttention(PointwiseAttention):
 
     def membrane(self, products: Tensor, steps: int = 1) -> Tensor:
         # A division, whose result is exact wherever it is a tie.
-        return products / (steps**3 * (math.sqrt(self.head_size) / 2))
+        products, tokens = self.relative(products)
+        return products / (steps**3 * (math.sqrt(self.head_size) / 2) * tokens)
 
 
 class SpikeBlock(nn.Module):

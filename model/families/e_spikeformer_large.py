@@ -38,7 +38,8 @@ class LargeAttention(PointwiseAttention):
     """SDSA of the large models: proj(SN(0.125 * Q (K^T V)))."""
 
     def membrane(self, products: Tensor, steps: int = 1) -> Tensor:
-        return products / (steps**3 * ATTENTION_DIVISOR)
+        products, tokens = self.relative(products)
+        return products / (steps**3 * ATTENTION_DIVISOR * tokens)
 
 
 class LargeBlock(nn.Module):

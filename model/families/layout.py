@@ -16,12 +16,12 @@ def state_shapes(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in spec.layers:
-        cout = layer.shape[:1]
-        shapes[f"{layer.name}.weight"] = layer.shape
+        cout, key = layer.shape[:1], layer.key
+        shapes[f"{key}.weight"] = layer.shape
         if spec.weight_bits != FLOAT_BITS:
-            shapes[f"{layer.name}.alpha"], shapes[f"{layer.name}.init_state"] = cout, (1,)
+            shapes[f"{key}.alpha"], shapes[f"{key}.init_state"] = cout, (1,)
         if layer.bias:
-            shapes[f"{layer.name}.bias"] = cout
+            shapes[f"{key}.bias"] = cout
         for norm in layer.norms:
             shapes |= dict.fromkeys(norm_keys(norm), cout)
             shapes[f"{norm}.num_batches_tracked"] = ()

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 import math
+from typing import Any
 
 import torch
 from torch import nn, Tensor
@@ -17,9 +18,12 @@ from torch.nn import functional as F
 
 from model.families import fused
 from model.families.base import NetworkSpec
+from model.families.dense import source_of
+from model.families.dense_network import add_heads, heads_forward
 from model.families.lsq import LsqConv1d, LsqConv2d, LsqLinear
 from model.families.neuron import IeLif, make_neuron, Neuron, Sfa
 from model.families.qsdt import QsdtSpec
+from model.families.taps import taps
 
 
 ATTENTION_SCALE, LIF_ATTENTION_SCALE = 0.25, 0.125
@@ -237,8 +241,15 @@ class SpikeAttention(nn.Module):
         return self.membrane(q @ (k.transpose(-2, -1) @ v))
 
     def membrane(self, products: Tensor, steps: int = 1) -> Tensor:
-        """Membrane of Q (K^T V) of values that are whole numbers over `steps`; a tie stays one."""
+        """Membrane of Q (K^T V), (B, heads, tokens, d), of values that are whole numbers over
+        `steps`; a tie stays one."""
         raise NotImplementedError
+
+    def relative(self, products: Tensor) -> tuple[Tensor, int]:
+        """Numerator and denominator of `products` times N0/N; themselves and 1 without N0."""
+        if not self.spec.attention_tokens:
+            return products, 1
+        return products * self.spec.attention_tokens, products.shape[-2]
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, heads, tokens, d); float32, where both products are exact."""
@@ -294,9 +305,11 @@ class Attention(SpikeAttention):
         return super().product(q, k, v)
 
     def membrane(self, products: Tensor, steps: int = 1) -> Tensor:
+        products, tokens = self.relative(products)
         if steps == 1:
-            return products * ATTENTION_SCALE
-        return products / (steps**2 / ATTENTION_SCALE) / steps
+            products = products * ATTENTION_SCALE
+            return products if tokens == 1 else products / tokens
+        return products / (steps**2 / ATTENTION_SCALE * tokens) / steps
 
 
 class Mlp(nn.Module):
@@ -360,6 +373,9 @@ class SpikingTransformer(nn.Module):
             self._append(name, self.conv_block(stage))
         for name, stage in spec.transformer_blocks:
             self._append(name, self.transformer_block(spec.dims[stage]))
+        if spec.dense_heads is not None:
+            add_heads(self, spec, BatchNorm)
+            return
         self.lif = make_neuron(spec, head=True) if spec.head_fires else nn.Identity()
         self.head = LsqLinear(spec.dims[-1], spec.classes, bits=spec.weight_bits)
 
@@ -383,12 +399,26 @@ class SpikingTransformer(nn.Module):
             self.add_module(group, nn.ModuleList())
         getattr(self, group).append(block)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
+        """Logits (B, classes), or of a network with `dense_heads` a dictionary of its outputs
+        (B, O, H/s, W/s) by name, such as "cls8", "reg8" and "seg"."""
+        if self.spec.dense_heads is not None:
+            return self.dense(x)
         steps, x = self.spec.time_steps, self.membrane(x)
         # Same as x.mean((2, 3)), whose gradient would fall out of the channels-last layout.
         x = F.avg_pool2d(x, x.shape[2:]).flatten(1)
         logits = self.head(self.lif(x))
         return logits if steps == 1 else logits.unflatten(0, (steps, -1)).mean(0)
+
+    def dense(self, x: Tensor) -> dict[str, Tensor]:
+        """The outputs of the heads."""
+        heads = self.spec.dense_heads
+        if heads is None:
+            raise ValueError("the network has no heads for dense prediction")
+        wanted = {tap.name: source_of(self.spec, tap.stage) for tap in taps(self.spec, heads.taps)}
+        fired = {wanted[name]: self.get_submodule(wanted[name])(u)
+                 for name, u in self.membranes(x) if name in wanted}
+        return heads_forward(self, self.spec, fired, fire)
 
     def membrane(self, x: Tensor) -> Tensor:
         """The last stage's membrane, (T*B, C, h, w), of what `forward` takes."""

@@ -7,7 +7,7 @@ neuron's name is that of its levels, a layer's name that of the multi-bit map it
 from dataclasses import dataclass
 
 
-__all__ = ["Attention", "Layer", "Part", "RepConv", "Step"]
+__all__ = ["Attention", "HeadLayer", "Layer", "Part", "RepConv", "Step"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,46 @@ class Layer:
     def layers(self) -> tuple["Layer", ...]:
         """The layer itself."""
         return (self,)
+
+    @property
+    def key(self) -> str:
+        """What its weights, steps and bias are called in a state dict."""
+        return self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadLayer(Layer):
+    """A convolution of a head for dense prediction (`model.families.dense`).
+
+    Parameters
+    ----------
+    reduction
+        Pixels of the image from one position of its map to the next.
+    weights
+        Name of the weights that several layers share, "" for those of its own name.
+    zero
+        Whether its weights are all 0 and in no state dict: such a layer hands on the doubled map of
+        `added`, and no more.
+    membrane, added, upsample
+        The membrane that it makes, that `neuron` fires, if there is one; the one that is added to
+        it, "" for none, and how often each of this one's positions is repeated both ways.
+    output, on_host
+        What its sums are called as an output, and whether the host computes them of the levels;
+        "" and False for layers in front of another one.
+    """
+
+    reduction: int
+    weights: str = ""
+    zero: bool = False
+    membrane: str = ""
+    added: str = ""
+    upsample: int = 1
+    output: str = ""
+    on_host: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.weights or self.name
 
 
 @dataclass(frozen=True, kw_only=True)

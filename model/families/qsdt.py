@@ -78,6 +78,9 @@ class QsdtSpec(NetworkSpec):
             raise ValueError(f"levels must be 1 for the neuron lif, not {self.levels}")
         if self.neuron == "relu" and (self.time_steps, self.leak) != (1, 0):
             raise ValueError("time_steps must be 1 and leak 0 for the neuron relu")
+        if self.neuron != "ielif" and self.attention_tokens:
+            raise ValueError("attention_tokens must be 0 unless the neuron is ielif, "
+                             f"not {shown(self.attention_tokens)}")
         if self.attention == "softmax" and self.neuron != "relu":
             raise ValueError("attention must be sdsa for spiking neurons")
         if not is_finite(self.layer_scale_init):
@@ -97,8 +100,8 @@ class QsdtSpec(NetworkSpec):
     def head_unit(self) -> float:
         return 1 / self.levels
 
-    def attention_thresholds(self, head_size: int) -> tuple[int, ...]:
-        return attention_thresholds(self.levels)
+    def attention_thresholds(self, head_size: int, tokens: int) -> tuple[int, ...]:
+        return attention_thresholds(self.levels, tokens, self.attention_tokens or tokens)
 
     def block_steps(self, name: str, stage: int) -> tuple[Step, ...]:
         if stage < 3:
@@ -133,7 +136,7 @@ class QsdtSpec(NetworkSpec):
         parts += [
             Attention(name=attended, query=query, key=key, value=value, heads=self.heads,
                       channels=c, values=c,
-                      thresholds=self.attention_thresholds(c // self.heads)),
+                      thresholds=self.thresholds_of(stage)),
             RepConv(name=f"{name}.proj_conv", channels=c, source=attended,
                     unit=self.attention_unit, norms=(f"{name}.proj_conv.1",),
                     scale=f"{block}.layer_scale1"),
@@ -157,6 +160,8 @@ class QsdtSpec(NetworkSpec):
         return replace(
             self, name=f"{self.name}-ann"[:NAME_MAX], neuron="relu", attention="softmax",
             mprf="none", weight_bits=FLOAT_BITS, levels=4, time_steps=1, leak=0.0,
+            attention_tokens=0,
+            dense_heads=self.dense_heads and replace(self.dense_heads, binary_neck="none"),
         )
 
     @classmethod
@@ -164,12 +169,14 @@ class QsdtSpec(NetworkSpec):
         return (*super()._left_out(), "neuron", "leak", "attention", "mprf")
 
 
-def attention_thresholds(levels: int) -> tuple[int, ...]:
-    """(2k-1)*2D^2 for k = 1..D, whatever the head size: 32, 96, 160, 224 for D = 4.
+def attention_thresholds(levels: int, tokens: int = 1, reference: int = 1) -> tuple[int, ...]:
+    """(2k-1)*2D^2 * N/N0, rounded up, for k = 1..D, whatever the head size: 32, 96, 160, 224 for
+    D = 4 and N = N0; `tokens` and `reference` are N and N0.
 
-    The membrane is 0.25 * Q (K^T V) of values level/D, and D times that in levels.
+    The membrane is 0.25*N0/N * Q (K^T V) of values level/D, and D times that in levels.
     """
-    return tuple((2 * k - 1) * 2 * levels**2 for k in range(1, levels + 1))
+    return tuple(-(-(2 * k - 1) * 2 * levels**2 * tokens // reference)
+                 for k in range(1, levels + 1))
 
 
 _QSDT_T = QsdtSpec(name="qsdt_t", dims=(32, 64, 128, 256, 360))

@@ -58,8 +58,9 @@ class SdtV3Spec(NetworkSpec):
     def head_unit(self) -> float:
         return 1.0
 
-    def attention_thresholds(self, head_size: int) -> tuple[int, ...]:
-        return attention_thresholds(self.levels, head_size)
+    def attention_thresholds(self, head_size: int, tokens: int) -> tuple[int, ...]:
+        return attention_thresholds(self.levels, head_size, tokens,
+                                    self.attention_tokens or tokens)
 
     def block_steps(self, name: str, stage: int) -> tuple[Step, ...]:
         if stage < 3:
@@ -85,17 +86,21 @@ class SdtV3Spec(NetworkSpec):
         return {"family": self.family, **super().to_dict()}
 
 
-def attention_thresholds(levels: int, head_size: int) -> tuple[int, ...]:
-    """Least Q (K^T V), in levels, of each level k = 1..D: around (2k-1)*D^3*sqrt(d)/4.
+def attention_thresholds(
+    levels: int, head_size: int, tokens: int = 1, reference: int = 1
+) -> tuple[int, ...]:
+    """Least Q (K^T V), in levels, of each level k = 1..D: around (2k-1)*D^3*sqrt(d)/4 * N/N0.
 
-    The membrane is 2/sqrt(d) * Q (K^T V) of values level/D. A tie, of which there are some where d
-    is a square, goes to the even level: an odd one needs more.
+    The membrane is 2/sqrt(d)*N0/N * Q (K^T V) of values level/D; `tokens` and `reference` are N and
+    N0. A tie, of which there are some where d is a square, goes to the even level: an odd one needs
+    more.
     """
     found = []
     for k in range(1, levels + 1):
-        square, rest = divmod(((2 * k - 1) * levels**3) ** 2 * head_size, 16)
-        below = isqrt(square)
-        tie = rest == 0 and below * below == square
+        square = ((2 * k - 1) * levels**3 * tokens) ** 2 * head_size
+        unit = 16 * reference**2
+        below = isqrt(square // unit)
+        tie = unit * below * below == square
         found.append(below if tie and k % 2 == 0 else below + 1)
     return tuple(found)
 

@@ -73,8 +73,8 @@ class SdtV3LargeSpec(NetworkSpec):
     def attention_unit(self) -> float:
         return 1 / self.levels
 
-    def attention_thresholds(self, head_size: int) -> tuple[int, ...]:
-        return attention_thresholds(self.levels)
+    def attention_thresholds(self, head_size: int, tokens: int) -> tuple[int, ...]:
+        return attention_thresholds(self.levels, tokens, self.attention_tokens or tokens)
 
     def block_steps(self, name: str, stage: int) -> tuple[Step, ...]:
         if stage < 3:
@@ -106,12 +106,13 @@ class SdtV3LargeSpec(NetworkSpec):
         return (*super()._left_out(), "sep_expansion")
 
 
-def attention_thresholds(levels: int) -> tuple[int, ...]:
-    """Least Q (K^T V), in levels, of each level k = 1..D: 4(2k-1)*D^3.
+def attention_thresholds(levels: int, tokens: int = 1, reference: int = 1) -> tuple[int, ...]:
+    """Least Q (K^T V), in levels, of each level k = 1..D: 4(2k-1)*D^3 * N/N0, rounded up.
 
-    The membrane is 0.125 * Q (K^T V) of values level/D.
+    The membrane is 0.125*N0/N * Q (K^T V) of values level/D; `tokens` and `reference` are N and N0.
     """
-    return tuple((2 * k - 1) * ATTENTION_DIVISOR // 2 * levels**3 for k in range(1, levels + 1))
+    return tuple(-(-(2 * k - 1) * ATTENTION_DIVISOR // 2 * levels**3 * tokens // reference)
+                 for k in range(1, levels + 1))
 
 
 _SDT_V3_83M = SdtV3LargeSpec(name="sdt_v3_83m", dims=(64, 128, 256, 512), rep_conv=True)

@@ -7,8 +7,11 @@ detector and segmenter of the QSD-Transformer have no norm on it.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
-from model.families.base import NetworkSpec
+
+if TYPE_CHECKING:
+    from model.families.base import NetworkSpec
 
 
 __all__ = ["DETECTION", "SEGMENTATION", "Tap", "taps"]
@@ -35,7 +38,7 @@ class Tap:
     stride: int
 
 
-def taps(spec: NetworkSpec, stages: Iterable[str]) -> tuple[Tap, ...]:
+def taps(spec: "NetworkSpec", stages: Iterable[str]) -> tuple[Tap, ...]:
     """The taps of `stages`, in this order; their strides follow from those of the network.
 
     Raises ValueError on a stage that the network does not have, or that comes before the one that

@@ -23,7 +23,7 @@ def level_units(spec: NetworkSpec) -> dict[str, float]:
     """Value of a level of what each layer reads, without those that read the image, a multi-bit map
     or the mean membrane."""
     other = {"image", "mean", *(layer.name for layer in spec.layers if layer.multi_bit)}
-    return {layer.name: layer.unit for layer in spec.layers if layer.source not in other}
+    return {layer.key: layer.unit for layer in spec.layers if layer.source not in other}
 
 
 def binary_spikes(level: Tensor, levels: int) -> list[Tensor]:

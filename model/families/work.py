@@ -46,6 +46,11 @@ def work(spec: NetworkSpec) -> tuple[Work, ...]:
                 found.append(Work(layer.name, prod(layer.shape) * side * side, reads, neuron))
                 if layer.multi_bit:
                     made_of[layer.name] = neuron
+    for layer in spec.dense_layers:
+        side = spec.image_size // layer.reduction
+        found.append(Work(layer.name, prod(layer.shape) * side * side, "level", layer.source))
+    if spec.dense_heads is not None:
+        return tuple(found)
     reads, neuron = ("level", spec.head.source) if spec.head_fires else ("raw", "")
     found.append(Work("head", prod(spec.head.shape), reads, neuron))
     return tuple(found)

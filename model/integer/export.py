@@ -6,9 +6,9 @@ graph. Everything is computed in float64 by operations that IEEE 754 defines exa
 machines get the same integers.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import fsum
+from math import fsum, prod
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from model.data.dataset import DataInfo
 from model.families import parts
 from model.families.base import code_range, FLOAT_BITS, NetworkSpec
+from model.families.dense import source_of
 from model.integer import fixed_point
 from model.integer.epilogue import (
     Fire,
@@ -109,13 +110,13 @@ def fold(state: State, spec: NetworkSpec, *, form: Form = "integer") -> dict[str
     def alone(made: parts.Layer) -> Layer:
         """The layer without its batch norms: scale alpha * unit, offset its bias or 0."""
         weight: NDArray[Any]
-        if wide and f"{made.name}.alpha" not in state:
+        if wide and f"{made.key}.alpha" not in state:
             bits = _REAL_HEAD_BITS if made.source == "mean" else _REAL_BITS
-            weight, alpha = _real_codes(state[f"{made.name}.weight"], bits)
+            weight, alpha = _real_codes(state[f"{made.key}.weight"], bits)
         else:
-            weight = codes(state, made.name, spec.weight_bits)
-            alpha = _real(state, f"{made.name}.alpha")
-        bias = f"{made.name}.bias"
+            weight = codes(state, made.key, spec.weight_bits)
+            alpha = _real(state, f"{made.key}.alpha")
+        bias = f"{made.key}.bias"
         offset = _real(state, bias) if made.bias else np.zeros_like(alpha)
         return Layer(weight, alpha * made.unit, offset)
 
@@ -146,7 +147,14 @@ def fold(state: State, spec: NetworkSpec, *, form: Form = "integer") -> dict[str
                 rep_conv(part)
             elif isinstance(part, parts.Layer):
                 put(part.name, behind(alone(part), part))
-    put("head", alone(spec.head))
+    for head in spec.dense_layers:
+        if head.zero:
+            nothing = np.zeros(head.shape[0])
+            put(head.name, Layer(np.zeros(head.shape, np.int8), nothing, nothing))
+        else:
+            put(head.name, behind(alone(head), head))
+    if spec.dense_heads is None:
+        put("head", alone(spec.head))
     return layers
 
 
@@ -173,8 +181,9 @@ class _Builder:
     """Makes operators with the constants of one form; `ops` grows in execution order."""
 
     def __init__(self, layers: Mapping[str, Layer], spec: NetworkSpec, params: IntegerParams,
-                 form: Form) -> None:
+                 form: Form, sizes: Sequence[tuple[int, int]]) -> None:
         self.layers, self.spec, self.params, self.form = layers, spec, params, form
+        self.sizes = sizes    # height and width of the membrane of each stage
         self.ops: list[Op] = []
         self._makers: dict[str, str] = {}    # of a multi-bit map's layer: the operator
 
@@ -191,12 +200,13 @@ class _Builder:
         )
         return Fire(rule, level)
 
-    def integrate(self, layer: Layer, step: str, u_in: str | None, level: str | None) -> Integrate:
+    def integrate(self, layer: Layer, u_out: str, u_in: str | None, level: str | None,
+                  upsample: int = 1) -> Integrate:
         """U in units of the membrane that is worth level D, so that D*U is the level."""
         spec = self.spec
         layer = Layer(layer.weight, layer.scale / spec.highest, layer.offset / spec.highest)
         scale = self._scale(layer, frac=self.params.u_frac)
-        return Integrate(scale, f"{step}/u", u_in, level, spec.levels, spec.half_even)
+        return Integrate(scale, u_out, u_in, level, spec.levels, spec.half_even, upsample)
 
     def requantise(self, name: str, layer: Layer) -> Requantise:
         return Requantise(self._scale(layer, frac=self.params.z_frac_for(name)), z_name(name))
@@ -211,17 +221,19 @@ class _Builder:
             self.requantise(made.name, self.layers[depth.name]),
         ))
 
-    def attention(self, made: parts.Attention) -> None:
-        cap = None if self.form == "wide" else made.thresholds[-1]
+    def attention(self, made: parts.Attention, stage: int) -> None:
+        height, width = self.sizes[stage]
+        thresholds = self.spec.thresholds_of(stage, height * width)
+        cap = None if self.form == "wide" else thresholds[-1]
         block = made.name.rpartition(".attn.")[0]
         self.ops.append(Attention(made.name, made.query, made.key, made.value, made.heads,
-                                  made.name, block, cap, made.thresholds, self.spec.levels))
+                                  made.name, block, cap, thresholds, self.spec.levels))
 
     def step(self, step: parts.Step, u_in: str | None, following: str | None) -> None:
         """Append the operators of a membrane's update; `following` is the neuron that fires it."""
         for part in step.parts:
             if isinstance(part, parts.Attention):
-                self.attention(part)
+                self.attention(part, step.stage)
                 continue
             if isinstance(part, parts.RepConv):
                 self.rep_conv(part)
@@ -246,11 +258,24 @@ class _Builder:
         elif made.neuron:
             epilogue = self.fire(folded, made.neuron)
         else:
-            epilogue = self.integrate(folded, step, u_in, following)
+            epilogue = self.integrate(folded, f"{step}/u", u_in, following)
         if made.depthwise:
             self.ops.append(Depthwise(name, source, folded.weight[:, 0], epilogue))
         else:
             self.conv(name, source, folded.weight, epilogue, stride=made.stride)
+
+    def head_layer(self, made: parts.HeadLayer) -> None:
+        """The operator of one layer of a head for dense prediction."""
+        folded = self.layers[made.name]
+        epilogue: Any
+        if made.output:
+            epilogue = Raw(folded.scale, folded.offset, name=made.output, on_host=made.on_host)
+        elif made.membrane:
+            epilogue = self.integrate(folded, made.membrane, made.added or None,
+                                      made.neuron or None, made.upsample if made.added else 1)
+        else:
+            epilogue = self.fire(folded, made.neuron)
+        self.conv(made.name, made.source, folded.weight, epilogue)
 
     def mean(self, source: str, positions: int) -> None:
         """The mean of membranes as a z, for a head without a neuron."""
@@ -295,13 +320,20 @@ def build(
     if form not in ("integer", "wide"):
         raise ValueError(f"form must be integer or wide, not {form}")
     shape = input_shape or spec.input_shape
-    positions = _positions(spec, *shape[-2:])
+    sizes = _sizes(spec, *shape[-2:])
+    positions = prod(sizes[-1])
     params = _wide(layers, spec, positions) if form == "wide" else params or IntegerParams()
-    builder, order, u = _Builder(layers, spec, params, form), spec.steps, ""
+    builder, order, u = _Builder(layers, spec, params, form, sizes), spec.steps, ""
+    last = None if spec.dense_heads is None else source_of(spec, spec.stages[-1])
     for i, step in enumerate(order):
-        following = order[i + 1].entry if i + 1 < len(order) else None
+        following = order[i + 1].entry if i + 1 < len(order) else last
         builder.step(step, None if step.replaces else u, following)
         u = f"{step.name}/u"
+    if spec.dense_heads is not None:
+        for head in spec.dense_layers:
+            builder.head_layer(head)
+        _check_layers(params, builder.ops)
+        return IntegerNetwork(spec.to_dict(), params, builder.ops, shape, origin, info)
     if spec.head_fires:
         builder.ops.append(Pool("lif", u, "lif", spec.levels, spec.half_even))
     else:
@@ -310,24 +342,26 @@ def build(
     if time_steps not in (1, spec.time_steps):
         raise ValueError(f"images must have {spec.time_steps} time steps for {spec.name}, "
                          f"not {time_steps}")
-    head, source = builder.reading(spec.head.source, layers["head"])
-    builder.conv("head", source, head.weight,
-                 Raw(head.scale / time_steps, head.offset, time_steps))
+    folded, source = builder.reading(spec.head.source, layers["head"])
+    builder.conv("head", source, folded.weight,
+                 Raw(folded.scale / time_steps, folded.offset, time_steps))
     _check_layers(params, builder.ops)
     return IntegerNetwork(spec.to_dict(), params, builder.ops, shape, origin, info)
 
 
-def _positions(spec: NetworkSpec, height: int, width: int) -> int:
-    """Positions of the last membrane for an image of this size."""
+def _sizes(spec: NetworkSpec, height: int, width: int) -> list[tuple[int, int]]:
+    """Height and width of every stage's membrane for an image of this size."""
+    found = []
     for stride in spec.strides:
         height, width = -(-height // stride), -(-width // stride)
-    return height * width
+        found.append((height, width))
+    return found
 
 
 def _wide(layers: Mapping[str, Layer], spec: NetworkSpec, positions: int) -> IntegerParams:
     """Widths of the wide form. The logits of a head that reads the mean membrane have its errors,
     so that membranes, and their mean, are as fine as sums allow."""
-    if spec.head_fires:
+    if spec.head_fires or spec.dense_heads is not None:
         return WIDE
     largest = int(np.abs(layers["head"].weight.astype(np.int64)).sum(axis=1).max())
     u_bits = min(48, WIDE.acc_bits - positions.bit_length())

@@ -41,16 +41,16 @@ def quantise(state: Mapping[str, NDArray], spec: NetworkSpec, bits: int) -> Quan
     if spec.weight_bits != FLOAT_BITS:
         raise ValueError(f"{spec.name} has weights of {spec.weight_bits} bits already")
     made, sqnr = dict(state), {}
-    for layer in spec.layers:
-        weight = state[f"{layer.name}.weight"]
+    for key in dict.fromkeys(layer.key for layer in spec.layers):
+        weight = state[f"{key}.weight"]
         alpha = steps_for(weight, bits)
         q = integer_weight(weight, alpha, bits)
         value = q.astype(np.float32) * alpha.reshape(-1, *[1] * (q.ndim - 1))
-        made |= {f"{layer.name}.weight": value, f"{layer.name}.alpha": alpha,
-                 f"{layer.name}.init_state": np.ones(1, np.float32)}
+        made |= {f"{key}.weight": value, f"{key}.alpha": alpha,
+                 f"{key}.init_state": np.ones(1, np.float32)}
         power, error = (math.fsum(np.square(x, dtype=np.float64).sum(axis=1).tolist())
                         for x in (_rows(weight), _rows(weight) - _rows(value)))
-        sqnr[layer.name] = 10 * math.log10(power / error) if power and error else math.inf
+        sqnr[key] = 10 * math.log10(power / error) if power and error else math.inf
     return Quantised(spec.changed(weight_bits=bits), made, sqnr)
 
 
