@@ -6,9 +6,11 @@ constants follow from these and the widths, so one file serves every form and ev
 one metadata entry "qsd" is a JSON object: format, version, spec, params (default widths), graph
 (the operators that the writer saw, for readers and as a check), origin (of weights that were not
 trained: what they are) and sha256 over all of it.
-A file of version 4 is of another family than the QSD-Transformer, which its spec names. One of
-version 3 is of a network that takes several images for a result (spec.time_steps); one of version 2
-has widths of z by layer (params.z_bits_of), one of version 1 has neither.
+A file of version 5 is of a network with heads for dense prediction or an attention whose scale
+depends on the tokens (dense_heads and attention_tokens of its spec). One of version 4 is of another
+family than the QSD-Transformer, which its spec names. One of version 3 is of a network that takes
+several images for a result (spec.time_steps); one of version 2 has widths of z by layer
+(params.z_bits_of), one of version 1 has neither.
 The same input gives the same bytes.
 """
 
@@ -35,10 +37,11 @@ from model.integer.epilogue import IntegerParams
 from model.integer.export import codes, export, State
 
 
-FORMAT, VERSION = "qsd", 4
-ONE_WIDTH, WIDTHS, TIME_STEPS = 1, 2, 3
+FORMAT, VERSION = "qsd", 5
+ONE_WIDTH, WIDTHS, TIME_STEPS, FAMILY = 1, 2, 3, 4
 """Versions of files of QSD-Transformers: that take single images, whose z all have one width or
-have widths by layer, and that take several; what such files say has not changed."""
+have widths by layer, and that take several; and of other families. All of these classify images,
+with an attention of the published scale; what such files say has not changed."""
 
 FILE_BYTES_MAX = 1 << 28
 """Bytes of a file: four for every weight of the largest network
@@ -183,8 +186,10 @@ def read(path: str | os.PathLike) -> QsdContent:
 
 
 def _version(params: IntegerParams, spec: NetworkSpec) -> int:
-    if not isinstance(spec, QsdtSpec):
+    if spec.dense_heads is not None or spec.attention_tokens:
         return VERSION
+    if not isinstance(spec, QsdtSpec):
+        return FAMILY
     if spec.time_steps > 1:
         return TIME_STEPS
     return WIDTHS if params.z_bits_of else ONE_WIDTH
@@ -197,7 +202,7 @@ def _header(path: Path, text: str | None) -> dict[str, Any]:
         header = None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise QsdError(f"{path} is a safetensors file, but not a .qsd file")
-    if header.get("version") not in (ONE_WIDTH, WIDTHS, TIME_STEPS, VERSION):
+    if header.get("version") not in range(ONE_WIDTH, VERSION + 1):
         raise QsdError(
             f"{path} has format version {header.get('version')}, this program reads {ONE_WIDTH} "
             f"to {VERSION}"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from model.families import parts
 from model.families.base import NetworkSpec
+from model.families.dense import source_of
 from model.families.layout import state_shapes
 from model.families.qsdt import QsdtSpec
 from model.integer import golden
@@ -97,12 +98,39 @@ class _Maker:
         tokens = (spec.image_size // spec.reduction) ** 2
         images = natural_images(self.rng, -(-_POSITIONS // tokens), spec)
         u: NDArray = images
+        wanted = {layer.source for layer in spec.dense_layers}
+        fired: dict[str, NDArray] = {}
         for step in spec.steps:
             maps = {step.entry: images if step.entry == "image" else self.levels(u)}
+            fired.update({name: x for name, x in maps.items() if name in wanted})
             made = self.run(step, maps)
             u = made if step.replaces else u + made
+        if spec.dense_heads is not None:
+            self.heads(fired | {source_of(spec, spec.stages[-1]): self.levels(u)})
+            return
         self.weight("head")
         self.bias("head")
+
+    def heads(self, maps: dict[str, NDArray]) -> None:
+        """Draw the layers of heads for dense prediction; `maps` are the levels of their taps."""
+        membranes: dict[str, NDArray] = {}
+        for layer in self.spec.dense_layers:
+            acc = None if layer.zero else self.convolve(layer, maps[layer.source])
+            if layer.output:
+                self.bias(layer.key)
+                continue
+            made: NDArray[np.float64] = np.zeros(1)
+            if acc is not None:
+                made = self.normalise(layer.norms[0], acc, self.scale(layer.key) * layer.unit,
+                                      *(_ADD if layer.added else _FIRE))
+            if layer.added:
+                height, width = maps[layer.source].shape[2:]
+                made = made + golden.upsample(
+                    membranes[layer.added], layer.upsample)[..., :height, :width]
+            if layer.membrane:
+                membranes[layer.membrane] = made
+            if layer.neuron:
+                maps[layer.neuron] = self.levels(made)
 
     def run(self, step: parts.Step, maps: dict[str, NDArray]) -> NDArray[np.float64]:
         """Draw the layers of a step; what it adds to the membrane. `maps` has its entry."""
@@ -138,7 +166,10 @@ class _Maker:
     # -- constants --------------------------------------------------------------------------
 
     def weight(self, layer: str) -> NDArray[np.int8]:
-        """Draw weights and LSQ steps. As trained: a fifth of the weights 0, hardly any clipped."""
+        """Draw weights and LSQ steps, if they are not there. As trained: a fifth of the weights 0,
+        hardly any clipped."""
+        if f"{layer}.weight.q" in self.state:
+            return self.state[f"{layer}.weight.q"]
         shape, bits = self.shapes[f"{layer}.weight"], self.spec.weight_bits
         # The number of ones among 2^bits random bits: nearly normal, and exact everywhere.
         fair = self.rng.integers(0, 1 << (1 << bits), shape, dtype=np.uint16)
@@ -160,8 +191,10 @@ class _Maker:
         return self.state[f"{layer}.alpha"].astype(np.float64)
 
     def bias(self, layer: str) -> NDArray[np.float64]:
-        values = self.rng.uniform(-0.1, 0.1, self.shapes[f"{layer}.bias"]).astype(np.float32)
-        self.state[f"{layer}.bias"] = values
+        if f"{layer}.bias" not in self.state:
+            values = self.rng.uniform(-0.1, 0.1, self.shapes[f"{layer}.bias"]).astype(np.float32)
+            self.state[f"{layer}.bias"] = values
+        values = self.state[f"{layer}.bias"]
         return values.astype(np.float64)
 
     def norm(self, name: str, mean: NDArray, var: NDArray, gamma: float, beta: float,
@@ -186,7 +219,7 @@ class _Maker:
 
     def convolve(self, layer: parts.Layer, x: NDArray) -> NDArray[np.int64]:
         """Exact accumulators of a layer drawn now; maps are (N, C, H, W)."""
-        q = self.weight(layer.name)
+        q = self.weight(layer.key)
         if layer.depthwise:
             return golden.depthwise(x, q[:, 0], padding=q.shape[-1] // 2)
         return golden.convolve(x, q, stride=layer.stride, padding=q.shape[-1] // 2)
