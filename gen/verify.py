@@ -156,11 +156,9 @@ def _run(arguments):
     with as_input_error("memory"):
         memory, options = rtl_memory(design.board, config, twin=twin, chip=arguments.sdram_chip)
     core, strips = config.core, max(program.strips.values())
-    spilled = [n for n, (home, _) in program.homes.items()
-               if home == "memory" and n not in ("image", "logits_acc")]
     print(f"{name}: {len(program.descriptors)} descriptors on {core.rows}x{core.rows} lanes, "
-          f"pool {core.pool_words} words, at most {strips} strips a map, {len(spilled)} spilled "
-          f"tensors; memory: {memory}")
+          f"pool {core.pool_words} words, at most {strips} strips a map, "
+          f"{len(program.spilled)} spilled tensors; memory: {memory}")
     started, results = time.monotonic(), {}
     for part, part_program, cases in parts(network, program, images, layers=layers,
                                            patterns=patterns):
@@ -179,7 +177,7 @@ def _run(arguments):
     record = {
         "equal": differ == 0, "forms": forms, "model": name, "network_digest": network.digest(),
         "config": config.to_dict(), "memory": memory, "strips": program.strips,
-        "spilled": spilled, "seconds": round(time.monotonic() - started, 1),
+        "spilled": program.spilled, "seconds": round(time.monotonic() - started, 1),
         "command": arguments.command_line,
         **({"layers": results} if layers else
            {"inputs": "patterns" if patterns else "images", **results[""]})}

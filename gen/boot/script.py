@@ -159,10 +159,13 @@ def boot_script(image: ProgramImage, pictures, acc, *, names: Sequence[str],
     Raises
     ------
     InputError
-        Too many classes, or the two best scores of a picture are so close that 16 bits show
-        another class than the integer model's.
+        The program has other results than classes, too many of these, or the two best scores of a
+        picture are so close that 16 bits show another class than the integer model's.
     DoesNotFit
     """
+    if image.logits is None:
+        raise InputError(f"{image.source or image.model}: a board without a host shows classes; "
+                         f"the results are {', '.join(result.name for result in image.results)}")
     count, classes = np.shape(acc)
     if classes > CLASSES:
         raise InputError(f"A board shows at most {CLASSES} classes without a host, the network "

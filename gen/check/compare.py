@@ -174,11 +174,13 @@ def _tensor_counts(program):
     for descriptor in program.descriptors:
         for output in descriptor.outputs:
             kinds.setdefault(program.maps[output.tensor].kind, set()).add(output.tensor)
-    logits = "logits_acc" in kinds.setdefault("u", set())
-    kinds["u"].discard("logits_acc")
+    raw = {result.tensor: result.name for result in program.results}
+    outputs = [raw[name] for name in raw if name in kinds.setdefault("u", set())
+               and name == f"{raw[name]}_acc"]
+    kinds.setdefault("u", set()).difference_update(f"{name}_acc" for name in outputs)
     names = {"level": "level maps", "z": "z maps", "u": "membranes"}
     return ", ".join([*(f"{len(kinds.get(kind, ()))} {text}" for kind, text in names.items()),
-                      *(["logits"] if logits else [])])
+                      *outputs])
 
 
 def parts(network, program, images, *, layers=(), patterns=()):

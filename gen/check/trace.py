@@ -6,6 +6,7 @@ import numpy as np
 
 from gen.compile.layout import unpack_lanes
 from gen.compile.package import image_words, logits_of
+from gen.compile.results import named
 from gen.machine.iss import Iss
 from model.error import VerificationFailed
 from sim.reference.write_hash import write_hash
@@ -63,7 +64,7 @@ def traced_words(program):
 def integer_trace(program, tensors, index):
     """Trace of the integer model from its tensors for image, or sample of images, ``index``.
 
-    Without "logits_acc" among the tensors the results are 0.
+    The results of tensors that are not there are 0.
     """
     packed = {}
     words = []
@@ -85,8 +86,11 @@ def integer_trace(program, tensors, index):
             parts.append(packed[key][first:first + output.count, output.group])
         words.append(np.concatenate(parts, axis=1).reshape(-1))
     sigs = [None if w is None else write_hash(w, rows=program.config.rows) for w in words]
-    acc = (tensors["logits_acc"][index].reshape(-1) if "logits_acc" in tensors else
-           np.zeros(program.maps["logits_acc"].channels, np.int64))
+    made = {output.tensor for descriptor in program.descriptors for output in descriptor.outputs}
+    acc = np.concatenate([
+        result.acc(tensors[result.tensor][index].astype(np.int64)).reshape(-1)
+        if result.tensor in made & tensors.keys() else
+        np.zeros(result.shape(program.maps), np.int64).reshape(-1) for result in program.results])
     return Trace(words, acc, sigs)
 
 
@@ -179,7 +183,11 @@ def first_difference(program, a, b):
             return Difference(f"signature of {where}: {found[0]:08x} against {found[1]:08x}",
                               index, traced or not descriptor.outputs)
     if not np.array_equal(a.acc, b.acc):
-        channel = int(np.argwhere(a.acc != b.acc)[0, 0])
-        return Difference(f"logits, class {channel}: {a.acc[channel]} against {b.acc[channel]}",
-                          None)
+        at = int(np.argwhere(a.acc != b.acc)[0, 0])
+        places = named(program, np.arange(len(a.acc)))
+        name, where = next((name, np.argwhere(place == at)[0].tolist())
+                           for name, place in places.items() if at in place)
+        where = f"class {where[0]}" if len(where) == 1 else (
+            f"channel {where[0]}, position ({where[1]}, {where[2]})")
+        return Difference(f"{name}, {where}: {a.acc[at]} against {b.acc[at]}", None)
     return None

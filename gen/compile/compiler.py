@@ -14,6 +14,7 @@ from gen.compile.emit import Emitter
 from gen.compile.maps import check, make_maps
 from gen.compile.operators import Operators
 from gen.compile.residency import Residency
+from gen.compile.results import on_core, results_of
 from gen.compile.rings import StripMemo
 from gen.compile.schedule import FIRE
 from gen.compile.supported import check_supported
@@ -99,13 +100,16 @@ def _compile(network, config, options, memo, known, beside):
     """Compile with the options of :func:`compile_network`; ``known`` is a residency's plan,
     ``beside`` whether what it says is to be changed."""
     fold, strip_rows = options["fold"], options["strip_rows"]
-    network = lowered(network)
+    whole, network = network, lowered(on_core(network))
     layout, tiles = _prepare(network, config, fold, memo)
+    results = results_of(whole, layout.maps)
     residency = Residency(
         network.ops, layout.maps, {name: sum(map(len, groups)) for name, groups in tiles.items()},
         config, word_cycles=options["word_cycles"], strip_rows=strip_rows, apart=options["apart"],
-        memo=memo.of(config, strip_rows=strip_rows, fold=fold), plan=known, beside=beside)
-    emitter = Emitter(layout.maps, residency, config)
+        memo=memo.of(config, strip_rows=strip_rows, fold=fold), plan=known, beside=beside,
+        read_out=network.read_out)
+    emitter = Emitter(layout.maps, residency, config,
+                      {result.tensor: result.start for result in results})
     operators = Operators(network, layout, tiles, config, emitter)
     *body, head = residency.groups
     for image in range(network.time_steps):
@@ -120,8 +124,8 @@ def _compile(network, config, options, memo, known, beside):
         first = layout.maps[next(iter(op.outputs))].used[0]
         strips[op.name] = strips.get(op.name, 0) + (
             step.group in (None, first) and step.half != FIRE)
-    return _link(network, layout, emitter, memory_words=options["memory_words"], strips=strips,
-                 plan={"options": options, "residency": residency.plan})
+    return _link(network, layout, emitter, results, memory_words=options["memory_words"],
+                 strips=strips, plan={"options": options, "residency": residency.plan})
 
 
 def least_memory(network, config, *, fold=FOLD, memo=None):
@@ -131,7 +135,7 @@ def least_memory(network, config, *, fold=FOLD, memo=None):
     a single strip: what a search can know before it looks for strips. ``memo`` as in
     :func:`compile_network`; raises :exc:`DoesNotFit` for widths.
     """
-    network = lowered(network)
+    network = lowered(on_core(network))
     layout, tiles = _prepare(network, config, fold, StripMemo() if memo is None else memo)
     distinct = {words.tobytes(): len(words) for groups in tiles.values()
                 for group in groups for _, words in group}
@@ -154,11 +158,12 @@ def _prepare(network, config, fold, memo):
     return layout, known["tiles"]
 
 
-def _link(network, layout, emitter, *, memory_words, strips, plan):
+def _link(network, layout, emitter, results, *, memory_words, strips, plan):
     """The program: the map of the memory, and every descriptor's words in it."""
     maps, residency, descriptors = layout.maps, emitter.residency, emitter.descriptors
     image_words = network.time_steps * maps["image"].memory_words
-    result = maps["logits_acc"]
+    result_words = max((result.start + maps[result.tensor].memory_words for result in results),
+                       default=0)
     if len(descriptors) > DESCRIPTORS:
         raise DoesNotFit("descriptors", needed=len(descriptors), available=DESCRIPTORS,
                          hint="higher strips need fewer: more pool words or partial sums"
@@ -170,7 +175,7 @@ def _link(network, layout, emitter, *, memory_words, strips, plan):
     spill = program + DESCRIPTOR_WORDS * (len(descriptors) + 1)
     image_at = spill + residency.memory_words
     result_at = image_at + image_words
-    log_at = result_at + result.memory_words
+    log_at = result_at + result_words
     total = log_at + RECORD_WORDS * len(descriptors)
     if total > memory_words:
         raise DoesNotFit(
@@ -188,13 +193,14 @@ def _link(network, layout, emitter, *, memory_words, strips, plan):
             fields["memory_address"] += spill
         words += descriptor.pack()
     payload = np.concatenate([*emitter.streams.parts, np.array(words + end, np.uint64)])
-    raw = network.ops[-1].epilogue
     homes = {name: (POOL, address) for name, address in residency.pool.items()}
     homes |= {name: (ROLLING, buffer.address) for group in residency.groups
               for (name, role), buffer in group.buffers.items() if not role}
     homes |= {name: (MEMORY, address + spill)
               for name, address in residency.memory.items()}
-    homes |= {"image": (MEMORY, image_at), "logits_acc": (MEMORY, result_at)}
+    homes |= {"image": (MEMORY, image_at)}
+    homes |= {result.tensor: (MEMORY, result_at + result.start) for result in results
+              if result.tensor in residency.outside}
     kinds = [home for home, _ in homes.values()]
     log.debug("%d descriptors, %d memory words; tensors: %d in the pool, %d rolling, %d in "
               "memory", len(descriptors), total, kinds.count(POOL), kinds.count(ROLLING),
@@ -202,9 +208,8 @@ def _link(network, layout, emitter, *, memory_words, strips, plan):
     return Program(
         config=emitter.config, descriptors=descriptors, payload=payload, program=program,
         spill=spill, image=image_at, image_words=image_words, result=result_at,
-        result_words=result.memory_words, log=log_at, memory_words=total, maps=maps,
-        homes=homes, stem=layout.stem,
-        logits={"scale": raw.scale, "offset": raw.offset}, strips=strips,
+        result_words=result_words, log=log_at, memory_words=total, maps=maps, homes=homes,
+        stem=layout.stem, results=results, strips=strips,
         groups=[[op.name for op in network.ops[group.start:group.end]]
                 for group in residency.groups],
         plan=plan, steps=network.time_steps)

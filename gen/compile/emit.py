@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from gen.compile.hazard import Hazards
-from gen.compile.pool import Buffer, OUTSIDE
+from gen.compile.pool import Buffer
 from gen.compile.view import MEMORY, POOL, PSUM, ROLLING, View
 from gen.isa.limits import LOAD_WORDS
 from gen.isa.program import Descriptor
@@ -43,6 +43,8 @@ class Emitter:
         Layouts by tensor (:class:`gen.compile.maps.NetworkMaps`).
     residency : gen.compile.residency.Residency
     config : CoreConfig
+    results : dict
+        Memory words of what is read out from the start of an image's result, by tensor.
 
     Attributes
     ----------
@@ -57,8 +59,9 @@ class Emitter:
         The fused group under way.
     """
 
-    def __init__(self, maps, residency, config):
+    def __init__(self, maps, residency, config, results):
         self.maps, self.residency, self.config = maps, residency, config
+        self.results = results
         self.descriptors = []
         self.streams = _Stream()
         self.layer, self.step, self.group = "", 0, None
@@ -99,11 +102,12 @@ class Emitter:
         ring[1] = start + words
         return start
 
-    def move(self, view, unit, low, high):
-        """LOAD or STORE of rows that follow each other in the pool."""
+    def move(self, view, unit, low, high, *, read_out=False):
+        """LOAD or STORE of rows that follow each other in the pool; with ``read_out`` for the host,
+        as well as where the tensor lives."""
         tensor = view.map
-        host = tensor.name in OUTSIDE
-        home = 0 if host else self.residency.memory[tensor.name]
+        host = read_out or tensor.name in self.residency.outside
+        home = self.results.get(tensor.name, 0) if host else self.residency.memory[tensor.name]
         if tensor.name == "image":
             home = self.step * tensor.memory_words
         words, address = tensor.memory_row_words, view.address(low)
@@ -160,8 +164,12 @@ class Emitter:
         return view
 
     def finish(self, views):
-        """Store those that live in memory."""
+        """Store those that live in memory or are read out."""
         for view in views:
+            name = view.map.name
             if view.home == MEMORY:
                 for part in view.parts():
                     self.move(view, UnitKind.STORE, *part)
+            if name in self.results and name not in self.residency.outside:
+                for part in view.parts():
+                    self.move(view, UnitKind.STORE, *part, read_out=True)

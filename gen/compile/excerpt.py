@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gen.compile.results import on_core
 from gen.isa.program import Descriptor, Program
 from hw.descriptor import DESCRIPTOR_WORDS, Destination, Header, pack, planes_of, UnitKind
 from model.error import InputError
@@ -175,6 +176,7 @@ def excerpt(network, program, name):
     InputError
         For a name that is not in the network, with those that are.
     """
+    network = on_core(network)
     first, last, layers = _range(program, _matching(network, name))
     ops = tuple(op for op in network.ops if op.name in layers)
     made = {output for op in ops for output in op.outputs}

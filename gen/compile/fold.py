@@ -8,13 +8,19 @@ stride 2 from a map that is folded twice as far has horizontal stride 1. Zero ti
 is computed in vain. A map of which so many positions take whole words, be they full or not, lies in
 the pool alike for every multiple of that fold: a neighbour that is folded further can read or make
 it. So 96 channels on 64 lanes fold by 2 into three full words, where they took four.
+
+A membrane that is added to one of twice as many rows and columns is made with every channel twice,
+in the place of two neighbours: seen with twice the fold the finer map is as wide, and its positions
+find what they add where they have their own. Of a map that is two such steps away there are four
+copies. So nothing is ever upsampled, and the units know nothing of it.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from model.integer.graph import Conv
+from model.error import InputError
+from model.integer.graph import Conv, Integrate
 
 
 __all__ = ["Fold", "Folds", "choose_folds", "fold_patches", "fold_weight"]
@@ -40,10 +46,13 @@ class Fold(NamedTuple):
 
 class Folds(NamedTuple):
     """``of``: the :class:`Fold` of every convolution, by name; others are not folded. ``shared``:
-    positions that share words, by name of the map; those of others take whole words."""
+    positions that share words, by name of the map; those of others take whole words. ``copies``:
+    how often maps have every channel, where that is more than once, and whether in words of their
+    own."""
 
     of: dict
     shared: dict
+    copies: dict
 
 
 def choose_folds(ops, tensors, rows, most, strip=0):
@@ -65,20 +74,109 @@ def choose_folds(ops, tensors, rows, most, strip=0):
     Returns
     -------
     Folds
+
+    Raises
+    ------
+    InputError
+        If membranes are added to finer ones in a way that has no layout.
     """
-    limits = _limits(ops, tensors, rows, most, strip)
+    pyramid = _pyramid(ops, tensors, rows, most)
+    limits = _limits(ops, tensors, rows, most, strip, pyramid.maps)
     chosen, changed = {}, True
     while changed:
         changed = False
         for op in ops:
-            if isinstance(op, Conv):
+            if not isinstance(op, Conv):
+                continue
+            made = _made(op)
+            if op.name in pyramid.of:
+                chosen[op.name] = fold = Fold(*2 * (pyramid.of[op.name],))
+                made = ()
+            elif op.source in pyramid.shared:
+                chosen[op.name] = fold = Fold(*2 * (pyramid.shared[op.source],))
+            else:
                 chosen[op.name] = fold = _fold(op, tensors, limits, most)
-                made = _made(op)
-                alike = min(fold.target, *(limits.get(name, 1) for name in made))
-                for name, value in ((op.source, fold.source), *((name, alike) for name in made)):
-                    if limits.get(name, 0) > value:
-                        limits[name], changed = value, True
-    return Folds(chosen, {name: fold for name, fold in limits.items() if fold > 1})
+            alike = min((fold.target, *(limits.get(name, 1) for name in made)))
+            for name, value in ((op.source, fold.source), *((name, alike) for name in made)):
+                if limits.get(name, 0) > value:
+                    limits[name], changed = value, True
+    shared = {name: fold for name, fold in limits.items() if fold > 1}
+    return Folds(chosen, shared | pyramid.shared, pyramid.copies)
+
+
+class _Pyramid(NamedTuple):
+    """Convolutions that add coarser membranes or make those: ``of`` their folds by name, ``maps``
+    of theirs, ``copies`` of maps that have more than one, ``shared`` the folds of maps whose
+    positions share words."""
+
+    of: dict
+    maps: frozenset
+    copies: dict
+    shared: dict
+
+
+def _pyramid(ops, tensors, rows, most):
+    rules = [(op, op.epilogue) for op in ops
+             if isinstance(getattr(op, "epilogue", None), Integrate)]
+    copies = {}
+    for _, rule in reversed(rules):
+        wanted = copies.get(rule.u_out, 1) * rule.upsample
+        if rule.u_in is not None and wanted > 1:
+            copies[rule.u_in] = wanted
+        if rule.level is not None and rule.u_out in copies:
+            copies[rule.level] = copies[rule.u_out]
+    together, place = {}, {}    # convolutions of one pyramid, and whose a membrane is
+    for op, rule in rules:
+        mine = place.get(rule.u_in)
+        if rule.upsample > 1 or rule.u_out in copies or mine is not None:
+            place[rule.u_out] = mine or op.name
+            together.setdefault(mine or op.name, []).append(op)
+    own = {name for found in together.values() for op in found for name in op.outputs}
+    for op in ops:
+        adding = getattr(op, "epilogue", None)
+        for name in own.intersection(op.inputs):
+            tied = isinstance(adding, Integrate) and name == adding.u_in
+            wanted = copies.get(adding.u_out, 1) * adding.upsample if tied else 1
+            if copies.get(name, 1) != wanted and (tied or tensors[name][0] == "u"):
+                raise InputError(f"{name} is added to a finer map, and {op.name} uses it, too: "
+                                 "make a membrane for each by a layer of its own")
+            if not tied and not (isinstance(op, Conv) and op.stride == 1):
+                raise InputError(f"{op.name} cannot read {name}, which is of a map with "
+                                 "upsampling; convolutions of stride 1 can")
+    of, shared, laid = {}, {}, {}
+    for found in together.values():
+        fold = _pyramid_fold(found, tensors, copies, rows, most)
+        for op in found:
+            mine = of[op.name] = fold // copies.get(op.epilogue.u_out, 1)
+            alone = tensors[op.epilogue.u_out][1] * fold > rows
+            if not alone and mine > 1:
+                shared |= dict.fromkeys(op.outputs, mine)
+            laid |= {name: (copies[name], alone) for name in op.outputs if name in copies}
+    return _Pyramid(of, frozenset(own), laid, shared)
+
+
+def _pyramid_fold(ops, tensors, copies, rows, most):
+    """Fold of the finest maps that these convolutions make."""
+    sizes = {}    # columns of a map by its copies
+    for op in ops:
+        name = op.epilogue.u_out
+        _, channels, _, width = tensors[name]
+        sizes[copies.get(name, 1)] = name, width
+        if not (isinstance(op, Conv) and op.source != "image" and op.stride == 1):
+            raise InputError(f"{op.name}: a membrane with upsampling is made by a convolution of "
+                             "stride 1, and not of the image")
+
+    def wrong(fold):
+        return [(name, width, fold // count) for count, (name, width) in sizes.items()
+                if width % (fold // count)]
+
+    fold = max(sizes)
+    for name, width, part in wrong(fold):
+        raise InputError(f"{name} has {width} columns, and must have a multiple of {part} to add "
+                         "coarser maps: fill the images up on the right")
+    while 2 * fold <= min(most, rows // channels) and not wrong(2 * fold):
+        fold *= 2
+    return fold
 
 
 def _made(op):
@@ -87,12 +185,13 @@ def _made(op):
     return (*op.outputs, *(epilogue.inputs if epilogue else ()))
 
 
-def _limits(ops, tensors, rows, most, strip):
-    """{name: largest fold} of the maps that share words; the others take whole ones."""
+def _limits(ops, tensors, rows, most, strip, others):
+    """{name: largest fold} of the maps that share words, without ``others``; the rest take whole
+    ones."""
     limits = {}
     for name, (_, channels, height, width) in tensors.items():
         fold = _fewest_words(channels, (height, width), rows, most, strip)
-        if fold > 1 and name != "image":
+        if fold > 1 and name != "image" and name not in others:
             limits[name] = fold
     # Other operators know no fold; and what an operator makes at a time lies alike.
     whole = {name for op in ops if not isinstance(op, Conv) for name in (*op.inputs, *op.outputs)}

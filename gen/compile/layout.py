@@ -13,8 +13,8 @@ from hw.config import CoreConfig, LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS
 from sim.reference.lanes import from_membranes, from_planes, to_membranes, to_planes
 
 
-__all__ = ["FeatureMap", "default_lanes", "head_lanes", "head_slot", "im2col", "pack_lanes",
-           "unpack_lanes"]
+__all__ = ["FeatureMap", "default_lanes", "head_lanes", "head_slot", "im2col", "laid_lanes",
+           "pack_lanes", "unpack_lanes"]
 
 
 IMAGE_PLANES = 8
@@ -49,6 +49,17 @@ def head_lanes(channels, heads, rows, *, alone=False):
     return lanes
 
 
+def laid_lanes(channels, rows, fold, copies, *, whole):
+    """Channel of every lane where each of ``fold`` elements has its channels so many times: side
+    by side in one word or, with ``whole``, each time in words of their own."""
+    size = -(-channels // rows) * rows if whole else channels
+    lanes = np.full(-(-size * fold * copies // rows) * rows, -1, np.int64)
+    for place in range(fold * copies):
+        element = place // copies
+        lanes[place * size:place * size + channels] = element * channels + np.arange(channels)
+    return lanes
+
+
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
     """A tensor as the accelerator stores it: C x H x W of one kind, channels on lanes.
@@ -57,7 +68,8 @@ class FeatureMap:
     ``width`` counts positions of ``fold`` neighbouring elements of a row each
     (gen/compile/fold.py); ``lanes`` tell for every lane its folded channel ``element * channels +
     channel``, or -1; they begin with those of group ``first_group``. Of a map with ``steps`` > 1
-    the results of so many images lie one below the other, in ``height`` rows together.
+    the results of so many images lie one below the other, in ``height`` rows together. With
+    ``copies`` > 1 every element has its channels so many times: a map that finer ones add.
     """
 
     name: str
@@ -71,17 +83,29 @@ class FeatureMap:
     fold: int = 1
     first_group: int = 0
     steps: int = 1
+    copies: int = 1
 
     @classmethod
-    def make(cls, name, kind, shape, config: CoreConfig, lanes=None, fold=1, *, z_bits=None):
+    def make(cls, name, kind, shape, config: CoreConfig, lanes=None, fold=1, *, z_bits=None,
+             copies=1, whole=False):
         """The map of a tensor of ``shape`` (C, H, W); ``z_bits`` are planes of a z, if not all
-        that the core has."""
+        that the core has; ``whole`` says whether copies have words of their own."""
         planes = {"level": LEVEL_PLANES, "z": z_bits or config.z_bits, "image": IMAGE_PLANES,
                   "u": MEMBRANE_BITS}[kind]
         channels, height, width = shape
         if lanes is None:
-            lanes = default_lanes(channels * fold, config.rows)
-        return cls(name, kind, channels, height, width // fold, config.rows, planes, lanes, fold)
+            lanes = laid_lanes(channels, config.rows, fold, copies, whole=whole)
+        return cls(name, kind, channels, height, width // fold, config.rows, planes, lanes, fold,
+                   copies=copies)
+
+    @property
+    def read_lanes(self):
+        """``lanes`` for what reads the map: of copies only the first ones count."""
+        if self.copies == 1:
+            return self.lanes
+        first = np.zeros(len(self.lanes), bool)
+        first[np.unique(self.lanes, return_index=True)[1]] = True
+        return np.where(first, self.lanes, -1)
 
     def folded(self, fold):
         """The same words seen with another fold, of which whole pool words are positions."""

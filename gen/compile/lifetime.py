@@ -2,8 +2,7 @@
 
 from itertools import pairwise
 
-from gen.compile.pool import OUTSIDE
-from model.integer.graph import Attention, Integrate
+from model.integer.graph import Attention, Integrate, Raw
 
 
 __all__ = ["Lifetimes"]
@@ -24,15 +23,24 @@ class Lifetimes:
         Membranes that nobody reads: they are fired, but not written.
     maker, last_use : dict
         The operator that makes a tensor, and the last one that needs it; without the dead.
+    outside : set
+        Tensors that come from and go to the host. They lie in memory, and so do those with results
+        of several images (``FeatureMap.steps``): nothing else is left of an image when the next one
+        begins.
+    read_out : set
+        Others that the host reads as well.
     """
 
-    def __init__(self, ops, maps):
-        self.ops, self.maps = ops, maps
+    def __init__(self, ops, maps, read_out=()):
+        self.ops, self.maps, self.read_out = ops, maps, frozenset(read_out)
+        self.outside = {"image", *(name for op in ops for name in op.outputs
+                                   if isinstance(getattr(op, "epilogue", None), Raw))}
         self._names = {}
         self.users = {name: [k for k, op in enumerate(ops) if name in op.inputs] for name in maps}
         self.dead = {op.epilogue.u_out for op in ops
                      if isinstance(getattr(op, "epilogue", None), Integrate)
-                     and op.epilogue.level is not None and not self.users[op.epilogue.u_out]}
+                     and op.epilogue.level is not None and not self.users[op.epilogue.u_out]
+                     and op.epilogue.u_out not in self.read_out}
         self.maker = {name: k for k, op in enumerate(ops) for name in op.outputs
                       if name not in self.dead}
         self._beside = {self.maker[op.key]: (op.query, op.key) for op in ops
@@ -61,7 +69,7 @@ class Lifetimes:
     def inside(self, cuts):
         """Tensors made and used in one group only; without a v that attention writes over."""
         group_of = {k: start for start, end in pairwise(cuts) for k in range(start, end)}
-        return {name for name, maker in self.maker.items() if name not in OUTSIDE | self._over
+        return {name for name, maker in self.maker.items() if name not in self.outside | self._over
                 and all(group_of[user] == group_of[maker] for user in self.users[name])}
 
     def in_place(self, number):
@@ -77,7 +85,7 @@ class Lifetimes:
             alone = self.users[op.value] == [number] and op.value not in (op.query, op.key)
             return (op.value, op.level) if alone else (None, None)
         epilogue = getattr(op, "epilogue", None)
-        if (not isinstance(epilogue, Integrate) or epilogue.u_in is None
+        if (not isinstance(epilogue, Integrate) or epilogue.u_in is None or epilogue.upsample > 1
                 or epilogue.u_out in self.dead or self.users[epilogue.u_in] != [number]):
             return None, None
         return epilogue.u_in, epilogue.u_out

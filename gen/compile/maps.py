@@ -46,14 +46,16 @@ def make_maps(network, config, most_fold):
         if isinstance(op, Attention):
             slots |= _attention_lanes(op, tensors, rows)
     first = network.ops[0]
-    folds, shared = choose_folds(network.ops, tensors, rows, most_fold,
-                                 config.psum_words)
+    folds, shared, copies = choose_folds(network.ops, tensors, rows, most_fold,
+                                         config.psum_words)
     for op in network.ops:
         fold = folds.get(op.name, Fold()).target
         for name, kind in op.outputs.items():
             maps[name] = FeatureMap.make(
                 name, "u" if kind == "raw" else kind, tensors[name][1:], config, slots.get(name),
-                shared.get(name, 1), z_bits=network.params.z_bits_for(name)).folded(fold)
+                shared.get(name, 1), z_bits=network.params.z_bits_for(name),
+                copies=copies.get(name, (1, False))[0],
+                whole=copies.get(name, (1, False))[1]).folded(fold)
     if network.time_steps > 1:
         source = network.ops[-1].inputs[0]
         if not any(isinstance(op, Pool) and op.level == source for op in network.ops):

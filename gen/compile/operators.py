@@ -9,7 +9,7 @@ from gen.compile.group import PAIR
 from gen.compile.layout import head_slot
 from gen.compile.maps import upper_half_unused
 from gen.compile.pool import Buffer, turns
-from gen.compile.schedule import FIRE, reads, SUM
+from gen.compile.schedule import FIRE, reads, SUM, upsampled
 from gen.compile.view import MEMORY, PSUM, View
 from gen.isa.limits import TILES
 from gen.isa.program import Output
@@ -81,14 +81,21 @@ class Operators:
     def _neuron(self, op, epilogue, views, psum, group, *, load=True, hold=False):
         """NEURON descriptors (with their constants) for the strip of one output group.
 
-        One for all rows that follow each other in every buffer concerned; all have the same
-        constants. Without ``load`` those are there already, with ``hold`` for what follows, too.
+        One for all rows that follow each other in every buffer concerned, or for each row where
+        half as many rows are added; all have the same constants. Without ``load`` those are there
+        already, with ``hold`` for what follows, too.
         """
-        first = next(iter(views.values()))
-        cuts = {low for view in views.values() for low, _ in view.parts()}
+        coarse = upsampled(op)
+        alike = {name: view for name, view in views.items() if name != coarse}
+        first = next(iter(alike.values()))
+        cuts = {low for view in alike.values() for low, _ in view.parts()}
+        if coarse is not None:
+            cuts |= {*range(*first.rows)}
         rows = first.parts(cuts)
         for index, (low, high) in enumerate(rows):
-            parts = {name: replace(view, rows=(low, high)) for name, view in views.items()}
+            parts = {name: replace(view, rows=(low, high)) for name, view in alike.items()}
+            if coarse is not None:
+                parts[coarse] = replace(views[coarse], rows=(low // 2, low // 2 + 1))
             at = psum + (low - first.rows[0]) * first.map.width
             self._neuron_part(op.name, epilogue, parts, at, low, high, group,
                               load=load and index == 0, hold=hold or index < len(rows) - 1)
@@ -114,7 +121,7 @@ class Operators:
                            "plane_out": out.position(low, group),
                            "plane_stride": out.map.position_words}
             else:
-                made = "logits_acc" if isinstance(epilogue, Raw) else epilogue.u_out
+                made = epilogue.acc if isinstance(epilogue, Raw) else epilogue.u_out
                 if made in views:
                     out = views[made]
                     used.append(out)
@@ -123,7 +130,10 @@ class Operators:
             if isinstance(epilogue, Integrate):
                 if epilogue.u_in is not None:
                     source = views[epilogue.u_in]
-                    fields |= {"add": 1, "membrane_in": source.position(low, group),
+                    row = low // epilogue.upsample
+                    if epilogue.upsample > 1 and source.map.groups != main.groups:
+                        raise ValueError(f"{name}: {epilogue.u_in} lies another way")
+                    fields |= {"add": 1, "membrane_in": source.position(row, group),
                                "membrane_stride": source.map.position_words}
                     reads += source.intervals(group)
                 if epilogue.level is not None:
@@ -167,8 +177,10 @@ class Operators:
         fold = self._folds.get(op.name, Fold()).target
         outputs = {name: self._to.view(name, "out", low, high, fold) for name in op.epilogue.outputs
                    if name not in self._to.residency.dead and not self._to.group.by_tile(name)}
-        inputs = {name: self._to.view(name, "in", low, high, fold) for name in op.epilogue.inputs
-                  if not self._to.group.by_tile(name)}
+        rows = reads(op, low, high, self._maps)
+        inputs = {name: self._to.view(name, "in", *rows[name],
+                                      fold // 2 if name == upsampled(op) else fold)
+                  for name in op.epilogue.inputs if not self._to.group.by_tile(name)}
         return outputs | inputs, outputs.values()
 
     def _tile_views(self, op, low, high, group):

@@ -13,17 +13,24 @@ import numpy as np
 from safetensors import safe_open, SafetensorError
 from safetensors.numpy import save as to_safetensors
 
-from gen.compile.layout import FeatureMap, im2col
+from gen.compile.layout import FeatureMap, im2col, laid_lanes
+from gen.compile.results import Result
 from hw.config import CoreConfig
 from model.error import InputError
 from model.files import digest_bytes, write_atomic
+from model.integer.epilogue import LOGITS
 from sim.reference.lanes import memory_words, pool_words
 
 
 __all__ = ["ProgramImage", "image_words", "logits_of"]
 
 
-FORMAT, VERSION = "qsdt-program", 5
+FORMAT, VERSION = "qsdt-program", 6
+CLASSES = 5
+"""Version of programs whose only result are class scores; what such files say has not changed."""
+
+_WEIGHT = "weight."
+"""In front of the name of an output: the tensor with the weights that the host needs for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +53,11 @@ class ProgramImage:
     units : list of int
         Unit index of every descriptor.
     maps : dict
-        "image" and "logits_acc" (:class:`gen.compile.layout.FeatureMap`).
-    stem, logits : dict
-        Patches of the image; scale and offset of the class scores.
+        "image" and what is read out, such as "logits_acc" (:class:`gen.compile.layout.FeatureMap`).
+    stem : dict
+        Patches of the image.
+    results : list of Result
+        Outputs, in order (:class:`gen.compile.results.Result`).
     predicted_cycles : int
         Of the cost model, per image.
     origin : str
@@ -76,7 +85,7 @@ class ProgramImage:
     units: list = field(repr=False)
     maps: dict = field(repr=False)
     stem: dict
-    logits: dict = field(repr=False)
+    results: list = field(repr=False)
     input_shape: tuple
     predicted_cycles: int = 0
     origin: str = ""
@@ -94,9 +103,17 @@ class ProgramImage:
             memory_words=program.memory_words, descriptors=len(program.descriptors),
             layers=[d.layer for d in program.descriptors],
             units=[d.unit.value for d in program.descriptors],
-            maps={name: program.maps[name] for name in ("image", "logits_acc")},
-            stem=program.stem, logits=program.logits, input_shape=network.input_shape,
+            maps={name: program.maps[name] for name in (
+                "image", *dict.fromkeys(result.tensor for result in program.results))},
+            stem=program.stem, results=program.results, input_shape=network.input_shape,
             predicted_cycles=predicted_cycles, origin=network.origin)
+
+    @property
+    def logits(self):
+        """Scale and offset of the class scores; None where they are not the only result."""
+        if [result.name for result in self.results] != [LOGITS]:
+            return None
+        return {"scale": self.results[0].scale, "offset": self.results[0].offset}
 
     @property
     def payload_digest(self):
@@ -106,7 +123,7 @@ class ProgramImage:
     def to_bytes(self):
         layers = list(dict.fromkeys(self.layers))
         header = {
-            "format": FORMAT, "version": VERSION, "model": self.model,
+            "format": FORMAT, "version": CLASSES if self.logits else VERSION, "model": self.model,
             "network_digest": self.network_digest, "config": self.config.to_dict(),
             **{name: getattr(self, name) for name in (
                 "program", "image", "image_words", "result", "result_words", "log",
@@ -114,12 +131,18 @@ class ProgramImage:
                 "identity")},
             "layers": layers, "layer_of": [layers.index(name) for name in self.layers],
             "input_shape": list(self.input_shape),
-            "maps": {name: [m.kind, m.channels, m.height, m.width]
-                     for name, m in self.maps.items()},
-            "logits": {k: np.asarray(v).tolist() for k, v in self.logits.items()},
+            "maps": {name: _map_entry(m) for name, m in self.maps.items()},
             "payload_sha256": self.payload_digest,
         }
-        return to_safetensors({"payload": self.payload}, metadata={
+        weights = {}
+        if self.logits:
+            header["logits"] = {k: np.asarray(v).tolist() for k, v in self.logits.items()}
+        else:
+            header["results"] = [_result_entry(result) for result in self.results]
+            weights = {_WEIGHT + result.name: np.ascontiguousarray(result.weight)
+                       for result in self.results if result.weight is not None}
+            header["weights_sha256"] = _weights_digest(weights)
+        return to_safetensors({"payload": self.payload, **weights}, metadata={
             "program": json.dumps(header, sort_keys=True, separators=(",", ":"))})
 
     def save(self, path):
@@ -139,27 +162,33 @@ class ProgramImage:
             with safe_open(path, framework="np") as file:
                 header = json.loads((file.metadata() or {}).get("program", "null"))
                 payload = file.get_tensor("payload")
+                weights = {key: file.get_tensor(key) for key in file.keys()  # noqa: SIM118
+                           if key.startswith(_WEIGHT)}
         except (OSError, SafetensorError, ValueError, RecursionError) as error:
             raise InputError(f"{path} is not a complete program image: {error}") from None
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise InputError(f"{path} is not a program image")
-        if header.get("version") != VERSION:
+        if header.get("version") not in (CLASSES, VERSION):
             raise InputError(f"{path} has format version {header.get('version')}, this program "
-                             f"reads {VERSION}: build it again")
-        if digest_bytes(payload.tobytes()) != header.get("payload_sha256"):
+                             f"reads {CLASSES} and {VERSION}: build it again")
+        if (digest_bytes(payload.tobytes()) != header.get("payload_sha256")
+                or (weights and _weights_digest(weights) != header.get("weights_sha256"))):
             raise InputError(f"{path} is damaged: its payload does not have the digest it states")
         try:
-            return cls._of_header(header, payload, str(path))
+            return cls._of_header(header, payload, weights, str(path))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise InputError(f"{path} is damaged: its header lacks or misstates {error}") from None
 
     @classmethod
-    def _of_header(cls, header, payload, source):
+    def _of_header(cls, header, payload, weights, source):
         config = CoreConfig(**header["config"])
-        maps = {name: FeatureMap.make(name, kind, shape, config)
-                for name, (kind, *shape) in header["maps"].items()}
+        maps = {name: _map_of(name, entry, config) for name, entry in header["maps"].items()}
         layers = [header["layers"][k] for k in header["layer_of"]]
-        logits = {k: np.array(v, np.float64) for k, v in header["logits"].items()}
+        if header["version"] == CLASSES:
+            results = [Result(LOGITS, f"{LOGITS}_acc", 0, *(
+                np.array(header["logits"][k], np.float64) for k in ("scale", "offset")))]
+        else:
+            results = [_result_of(entry, maps, weights) for entry in header["results"]]
         rest = {name: header[name] for name in (
             "model", "network_digest", "program", "image", "image_words", "result",
             "result_words", "log", "memory_words", "descriptors", "stem", "predicted_cycles",
@@ -167,7 +196,7 @@ class ProgramImage:
         identity = header["identity"]
         if not isinstance(identity, int) or not 0 <= identity < 1 << 32:
             raise ValueError(f"identity {identity!r}")
-        return cls(config=config, payload=payload, maps=maps, layers=layers, logits=logits,
+        return cls(config=config, payload=payload, maps=maps, layers=layers, results=results,
                    input_shape=tuple(header["input_shape"]), identity=identity, source=source,
                    **rest)
 
@@ -183,8 +212,57 @@ def image_words(program, image_q):
 
 
 def logits_of(program, words):
-    """Memory words of a result -> (raw accumulators int64 (classes,), logits float64)."""
-    tensor = program.maps["logits_acc"]
-    pool = pool_words(words, tensor.rows)[:tensor.words]
-    acc = tensor.unpack(pool)[:, 0, 0]
-    return acc, program.logits["scale"] * acc + program.logits["offset"]
+    """Memory words of a result -> (raw accumulators int64 (classes,), logits float64).
+
+    Of other networks all outputs, one behind the other: :func:`gen.compile.results.named`.
+    """
+    accs, values = [], []
+    for result in program.results:
+        tensor = program.maps[result.tensor]
+        rows = words[result.start:result.start + tensor.memory_words].reshape(tensor.height, -1)
+        pool = np.concatenate([pool_words(row, tensor.rows)[:tensor.row_words] for row in rows])
+        acc = result.acc(tensor.unpack(pool))
+        accs.append(acc.reshape(-1))
+        values.append(np.asarray(result.values(acc), np.float64).reshape(-1))
+    return np.concatenate(accs), np.concatenate(values)
+
+
+def _map_entry(tensor):
+    """A map in a header, with the smallest fold that lies alike."""
+    shape = tensor.channels, tensor.height, tensor.width * tensor.fold
+    for fold in (1 << k for k in range(tensor.fold.bit_length())):
+        for whole in (False, True)[:1 + (tensor.copies > 1)]:
+            lanes = laid_lanes(tensor.channels, tensor.rows, fold, tensor.copies, whole=whole)
+            if np.array_equal(lanes, tensor.lanes[:len(lanes)]) and (
+                    len(lanes) * tensor.fold == len(tensor.lanes) * fold):
+                more = [] if fold * tensor.copies == 1 else [fold, tensor.copies, whole]
+                return [tensor.kind, *shape, *more]
+    raise ValueError(f"{tensor.name} lies as no header says")
+
+
+def _map_of(name, entry, config):
+    kind, channels, height, width, *more = entry
+    fold, copies, whole = more or (1, 1, False)
+    return FeatureMap.make(name, kind, (channels, height, width), config, fold=fold, copies=copies,
+                           whole=whole)
+
+
+def _result_entry(result):
+    entry = {"name": result.name, "tensor": result.tensor, "start": result.start}
+    if result.scale is not None:
+        entry |= {"scale": np.asarray(result.scale).tolist(),
+                  "offset": np.asarray(result.offset).tolist()}
+    return entry
+
+
+def _result_of(entry, maps, weights):
+    real = {key: np.array(entry[key], np.float64) for key in ("scale", "offset") if key in entry}
+    result = Result(entry["name"], entry["tensor"], entry["start"], **real,
+                    weight=weights.get(_WEIGHT + entry["name"]))
+    maps[result.tensor]    # which must be there
+    return result
+
+
+def _weights_digest(weights):
+    return digest_bytes(b"".join(name.encode() + weights[name].tobytes()
+                                 for name in sorted(weights)))

@@ -4,12 +4,7 @@ from bisect import insort
 from dataclasses import dataclass
 
 
-__all__ = ["Buffer", "FreeList", "OUTSIDE", "turns"]
-
-
-OUTSIDE = frozenset(("image", "logits_acc"))
-"""Tensors that come from and go to the host. They lie in memory, and so do those with results of
-several images (``FeatureMap.steps``): nothing else is left of an image when the next one begins."""
+__all__ = ["Buffer", "FreeList", "turns"]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from math import inf
 from gen.compile.group import GroupSearch, PAIR
 from gen.compile.heights import Heights
 from gen.compile.lifetime import Lifetimes
-from gen.compile.pool import Buffer, FreeList, OUTSIDE
+from gen.compile.pool import Buffer, FreeList
 from gen.compile.rings import Rings
 from model.error import DoesNotFit
 from model.integer.graph import Attention, Conv, Depthwise, Pool
@@ -46,14 +46,17 @@ class Residency:
         What the search decided, as plain data; given as ``plan`` it saves the search.
     dead : set
         Membranes that nobody reads: they are fired, but not written.
+    outside : set
+        Tensors that come from and go to the host.
     """
 
     def __init__(self, ops, maps, tiles, config, *, word_cycles, strip_rows, apart, memo,
-                 plan=None, beside=False):
+                 plan=None, beside=False, read_out=()):
         self._ops, self._maps, self._config = ops, maps, config
-        self._life = Lifetimes(ops, maps)
-        self._held = OUTSIDE | {name for name in maps if maps[name].steps > 1}   # in memory, always
-        self.dead = self._life.dead
+        self._life = Lifetimes(ops, maps, read_out)
+        self.dead, self.outside = self._life.dead, self._life.outside
+        # in memory, always
+        self._held = self.outside | {name for name in maps if maps[name].steps > 1}
         self._heights = Heights(self._life, tiles, config, word_cycles=word_cycles,
                                 strip_rows=strip_rows, apart=apart)
         self._rings = Rings(self._life)
@@ -69,7 +72,7 @@ class Residency:
             spilled, self.groups, self.pool = self._replay(self.plan)
         self.memory, self.memory_words = {}, 0
         for name in sorted(spilled.union(*(group.spilled for group in self.groups))):
-            if name not in OUTSIDE:
+            if name not in self.outside:
                 self.memory[name] = self.memory_words
                 self.memory_words += maps[name].memory_words
 

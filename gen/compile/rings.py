@@ -6,7 +6,7 @@ from math import gcd, lcm
 import numpy as np
 
 from gen.compile.pool import turns
-from gen.compile.schedule import alive_rows, FIRE, reads, SUM
+from gen.compile.schedule import alive_rows, FIRE, reads, SUM, upsampled
 from hw.descriptor import RING_UNIT
 from model.integer.graph import Conv, Integrate
 
@@ -116,11 +116,10 @@ class RingPlan:
 
 
 def _windows(op):
-    """{tensor: stride} of the inputs of which a strip of n rows reads (n - 1) * stride rows and
-    one more at least; of the other inputs it reads n, or all."""
-    if isinstance(op, Conv) and op.source != "image":
-        return {op.source: op.stride}
-    return {}
+    """{tensor: stride} of the inputs of which a strip of n rows reads (n - 1) * stride rows,
+    rounded down, and one more at least; of the other inputs it reads n, or all."""
+    found = {op.source: op.stride} if isinstance(op, Conv) and op.source != "image" else {}
+    return found if upsampled(op) is None else {**found, upsampled(op): 0.5}
 
 
 class StripMemo:
@@ -177,7 +176,7 @@ class Rings:
                 for number, name, role in ring.uses:
                     strip, windows = strips[number], self._windows[number]
                     if role == "in" and name in windows:
-                        strip = min(self._maps[name].height, (strip - 1) * windows[name] + 1)
+                        strip = min(self._maps[name].height, int((strip - 1) * windows[name]) + 1)
                     if strip > rows:
                         rows = strip
                 rows = ring.rows(rows)
@@ -249,7 +248,8 @@ class Rings:
         """Keys of the membranes of an operator that can go through the pool one channel group at
         a time: all of them in memory, of several groups."""
         epilogue = getattr(self._ops[number], "epilogue", None)
-        if not isinstance(epilogue, Integrate) or self._maps[epilogue.u_out].groups == 1:
+        if (not isinstance(epilogue, Integrate) or self._maps[epilogue.u_out].groups == 1
+                or upsampled(self._ops[number]) or epilogue.u_out in self._life.read_out):
             return ()
         names = [(name, role) for name, role in ((epilogue.u_in, "in"), (epilogue.u_out, "out"))
                  if name is not None and name not in self._life.dead]

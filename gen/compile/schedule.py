@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.integer.graph import Attention, Conv, Depthwise, Pool, RepConv
+from model.integer.graph import Attention, Conv, Depthwise, Integrate, Pool, RepConv
 
 
 __all__ = ["FIRE", "SUM", "Step", "alive_rows", "first_strips", "pair_order", "reads",
-           "strip_order", "wanted"]
+           "strip_order", "upsampled", "wanted"]
 
 
 SUM, FIRE = "sum", "fire"
@@ -27,6 +27,12 @@ class Step(NamedTuple):
     high: int
     group: int | None = None
     half: str | None = None
+
+
+def upsampled(op):
+    """The membrane that an operator adds twice each way, None if there is none."""
+    rule = getattr(op, "epilogue", None)
+    return rule.u_in if isinstance(rule, Integrate) and rule.upsample > 1 else None
 
 
 def _window(op, maps):
@@ -49,7 +55,10 @@ def reads(op, low, high, maps):
     first = np.maximum(0, low * stride - before)
     window = first, np.maximum(first, np.minimum(height, (high - 1) * stride + after))
     sources = op.inputs if isinstance(op, (Attention, Pool)) else op.inputs[:1]
-    return {name: window if name in sources else (low, high) for name in op.inputs}
+    found = {name: window if name in sources else (low, high) for name in op.inputs}
+    if (coarse := upsampled(op)) is not None:
+        found[coarse] = low // 2, (high + 1) // 2
+    return found
 
 
 def wanted(ops, numbers, maps):
@@ -60,10 +69,12 @@ def wanted(ops, numbers, maps):
     def rows(number):
         op = ops[number]
         stride, _, after = _window(op, maps)
-        sources = [(makers[name], maps[name].height, *((stride, after) if index == 0 else (1, 1)))
+        coarse = upsampled(op)
+        sources = [(makers[name], maps[name].height, *((stride, after) if index == 0 else (1, 1)),
+                    1 + (name == coarse))
                    for index, name in enumerate(op.inputs) if name in makers]
-        return lambda low, high: [(maker, min((high - 1) * stride + after, height))
-                                  for maker, height, stride, after in sources]
+        return lambda low, high: [(maker, min((high - 1) // part * stride + after, height))
+                                  for maker, height, stride, after, part in sources]
 
     return {number: rows(number) for number in numbers}
 

@@ -64,7 +64,7 @@ def _tiles(weight, source, target, group, padding, rows, config):
     for ky in range(height):
         for kx in range(width):
             for g in range(source.groups):
-                inputs = source.lanes[g * config.rows:(g + 1) * config.rows]
+                inputs = source.read_lanes[g * config.rows:(g + 1) * config.rows]
                 tile = np.where((outputs[:, None] >= 0) & (inputs >= 0),
                                 weight[outputs[:, None], inputs, ky, kx], 0)
                 dy, row = divmod(ky - padding[0], rows)

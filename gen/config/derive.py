@@ -159,8 +159,7 @@ class _Search:
                     failure = error
                     continue
                 best = self.config(core, "onchip", words), program
-                if not any(home == "memory" and name not in ("image", "logits_acc")
-                           for name, (home, _) in program.homes.items()):
+                if not program.spilled:
                     break
             if best is not None:
                 return best

@@ -69,7 +69,8 @@ class Program:
     ``strips`` counts the strips of every layer, ``groups`` names the layers of every fused group,
     ``plan`` tells the compiler's options and what its search decided
     (:func:`gen.compile.compiler.compile_plan`); ``stem`` are the arguments of
-    :func:`gen.compile.layout.im2col` for the image.
+    :func:`gen.compile.layout.im2col` for the image. ``results`` has the
+    :class:`gen.compile.results.Result` of every output, in order.
     """
 
     config: CoreConfig
@@ -86,11 +87,20 @@ class Program:
     maps: dict
     homes: dict
     stem: dict
-    logits: dict
+    results: list
     strips: dict = field(default_factory=dict)
     groups: list = field(default_factory=list)
     plan: dict = field(default_factory=dict)
     steps: int = 1
+
+    @property
+    def spilled(self):
+        """Tensors that lie in memory, beside those that come from and go to the host."""
+        outside = {"image", *(result.tensor for result in self.results
+                              if self.homes.get(result.tensor, ("",))[0] == "memory"
+                              and self.homes[result.tensor][1] >= self.result)}
+        return [name for name, (home, _) in self.homes.items()
+                if home == "memory" and name not in outside]
 
     @property
     def log_words(self):

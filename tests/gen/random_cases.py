@@ -25,7 +25,7 @@ from model.integer.graph import (
     Thresholds,
 )
 from model.integer.network import IntegerNetwork
-from model.integer.random_network import random_network, random_state
+from model.integer.random_network import random_network, random_state, with_heads
 
 
 HEADS = (5, 9, 45, 80)
@@ -107,6 +107,15 @@ def with_wide_values(network, factor):
             op = replace(op, pointwise=op.pointwise[:, at])
         ops.append(op)
     return IntegerNetwork(network.spec, network.params, ops, network.input_shape)
+
+
+def headed(found, seed, **options):
+    """The RandomNetwork with the heads of ``with_heads``, for images of a multiple of 16 columns,
+    as the layout of upsampled membranes wants them."""
+    channels, height, width = found.network.input_shape
+    network = IntegerNetwork(found.network.spec, found.params, found.network.ops,
+                             (channels, height, -(-width // 16) * 16))
+    return with_heads(replace(found, network=network), seed, **options)
 
 
 def compile_case(seed, **kwargs):

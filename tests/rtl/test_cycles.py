@@ -146,7 +146,7 @@ def program_of(config, cases):
     return packed(Program(
         config=config, descriptors=descriptors, payload=below, program=PROGRAM, spill=log, image=0,
         image_words=0, result=0, result_words=0, log=log,
-        memory_words=log + RECORD_WORDS * len(descriptors), maps={}, homes={}, stem={}, logits={}))
+        memory_words=log + RECORD_WORDS * len(descriptors), maps={}, homes={}, stem={}, results=[]))
 
 
 def packed(program):

@@ -1,5 +1,7 @@
 """A script, record by record, as a board reads it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -107,10 +109,18 @@ def test_scores_too_close():
     scale = np.full(classes, 1e-9)
     offset = np.zeros(classes)
     offset[0], offset[1], offset[2:] = 1, 1 + 1e-12, -5
-    image.logits.update(scale=scale, offset=offset)
+    image.results[0] = replace(image.results[0], scale=scale, offset=offset)
     with pytest.raises(InputError, match="b: classes 1 and 0 have scores that 16 bits do not tell"):
         boot_script(image, pictures[:1], np.zeros((1, classes), int), names=["b"],
                     memory_words=WORDS)
+
+
+def test_other_results_than_classes():
+    _, _, image, pictures, acc = case(3)
+    other = replace(image, results=[replace(image.results[0], name="seg")])
+    with pytest.raises(InputError, match="a board without a host shows classes; the results are "
+                                         "seg"):
+        boot_script(other, pictures, acc, names=["a", "b"], memory_words=WORDS)
 
 
 def test_too_many_classes():

@@ -100,7 +100,7 @@ def test_chosen_folds(most, rows):
     largest, twice, several = 1, 0, 0
     for network in networks(rows):
         tensors = network.tensors()
-        folds, shared = choose_folds(network.ops, tensors, rows, most, 128)
+        folds, shared, _ = choose_folds(network.ops, tensors, rows, most, 128)
         assert folds.keys() == {op.name for op in network.ops if isinstance(op, Conv)}
         for op in network.ops:
             fold = folds.get(op.name, Fold())

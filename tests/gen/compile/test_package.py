@@ -26,7 +26,7 @@ def test_round_trip(case, tmp_path):
     assert read.layers == [d.layer for d in program.descriptors]
     picture = found.images(1)[0]
     np.testing.assert_array_equal(image_words(read, picture), image_words(program, picture))
-    np.testing.assert_array_equal(read.logits["scale"], program.logits["scale"])
+    np.testing.assert_array_equal(read.logits["scale"], program.results[0].scale)
     assert read.origin == image.origin == "" and read.network_digest == found.network.digest()
 
 
