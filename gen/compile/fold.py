@@ -148,9 +148,11 @@ def _pyramid(ops, tensors, rows, most):
         fold = _pyramid_fold(found, tensors, copies, rows, most)
         for op in found:
             mine = of[op.name] = fold // copies.get(op.epilogue.u_out, 1)
-            alone = tensors[op.epilogue.u_out][1] * fold > rows
-            if not alone and mine > 1:
-                shared |= dict.fromkeys(op.outputs, mine)
+            channels = tensors[op.epilogue.u_out][1]
+            alone = channels * fold > rows and rows % channels > 0
+            side = mine // max(1, channels * fold // rows)    # elements of a word or a part of it
+            if not alone and side > 1:
+                shared |= dict.fromkeys(op.outputs, side)
             laid |= {name: (copies[name], alone) for name in op.outputs if name in copies}
     return _Pyramid(of, frozenset(own), laid, shared)
 
