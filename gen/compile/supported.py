@@ -3,7 +3,7 @@
 from gen.compile.wide import HALF, has_wide, weights_of
 from hw.config import ATTENTION_BITS_MAX, attention_cap
 from model.error import InputError
-from model.integer.epilogue import Integrate, LOGITS
+from model.integer.epilogue import Integrate
 from model.integer.golden import MAX_LEVEL
 from model.integer.graph import Attention, Mean, RepConv
 
@@ -30,12 +30,7 @@ def unsupported(network):
         found[f"levels of 0..{network.levels}{more}"] = True
     if len(rounding(network.ops)) > 1:
         found["neurons of which some round half up and some half to even"] = True
-    if (*network.outputs,) != (LOGITS,):
-        found["outputs other than class scores"] = True
     for op in network.ops:
-        rule = getattr(op, "epilogue", None)
-        if isinstance(rule, Integrate) and rule.upsample != 1:
-            found["membranes added from coarser maps"] = True
         if (isinstance(op, Attention) and network.levels == MAX_LEVEL
                 and op.thresholds[-1] > attention_cap(ATTENTION_BITS_MAX)):
             found["attention thresholds of more than "

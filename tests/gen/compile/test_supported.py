@@ -66,19 +66,10 @@ def test_widths_of_weights(largest, found):
                                       network.input_shape)) == found
 
 
-@pytest.mark.parametrize("compiled", [compile_network, least_memory])
-def test_heads(compiled):
-    """Maps and membranes as outputs, and a pyramid's additions, are refused by name."""
+def test_heads():
+    """Maps and membranes as outputs, and a pyramid's additions, are computed."""
     made = random_network(3, min_size=20, max_size=24)
-    headed, network = with_heads(made, 3).network, made.network
-    assert unsupported(headed) == ["outputs other than class scores",
-                                   "membranes added from coarser maps"]
-    membrane = next(name for name, (kind, *_) in network.tensors().items() if kind == "u")
-    read = IntegerNetwork(network.spec, network.params, network.ops, network.input_shape,
-                          read_out=(membrane,))
-    for refused in (headed, read):
-        with pytest.raises(InputError, match="not support yet: outputs other than class scores"):
-            compiled(refused, CoreConfig())
+    assert unsupported(with_heads(made, 3).network) == []
 
 
 def test_wide_weights_inside_a_rep_conv():
