@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass
 
 
-__all__ = ["CoreConfig", "MEMORY_BITS", "LEVEL_PLANES", "MEMBRANE_BITS", "SHIFT_MAX", "BIAS_BITS",
-           "REPEAT_BITS", "PLANES_MIN", "PARTIAL_BITS", "Z_BITS_MIN", "ATTENTION_BITS_MIN",
-           "ATTENTION_BITS_MAX", "WRITE_HASH_BITS", "FEEDBACK", "FOLD", "BURST_WORDS",
-           "RECORD_WORDS", "attention_cap"]
+__all__ = ["CoreConfig", "MEMORY_BITS", "LEVELS_MAX", "MEMBRANE_BITS", "SHIFT_MAX", "BIAS_BITS",
+           "REPEAT_BITS", "PLANES_MIN", "PARTIAL_BITS", "Z_BITS_MIN", "ATTENTION_BITS_MAX",
+           "WRITE_HASH_BITS", "FEEDBACK", "FOLD", "BURST_WORDS", "RECORD_WORDS",
+           "attention_bits_min", "attention_cap", "level_planes"]
 
 
 MEMORY_BITS = 64
@@ -18,8 +18,8 @@ BURST_WORDS = 16
 RECORD_WORDS = 2
 """Memory words of a completion record in the log (:class:`hw.sequencer.Record`)."""
 
-LEVEL_PLANES = 3
-"""Bit-planes of a spike level 0..4."""
+LEVELS_MAX = 4
+"""Highest level that a neuron may fire: thresholds of a channel in a tile of constants."""
 
 MEMBRANE_BITS = 16
 """Width of a residual membrane U, in bits."""
@@ -40,9 +40,8 @@ ones count nothing, since they might take an entry of their neighbours."""
 Z_BITS_MIN = 4
 """Fewest planes of z that the neuron core writes."""
 
-ATTENTION_BITS_MIN, ATTENTION_BITS_MAX = 8, 12
-"""Narrowest and widest entries of K^T V; to the narrowest ones a level times a level is added
-without a carry."""
+ATTENTION_BITS_MAX = 12
+"""Widest entries of K^T V."""
 
 PARTIAL_BITS = 18
 """Significant bits of a partial sum that the depthwise unit reads."""
@@ -65,6 +64,18 @@ def attention_cap(bits):
     224 for 8 bits, 896 for 10, 1792 for 11.
     """
     return 7 << bits - 3
+
+
+def level_planes(levels):
+    """Bit-planes of levels 0..``levels``: three of 0..4, else two, since the array takes two cycles
+    for a position anyway."""
+    return max(2, levels.bit_length())
+
+
+def attention_bits_min(levels):
+    """Narrowest entries of K^T V: to the cap a level, shifted by a plane of another one, is added
+    without a carry. 8 bits for levels 0..4, else 6."""
+    return (levels << level_planes(levels) - 1).bit_length() + 3
 
 
 def _power_of_two(value):
@@ -95,6 +106,10 @@ class CoreConfig:
         not use it, in half the time.
     membrane_frac : int
         Fraction bits F of the membrane U (docs/model.md 5), 4..14.
+    levels : int
+        Highest level D that a neuron fires, 1..4. Levels of 0..4 take three bit-planes, those of
+        fewer two: fewer words, lookups and thresholds. 3 takes no more logic than 4 to make levels
+        of membranes.
     half_even : bool
         Levels of membranes are rounded half to even, 1/2 to 0 and 5/2 to 2; otherwise half up. It
         takes 5 LUTs and a flip-flop for each of the ``neuron_lanes``.
@@ -115,7 +130,7 @@ class CoreConfig:
         Largest attention head, in pool words: heads up to ``head_words * rows`` channels.
     attention_bits : int
         Width of the entries of K^T V, which saturate at :func:`attention_cap`, and of the exact
-        sums of Q (K^T V); 8..12.
+        sums of Q (K^T V); 8..12, from 6 on where ``levels`` are less than 4.
     queue_depth : int
         Descriptors that wait in front of each unit; 2..15. Up to 5 take LUT-RAM of 16 words.
     address_bits : int
@@ -144,6 +159,7 @@ class CoreConfig:
     queue_depth: int = 4
     address_bits: int = 24
     plane_skip: bool = False
+    levels: int = LEVELS_MAX
     half_even: bool = False
     depthwise_half: bool = False
     wide_weights: bool = False
@@ -186,8 +202,11 @@ class CoreConfig:
                 self.psum_words)
         require(_power_of_two(self.head_words), "Head words must be a power of two",
                 self.head_words)
-        require(ATTENTION_BITS_MIN <= self.attention_bits <= ATTENTION_BITS_MAX,
-                f"Attention width must be {ATTENTION_BITS_MIN}..{ATTENTION_BITS_MAX} bits",
+        require(self.levels in range(1, LEVELS_MAX + 1), f"Levels must be 1..{LEVELS_MAX}",
+                self.levels)
+        least = attention_bits_min(self.levels)
+        require(least <= self.attention_bits <= ATTENTION_BITS_MAX,
+                f"Attention width must be {least}..{ATTENTION_BITS_MAX} bits",
                 self.attention_bits)
         require(2 <= self.queue_depth <= 15, "Queue depth must be 2..15", self.queue_depth)
         require(isinstance(self.plane_skip, bool), "Plane skip must be true or false",
@@ -212,6 +231,11 @@ class CoreConfig:
     def depthwise_lanes(self):
         """Channels that the depthwise unit works on at a time: what the partial sums take."""
         return self.rows // 2
+
+    @property
+    def level_planes(self):
+        """Bit-planes of a spike level."""
+        return level_planes(self.levels)
 
     @property
     def pool_words(self):
@@ -264,4 +288,7 @@ class CoreConfig:
         return 2 * self.rows
 
     def to_dict(self):
-        return asdict(self)
+        values = asdict(self)
+        if self.levels == LEVELS_MAX:
+            del values["levels"]    # so that a core is what it was before this choice came
+        return values

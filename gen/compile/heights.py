@@ -5,8 +5,8 @@ from itertools import product
 
 from gen.compile.maps import upper_half_unused
 from gen.compile.wide import has_wide
-from gen.isa.cycles import LEVEL_CYCLES, load_cycles, z_cycles
-from hw.config import LEVEL_PLANES, MEMBRANE_BITS
+from gen.isa.cycles import load_cycles, z_cycles
+from hw.config import MEMBRANE_BITS
 from hw.descriptor import HIGH_PLANES
 from model.error import DoesNotFit
 from model.integer.graph import (
@@ -177,7 +177,7 @@ class Heights:
         halves = 2 * out.groups
         if self._config.depthwise_half:
             halves -= sum(upper_half_unused(out, group) for group in range(out.groups))
-        return LEVEL_CYCLES * op.weight.shape[-1] * halves * out.height * out.width
+        return self._config.level_planes * op.weight.shape[-1] * halves * out.height * out.width
 
     def _height_costs(self, op):
         """{rows of a strip: cost}; heights are balanced, so that strips are about equal."""
@@ -216,11 +216,11 @@ class Heights:
 
     def _neuron_cycles(self, op):
         """Cycles of the neuron core for a position of one tile."""
-        words = MEMBRANE_BITS
+        words, planes = MEMBRANE_BITS, self._config.level_planes
         if isinstance(op.epilogue, Fire):
-            words = LEVEL_PLANES
+            words = planes
         elif isinstance(op.epilogue, Requantise):
             return z_cycles(self._maps[op.epilogue.z].planes, self._config)
         elif isinstance(op.epilogue, Integrate):
-            words = (0 if op.epilogue.u_out in self._life.dead else MEMBRANE_BITS) + LEVEL_PLANES
+            words = (0 if op.epilogue.u_out in self._life.dead else MEMBRANE_BITS) + planes
         return max(words, self._config.rows // self._config.neuron_lanes)

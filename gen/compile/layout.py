@@ -9,7 +9,7 @@ from math import gcd
 
 import numpy as np
 
-from hw.config import CoreConfig, LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS
+from hw.config import CoreConfig, MEMBRANE_BITS, MEMORY_BITS
 from sim.reference.lanes import from_membranes, from_planes, to_membranes, to_planes
 
 
@@ -90,7 +90,7 @@ class FeatureMap:
              copies=1, whole=False):
         """The map of a tensor of ``shape`` (C, H, W); ``z_bits`` are planes of a z, if not all
         that the core has; ``whole`` says whether copies have words of their own."""
-        planes = {"level": LEVEL_PLANES, "z": z_bits or config.z_bits, "image": IMAGE_PLANES,
+        planes = {"level": config.level_planes, "z": z_bits or config.z_bits, "image": IMAGE_PLANES,
                   "u": MEMBRANE_BITS}[kind]
         channels, height, width = shape
         if lanes is None:

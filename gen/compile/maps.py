@@ -9,7 +9,7 @@ from gen.compile.layout import FeatureMap, head_lanes, head_slot
 from gen.compile.supported import rounding
 from gen.compile.wide import halves_bound, has_wide
 from gen.isa.limits import MAP_SIZE, POSITION_WORDS
-from hw.config import ATTENTION_BITS_MIN, attention_cap, MEMBRANE_BITS, Z_BITS_MIN
+from hw.config import attention_bits_min, attention_cap, LEVELS_MAX, MEMBRANE_BITS, Z_BITS_MIN
 from model.error import DoesNotFit, InputError
 from model.integer.graph import Attention, Conv, Depthwise, Pool, Raw, RepConv
 
@@ -115,10 +115,10 @@ def depthwise_half(network, rows):
 def attention_bits(ops):
     """Least :attr:`hw.config.CoreConfig.attention_bits` with which no level of the operators
     depends on saturation."""
-    bits = ATTENTION_BITS_MIN
-    for op in ops:
-        while isinstance(op, Attention) and attention_cap(bits) < op.thresholds[-1]:
-            bits += 1
+    attentions = [op for op in ops if isinstance(op, Attention)]
+    bits = attention_bits_min(max((op.levels for op in attentions), default=LEVELS_MAX))
+    while any(attention_cap(bits) < op.thresholds[-1] for op in attentions):
+        bits += 1
     return bits
 
 
@@ -132,6 +132,9 @@ def check(network, config, maps):
         raise InputError("Half even: levels of the network are rounded half "
                          f"{'up' if config.half_even else 'to even'}, those of the core half "
                          f"{'to even' if config.half_even else 'up'}; leave core.half_even out")
+    if network.levels != config.levels:
+        raise InputError(f"Levels: the network's are 0..{network.levels}, those of the core "
+                         f"0..{config.levels}; leave core.levels out")
     for name, have, need in (
             ("Membrane fraction", config.membrane_frac, params.u_frac),
             ("Membrane width", MEMBRANE_BITS, params.u_bits),
@@ -173,8 +176,9 @@ def check(network, config, maps):
             if words > config.head_words:
                 raise DoesNotFit(f"words for heads of {size} channels in {op.name}",
                                  needed=words, available=config.head_words)
-            if attention_bits([op]) > config.attention_bits:
-                raise DoesNotFit(f"attention bits for {op.name}", needed=attention_bits([op]),
+            bits = attention_bits([op])
+            if bits > config.attention_bits:
+                raise DoesNotFit(f"attention bits for {op.name}", needed=bits,
                                  available=config.attention_bits)
         if isinstance(op, Pool):
             source = maps[op.source]

@@ -381,10 +381,11 @@ class Operators:
         target = self._to.view(op.level, "out", low, high)
         count = source_map.height * source_map.width
         frac = self._network.params.u_frac
-        # 8 S >= N (2k - 1) 2**F, > for odd k if half goes to even (docs/model.md 5.8), as a
+        # 2 D S >= N (2k - 1) 2**F, > for odd k if half goes to even (docs/model.md 5.8), as a
         # threshold on S.
-        points = [-(-(count * (2 * k - 1) * (1 << frac) + (op.half_even and k % 2)) // 8)
-                  for k in range(1, 5)]
+        points = [-(-(count * (2 * k - 1) * (1 << frac) + (op.half_even and k % 2))
+                    // (2 * op.levels))
+                  for k in range(1, op.levels + 1)]
         never = 1 << (self._config.acc_bits - 1)
         for group in range(source_map.groups):
             thresholds = np.tile(np.array(points, np.int64), (source_map.channels, 1))

@@ -1,10 +1,9 @@
 """What the core's units cannot compute of a network, whatever its configuration."""
 
 from gen.compile.wide import HALF, has_wide, weights_of
-from hw.config import ATTENTION_BITS_MAX, attention_cap
+from hw.config import ATTENTION_BITS_MAX, attention_cap, LEVELS_MAX
 from model.error import InputError
 from model.integer.epilogue import Integrate
-from model.integer.golden import MAX_LEVEL
 from model.integer.graph import Attention, Mean, RepConv
 
 
@@ -25,13 +24,12 @@ def rounding(ops):
 def unsupported(network):
     """What of a network no unit computes, in words and each once; empty if all is well."""
     found = {}
-    if network.levels != MAX_LEVEL:
-        more = f", more than {MAX_LEVEL} thresholds" if network.levels > MAX_LEVEL else ""
-        found[f"levels of 0..{network.levels}{more}"] = True
+    if network.levels > LEVELS_MAX:
+        found[f"levels of 0..{network.levels}, more than {LEVELS_MAX} thresholds"] = True
     if len(rounding(network.ops)) > 1:
         found["neurons of which some round half up and some half to even"] = True
     for op in network.ops:
-        if (isinstance(op, Attention) and network.levels == MAX_LEVEL
+        if (isinstance(op, Attention) and network.levels <= LEVELS_MAX
                 and op.thresholds[-1] > attention_cap(ATTENTION_BITS_MAX)):
             found["attention thresholds of more than "
                   f"{attention_cap(ATTENTION_BITS_MAX)}"] = True

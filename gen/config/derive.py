@@ -84,6 +84,7 @@ class _Search:
                   "z_bits": max(self.network.z_widths().values(), default=params.z_bits),
                   "multiplier_bits": max(8, params.mult_bits),
                   "attention_bits": attention_bits(self.network.ops),
+                  "levels": self.network.levels,
                   "depthwise_half": depthwise_half(self.network, rows),
                   "wide_weights": any(map(has_wide, self.network.ops)),
                   "half_even": True in rounding(self.network.ops),

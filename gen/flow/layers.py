@@ -3,7 +3,6 @@
 from gen.compile.layout import IMAGE_PLANES
 from gen.config.resources import block_rams
 from gen.flow.report import measured
-from hw.config import LEVEL_PLANES
 from model.integer.graph import Attention, Conv, Pool, RepConv
 
 
@@ -27,33 +26,33 @@ def _homes(program, network, memory):
     return {op.name: ", ".join(map(home, op.outputs)) for op in network.ops}
 
 
-def _macs(op, network):
+def _macs(op, network, level_planes):
     """(multiply-accumulates of an operator for an image, bit-planes of what it multiplies)."""
     tensors = network.tensors()
     _, channels, height, width = tensors[next(iter(op.outputs))]
     area = height * width
     if isinstance(op, Attention):
         tokens = tensors[op.query][2] * tensors[op.query][3]
-        return 2 * tokens * channels * (tensors[op.query][1] // op.heads), LEVEL_PLANES
+        return 2 * tokens * channels * (tensors[op.query][1] // op.heads), level_planes
     if isinstance(op, RepConv):
-        return area * (op.pointwise.size + op.depthwise.size), LEVEL_PLANES
+        return area * (op.pointwise.size + op.depthwise.size), level_planes
     if isinstance(op, Pool):
-        return 0, LEVEL_PLANES
-    planes = {"image": IMAGE_PLANES, "level": LEVEL_PLANES,
+        return 0, level_planes
+    planes = {"image": IMAGE_PLANES, "level": level_planes,
               "z": network.params.z_bits_for(op.source)}[tensors[op.source][0]]
     return area * op.weight.size, planes
 
 
-def _full_lanes(op, work, lanes):
+def _full_lanes(op, work, core):
     """Cycles that the array would need for an operator with every lane at work: one plane of
     every MAC in each. Only convolutions run there."""
     if isinstance(op, RepConv):
-        macs, planes = work[op.name][0] - _depthwise_macs(op, work), LEVEL_PLANES
+        macs, planes = work[op.name][0] - _depthwise_macs(op, work), core.level_planes
     elif isinstance(op, Conv):
         macs, planes = work[op.name]
     else:
         return 0
-    return -(-macs * planes // lanes)
+    return -(-macs * planes // core.lanes)
 
 
 def _depthwise_macs(op, work):
@@ -71,9 +70,8 @@ def layer_rows(config, network, program, prediction, record):
     simulated = record["figures"].get("layer_cycles", {}) if record else {}
     titles = UNIT_TITLES | {config.timing.name: config.timing.name}
     homes = _homes(program, network, config.timing)
-    lanes = config.core.lanes
     ops = {op.name: op for op in network.ops}
-    work = {op.name: _macs(op, network) for op in network.ops}
+    work = {op.name: _macs(op, network, config.core.level_planes) for op in network.ops}
     group = {name: str(number) for number, names in enumerate(program.groups, 1) for name in names}
     for layer, figures in prediction.layers.items():
         extra = {"cycles in RTL": measured(simulated[layer], "rtl-sim")} if (
@@ -84,7 +82,7 @@ def layer_rows(config, network, program, prediction, record):
             "cycles": measured(figures.cycles, "cost-model"), **extra,
             "wall": titles.get(figures.bound, figures.bound),
             "MAC": measured(work.get(layer, (0, 0))[0], "cost-model"),
-            "full lanes": measured(_full_lanes(ops.get(layer), work, lanes), "cost-model"),
+            "full lanes": measured(_full_lanes(ops.get(layer), work, config.core), "cost-model"),
             **{title: measured(figures.work.get(unit, 0), "cost-model")
                for unit, title in titles.items()},
             "weights B": measured(figures.weight_bytes, "cost-model"),

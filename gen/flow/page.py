@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from gen.flow.power_estimate import estimate_power, PowerEstimate
 from gen.flow.report import check_report, LATER, META, STAGES, TITLES
-from gen.flow.roofline import draw, Point
+from gen.flow.roofline import draw, planes_of, Point
 from gen.pnr.ecp5 import crossing_limit
 from model.error import InputError
 from model.files import write_atomic
@@ -133,7 +133,7 @@ def _roofline(report: Mapping) -> dict[str, Any] | None:
     if not rate:
         return None
     return draw(points, lanes=report["lanes"]["value"], bytes_per_cycle=rate,
-                clock_hz=report["core_clock_hz"],
+                clock_hz=report["core_clock_hz"], planes=planes_of(report["config"]),
                 tag="rtl-sim" if any("cycles in RTL" in layer for layer in report["layers"])
                 else "cost-model")
 

@@ -5,15 +5,15 @@ performance model for multicore architectures", Communications of the ACM 52(4),
 lies above memory's bandwidth (a slope) nor above the peak of the compute units (a flat roof).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 import math
 from typing import Any
 
-from hw.config import LEVEL_PLANES
+from hw.config import level_planes, LEVELS_MAX
 
 
-__all__ = ["Point", "draw", "fused", "roof"]
+__all__ = ["Point", "draw", "fused", "planes_of", "roof"]
 
 
 WIDTH, HEIGHT, LEFT, FOOT, TOP, RIGHT = 640, 360, 56, 40, 12, 10
@@ -61,13 +61,17 @@ class Point:
         return self.macs / self.cycles
 
 
-def roof(intensity: float, *, lanes: int, bytes_per_cycle: float) -> float:
+def planes_of(config: Mapping[str, Any]) -> int:
+    """Bit-planes of a spike level, by a report's ``config`` (of AcceleratorConfig, or empty)."""
+    return level_planes(config.get("core", {}).get("levels", LEVELS_MAX))
+
+
+def roof(intensity: float, *, lanes: int, bytes_per_cycle: float, planes: int) -> float:
     """The most MAC a cycle that memory and array allow for so many MAC a byte.
 
-    A lane adds one bit-plane of a product a cycle, and a spike level has three: the array's peak
-    is a third of its lanes.
+    A lane adds one bit-plane of a product a cycle, and a spike level has ``planes`` of them.
     """
-    return min(intensity * bytes_per_cycle, lanes / LEVEL_PLANES)
+    return min(intensity * bytes_per_cycle, lanes / planes)
 
 
 def fused(points: Iterable[Point]) -> list[Point]:
@@ -88,7 +92,7 @@ def fused(points: Iterable[Point]) -> list[Point]:
 
 
 def draw(points: Iterable[Point], *, lanes: int, bytes_per_cycle: float, clock_hz: float,
-         tag: str) -> dict[str, Any] | None:
+         tag: str, planes: int) -> dict[str, Any] | None:
     """The picture: places of points, roofs and numbers at the axes; None without a point.
 
     Parameters
@@ -102,6 +106,8 @@ def draw(points: Iterable[Point], *, lanes: int, bytes_per_cycle: float, clock_h
         Of the core.
     tag : str
         How the cycles were obtained.
+    planes : int
+        Bit-planes of a spike level.
 
     Returns
     -------
@@ -115,7 +121,7 @@ def draw(points: Iterable[Point], *, lanes: int, bytes_per_cycle: float, clock_h
     shown = [point for point in points if point.drawn] + groups
     if not shown:
         return None
-    options = {"lanes": lanes, "bytes_per_cycle": bytes_per_cycle}
+    options = {"lanes": lanes, "bytes_per_cycle": bytes_per_cycle, "planes": planes}
     peak = roof(math.inf, **options)    # type: ignore[arg-type]
     low = min(math.floor(math.log10(point.intensity)) for point in shown)
     high = max(math.ceil(math.log10(point.intensity)) for point in shown) + 0.2
@@ -144,7 +150,7 @@ def draw(points: Iterable[Point], *, lanes: int, bytes_per_cycle: float, clock_h
                   for k in range(int(low), math.ceil(high))],
         "marks": [(place(10.0 ** low, 10.0 ** k), f"{10.0 ** k:g}")
                   for k in range(int(bottom), math.ceil(top))],
-        "peak": peak, "rate": bytes_per_cycle, "lanes": lanes, "tag": tag,
+        "peak": peak, "planes": planes, "rate": bytes_per_cycle, "lanes": lanes, "tag": tag,
         "clock_mhz": clock_hz / 1e6, "peak_gmacs": peak * clock_hz / 1e9,
         "mb_per_s": bytes_per_cycle * clock_hz / 1e6, "width": WIDTH, "height": HEIGHT,
         "right": WIDTH - RIGHT}

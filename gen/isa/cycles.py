@@ -8,7 +8,7 @@ from itertools import starmap
 from math import ceil
 
 from gen.isa.program import Tap
-from hw.config import BURST_WORDS, LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS
+from hw.config import BURST_WORDS, MEMBRANE_BITS, MEMORY_BITS
 from hw.descriptor import (
     DepthwiseMode,
     Destination,
@@ -21,7 +21,7 @@ from hw.descriptor import (
 
 
 __all__ = ["AFTER_OTHER", "AFTER_OWN", "BEGIN", "BURST_CYCLES", "DISPATCH", "END", "FETCH_AHEAD",
-           "FETCH_WORDS", "LEVEL_CYCLES", "PARTIAL_CYCLES", "SET_CYCLES", "SPIKES", "TO_START",
+           "FETCH_WORDS", "PARTIAL_CYCLES", "SET_CYCLES", "SPIKES", "TO_START",
            "attention_cycles", "depthwise_cycles", "inside", "is_stream", "load_cycles",
            "move_cycles", "neuron_cycles", "set_words", "tile_cycles", "work_cycles", "z_cycles"]
 
@@ -44,8 +44,8 @@ SPIKES = 0.05
 """Assumed share of set bits in the planes of q and k; what attention costs depends on it."""
 
 
-LEVEL_CYCLES, PARTIAL_CYCLES = 3, 4
-"""Cycles of the depthwise unit for a position of a pass, by mode."""
+PARTIAL_CYCLES = 4
+"""Cycles of the depthwise unit for a position of a pass of partial sums; of levels, one a plane."""
 
 VALUE_CYCLES = 11 / 8
 """Cycles of the neuron core for a group of z, at least: as many as fit between its lanes and the
@@ -60,11 +60,12 @@ def neuron_cycles(f, config):
     if f["source"] is NeuronSource.MEMBRANE_SUM:
         return MEMBRANE_BITS * f["count"] + 39
     if f["function"] is NeuronFunction.FIRE:
-        words = LEVEL_PLANES
+        words = config.level_planes
     elif f.get("write_planes"):
         words = f["planes"]
     else:
-        words = MEMBRANE_BITS * f.get("write_membrane", 0) + LEVEL_PLANES * f.get("write_levels", 0)
+        words = (MEMBRANE_BITS * f.get("write_membrane", 0)
+                 + config.level_planes * f.get("write_levels", 0))
     reads = MEMBRANE_BITS + 4 if f.get("add") else 0
     groups = config.rows // config.neuron_lanes
     if f.get("write_planes"):
@@ -120,9 +121,9 @@ def depthwise_cycles(f, config):
     kernel = f["kernel"]
     groups = 1 if f.get("half") else 2    # halves of the lanes
     words = groups * kernel * config.rows // 4
-    per_position = LEVEL_CYCLES if level else PARTIAL_CYCLES
+    per_position = config.level_planes if level else PARTIAL_CYCLES
     load = config.depthwise_lanes // 2
-    per_pass = max(18, load + 6) if level else max(17, load + 9)
+    per_pass = max(9 + 3 * per_position, load + 6) if level else max(17, load + 9)
     positions = 0
     for ky in range(kernel):
         valid = inside(f["first_row"], f["out_rows"], 1, ky - kernel // 2, f["height"],
@@ -133,14 +134,14 @@ def depthwise_cycles(f, config):
 
 def attention_cycles(f, config):
     """Cycles of an ATTENTION descriptor where :data:`SPIKES` of the bits are set."""
-    words, lanes = LEVEL_PLANES * f["words"], f["words"] * config.rows
+    words, lanes = config.level_planes * f["words"], f["words"] * config.rows
     events = words * config.rows * SPIKES
     # Events wait for one on their row, of another plane, that came up to 3 cycles before.
-    key = max(3 + words, events, (events + 10) / 2) + 4 * events / lanes
+    key = max(config.level_planes + words, events, (events + 10) / 2) + 4 * events / lanes
     if f.get("keep"):
         key = 0
     # A plane doubles the sum where one before it had a bit.
-    query = max(words, events + 2 - (1 - SPIKES) ** lanes - (1 - SPIKES) ** (2 * lanes))
+    query = max(3, words, events + 2 - (1 - SPIKES) ** lanes - (1 - SPIKES) ** (2 * lanes))
     return round(f.get("tokens", 0) * key + f["queries"] * query + 21)
 
 

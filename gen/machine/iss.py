@@ -49,6 +49,7 @@ class Iss:
             repeats=(np.zeros(config.pool_words // PLANES_MIN, np.int64) if config.plane_skip
                      else None),
             rows=config.rows, acc_bits=config.acc_bits, attention_bits=config.attention_bits,
+            level_planes=config.level_planes,
             strict=True)
         self.saturated = {"u": 0, "z": 0, "ktv": 0, "qktv": 0}
         self._constants = None     # those that a NEURON holds for the next one
@@ -116,4 +117,4 @@ class Iss:
             words = self._pop(Destination.CONST, config.tile_const_words)
         self._constants = words if fields["hold"] else None
         return neuron(fields, words, memories, membrane_frac=config.membrane_frac,
-                      half_even=config.half_even)
+                      levels=config.levels, half_even=config.half_even)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gen.flow.page import page_environment
-from gen.flow.roofline import draw, Point
+from gen.flow.roofline import draw, planes_of, Point
 from gen.measurement.power import image_picture, image_power, ImagePower, power_picture
 from gen.measurement.runs import Run
 from gen.measurement.table import csv_text
@@ -32,6 +32,7 @@ def _roofline(content: Mapping[str, Any]) -> dict[str, Any] | None:
                     row["cycles"]["value"], row["wall"], row["group"]) for row in content["layers"]]
     return draw(points, lanes=roofs["lanes"]["value"],
                 bytes_per_cycle=roofs["bytes_per_cycle"]["value"],
+                planes=planes_of(content["config"]),
                 clock_hz=content["config"]["clock_hz"],
                 tag=content["layers"][0]["cycles"]["tag"])
 

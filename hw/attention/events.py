@@ -6,7 +6,6 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.config import LEVEL_PLANES
 from hw.descriptor import Attention
 from hw.lib.pipeline_queue import PipelineQueue
 
@@ -27,7 +26,7 @@ def event_layout(config):
     """
     return data.StructLayout({
         "hit": 1, "key": 1, "seen": 1, "double": 1, "last": 1, "bank": 1,
-        "plane": 2, "row": exact_log2(config.head_words * config.rows),
+        "plane": range(config.level_planes), "row": exact_log2(config.head_words * config.rows),
     })
 
 
@@ -75,17 +74,17 @@ def _group_layout(config):
     return data.StructLayout({
         "bits": GROUP, "seen": GROUP, "group": exact_log2(config.rows // GROUP),
         "word": exact_log2(config.head_words), "query": 1, "double": 1, "last": 1, "bank": 1,
-        "plane": range(LEVEL_PLANES),
+        "plane": range(config.level_planes),
     })
 
 
 class _Place:
     """Where the next word belongs: signals that the parts of :class:`AttentionEvents` share."""
 
-    def __init__(self):
+    def __init__(self, planes):
         self.is_value = Signal()
         self.is_query = Signal()
-        self.plane = Signal(range(LEVEL_PLANES))
+        self.plane = Signal(range(planes))
         self.w = Signal(4)
         self.last_word = Signal()          # w == words - 1
         self.tokens_left = Signal(16)
@@ -102,8 +101,8 @@ class AttentionEvents(wiring.Component):
 
     A priority encoder in two steps: non-zero groups of 8 bits of a word, one per cycle, into a
     queue; then their bits, one per cycle. In q, a doubling takes a group and an event of its own
-    in front of planes 1 and 0 if the token had an event before, and a token's last word an empty
-    one if it has no bit. v words are taken beside that.
+    in front of all planes but the highest if the token had an event before, and a token's last word
+    an empty one if it has no bit. v words are taken beside that.
 
     A bit per row remembers which rows of K^T V were written since the ``start`` that did not keep
     it, so that the memory needs no clearing: LUT-RAM, itself taken as zeros in the first pass over
@@ -121,7 +120,7 @@ class AttentionEvents(wiring.Component):
     words : ``In(stream.Signature(config.rows))``
     note : ``In(note_layout(config))``
         :func:`word_note` of ``words.payload``.
-    values : ``Out(ArrayLayout(ArrayLayout(config.rows, 3), 2))``
+    values : ``Out(ArrayLayout(ArrayLayout(rows, level_planes), 2))``
         Planes of v of the current token and the one before, selected by ``bank``.
     event : ``Out(event_layout(config))``
         Register; changes in the cycle after ``advance``.
@@ -138,7 +137,8 @@ class AttentionEvents(wiring.Component):
             "start": In(1),
             "words": In(stream.Signature(config.rows)),
             "note": In(note_layout(config)),
-            "values": Out(data.ArrayLayout(data.ArrayLayout(config.rows, LEVEL_PLANES), 2)),
+            "values": Out(data.ArrayLayout(
+                data.ArrayLayout(config.rows, config.level_planes), 2)),
             "event": Out(event_layout(config)),
             "advance": In(1),
             "waiting": In(event_layout(config)),
@@ -160,7 +160,7 @@ class AttentionEvents(wiring.Component):
         seen_write = seen.write_port()
         seen_read = seen.read_port(domain="comb")
 
-        place = _Place()
+        place = _Place(self._config.level_planes)
         pop, more_now = self._groups(m, place, queue, seen_read, seen_write)
 
         chunk = Signal(layout)
@@ -174,7 +174,7 @@ class AttentionEvents(wiring.Component):
             m.d.sync += [
                 place.is_value.eq(~self.job.keep),
                 place.is_query.eq(self.job.keep),
-                place.plane.eq(LEVEL_PLANES - 1),
+                place.plane.eq(self._config.level_planes - 1),
                 place.w.eq(0),
                 place.last_word.eq(self.job.words == 1),
                 place.token_any.eq(0),
@@ -282,14 +282,15 @@ class AttentionEvents(wiring.Component):
             self.words.ready.eq(Mux(place.is_value, bank_free, room)),
         ]
         with m.If(take_value):
+            highest = self._config.level_planes - 1
             for b in range(2):
-                for p in range(LEVEL_PLANES):
+                for p in range(highest + 1):
                     # v comes by ascending plane: the counter runs down.
-                    with m.If((place.bank == b) & (place.plane == LEVEL_PLANES - 1 - p)):
+                    with m.If((place.bank == b) & (place.plane == highest - p)):
                         m.d.sync += values[b][p].eq(self.words.payload)
             m.d.sync += place.plane.eq(place.plane - 1)
             with m.If(place.plane == 0):
-                m.d.sync += [place.plane.eq(LEVEL_PLANES - 1), place.is_value.eq(0)]
+                m.d.sync += [place.plane.eq(self._config.level_planes - 1), place.is_value.eq(0)]
 
     def _next_word(self, m, place, pop):
         """Move on to the next word of k or q when one is done: word, plane, token, k to q."""
@@ -318,7 +319,7 @@ class AttentionEvents(wiring.Component):
             with m.Else():
                 m.d.sync += [
                     place.w.eq(0),
-                    place.plane.eq(LEVEL_PLANES - 1),
+                    place.plane.eq(self._config.level_planes - 1),
                     place.is_value.eq(~place.is_query & ~place.last_token),
                     place.is_query.eq(place.is_query | place.last_token),
                     place.bank.eq(~place.bank),

@@ -4,7 +4,6 @@ from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import LEVEL_PLANES
 from hw.descriptor import Attention
 
 
@@ -12,12 +11,16 @@ __all__ = ["AttentionFetch"]
 
 
 class AttentionFetch(wiring.Component):
-    """Addresses of one attention descriptor: unless it keeps K^T V, per token the three planes of
+    """Addresses of one attention descriptor: unless it keeps K^T V, per token the planes of
     v and the words of k; then per token the words of q.
 
     The words of k and q come plane by plane, most significant first, and inside a plane by
     ascending ``w``; the planes of v come by ascending address. Addresses are incremental.
     Throughput is one address per cycle; the first comes two cycles after ``start``.
+
+    Parameters
+    ----------
+    config : CoreConfig
 
     Members
     -------
@@ -30,20 +33,29 @@ class AttentionFetch(wiring.Component):
     start: In(1)
     addresses: Out(stream.Signature(16))
 
+    def __init__(self, *, config):
+        self._config = config
+        super().__init__()
+
+    @property
+    def config(self):
+        return self._config
+
     def elaborate(self, platform):
         m = Module()
+        planes = self._config.level_planes
 
         job, address = self.job, self.addresses.payload
         is_value = Signal()
         is_query = Signal()
-        plane = Signal(range(LEVEL_PLANES))
+        plane = Signal(range(planes))
         words_left = Signal(4)
         last_word = Signal()               # words_left == 0
         tokens_left = Signal(16)
         last_token = Signal()              # tokens_left == 0
         # Where the address may go, each a register.
         value = Signal(16)                 # v of the next token
-        base = Signal(16)                  # plane 2, word 0 of k or q of the next token
+        base = Signal(16)                  # highest plane, word 0 of k or q of the next token
         plane_base = Signal(16)            # word 0 of the next plane
 
         running = Signal()
@@ -65,18 +77,18 @@ class AttentionFetch(wiring.Component):
                 m.d.sync += [
                     address.eq(Mux(to_base, base, value)),
                     is_value.eq(~to_base),
-                    plane.eq(LEVEL_PLANES - 1),
+                    plane.eq(planes - 1),
                     last_plane.eq(0),
                 ]
                 with m.If(to_base):
                     # The last token of k is followed by the first of q.
-                    m.d.sync += base.eq(Mux(is_value & last_token, job.query + LEVEL_PLANES - 1,
+                    m.d.sync += base.eq(Mux(is_value & last_token, job.query + planes - 1,
                                             base + job.position_stride))
                 with m.Else():
                     m.d.sync += value.eq(value + job.value_stride)
             with m.Else():
                 m.d.sync += address.eq(Mux(plane_ends, plane_base,
-                                           address + Mux(is_value, 1, LEVEL_PLANES)))
+                                           address + Mux(is_value, 1, planes)))
                 with m.If(is_value | last_word):
                     m.d.sync += [plane.eq(plane - 1), last_plane.eq(plane == 1)]
             with m.If(turn | plane_ends):
@@ -107,7 +119,7 @@ class AttentionFetch(wiring.Component):
                 tokens_left.eq(Mux(job.keep, job.queries, job.tokens)),
                 last_token.eq(0),
                 value.eq(job.value),
-                base.eq(Mux(job.keep, job.query, job.key) + LEVEL_PLANES - 1),
+                base.eq(Mux(job.keep, job.query, job.key) + planes - 1),
             ]
 
         return m

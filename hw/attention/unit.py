@@ -8,7 +8,6 @@ from amaranth.utils import exact_log2
 
 from hw.attention.events import AttentionEvents, event_layout, note_layout, word_note
 from hw.attention.fetch import AttentionFetch
-from hw.config import LEVEL_PLANES
 from hw.descriptor import Attention
 from hw.lib.pool_prefetch import PoolPrefetch
 from hw.lib.spread import spread
@@ -20,10 +19,6 @@ __all__ = ["AttentionUnit"]
 
 CAP_ONES = 3
 """The cap is a cell whose top three bits are ones and whose others are zeros."""
-
-TERM_BITS = LEVEL_PLANES + 2
-"""What is added to a cell: a level shifted by a plane, 28 at most."""
-
 
 class AttentionUnit(wiring.Component):
     """Unit for ATTENTION descriptors (docs/architecture.md): K^T V, then the sums Q (K^T V).
@@ -40,11 +35,11 @@ class AttentionUnit(wiring.Component):
 
     Cycles of a token without stalls, where e is its set bits of k or q:
 
-    - k: ``max(3 + 3 * words, e, (e + 10) / 2)``, for v of a token is read only once the token
-      before the last one has left; plus 3, 2 or 1 if the same row is hit by the event 1, 2 or 3
-      cycles before;
-    - q: ``max(3 * words, e + doublings)``, at least 1, a doubling in front of each of the planes
-      1 and 0 if the token had an event before;
+    - k: ``max(p + p * words, e, (e + 10) / 2)``, p = ``level_planes``, for v of a token is read
+      only once the token before the last one has left; plus 3, 2 or 1 if the same row is hit by
+      the event 1, 2 or 3 cycles before;
+    - q: ``max(3, p * words, e + doublings)``, a doubling in front of each plane but the highest if
+      the token had an event before;
 
     and 21 for the descriptor; a few per cent more where words with many bits and the words of v
     follow each other.
@@ -179,7 +174,7 @@ class AttentionUnit(wiring.Component):
 
     def _front(self, m, *, job, start):
         """Parts in front of the datapath, that give it the events."""
-        m.submodules.fetch = fetch = AttentionFetch()
+        m.submodules.fetch = fetch = AttentionFetch(config=self._config)
         m.submodules.prefetch = prefetch = PoolPrefetch(config=self._config, note=word_note,
                                                         note_bits=note_layout(self._config).size)
         m.submodules.events = events = AttentionEvents(config=self._config)
@@ -244,17 +239,22 @@ class AttentionUnit(wiring.Component):
     def _key_sums(self, m, row, mask, values, address, output):
         """K^T V: the row with v added, shifted by the plane of k, for the memory."""
         rows, bits = self._config.rows, self._config.attention_bits
-        value = Signal(data.ArrayLayout(rows, LEVEL_PLANES), reset_less=True)
-        terms = Signal(data.ArrayLayout(TERM_BITS, rows), reset_less=True)
+        planes = self._config.level_planes
+        value = Signal(data.ArrayLayout(rows, planes), reset_less=True)
+        # What is added to a cell: a level shifted by a plane, 28 at most, 6 of two planes.
+        terms = Signal(data.ArrayLayout(2 * planes - 1, rows), reset_less=True)
         sums = Signal(data.ArrayLayout(bits, rows), reset_less=True)
         for j in range(rows):
             # v goes along with its event, then is shifted: two steps of at most 5 inputs.
             m.d.sync += (value[p][j].eq(
                 Mux(address.bank, values[1][p][j], values[0][p][j]) & mask[j])
-                for p in range(LEVEL_PLANES))
+                for p in range(planes))
             v = Cat(plane[j] for plane in value)
-            m.d.sync += terms[j].eq(Mux(output.plane[1], v << 2, Mux(output.plane[0], v << 1, v)))
-            # At most cap + 28, of 8 bits or more: no carry.
+            term = v
+            for p in range(planes - 1):
+                term = Mux(output.plane[p], v << p + 1, term)
+            m.d.sync += terms[j].eq(term)
+            # No carry (hw.config.attention_bits_min).
             cell = (row[j] + terms[j])[:bits]
             low, top = cell[:-CAP_ONES], cell[-CAP_ONES:]
             m.d.sync += sums[j].eq(Cat(low & ~top.all().replicate(len(low)), top))

@@ -4,7 +4,6 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import LEVEL_PLANES
 from hw.depthwise.walk import ADDRESS_BITS, Walk
 from hw.lib.packed_add import guard_bit, packed_add
 from hw.lib.pool_prefetch import PoolPrefetch
@@ -27,9 +26,9 @@ class LevelTaps(wiring.Component):
     """Sums of seven horizontal taps per lane, plane by plane, the highest first.
 
     The positions of all rows form one sequence, so that a row costs no filling: taps that fall
-    beyond the ends of their row are masked. A single delay line of 3 * 7 words serves the three
-    planes. Three cycles per position, 9 to fill the line and one where its last word has come, if
-    words come and sums are taken.
+    beyond the ends of their row are masked. A single delay line of planes * 7 words serves all
+    planes. A cycle per position and plane, 3 * planes to fill the line and one where its last word
+    has come, if words come and sums are taken.
 
     Parameters
     ----------
@@ -73,6 +72,7 @@ class LevelTaps(wiring.Component):
 
     def __init__(self, *, config):
         self._config = config
+        self._planes = config.level_planes
         lanes = config.depthwise_lanes
         super().__init__({
             "start": In(1),
@@ -125,7 +125,7 @@ class LevelTaps(wiring.Component):
         self._fetch(m, read, prefetch.addresses)
 
         # Words into the line. Behind the last position anything may follow: it is masked.
-        plane = Signal(range(LEVEL_PLANES))
+        plane = Signal(range(self._planes))
         fill = Signal(range(CENTRE + 1))
         ready = Signal()
         step = Signal()
@@ -142,9 +142,9 @@ class LevelTaps(wiring.Component):
         ]
         left_mask = Signal(CENTRE)
         with m.If(self.start):
-            m.d.sync += [plane.eq(LEVEL_PLANES - 1), fill.eq(CENTRE), left_mask.eq(0)]
+            m.d.sync += [plane.eq(self._planes - 1), fill.eq(CENTRE), left_mask.eq(0)]
         with m.Elif(step):
-            m.d.sync += plane.eq(Mux(plane == 0, LEVEL_PLANES - 1, plane - 1))
+            m.d.sync += plane.eq(Mux(plane == 0, self._planes - 1, plane - 1))
             with m.If((plane == 0) & (fill != 0)):
                 m.d.sync += fill.eq(fill - 1)
             with m.If(output.step):
@@ -173,7 +173,7 @@ class LevelTaps(wiring.Component):
         m.d.sync += [word.eq(prefetch.words.payload[:lanes]), word_taken.eq(taken)]
         masks, steps = (spread(m, name, source, steps=1, most=2)
                         for name, source in (("lanes_mask", mask), ("lanes_step", step)))
-        line = [Signal(LEVEL_PLANES * (TAPS - 1) + 1, name=f"line_{j}", reset_less=True)
+        line = [Signal(self._planes * (TAPS - 1) + 1, name=f"line_{j}", reset_less=True)
                 for j in range(lanes)]
         advance = [self.advance_lanes[4 * j // lanes] for j in range(lanes)]
         guard = guard_bit(m, "guard", self.enable)
@@ -181,7 +181,7 @@ class LevelTaps(wiring.Component):
         for j in range(lanes):
             with m.If(steps[2 * j // lanes]):
                 m.d.sync += line[j].eq(Cat(word[j], line[j]))
-            terms = [self.weights[j][t] & (line[j][LEVEL_PLANES * (TAPS - 1 - t)]
+            terms = [self.weights[j][t] & (line[j][self._planes * (TAPS - 1 - t)]
                                            & masks[2 * j // lanes][t]).replicate(WEIGHT_BITS)
                      for t in range(TAPS)]
             terms = [Cat(term, term[-1]) for term in terms]
@@ -213,7 +213,7 @@ class LevelTaps(wiring.Component):
 
     def _fetch(self, m, walk, addresses):
         """Addresses of the planes of every position, the highest plane first."""
-        plane = Signal(range(LEVEL_PLANES))
+        plane = Signal(range(self._planes))
         position = Signal(ADDRESS_BITS)    # the next position of the row
         taken = addresses.valid & addresses.ready
         next_row = taken & (plane == 0) & walk.row_end
@@ -227,7 +227,7 @@ class LevelTaps(wiring.Component):
             m.d.sync += [plane.eq(plane - 1), addresses.payload.eq(addresses.payload - 1)]
         with m.If(self.start | (taken & (plane == 0))):
             m.d.sync += [
-                plane.eq(LEVEL_PLANES - 1),
+                plane.eq(self._planes - 1),
                 addresses.payload.eq(target),
                 position.eq(target + self.position_stride),
             ]

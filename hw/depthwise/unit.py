@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import LEVEL_PLANES, MEMORY_BITS
+from hw.config import MEMORY_BITS
 from hw.depthwise.accumulate import DepthwiseAccumulate
 from hw.depthwise.level import LevelTaps, TAPS, WEIGHT_BITS
 from hw.depthwise.partial import PartialTaps
@@ -61,7 +61,7 @@ class DepthwiseUnit(wiring.Component):
     Cycles without stalls, where n is the positions of the output rows that a kernel row adds to,
     summed over the kernel rows (its input row lies inside the map), and a lane group needs
 
-    - LEVEL: ``max(18, depthwise_lanes / 2 + 6) * kernel + 3 * n``;
+    - LEVEL: ``max(9 + 3 * p, depthwise_lanes / 2 + 6) * kernel + p * n``, p = ``level_planes``;
     - PARTIAL: ``max(17, depthwise_lanes / 2 + 9) * kernel + 4 * n``;
 
     plus at most one for each output row and kernel row whose input row lies above the map: the
@@ -182,7 +182,7 @@ class DepthwiseUnit(wiring.Component):
             level.start.eq(0), taps.start.eq(0), accumulate.start.eq(0),
             state.enable.eq(~state.loading & ~state.early),
             # LevelTaps starts at the highest plane.
-            rows.source.eq(job.source + Mux(state.partial, 0, LEVEL_PLANES - 1)),
+            rows.source.eq(job.source + Mux(state.partial, 0, self._config.level_planes - 1)),
         ]
 
         with m.FSM():

@@ -7,7 +7,6 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import BIAS_BITS, MEMBRANE_BITS, MEMORY_BITS, SHIFT_MAX
-from hw.neuron.level_fire import LEVELS
 from hw.port import PoolRead
 
 
@@ -25,7 +24,7 @@ class LaneConstants(data.StructLayout):
 
     def __init__(self, config):
         super().__init__({
-            "thresholds": data.ArrayLayout(signed(config.acc_bits + 1), LEVELS),
+            "thresholds": data.ArrayLayout(signed(config.acc_bits + 1), config.levels),
             "invert": 1,
             "multiplier": signed(config.multiplier_bits),
             "bias": signed(BIAS_BITS),
@@ -41,7 +40,7 @@ class TileConstants(wiring.Component):
     the bias and the shift have their own group address; thresholds spread over all of them, and
     FIRE drives the same group on all three. Outputs come one cycle after the addresses.
 
-    Cost: LUT-RAM of about ``4 * (acc_bits + 1)`` bits per lane and group of two tiles.
+    Cost: LUT-RAM of about ``levels * (acc_bits + 1)`` bits per lane and group of two tiles.
 
     Members
     -------
@@ -111,7 +110,7 @@ class TileConstants(wiring.Component):
 
         # One memory for every address, each as wide as the constants need.
         used = max(_SHIFT_AT + self.lanes[0].shift.shape().width,
-                   LEVELS * (config.acc_bits + 1))
+                   config.levels * (config.acc_bits + 1))
         raw = [[] for _ in range(lanes)]
         for name, start, end, address in [
                 ("multiplier", _MULTIPLIER_AT, _BIAS_AT, self.group),

@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import BIAS_BITS, LEVEL_PLANES, MEMBRANE_BITS, SHIFT_MAX
+from hw.config import BIAS_BITS, level_planes, LEVELS_MAX, MEMBRANE_BITS, SHIFT_MAX
 
 
 __all__ = ["Rescale"]
@@ -26,8 +26,9 @@ class Rescale(wiring.Component):
 
     ``half`` is ``1 << (S - 1)``, or 0 for ``S = 0``; all of it is exact for every operand. The
     value is saturated to the width that ``limit`` tells; the level is that of a membrane with
-    ``membrane_frac`` fraction bits, ``clamp((value + 2**(F-3)) >> (F-2), 0, 4)``; with
-    ``half_even`` a tie goes to the even level (``model.integer.golden.fire_membrane``).
+    ``membrane_frac`` fraction bits, ``clamp((2*D*value + 2**F) >> (F+1), 0, D)``, for D = 4
+    ``clamp((value + 2**(F-3)) >> (F-2), 0, 4)``; with ``half_even`` a tie goes to the even level
+    (``model.integer.golden.fire_membrane``).
 
     Free running, without handshake, one accumulator per cycle. With ``acc`` and ``multiplier``
     in cycle 0, the other operands of the same accumulator are taken in later cycles (so that
@@ -43,6 +44,8 @@ class Rescale(wiring.Component):
         Width of M; 2..18.
     membrane_frac : int
         Fraction bits F of a membrane; 4..14.
+    levels : int
+        The highest level D; 1..4.
     half_even : bool
         Round levels half to even, not half up.
 
@@ -62,7 +65,7 @@ class Rescale(wiring.Component):
     value : ``Out(signed(16))``, clipped : ``Out(1)``
         Saturated value and whether saturation changed it, in cycle ``VALUE_LATENCY``. Bits from
         P on are meaningless.
-    level : ``Out(3)``
+    level : ``Out(level_planes(levels))``
         In cycle ``LEVEL_LATENCY``.
     """
 
@@ -72,7 +75,8 @@ class Rescale(wiring.Component):
     VALUE_LATENCY = 8
     LEVEL_LATENCY = 10
 
-    def __init__(self, *, acc_bits, multiplier_bits, membrane_frac, half_even=False):
+    def __init__(self, *, acc_bits, multiplier_bits, membrane_frac, levels=LEVELS_MAX,
+                 half_even=False):
         if not 18 <= acc_bits <= 35:
             raise ValueError(f"Accumulator width must be 18..35 bits, not {acc_bits!r}")
         if not 2 <= multiplier_bits <= 18:
@@ -82,6 +86,9 @@ class Rescale(wiring.Component):
         self._acc_bits = acc_bits
         self._multiplier_bits = multiplier_bits
         self._membrane_frac = membrane_frac
+        if levels not in range(1, LEVELS_MAX + 1):
+            raise ValueError(f"Levels must be 1..{LEVELS_MAX}, not {levels!r}")
+        self._levels = levels
         self._half_even = half_even
         super().__init__({
             "acc": In(signed(acc_bits)),
@@ -92,7 +99,7 @@ class Rescale(wiring.Component):
             "limit": In(MEMBRANE_BITS),
             "value": Out(signed(MEMBRANE_BITS)),
             "clipped": Out(1),
-            "level": Out(LEVEL_PLANES),
+            "level": Out(level_planes(levels)),
         })
 
     @property
@@ -106,6 +113,10 @@ class Rescale(wiring.Component):
     @property
     def membrane_frac(self):
         return self._membrane_frac
+
+    @property
+    def levels(self):
+        return self._levels
 
     def elaborate(self, platform):
         m = Module()
@@ -169,6 +180,15 @@ class Rescale(wiring.Component):
             m.d.sync += self.value[index].eq(Mux(over, sign ^ ~self.limit[index], moved[index]))
 
         # Cycles 8 and 9: the level.
+        if self._levels == 4:
+            self._shifted_level(m)
+        else:
+            self._multiplied_level(m)
+
+        return m
+
+    def _shifted_level(self, m):
+        """Level of 0..4: four membranes are the membrane, shifted."""
         rounded = Signal(signed(MEMBRANE_BITS + 1))
         m.d.sync += rounded.eq(self.value + (1 << (self._membrane_frac - 3)))
         quarter = rounded[self._membrane_frac - 2:]
@@ -182,4 +202,18 @@ class Rescale(wiring.Component):
             low = Cat(low[0] & ~tie, low[1])
         m.d.sync += self.level.eq(Cat(low & (positive & ~four).replicate(2), four))
 
-        return m
+    def _multiplied_level(self, m):
+        """Level of 0..D, D < 4: the whole part of D membranes, and one more from a half on."""
+        frac, levels = self._membrane_frac, self._levels
+        product = Signal(signed(MEMBRANE_BITS + 2))
+        m.d.sync += product.eq({1: self.value, 2: self.value << 1,
+                                3: self.value + (self.value << 1)}[levels])
+        whole, half, positive = product[frac:-1], product[frac - 1], ~product[-1]
+        if self._half_even and levels != 3:
+            # Of three membranes, the only half below 3 is 3/2, which goes to 2 anyway.
+            bits = frac - (levels == 2)
+            tie = Signal()
+            m.d.sync += tie.eq(self.value[:bits] == 1 << bits - 1)
+            half = half & ~(tie & ~whole[0])
+        m.d.sync += self.level.eq(Mux(whole >= levels, levels, (whole[:2] + half)[:2])
+                                  & positive.replicate(2))

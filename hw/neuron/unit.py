@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.config import LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS
+from hw.config import MEMBRANE_BITS, MEMORY_BITS
 from hw.descriptor import Neuron, NeuronFunction, NeuronSource
 from hw.lib.plane_repeat import RepeatWrite
 from hw.lib.skid_buffer import SkidBuffer
@@ -189,7 +189,7 @@ class NeuronUnit(wiring.Component):
             now.add.eq(~run_summing & ~run_fire & now.run.add),
             writer.membrane.eq(~run_fire & now.run.write_membrane),
             writer.levels.eq(run_fire | now.run.write_levels),
-            writer.planes.eq(Mux(run_fire | now.run.write_levels, LEVEL_PLANES,
+            writer.planes.eq(Mux(run_fire | now.run.write_levels, self._config.level_planes,
                                  Mux(now.run.write_planes, now.run.planes, 0))),
         ]
         with m.If(self.control.run.valid & self.control.run.ready):
@@ -343,10 +343,12 @@ class NeuronUnit(wiring.Component):
         lanes = config.neuron_lanes
         clipped = Signal(lanes)
         for lane in range(lanes):
-            m.submodules[f"fire_{lane}"] = lane_fire = LevelFire(acc_bits=config.acc_bits)
+            m.submodules[f"fire_{lane}"] = lane_fire = LevelFire(
+                acc_bits=config.acc_bits, levels=config.levels)
             m.submodules[f"rescale_{lane}"] = rescale = Rescale(
                 acc_bits=config.acc_bits, multiplier_bits=config.multiplier_bits,
-                membrane_frac=config.membrane_frac, half_even=config.half_even)
+                membrane_frac=config.membrane_frac, levels=config.levels,
+                half_even=config.half_even)
             acc = Signal(signed(config.acc_bits), name=f"acc_{lane}")
             constants = tile.lanes[lane]
             m.d.sync += acc.eq(Mux(now.summing, sums.sums[lane], partial[lane]))

@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.config import LEVEL_PLANES, MEMBRANE_BITS, PLANES_MIN, WRITE_HASH_BITS
+from hw.config import MEMBRANE_BITS, PLANES_MIN, WRITE_HASH_BITS
 from hw.lib.pipeline_queue import PipelineQueue
 from hw.lib.plane_repeat import RepeatCounter, RepeatWrite
 from hw.lib.pool_write import PoolWriteQueue
@@ -50,13 +50,13 @@ class PositionWriter(wiring.Component):
     membrane : ``In(1)``, membrane_address : ``In(16)``, membrane_stride : ``In(12)``
         Whether values are written as 16 membrane words per position.
     planes : ``In(5)``, plane_address : ``In(16)``, plane_stride : ``In(12)``
-        Plane words per position: 0, 3 for levels, up to 16 for values.
+        Plane words per position: 0, ``level_planes`` for levels, up to 16 for values.
     levels : ``In(1)``
         The planes are those of the levels, not of the values.
     reserve : ``In(1)``, room : ``Out(1)``
         A group enters the pipeline; allowed while ``room``, a register.
     values : ``In(ArrayLayout(16, neuron_lanes))``, values_valid : ``In(1)``
-    level : ``In(ArrayLayout(3, neuron_lanes))``, level_valid : ``In(1)``
+    level : ``In(ArrayLayout(level_planes, neuron_lanes))``, level_valid : ``In(1)``
         Results; ignored where the configuration does not use them.
     write : ``Out(PoolWrite(config))``
     idle : ``Out(1)``
@@ -73,6 +73,7 @@ class PositionWriter(wiring.Component):
         self._lanes = config.neuron_lanes
         self._groups = config.rows // config.neuron_lanes
         self._words = config.membrane_words
+        self._level_planes = config.level_planes
         super().__init__({
             "start": In(1),
             "count": In(16),
@@ -87,7 +88,7 @@ class PositionWriter(wiring.Component):
             "room": Out(1),
             "values": In(data.ArrayLayout(MEMBRANE_BITS, self._lanes)),
             "values_valid": In(1),
-            "level": In(data.ArrayLayout(LEVEL_PLANES, self._lanes)),
+            "level": In(data.ArrayLayout(self._level_planes, self._lanes)),
             "level_valid": In(1),
             "write": Out(PoolWrite(config)),
             "idle": Out(1),
@@ -108,8 +109,8 @@ class PositionWriter(wiring.Component):
         """Queue the results that the configuration uses; returns :class:`_Queues`."""
         m.submodules.values = values = PipelineQueue(width=MEMBRANE_BITS * self._lanes, spare=4)
         # The lanes take more than 16 cycles from a reservation to a level.
-        m.submodules.levels = levels = PipelineQueue(width=LEVEL_PLANES * self._lanes, depth=32,
-                                                     spare=4)
+        m.submodules.levels = levels = PipelineQueue(
+            width=self._level_planes * self._lanes, depth=32, spare=4)
         value_planes = Signal()
         use_values = Signal()
         has_planes = Signal()
@@ -143,10 +144,10 @@ class PositionWriter(wiring.Component):
         m.d.comb += collect.eq(has_planes & (~full | load)
                                & Mux(value_planes, values.ready, levels.ready))
         for lane in range(self._lanes):
-            level = levels.r_data.word_select(lane, LEVEL_PLANES)
+            level = levels.r_data.word_select(lane, self._level_planes)
             value = values.r_data.word_select(lane, MEMBRANE_BITS)
-            m.d.sync += head[lane].eq(Cat(Mux(value_planes, value[:LEVEL_PLANES], level),
-                                          value[LEVEL_PLANES:]))
+            m.d.sync += head[lane].eq(Cat(Mux(value_planes, value[:self._level_planes], level),
+                                          value[self._level_planes:]))
         m.d.sync += collected.eq(0)
         with m.If(load):
             m.d.sync += full.eq(0)
@@ -177,7 +178,7 @@ class PositionWriter(wiring.Component):
         word = Signal(range(self._words))
         in_planes = Signal()
         plane_last = Signal(range(self._words))
-        word_last = Signal()               # word == plane_last; there are at least 3 planes
+        word_last = Signal()               # word == plane_last; there are at least 2 planes
         membrane_base = Signal(16)
         membrane_next = Signal(16)
         plane_base = Signal(16)

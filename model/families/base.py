@@ -57,6 +57,9 @@ NAME_MAX = 100
 FLOAT_BITS = 32
 """Bits of weights that are real numbers, for networks that stay in software."""
 
+_LEVELS_CORE = 4
+"""Highest level that the neurons of the core fire (``LEVELS_MAX`` of ``hw.config``)."""
+
 _LEVELS_EXACT = 10
 """Up to this D every (2k-1)/2 survives a division by D and a multiplication in float32."""
 
@@ -362,7 +365,7 @@ class NetworkSpec:
     @property
     def software_only(self) -> bool:
         """Whether it is known beforehand that the hardware cannot compute it."""
-        return bool(self.no_integer_form) or self.levels != 4
+        return bool(self.no_integer_form) or self.levels > _LEVELS_CORE
 
     @property
     def has_z(self) -> bool:

@@ -17,7 +17,7 @@ from model.families.parts import Layer
 from model.families.qsdt import QsdtSpec
 from model.families.sdt_v3 import SdtV3Spec
 from model.families.sdt_v3_large import SdtV3LargeSpec
-from model.integer import fixed_point
+from model.integer import fixed_point, golden
 from model.integer.epilogue import Epilogue, Fire, IntegerParams, Integrate, Raw
 from model.integer.export import export
 from model.integer.graph import Conv
@@ -63,6 +63,7 @@ def random_network(
     params: IntegerParams | None = None,
     time_steps: int = 1,
     family: type[NetworkSpec] = QsdtSpec,
+    levels: int = golden.MAX_LEVEL,
 ) -> RandomNetwork:
     """Make network number `seed`; the same arguments give the same network.
 
@@ -74,6 +75,7 @@ def random_network(
         params: Widths; None draws them too.
         time_steps: Images of a result; nothing that is drawn depends on it.
         family: `QsdtSpec`, `SdtV3Spec` or `SdtV3LargeSpec`.
+        levels: The highest level D; nothing that is drawn depends on it.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -95,7 +97,7 @@ def random_network(
         tokens = {SdtV3Spec: 64, SdtV3LargeSpec: 144}.get(family, 25)
         spec = _with_tokens(spec, height, width, tokens)
     state = random_state(rng, spec, params, extremes)
-    spec = replace(spec, time_steps=time_steps)
+    spec = replace(spec, time_steps=time_steps, levels=levels)
     shape: tuple[int, ...] = (spec.in_channels, height, width)
     if time_steps > 1:
         shape = (time_steps, *shape)

@@ -3,7 +3,7 @@ only."""
 
 import numpy as np
 
-from hw.config import attention_cap, LEVEL_PLANES
+from hw.config import attention_cap
 from sim.reference.lanes import from_planes
 from sim.reference.state import Outcome, Undefined
 
@@ -23,11 +23,12 @@ def attention(fields, memories):
         "ktv" and "qktv", at the cap of K^T V or above.
     """
     rows, words, bits = memories.rows, fields["words"], memories.attention_bits
+    planes = memories.level_planes
 
     def read(base, stride, tokens, count):
         found = memories.read(base + np.arange(tokens)[:, None] * stride
-                              + np.arange(LEVEL_PLANES * count))
-        return found.reshape(tokens, count, LEVEL_PLANES)
+                              + np.arange(planes * count))
+        return found.reshape(tokens, count, planes)
 
     def levels(found):
         # For matrix products: exact in float64, and much faster than in integers.

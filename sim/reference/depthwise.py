@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hw.config import LEVEL_PLANES, PARTIAL_BITS
+from hw.config import PARTIAL_BITS
 from hw.descriptor import DepthwiseMode
 from model.integer import golden
 from sim.reference.lanes import from_nibbles, from_planes, signed, to_nibbles
@@ -76,7 +76,7 @@ def depthwise(fields, words, memories):
             raise Undefined(f"depthwise input beyond {PARTIAL_BITS} bits")
     else:
         at = row_address(fields, y)[:, None] + np.arange(width) * fields["position_stride"]
-        found = memories.read(at[..., None] + np.arange(LEVEL_PLANES))
+        found = memories.read(at[..., None] + np.arange(memories.level_planes))
         found = found & np.uint64((1 << lanes) - 1)
         values = from_planes(found, rows=rows)[..., :lanes]
         # An input row is read once for each output row within reach.

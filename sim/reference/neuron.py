@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hw.config import LEVEL_PLANES, MEMBRANE_BITS, MEMORY_BITS
+from hw.config import LEVELS_MAX, MEMBRANE_BITS, MEMORY_BITS
 from hw.descriptor import NeuronFunction, NeuronSource
 from model.integer import golden
 from sim.reference.lanes import from_membranes, signed, to_membranes, to_planes
@@ -11,7 +11,6 @@ from sim.reference.lanes import from_membranes, signed, to_membranes, to_planes
 __all__ = ["fire_constants", "neuron", "pack_fire", "pack_scale", "scale_constants"]
 
 
-_THRESHOLDS = 4
 _INVERT = 127
 _MULTIPLIER, _BIAS, _SHIFT = (0, 24), (24, 48), (72, 5)
 """Place and width of the fields of a SCALE constant."""
@@ -25,7 +24,7 @@ def _words_of_ints(values):
 
 
 def pack_fire(thresholds, invert, acc_bits):
-    """Constants of FIRE for R lanes: thresholds (R, 4), invert (R,) -> memory words.
+    """Constants of FIRE for R lanes: thresholds (R, levels), invert (R,) -> memory words.
 
     Raises:
         ValueError: If a threshold does not fit ``acc_bits + 1`` bits.
@@ -64,10 +63,10 @@ def _field(words, at, width):
     return (value & np.uint64((1 << width) - 1)).astype(np.int64)
 
 
-def fire_constants(words, acc_bits):
-    """The reverse of :func:`pack_fire`: thresholds int64 (R, 4), invert bool (R,)."""
+def fire_constants(words, acc_bits, levels=LEVELS_MAX):
+    """The reverse of :func:`pack_fire`: thresholds int64 (R, levels), invert bool (R,)."""
     width = acc_bits + 1
-    thresholds = [signed(_field(words, k * width, width), width) for k in range(_THRESHOLDS)]
+    thresholds = [signed(_field(words, k * width, width), width) for k in range(levels)]
     return np.stack(thresholds, axis=1), _field(words, _INVERT, 1) == 1
 
 
@@ -77,7 +76,7 @@ def scale_constants(words):
             signed(_field(words, *_BIAS), _BIAS[1]), _field(words, *_SHIFT))
 
 
-def neuron(fields, words, memories, *, membrane_frac, half_even=False):
+def neuron(fields, words, memories, *, membrane_frac, levels=LEVELS_MAX, half_even=False):
     """Run one NEURON descriptor.
 
     Args:
@@ -85,7 +84,7 @@ def neuron(fields, words, memories, *, membrane_frac, half_even=False):
         words: The tile's 2 * rows constant words.
         memories: A :class:`sim.reference.state.Memories`; planes that repeat the sign are counted
             if it has room for the counts.
-        membrane_frac, half_even: As in ``hw.config.CoreConfig``.
+        membrane_frac, levels, half_even: As in ``hw.config.CoreConfig``.
 
     Returns:
         A :class:`sim.reference.state.Outcome`; ``saturated`` counts lanes of "u" and "z".
@@ -110,9 +109,10 @@ def neuron(fields, words, memories, *, membrane_frac, half_even=False):
         return at, to_planes(values, bits=count)
 
     if NeuronFunction(fields["function"]) is NeuronFunction.FIRE:
-        thresholds, invert = fire_constants(words, memories.acc_bits)
+        thresholds, invert = fire_constants(words, memories.acc_bits, levels)
         level = golden.level_fire(acc, thresholds, invert=invert)
-        return memories.write(*planes(level, LEVEL_PLANES), events=int(level.sum()) & 0xFFFF_FFFF)
+        return memories.write(*planes(level, memories.level_planes),
+                              events=int(level.sum()) & 0xFFFF_FFFF)
     y = golden.scale_shift(acc, *scale_constants(words))
     if fields["write_planes"]:
         z = golden.saturate(y, fields["planes"])
@@ -127,8 +127,9 @@ def neuron(fields, words, memories, *, membrane_frac, half_even=False):
     if fields["write_membrane"]:
         parts.append((membranes_at(fields["membrane_out"]), to_membranes(u)))
     if fields["write_levels"]:
-        level = golden.fire_membrane(u, u_frac=membrane_frac, half_even=half_even)
+        level = golden.fire_membrane(u, u_frac=membrane_frac, levels=levels,
+                                      half_even=half_even)
         events = int(level.sum()) & 0xFFFF_FFFF
-        parts.append(planes(level, LEVEL_PLANES))
+        parts.append(planes(level, memories.level_planes))
     at, written = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
     return memories.write(at, written, events=events, saturated={"u": int((u != y).sum())})

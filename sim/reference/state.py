@@ -51,17 +51,20 @@ class Memories:
         A power of two of positions.
     rows, acc_bits, attention_bits : int
         As in :class:`hw.config.CoreConfig`.
+    level_planes : int
+        Pool words of a level map's position.
     repeats : int (pool words / 8,) or None
         For cores with ``plane_skip``: planes to leave out, by the address of the most significant
         one, divided by 8.
     strict : bool
     """
 
-    def __init__(self, *, pool, psum, rows, acc_bits, attention_bits=8, repeats=None,
-                 strict=False):
+    def __init__(self, *, pool, psum, rows, acc_bits, attention_bits=8, level_planes=3,
+                 repeats=None, strict=False):
         self.pool, self.psum, self.repeats = pool, psum, repeats
         self.rows, self.acc_bits, self.strict = rows, acc_bits, strict
         self.attention_bits, self.ktv = attention_bits, None
+        self.level_planes = level_planes
 
     def at(self, addresses):
         """Indices into the pool."""

@@ -7,7 +7,7 @@ import numpy as np
 from gen.compile.compiler import compile_network
 from gen.compile.maps import attention_bits
 from gen.compile.wide import has_wide
-from hw.config import CoreConfig
+from hw.config import attention_bits_min, CoreConfig
 from model.error import DoesNotFit
 from model.families.qsdt import QsdtSpec
 from model.families.sdt_v3 import SdtV3Spec
@@ -46,12 +46,13 @@ def mixed_z(params, rng, *, most=None):
                    z_frac_of=tuple(zip(Z_LAYERS, fracs, strict=True)))
 
 
-def random_case(seed, *, max_size=20, mixed=False, time_steps=1, family=QsdtSpec):
+def random_case(seed, *, max_size=20, mixed=False, time_steps=1, family=QsdtSpec, levels=4):
     """(RandomNetwork, CoreConfig): widths, memory sizes and array side drawn from ``seed``.
 
     Every fourth case forces one of the head sizes that fit no word. With ``mixed``, layers have
     z of several widths, and some saturate. With ``time_steps`` the network takes so many images.
     ``family`` is one of :data:`model.families.spec.FAMILIES`; SDT-v3s are small.
+    ``levels`` is the highest level.
     """
     rng = np.random.default_rng((seed, 77))
     frac = int(rng.integers(5, 13))
@@ -62,10 +63,10 @@ def random_case(seed, *, max_size=20, mixed=False, time_steps=1, family=QsdtSpec
         params = mixed_z(params, np.random.default_rng((seed, 78)))
     if family is SdtV3Spec:
         found = random_network(seed, params=params, max_dim=24, max_size=12,
-                               time_steps=time_steps, family=family)
+                               time_steps=time_steps, family=family, levels=levels)
     else:
         found = random_network(seed, params=params, max_size=max_size, time_steps=time_steps,
-                               extremes=("z", "negative") if mixed else None,
+                               levels=levels, extremes=("z", "negative") if mixed else None,
                                head_size=HEADS[seed // 4 % len(HEADS)] if seed % 4 == 0 else None)
     rows = int(rng.choice([16, 32, 64]))
     config = CoreConfig(
@@ -75,7 +76,9 @@ def random_case(seed, *, max_size=20, mixed=False, time_steps=1, family=QsdtSpec
         multiplier_bits=max(8, params.mult_bits), psum_words=int(rng.choice([128, 256, 512])),
         pool_bank_words=int(rng.choice([512, 1024, 2048])) * (64 // rows),
         weight_fifo_words=int(rng.choice([32, 64, 256])), head_words=8,
-        attention_bits=max(8 + seed % 5, attention_bits(found.network.ops)),
+        attention_bits=max(attention_bits_min(levels) + seed % 5,
+                           attention_bits(found.network.ops)),
+        levels=levels,
         half_even=family.half_even, depthwise_half=seed % 3 == 1,
         wide_weights=any(map(has_wide, found.network.ops)),
         plane_skip=seed % 2 == 1 and params.z_bits >= 8)
@@ -136,24 +139,50 @@ def ties(network, image_q):
     dict
         "u", of membranes; "mean", of their means; "attention".
     """
-    made, frac = network.run(image_q), network.params.u_frac
+    made, frac, levels = network.run(image_q), network.params.u_frac, network.levels
     found = dict.fromkeys(("u", "mean", "attention"), 0)
     for op in network.ops:
         rule = getattr(op, "epilogue", None)
         if isinstance(rule, Integrate) and rule.level:
             u = made[rule.u_out].astype(np.int64)
-            up, even = (golden.fire_membrane(u, u_frac=frac, half_even=half)
+            up, even = (golden.fire_membrane(u, u_frac=frac, levels=levels, half_even=half)
                         for half in (False, True))
             found["u"] += int((up != even).sum())
         elif isinstance(op, Pool):
             u = made[op.source].astype(np.int64)
-            up, even = (golden.pool_fire(u, u_frac=frac, half_even=half) for half in (False, True))
+            up, even = (golden.pool_fire(u, u_frac=frac, levels=levels, half_even=half)
+                        for half in (False, True))
             found["mean"] += int((up != even).sum())
         elif isinstance(op, Attention):
             size = network.tensors()[op.query][1] // op.heads
             exact = made[f"{op.block}/qktv"].astype(np.int64)
-            found["attention"] += sum(int((exact**2 == (16 * (2 * k - 1)) ** 2 * size).sum())
-                                      for k in range(1, 5))
+            found["attention"] += sum(
+                int((16 * exact**2 == ((2 * k - 1) * levels**3) ** 2 * size).sum())
+                for k in range(1, levels + 1))
+    return found
+
+
+def at_the_top(network, image_q):
+    """How often what makes levels is at the highest one, D: counts by kind of operator.
+
+    Returns
+    -------
+    dict
+        "u", of membranes that are worth a level above D; "fire", of
+        sums that reach the last threshold; "attention", of its sums.
+    """
+    made, frac, levels = network.run(image_q), network.params.u_frac, network.levels
+    found = dict.fromkeys(("u", "fire", "attention"), 0)
+    for op in network.ops:
+        rule = getattr(op, "epilogue", None)
+        if isinstance(rule, Integrate) and rule.level:
+            u = made[rule.u_out].astype(np.int64)
+            found["u"] += int((levels * u >> frac > levels).sum())
+            assert made[rule.level].max() <= levels
+        elif isinstance(rule, Fire):
+            found["fire"] += int((made[rule.level] == levels).sum())
+        elif isinstance(op, Attention):
+            found["attention"] += int((made[op.level] == levels).sum())
     return found
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from hw.config import CoreConfig
+from hw.config import attention_bits_min, attention_cap, CoreConfig, level_planes
 
 
 def test_derived_sizes():
@@ -10,6 +10,20 @@ def test_derived_sizes():
     assert config.tile_weight_words == 64
     assert config.tile_const_words == 64
     assert CoreConfig(**config.to_dict()) == config
+
+
+def test_levels():
+    """Two planes below 4; the cap and what is added to it fit, and less would not; a core of 0..4
+    is described as it was before there was a choice."""
+    assert [level_planes(levels) for levels in (1, 2, 3, 4)] == [2, 2, 2, 3]
+    for levels in (1, 2, 3, 4):
+        bits, most = attention_bits_min(levels), levels << level_planes(levels) - 1
+        assert attention_cap(bits) + most < 1 << bits
+        assert 7 * 2 ** (bits - 4) + most >= 1 << bits - 1
+        config = CoreConfig(levels=levels, attention_bits=bits)
+        assert config.level_planes == level_planes(levels)
+        assert CoreConfig(**config.to_dict()) == config
+        assert ("levels" in config.to_dict()) == (levels != 4)
 
 
 @pytest.mark.parametrize("change, text", [
@@ -30,6 +44,10 @@ def test_derived_sizes():
     ({"plane_skip": True, "z_bits": 7}, r"^Plane skip needs z of 8..15 bits, not 7$"),
     ({"wide_weights": 1}, r"^Wide weights must be true or false, not 1$"),
     ({"depthwise_half": 1}, r"^Depthwise half must be true or false, not 1$"),
+    ({"levels": 0}, r"^Levels must be 1..4, not 0$"),
+    ({"levels": 5}, r"^Levels must be 1..4, not 5$"),
+    ({"attention_bits": 7}, r"^Attention width must be 8..12 bits, not 7$"),
+    ({"attention_bits": 5, "levels": 3}, r"^Attention width must be 6..12 bits, not 5$"),
     ({"half_even": 1}, r"^Half even must be true or false, not 1$"),
     ({"queue_depth": 1}, r"^Queue depth must be 2..15, not 1$"),
 ])

@@ -95,11 +95,11 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def nano():
-    """Configuration of the core of qsdt_nano."""
+@pytest.fixture(scope="module", params=[4, 3], ids="levels 0..{}".format)
+def nano(request):
+    """Configuration of the core of qsdt_nano; also with levels of two planes."""
     _, program = derive(find_board("ulx3s"), zoo.load("qsdt_nano"))
-    return program.config
+    return replace(program.config, levels=request.param)
 
 
 @pytest.fixture(scope="module")

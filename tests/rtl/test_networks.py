@@ -9,11 +9,12 @@ from gen.check.compare import verify
 from gen.compile.compiler import compile_network
 from gen.config.spec import TwinSpec
 from hw.config import attention_cap, CoreConfig
+from model.families.qsdt import QsdtSpec
 from model.families.sdt_v3 import SdtV3Spec
 from model.integer.graph import Attention, IntegerParams
 from model.integer.network import IntegerNetwork
 from model.integer.random_network import EXTREMES, random_network
-from tests.gen.random_cases import headed, mixed_z, ties, with_wide_values
+from tests.gen.random_cases import at_the_top, headed, mixed_z, ties, with_wide_values
 
 
 pytestmark = pytest.mark.rtl
@@ -127,6 +128,34 @@ def test_several_results(core, seed, channels, request):
     result = verify(network, program, found.images(2, seed), forms=("integer", "iss", "rtl"),
                     twin=twin, cache=request.config.cache.mkdir("rtl"))
     assert not result.differences, result.lines
+
+
+LEVEL_CASES = {"narrow": (QsdtSpec, 7, (500, 501, 502)), "wide": (SdtV3Spec, 8, (600, 601, 602))}
+"""Family, bits of attention, and seeds, which meet what is counted."""
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_levels_of_0_to_3(core, request):
+    """Two planes for a level, and saturation at 3 everywhere."""
+    config, params, twin = CORES[core]
+    family, bits, seeds = LEVEL_CASES[core]
+    config = replace(config, levels=3, attention_bits=bits, half_even=family.half_even,
+                     wide_weights=family is SdtV3Spec)
+    cache = request.config.cache.mkdir("rtl")
+    reached = {}
+    for seed in seeds:
+        found = random_network(seed, params=params, max_size=12, max_dim=24, family=family,
+                               levels=3)
+        program, images = compile_network(found.network, config), found.images(2, seed)
+        result = verify(found.network, program, images, forms=("integer", "iss", "rtl"), twin=twin,
+                        cache=cache)
+        assert not result.differences, (seed, result.lines)
+        top = {f"top of {key}": count for key, count in at_the_top(found.network, images).items()}
+        for key, count in (result.figures["stats"] | top).items():
+            reached[key] = reached.get(key, 0) + count
+    for key in ("top of u", "top of fire", "top of attention", "ktv_saturated", "qktv_saturated",
+                "u_saturated"):
+        assert reached[key] > 0, (key, reached)
 
 
 @pytest.mark.parametrize("core, steps, seed", [("narrow", 3, 105), ("wide", 2, 205)])

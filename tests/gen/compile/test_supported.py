@@ -26,14 +26,14 @@ def test_published_networks_are_supported():
 @pytest.mark.parametrize("compiled", [compile_network, least_memory])
 def test_an_sdt_v3_is_refused_with_all_reasons(compiled):
     made = random_network(3, family=SdtV3Spec, max_dim=24, max_size=12)
-    network = export(made.state, replace(made.spec, levels=3), made.params,
+    network = export(made.state, replace(made.spec, levels=5), made.params,
                      input_shape=made.network.input_shape)
     with pytest.raises(InputError) as caught:
         compiled(network, CoreConfig())
     text = str(caught.value)
     assert text.startswith("random3: the core does not support yet: ") and "\n" not in text
     assert "runs in software only (qsdt evaluate --form integer)" in text
-    assert "levels of 0..3" in text
+    assert "levels of 0..5, more than 4 thresholds" in text
 
 
 def test_a_large_sdt_v3_is_refused_with_all_reasons():
@@ -46,7 +46,7 @@ def test_a_large_sdt_v3_is_refused_with_all_reasons():
 
 def test_nothing_is_searched_for_what_no_core_computes(caplog):
     made = random_network(3, family=SdtV3Spec, max_dim=24, max_size=12)
-    network = export(made.state, replace(made.spec, levels=3), made.params,
+    network = export(made.state, replace(made.spec, levels=5), made.params,
                      input_shape=made.network.input_shape)
     with pytest.raises(InputError, match="random3: the core does not support yet"):
         derive(find_board("ulx3s"), network)
@@ -110,8 +110,11 @@ def test_levels_of_0_to_8_have_more_thresholds_than_there_are(family):
 
 def test_other_levels_are_named_without_what_follows_from_them():
     made = random_network(1, max_dim=24, max_size=12)
-    network = export(made.state, replace(made.spec, levels=3), made.params,
-                     input_shape=made.network.input_shape)
-    assert unsupported(network) == ["levels of 0..3"]
-    with pytest.raises(InputError, match="random1: the core does not support yet: levels of 0..3"):
-        check_supported(network)
+    networks = [export(made.state, replace(made.spec, levels=levels), made.params,
+                       input_shape=made.network.input_shape) for levels in (1, 2, 3, 4, 5)]
+    assert [unsupported(network) for network in networks] == [
+        [], [], [], [], ["levels of 0..5, more than 4 thresholds"]]
+    assert [replace(made.spec, levels=levels).software_only for levels in (1, 2, 3, 4, 5)] == [
+        False, False, False, False, True]
+    with pytest.raises(InputError, match="random1: the core does not support yet: levels of 0..5"):
+        check_supported(networks[-1])

@@ -72,6 +72,16 @@ def test_options(network):
     assert options(made.network) == {"half_even", "depthwise_half"}
 
 
+@pytest.mark.parametrize("levels, planes, bits", [(3, 2, 7), (2, 2, 6)])
+def test_levels(levels, planes, bits):
+    """Derived from the network, and with them the least entries of K^T V; not to be overridden."""
+    made = random_network(1, params=IntegerParams(), max_dim=24, max_size=12, levels=levels)
+    core = derive(BOARD, made.network)[0].core
+    assert (core.levels, core.level_planes, core.attention_bits) == (levels, planes, bits)
+    with pytest.raises(InputError, match="leave core.levels out"):
+        derive(BOARD, made.network, {"core": {"levels": 4, "attention_bits": 8}})
+
+
 def test_attention_bits(network):
     """As the thresholds need; what they cost, estimated before synthesis."""
     assert derive(BOARD, network)[0].core.attention_bits == 8

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from gen.flow.page import render_page
-from gen.flow.roofline import draw, Point, roof
+from gen.flow.roofline import draw, planes_of, Point, roof
 
 
 RESULTS = Path(__file__).parents[3] / "docs" / "results"
 
-ROOFS = dict(lanes=1024, bytes_per_cycle=2.5)
+ROOFS = dict(lanes=1024, bytes_per_cycle=2.5, planes=3)
 
 
 def drawn(*points, **options):
@@ -22,6 +22,13 @@ def test_roof():
     assert roof(10, **ROOFS) == 25
     assert roof(1e6, **ROOFS) == pytest.approx(1024 / 3)
     assert roof(1024 / 3 / 2.5, **ROOFS) == pytest.approx(1024 / 3)
+    assert roof(1e6, **ROOFS | {"planes": 2}) == 512
+
+
+def test_planes_of_a_configuration():
+    """Of one that was recorded before there was a choice, too."""
+    configs = {}, {"core": {"rows": 32}}, {"core": {"levels": 4}}, {"core": {"levels": 3}}
+    assert [planes_of(config) for config in configs] == [3, 3, 3, 2]
 
 
 def test_places():

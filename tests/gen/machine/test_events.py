@@ -13,7 +13,7 @@ import pytest
 from gen import api
 from gen.inputs import load_images
 from gen.machine.iss import Iss
-from hw.config import LEVEL_PLANES
+from hw.config import level_planes
 from hw.descriptor import UnitKind
 from model.families.spec import spec
 from model.families.work import work
@@ -43,7 +43,7 @@ def by_layer(program, outcomes, unit):
 def set_bits(network, name, values):
     """Set bits of a map (C, H, W), by position; values are in two's complement where signed."""
     kind = network.tensors()[name][0]
-    bits = {"image": 8, "level": LEVEL_PLANES}.get(kind) or network.z_widths()[name]
+    bits = {"image": 8, "level": level_planes(network.levels)}.get(kind) or network.z_widths()[name]
     return np.bitwise_count(values.astype(np.int64) & (1 << bits) - 1).astype(np.int64)
 
 

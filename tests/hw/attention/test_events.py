@@ -31,7 +31,7 @@ def bits_of(word, rows):
     return [bit for bit in range(rows) if word >> bit & 1]
 
 
-def job_of(rng, rows, tokens, words, written, keep):
+def job_of(rng, rows, tokens, words, written, keep, planes=3):
     """Words in the order in which they come, v of every token, and the events, each
     ``("key", row, seen, plane, token)``, ``("query", row, seen, last)``, ``("double",)`` or
     ``("last",)``. ``written`` are the rows of the job before, and become those of this one."""
@@ -39,9 +39,9 @@ def job_of(rng, rows, tokens, words, written, keep):
     if not keep:
         written.clear()
     for token in range(0 if keep else tokens):
-        values.append([rng.getrandbits(rows) for _ in range(3)])
+        values.append([rng.getrandbits(rows) for _ in range(planes)])
         stream += values[-1]
-        for plane in (2, 1, 0):
+        for plane in reversed(range(planes)):
             for w in range(words):
                 stream.append(random_word(rng, rows))
                 for bit in bits_of(stream[-1], rows):
@@ -50,8 +50,8 @@ def job_of(rng, rows, tokens, words, written, keep):
                     written.add(row)
     for _ in range(tokens):
         any_bit = False
-        for plane in (2, 1, 0):
-            if any_bit and plane < 2:
+        for plane in reversed(range(planes)):
+            if any_bit and plane < planes - 1:
                 events.append(("double",))
             for w in range(words):
                 stream.append(random_word(rng, rows) if rng.random() < 0.8 else 0)
@@ -67,13 +67,14 @@ def job_of(rng, rows, tokens, words, written, keep):
     return stream, values, events
 
 
-@pytest.mark.parametrize(("rows", "head_words"), [(16, 4), (64, 2)])
+@pytest.mark.parametrize(("rows", "head_words", "levels"), [(16, 4, 4), (64, 2, 4), (16, 4, 3)])
 @pytest.mark.parametrize(("gaps", "take_rate"), [(0.0, 1.0), (0.6, 1.0), (0.0, 0.3), (0.4, 0.6)])
-def test_events(gaps, take_rate, rows, head_words):
+def test_events(gaps, take_rate, rows, head_words, levels):
     """Events of random jobs one after the other; v of a token stays as long as one of its events
     is on the way."""
     rng = random.Random(rows)
-    dut = AttentionEvents(config=CoreConfig(rows=rows, load_rows=rows // 4, head_words=head_words))
+    config = CoreConfig(rows=rows, load_rows=rows // 4, head_words=head_words, levels=levels)
+    dut = AttentionEvents(config=config)
     left = []
 
     async def feed(ctx):
@@ -99,13 +100,14 @@ def test_events(gaps, take_rate, rows, head_words):
             ctx.set(dut.start, 1)
             await ctx.tick()
             ctx.set(dut.start, 0)
-            stream, values, expected = job_of(rng, rows, tokens, words, written, keep)
+            stream, values, expected = job_of(rng, rows, tokens, words, written, keep,
+                                              config.level_planes)
             left.extend(stream)
             found, waiting, taken_keys = [], None, 0
             tokens_of_keys = [event[-1] for event in expected if event[0] == "key"]
 
             def values_in(bank):
-                return [ctx.get(dut.values[bank][plane]) for plane in range(3)]
+                return [ctx.get(dut.values[bank][plane]) for plane in range(config.level_planes)]
 
             while len(found) < len(expected):
                 event = ctx.get(dut.event)

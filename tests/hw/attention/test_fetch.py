@@ -4,31 +4,33 @@ import random
 import pytest
 
 from hw.attention.fetch import AttentionFetch
-from hw.config import LEVEL_PLANES
+from hw.config import CoreConfig
 from sim.drive.ports import simulate, take_stream
 
 
-def addresses_of(job):
+def addresses_of(job, planes):
     """The order of the docstring, token by token."""
     def words(base, token):
-        return [base + token * job["position_stride"] + w * LEVEL_PLANES + plane
-                for plane in reversed(range(LEVEL_PLANES)) for w in range(job["words"])]
+        return [base + token * job["position_stride"] + w * planes + plane
+                for plane in reversed(range(planes)) for w in range(job["words"])]
 
     found = []
     for token in range(0 if job["keep"] else job["tokens"]):
         found += [job["value"] + token * job["value_stride"] + plane
-                  for plane in range(LEVEL_PLANES)]
+                  for plane in range(planes)]
         found += words(job["key"], token)
     for token in range(job["queries"]):
         found += words(job["query"], token)
     return [address % (1 << 16) for address in found]
 
 
+@pytest.mark.parametrize("levels", [4, 3])
 @pytest.mark.parametrize("stall", [0.0, 0.6])
-def test_order(stall):
+def test_order(stall, levels):
     """One address per cycle, the first one two cycles after ``start``; nothing behind the last."""
     rng = random.Random(0)
-    dut = AttentionFetch()
+    config = CoreConfig(levels=levels)
+    dut = AttentionFetch(config=config)
 
     async def testbench(ctx):
         for tokens, queries, words, keep in (
@@ -39,7 +41,7 @@ def test_order(stall):
                       for name in ("query", "key", "value")},
                    **{name: rng.choice([0, 0xFFF, rng.randrange(1 << 12)])
                       for name in ("position_stride", "value_stride")}}
-            expected = addresses_of(job)
+            expected = addresses_of(job, config.level_planes)
             for name, value in job.items():
                 ctx.set(getattr(dut.job, name), value)
             ctx.set(dut.start, 1)
@@ -59,8 +61,9 @@ def test_order(stall):
     simulate(dut, testbench, cycles=20_000)
 
 
-def test_one_address_per_cycle():
-    dut = AttentionFetch()
+@pytest.mark.parametrize("levels, planes", [(4, 3), (3, 2)])
+def test_one_address_per_cycle(levels, planes):
+    dut = AttentionFetch(config=CoreConfig(levels=levels))
 
     async def testbench(ctx):
         for name, value in (("tokens", 7), ("queries", 7), ("words", 4),
@@ -71,7 +74,7 @@ def test_one_address_per_cycle():
         await ctx.tick()
         ctx.set(dut.start, 0)
         await ctx.tick()
-        for _ in range(7 * (3 + 2 * 4 * 3)):
+        for _ in range(7 * (planes + 2 * 4 * planes)):
             assert ctx.get(dut.addresses.valid)
             await ctx.tick()
         assert not ctx.get(dut.addresses.valid)

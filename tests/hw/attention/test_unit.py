@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from hw.attention.unit import AttentionUnit
-from hw.config import attention_cap, CoreConfig
+from hw.config import attention_cap, CoreConfig, level_planes
 from hw.port import POOL_LATENCY
 from sim.drive.ports import run_unit, serve_halves, serve_read, simulate
 from sim.reference.attention import attention
@@ -18,44 +18,46 @@ def config(rows=16, head_words=4, **settings):
     return CoreConfig(rows=rows, head_words=head_words, load_rows=8, **settings)
 
 
-def layout(*, tokens, words, slot_log2, base=0, gap=1, queries=None, **fields):
+def layout(*, tokens, words, slot_log2, base=0, gap=1, queries=None, planes=3, **fields):
     """A descriptor whose maps lie one behind the other, the positions ``gap`` words too far, those
     of v twice as much."""
-    stride = 3 * words + gap
+    stride = planes * words + gap
     size = tokens * stride
     fields = {"query": base, "key": base + size, "value": base + 2 * size, "psum": base % 100,
-              "position_stride": stride, "value_stride": 3 + 2 * gap, "tokens": tokens,
+              "position_stride": stride, "value_stride": planes + 2 * gap, "tokens": tokens,
               "queries": tokens if queries is None else queries, "words": words,
               "slot_log2": slot_log2, "keep": 0, **fields}
     return {name: value & 0xffff for name, value in fields.items()}
 
 
-def put(pool, address, stride, levels, rows):
+def put(pool, address, stride, levels, rows, planes):
     """Write levels (tokens, words * rows) as maps of the pool."""
     for n, token in enumerate(levels):
-        words = to_planes(token.reshape(-1, rows), bits=3).reshape(-1)
+        words = to_planes(token.reshape(-1, rows), bits=planes).reshape(-1)
         pool[(address + n * stride + np.arange(len(words))) % len(pool)] = words
 
 
-def fill(pool, fields, *, q, k, v, rows):
+def fill(pool, fields, *, q, k, v, rows, planes=3):
     for name, levels in (("query", q), ("key", k), ("value", v)):
         stride = fields["value_stride" if name == "value" else "position_stride"]
-        put(pool, fields[name], stride, np.asarray(levels), rows)
+        put(pool, fields[name], stride, np.asarray(levels), rows, planes)
 
 
-def random_levels(rng, shape, rate):
-    return np.where(rng.random(shape) < rate, rng.integers(1, 5, shape), 0)
+def random_levels(rng, shape, rate, levels=4):
+    return np.where(rng.random(shape) < rate, rng.integers(1, levels + 1, shape), 0)
 
 
-def run(jobs, pool, *, rows=16, bits=8, stall=0.0, seed=0, cycles=200_000):
+def run(jobs, pool, *, rows=16, bits=8, levels=4, stall=0.0, seed=0, cycles=200_000):
     """Run descriptors on one unit; checks each against the model. Returns the sums of each and its
     cycles."""
     rng = np.random.default_rng(seed)
-    dut = AttentionUnit(config=config(rows, attention_bits=bits))
+    core = config(rows, attention_bits=bits, levels=levels)
+    dut = AttentionUnit(config=core)
     found = []
     psum = rng.integers(-1 << 23, 1 << 23, (PSUM_WORDS, rows))    # what was there before
     wanted = psum.copy()
-    memories = Memories(pool=pool, psum=wanted, rows=rows, acc_bits=24, attention_bits=bits)
+    memories = Memories(pool=pool, psum=wanted, rows=rows, acc_bits=24, attention_bits=bits,
+                        level_planes=core.level_planes)
 
     async def testbench(ctx):
         for fields in jobs:
@@ -102,6 +104,23 @@ def test_matches_reference(words, slot_log2, stall):
     run(jobs, pool, stall=stall)
 
 
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+@pytest.mark.parametrize("words, levels, bits", [(1, 3, 6), (4, 3, 7), (2, 2, 6), (1, 1, 8)])
+def test_two_planes(words, levels, bits, stall):
+    """Levels below 4, for each of which two words lie in the pool."""
+    rng = np.random.default_rng(words + levels)
+    rate = 0.2 if words == 4 else 0.6
+    pool = rng.integers(0, 1 << 16, POOL_WORDS, dtype=np.uint64)
+    jobs = []
+    for base, tokens, keep in ((60, 6, 0), (1200, 1, 0), (65500, 8, 0), (65500, 8, 1)):
+        fields = layout(tokens=tokens, words=words, slot_log2=2, base=base, planes=2, keep=keep)
+        fill(pool, fields, rows=16, v=random_levels(rng, (tokens, 16), rate, levels),
+             q=random_levels(rng, (tokens, 16 * words), rate, levels),
+             k=random_levels(rng, (tokens, 16 * words), rate, levels), planes=2)
+        jobs.append(fields)
+    assert any(sums.any() for sums, _ in run(jobs, pool, bits=bits, levels=levels, stall=stall))
+
+
 @pytest.mark.parametrize("stall", [0.0, 0.6])
 @pytest.mark.parametrize("words", [1, 3])
 def test_chunks(words, stall):
@@ -142,19 +161,23 @@ def test_wide(rows):
     run([fields], pool, rows=rows, stall=0.2)
 
 
-@pytest.mark.parametrize("bits, stall", [(8, 0.4), (10, 0.0), (11, 0.2)])
-def test_saturates(bits, stall):
-    """All levels 4 with more and more tokens: below the cap of K^T V, around it, far above; and
-    around what the sums can hold."""
-    cap, pool = attention_cap(bits), np.zeros(POOL_WORDS, dtype=np.uint64)
-    lanes = np.array((16, 2, 1, 0, 7))
-    most = cap // 16 + 3
-    fields = layout(tokens=most, words=1, slot_log2=4, queries=len(lanes), gap=0)
-    full = np.full((most, 16), 4)
-    fill(pool, fields, rows=16, q=np.where(np.arange(16) < lanes[:, None], 4, 0), k=full, v=full)
-    jobs = [{**fields, "tokens": tokens} for tokens in (1, cap // 16 - 1, cap // 16, most)]
-    for job, (sums, _) in zip(jobs, run(jobs, pool, bits=bits, stall=stall), strict=True):
-        exact = 4 * lanes * min(16 * job["tokens"], cap)
+@pytest.mark.parametrize("bits, stall, levels", [
+    (8, 0.4, 4), (10, 0.0, 4), (11, 0.2, 4), (6, 0.4, 3), (7, 0.0, 3), (8, 0.2, 2)])
+def test_saturates(bits, stall, levels):
+    """All levels the highest with more and more tokens: below the cap of K^T V, around it, far
+    above; and around what the sums can hold."""
+    cap, planes = attention_cap(bits), level_planes(levels)
+    pool = np.zeros(POOL_WORDS, dtype=np.uint64)
+    lanes, square = np.array((16, 2, 1, 0, 7)), levels**2
+    most = cap // square + 3
+    fields = layout(tokens=most, words=1, slot_log2=4, queries=len(lanes), gap=0, planes=planes)
+    full = np.full((most, 16), levels)
+    fill(pool, fields, rows=16, k=full, v=full, planes=planes,
+         q=np.where(np.arange(16) < lanes[:, None], levels, 0))
+    jobs = [{**fields, "tokens": tokens} for tokens in (1, cap // square - 1, cap // square, most)]
+    for job, (sums, _) in zip(jobs, run(jobs, pool, bits=bits, levels=levels, stall=stall),
+                              strict=True):
+        exact = levels * lanes * min(square * job["tokens"], cap)
         over = 1 << bits
         wanted = np.where(exact < over, exact, over + exact % over)
         np.testing.assert_array_equal(sums, np.repeat(wanted[:, None], 16, axis=1))
@@ -194,13 +217,14 @@ def test_same_row(distance, stall):
     run(jobs, pool, stall=stall)
 
 
-def test_nothing_fires():
+@pytest.mark.parametrize("levels, key, query, once", [(4, 6, 3, 21), (3, 4, 3, 20)])
+def test_nothing_fires(levels, key, query, once):
     """Tokens without a bit, at the pace of their words; they write 0."""
     pool = np.zeros(POOL_WORDS, dtype=np.uint64)
     fields = layout(tokens=50, words=1, slot_log2=4)
-    (sums, cycles), = run([fields], pool)
+    (sums, cycles), = run([fields], pool, levels=levels)
     assert not sums.any()
-    assert cycles == 50 * 6 + 50 * 3 + 21
+    assert cycles == 50 * key + 50 * query + once
 
 
 @pytest.mark.parametrize("bits", [0, 1])
@@ -220,18 +244,18 @@ def test_zero_token(bits):
         assert sums[::3].any() and not sums[2::3].any() and sums[1::3].any() == bits
 
 
-def test_cycles():
+@pytest.mark.parametrize("levels, planes", [(4, 3), (3, 2)])
+def test_cycles(levels, planes):
     """The cost that the docstring promises, on typical data, within 10 %."""
     rng = np.random.default_rng(1)
     pool = np.zeros(POOL_WORDS, dtype=np.uint64)
-    fields = layout(tokens=80, words=1, slot_log2=4, gap=0)
-    k, q, v = (random_levels(rng, (80, 16), 0.3) for _ in range(3))
-    fill(pool, fields, rows=16, k=k, q=q, v=v)
-    (_, cycles), = run([fields], pool)
-    planes = [(x[..., None] >> np.arange(3) & 1).sum(axis=1) for x in (k, q)]
-    e_k, e_q = planes
-    doublings = (e_q[:, 2] > 0).astype(int) + (e_q[:, 1:].sum(axis=1) > 0)
+    fields = layout(tokens=80, words=1, slot_log2=4, gap=0, planes=planes)
+    k, q, v = (random_levels(rng, (80, 16), 0.3, levels) for _ in range(3))
+    fill(pool, fields, rows=16, k=k, q=q, v=v, planes=planes)
+    (_, cycles), = run([fields], pool, levels=levels)
+    e_k, e_q = ((x[..., None] >> np.arange(planes) & 1).sum(axis=1) for x in (k, q))
+    doublings = sum((e_q[:, plane:].sum(axis=1) > 0).astype(int) for plane in range(1, planes))
     e_k, e_q = e_k.sum(axis=1), e_q.sum(axis=1)
-    expected = (np.maximum(6, np.maximum(e_k, (e_k + 10) / 2)).sum()
+    expected = (np.maximum(2 * planes, np.maximum(e_k, (e_k + 10) / 2)).sum()
                 + np.maximum(3, e_q + doublings).sum() + 21)
     assert abs(cycles / expected - 1) < 0.1

@@ -18,9 +18,9 @@ SIGNED_18 = -1 << 17, (1 << 17) - 1
 
 
 def job(mode, *, kernel, height, width, first_row=0, out_rows=None, source=0, gap=0, psum=0,
-        source_row=0, ring=0, half=0):
+        source_row=0, ring=0, half=0, planes=3):
     """A descriptor; ``gap`` pool words lie unused behind every position and every row."""
-    stride = 3 + gap
+    stride = planes + gap
     return {"mode": mode, "kernel": kernel, "source": source,
             "row_stride": width * stride + gap, "position_stride": stride, "height": height,
             "width": width, "first_row": first_row,
@@ -37,15 +37,17 @@ def random_weights(rng, fields, rows, weights=None):
 
 
 def run(jobs, pool, psum, *, rows=16, acc_bits=24, stall=0.0, seed=0, weights=None,
-        cycles=300_000):
+        levels=4, cycles=300_000):
     """Run descriptors on one unit and check each against the model. Returns cycles of each."""
     rng = np.random.default_rng(seed)
     half = any(fields["half"] for fields in jobs)
-    dut = DepthwiseUnit(config=CoreConfig(rows=rows, acc_bits=acc_bits, depthwise_half=half))
+    config = CoreConfig(rows=rows, acc_bits=acc_bits, depthwise_half=half, levels=levels)
+    dut = DepthwiseUnit(config=config)
     lanes = rows // 2
     words = [random_weights(rng, fields, rows, weights) for fields in jobs]
     wanted = psum.copy()
-    expected_memories = Memories(pool=pool, psum=wanted, rows=rows, acc_bits=acc_bits)
+    expected_memories = Memories(pool=pool, psum=wanted, rows=rows, acc_bits=acc_bits,
+                                 level_planes=config.level_planes)
     took, clock = [], [0]
 
     async def testbench(ctx):
@@ -132,6 +134,31 @@ def test_matches_reference(jobs, stall):
         # Results become inputs of later descriptors: keep them narrow.
         psum //= 64
     run(jobs, pool, psum, stall=stall)
+
+
+TWO_PLANES = [
+    job(LEVEL, kernel=7, height=5, width=6, source=100, gap=1, planes=2),
+    job(LEVEL, kernel=3, height=4, width=1, first_row=1, out_rows=2, source=50, psum=30, planes=2),
+    job(LEVEL, kernel=7, height=20, width=4, first_row=-3, out_rows=6, source=65530, ring=61,
+        planes=2),
+    job(LEVEL, kernel=3, height=9, width=6, first_row=2, out_rows=4, half=1, planes=2),
+    PARTIAL_JOBS[1],
+    job(LEVEL, kernel=1, height=4, width=2, planes=2),
+]
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+def test_two_planes(stall):
+    """Levels of 0..3: a position in two cycles."""
+    pool, psum = memories(np.random.default_rng(2))
+    psum //= 64
+    took = run(TWO_PLANES, pool, psum, stall=stall, levels=3)
+    if not stall:
+        for index, positions in ((0, 6 * (5 * 7 - 12)), (3, 12 * 6)):
+            fields = TWO_PLANES[index]
+            groups = 1 if fields["half"] else 2
+            expected = 34 + groups * (15 * fields["kernel"] + 2 * positions)
+            assert expected - 1 <= took[index] <= expected + groups * 6
 
 
 @pytest.mark.parametrize("acc_bits", [20, 24, 30])

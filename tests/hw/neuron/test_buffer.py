@@ -20,7 +20,8 @@ def config_of(**settings):
 
 
 @pytest.mark.parametrize("settings", [
-    {}, {"neuron_lanes": 4, "acc_bits": 30, "multiplier_bits": 18},
+    {}, {"levels": 3}, {"levels": 1, "acc_bits": 30},
+    {"neuron_lanes": 4, "acc_bits": 30, "multiplier_bits": 18},
     {"rows": 32, "neuron_lanes": 16, "acc_bits": 20, "multiplier_bits": 8}])
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 def test_constants(settings, stall):
@@ -36,7 +37,8 @@ def test_constants(settings, stall):
     def fields(bits):
         return {"multiplier": two_complement(bits, config.multiplier_bits),
                 "bias": two_complement(bits >> 24, 44), "shift": bits >> 72 & 31,
-                "thresholds": [two_complement(bits >> k * width, width) for k in range(4)],
+                "thresholds": [two_complement(bits >> k * width, width)
+                               for k in range(config.levels)],
                 "invert": bits >> 127}
 
     async def testbench(ctx):
@@ -57,7 +59,7 @@ def test_constants(settings, stall):
                     assert ctx.get(found.bias) == bias["bias"]
                     assert ctx.get(found.shift) == shift["shift"]
                     if len(set(at)) == 1:           # thresholds lie in all three
-                        assert [ctx.get(found.thresholds[k]) for k in range(4)] == (
+                        assert [ctx.get(found.thresholds[k]) for k in range(config.levels)] == (
                             shift["thresholds"])
                         assert ctx.get(found.invert) == shift["invert"]
             await ctx.tick().repeat(rng.choice([1, 1, 30, 90]))

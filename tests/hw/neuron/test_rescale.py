@@ -7,7 +7,7 @@ from model.integer import golden
 from sim.drive.ports import simulate
 
 
-def operands(rng, acc_bits, multiplier_bits, frac, count):
+def operands(rng, acc_bits, multiplier_bits, frac, count, levels):
     """Random operands whose results fall in and around the output range, then all extremes."""
     def ends(bits):
         return [-(1 << (bits - 1)), (1 << (bits - 1)) - 1, -1, 0, 1]
@@ -26,21 +26,25 @@ def operands(rng, acc_bits, multiplier_bits, frac, count):
     # Ties, and sums just inside and outside of the range.
     rows += [(0, 0, (edge << s) + d, s, 0) for edge in (-32769, -32768, -1, 0, 32767, 32768)
              for s in (0, 1, 3, 26) for d in (-(1 << s) // 2, -1, 0, 1, (1 << s) // 2)]
-    # Around what is half way between two levels, 1/8 of a membrane and odd multiples of it.
-    rows += [(0, 0, 0, 0, (eighths << frac - 3) + d) for eighths in range(-4, 11)
-             for d in (-1, 0, 1) if eighths << frac - 3 < 1 << 15]
+    # Around levels and what is half way between two: multiples of 1/2D of a membrane.
+    rows += [(0, 0, 0, 0, edge + d) for parts in range(-4, 2 * levels + 3)
+             if abs(edge := -((-parts << frac) // (2 * levels))) + 1 < 1 << 15 for d in (-1, 0, 1)]
     return np.array(rows, dtype=np.int64)
 
 
-@pytest.mark.parametrize(("acc_bits", "multiplier_bits", "frac", "width", "half_even"), [
-    (20, 8, 4, 4, False), (24, 16, 10, 16, False), (24, 16, 12, 12, False),
-    (30, 18, 14, 16, False), (20, 8, 4, 16, True), (24, 16, 10, 16, True), (24, 16, 14, 16, True)])
-def test_matches_golden(acc_bits, multiplier_bits, frac, width, half_even):
+@pytest.mark.parametrize(("acc_bits", "multiplier_bits", "frac", "width", "half_even",
+                          "levels"), [
+    (20, 8, 4, 4, False, 4), (24, 16, 10, 16, False, 4), (24, 16, 12, 12, False, 4),
+    (30, 18, 14, 16, False, 4), (20, 8, 4, 16, True, 4), (24, 16, 10, 16, True, 4),
+    (24, 16, 14, 16, True, 4),
+    (24, 16, 4, 16, False, 3), (24, 16, 14, 16, False, 3), (24, 16, 9, 16, True, 3),
+    (24, 16, 4, 16, True, 2), (24, 16, 14, 16, False, 2), (24, 16, 9, 16, True, 1)])
+def test_matches_golden(acc_bits, multiplier_bits, frac, width, half_even, levels):
     rng = np.random.default_rng(0)
-    rows = operands(rng, acc_bits, multiplier_bits, frac, 1500)
+    rows = operands(rng, acc_bits, multiplier_bits, frac, 1500, levels)
     dut = Rescale(acc_bits=acc_bits, multiplier_bits=multiplier_bits, membrane_frac=frac,
-                  half_even=half_even)
-    values, levels = [], []
+                  levels=levels, half_even=half_even)
+    values, fired = [], []
 
     async def bench(ctx):
         ctx.set(dut.limit, 0xffff & -(1 << (width - 1)))
@@ -53,7 +57,7 @@ def test_matches_golden(acc_bits, multiplier_bits, frac, width, half_even):
             if cycle >= dut.VALUE_LATENCY:
                 values.append((ctx.get(dut.value), ctx.get(dut.clipped)))
             if cycle >= dut.LEVEL_LATENCY:
-                levels.append(ctx.get(dut.level))
+                fired.append(ctx.get(dut.level))
             await ctx.tick()
 
     simulate(dut, bench)
@@ -66,13 +70,15 @@ def test_matches_golden(acc_bits, multiplier_bits, frac, width, half_even):
     wrong = np.flatnonzero((value != expected) | (clipped != (exact != expected)))
     assert not len(wrong), [(rows[i].tolist(), value[i], expected[i]) for i in wrong[:5]]
     if width == 16:
-        np.testing.assert_array_equal(levels, golden.fire_membrane(
-            expected, u_frac=frac, half_even=half_even))
+        np.testing.assert_array_equal(fired, golden.fire_membrane(
+            expected, u_frac=frac, levels=levels, half_even=half_even))
+        assert {*fired} == {*range(levels + 1)}
 
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"acc_bits": 17}, "^Accumulator width must be 18..35 bits, not 17$"),
     ({"multiplier_bits": 19}, "^Multiplier width must be 2..18 bits, not 19$"),
+    ({"levels": 0}, "^Levels must be 1..4, not 0$"),
     ({"membrane_frac": 3}, "^Membrane fraction must be 4..14 bits, not 3$")])
 def test_settings_wrong(settings, message):
     with pytest.raises(ValueError, match=message):

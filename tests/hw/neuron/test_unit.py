@@ -20,9 +20,9 @@ WORDS = 4096
 def fire_tile(rng, config, spread):
     """Constants of a FIRE tile with thresholds of about ``spread``, some never and always."""
     width = config.acc_bits + 1
-    thresholds = np.sort(rng.integers(-spread, spread, size=(config.rows, 4)))
+    thresholds = np.sort(rng.integers(-spread, spread, size=(config.rows, config.levels)))
     thresholds[::5] = rng.choice([-(1 << (width - 1)), (1 << (width - 1)) - 1],
-                                 size=(len(thresholds[::5]), 4))
+                                 size=(len(thresholds[::5]), config.levels))
     return pack_fire(thresholds, rng.integers(2, size=config.rows), config.acc_bits).tolist()
 
 
@@ -57,13 +57,14 @@ def run_program(config, program, tiles, *, seed, stall, cycles=60_000, psum=None
         psum[3], psum[4] = -size, size - 1
     pool = rng.integers(0, 1 << config.rows, size=WORDS, dtype=np.uint64)
     expected_pool = pool.copy()
-    memories = Memories(pool=expected_pool, psum=psum, rows=config.rows, acc_bits=config.acc_bits)
+    memories = Memories(pool=expected_pool, psum=psum, rows=config.rows, acc_bits=config.acc_bits,
+                        level_planes=config.level_planes)
     expected, expected_repeats, repeats, constants = [], [], [], []
     for descriptor, tile in zip(program, tiles, strict=True):
         fields = unpack(Neuron, descriptor)
         constants = constants if tile is None else tile
         expected.append(neuron(fields, constants, memories, membrane_frac=config.membrane_frac,
-                               half_even=config.half_even))
+                               levels=config.levels, half_even=config.half_even))
         if (config.plane_skip and fields["function"] == SCALE.value and fields["write_planes"]
                 and fields["planes"] >= PLANES_MIN):
             for position in range(fields["count"]):
@@ -175,6 +176,10 @@ def mixed_program(rng, config, count):
     (0.2, dict(rows=32, neuron_lanes=4)),
     (0.2, dict(plane_skip=True)),
     (0.2, dict(half_even=True, membrane_frac=4)),
+    (0.0, dict(levels=3)),
+    (0.3, dict(levels=3, half_even=True, membrane_frac=4, plane_skip=True)),
+    (0.3, dict(levels=2, neuron_lanes=8)),
+    (0.2, dict(levels=1)),
     pytest.param(0.2, dict(rows=32, neuron_lanes=8), marks=pytest.mark.slow),
     pytest.param(0.2, dict(rows=64, neuron_lanes=4, load_rows=4), marks=pytest.mark.slow),
 ])

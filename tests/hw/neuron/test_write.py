@@ -43,6 +43,7 @@ def words_of(job, rows, values, levels):
 
 @pytest.mark.parametrize("settings", [
     {"rows": 16, "load_rows": 4, "neuron_lanes": 8},
+    {"rows": 16, "load_rows": 4, "neuron_lanes": 8, "levels": 3},
     {"rows": 16, "load_rows": 4, "neuron_lanes": 2, "plane_skip": True},
     {"rows": 32, "load_rows": 8, "neuron_lanes": 8, "plane_skip": True}])
 @pytest.mark.parametrize("stall", [0.0, 0.5, 0.85])
@@ -79,12 +80,14 @@ def test_words(settings, stall):
                 ctx.set(valid, arriving is not None)
                 if arriving:
                     position, group = arriving
-                    ctx.set(port, [int(value) % (1 << 16 if port is dut.values else 8)
+                    ctx.set(port, [int(value) % (1 << 16 if port is dut.values
+                                   else 1 << config.level_planes)
                                    for value in source[position][group * lanes:][:lanes]])
             await ctx.tick()
 
     async def testbench(ctx):
-        for membrane, levels, planes in ((1, 0, 0), (1, 1, 3), (0, 1, 3), (0, 0, 16), (0, 0, 8),
+        for membrane, levels, planes in ((1, 0, 0), (1, 1, config.level_planes),
+                                         (0, 1, config.level_planes), (0, 0, 16), (0, 0, 8),
                                          (0, 0, 4)):
             job = {"count": int(rng.integers(1, 6)), "membrane": membrane, "levels": levels,
                    "planes": planes, "membrane_address": int(rng.integers(1 << 16)),
@@ -96,7 +99,7 @@ def test_words(settings, stall):
             values = rng.integers(-1 << bits - 1, 1 << bits - 1, (job["count"], rows))
             values >>= rng.integers(0, bits, (job["count"], 1))
             values = values.tolist()
-            level = rng.integers(0, 8, (job["count"], rows)).tolist()
+            level = rng.integers(0, 1 << config.level_planes, (job["count"], rows)).tolist()
             written.clear()
             repeats.clear()
             await position_writer(ctx, job, values, level)
