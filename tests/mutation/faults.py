@@ -22,6 +22,8 @@ HW = [
     Fault("rescale-tie", "hw/neuron/rescale.py", "half goes to even in two of four cases",
           "self.value[:self._membrane_frac - 2] == 1 << self._membrane_frac - 3",
           "self.value[:self._membrane_frac - 1] == 1 << self._membrane_frac - 3"),
+    Fault("rescale-levels", "hw/neuron/rescale.py", "three membranes saturate a level late",
+          "Mux(whole >= levels, levels,", "Mux(whole > levels, levels,"),
     Fault("array-high", "hw/array/reader.py", "the last plane of an upper half is not read",
           "planes_left == HIGH_PLANES + 1", "planes_left == HIGH_PLANES + 2"),
     Fault("depthwise-half", "hw/depthwise/unit.py", "the upper half of the lanes is not left out",
