@@ -108,8 +108,7 @@ class CoreConfig:
         Fraction bits F of the membrane U (docs/model.md 5), 4..14.
     levels : int
         Highest level D that a neuron fires, 1..4. Levels of 0..4 take three bit-planes, those of
-        fewer two: fewer words, lookups and thresholds. 3 takes no more logic than 4 to make levels
-        of membranes.
+        fewer two: fewer words, lookups and thresholds.
     half_even : bool
         Levels of membranes are rounded half to even, 1/2 to 0 and 5/2 to 2; otherwise half up. It
         takes 5 LUTs and a flip-flop for each of the ``neuron_lanes``.

@@ -115,6 +115,21 @@ def test_sdt_v3(core, request):
         assert reached[key] > 0, (key, reached)
 
 
+@pytest.mark.parametrize("core, seed, channels", [
+    ("narrow", 504, 4), ("narrow", 501, 20), ("wide", 506, 8), ("wide", 503, 32)])
+def test_several_results(core, seed, channels, request):
+    """Maps of several outputs, the host's part of one, and membranes that finer maps add: their
+    positions share words, or take several."""
+    config, params, twin = CORES[core]
+    found = headed(random_network(seed, params=params, min_size=12, max_size=14, max_dim=24,
+                                  head_size=5), seed, channels=channels)
+    network, program = found.network, compile_network(found.network, config)
+    assert len(network.outputs) > 3 and any(m.copies > 1 for m in program.maps.values())
+    result = verify(network, program, found.images(2, seed), forms=("integer", "iss", "rtl"),
+                    twin=twin, cache=request.config.cache.mkdir("rtl"))
+    assert not result.differences, result.lines
+
+
 LEVEL_CASES = {"narrow": (QsdtSpec, 7, (500, 501, 502)), "wide": (SdtV3Spec, 8, (600, 601, 603))}
 """Family, bits of attention, and seeds, which meet what is counted."""
 
