@@ -5,7 +5,7 @@ in `model.progress`, the exit statuses in `model.error`.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 import importlib.util
 import logging
@@ -29,8 +29,8 @@ from model.error import (
 from model.progress import LogHandler, show_on
 
 
-__all__ = ["ArgumentParser", "EXTRAS", "add_verbosity", "called", "main", "next_step",
-           "pip_command", "report_missing", "require"]
+__all__ = ["ArgumentParser", "EXTRAS", "add_verbosity", "called", "columns", "main",
+           "next_step", "pip_command", "report_missing", "require"]
 
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,15 @@ def next_step(module: str, *arguments: object) -> None:
     """Name the command that usually follows; arguments that are None are left out."""
     words = [str(word) for word in arguments if word is not None]
     log.info("next: %s", " ".join([called(module), *map(shlex.quote, words)]))
+
+
+def columns(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> list[str]:
+    """Lines of a table for a terminal: each column as wide as its widest cell, the numbers of
+    those whose cells begin at the ``left``."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) if k in left else cell.rjust(width)
+                      for k, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
+            for row in rows]
 
 
 def add_verbosity(parser: argparse.ArgumentParser) -> None:

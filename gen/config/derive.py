@@ -35,9 +35,6 @@ WORTH = 0.99
 """Cycles, of those without, with which operators of resident maps run beside each other: a program
 that is hardly faster stays the simpler one."""
 
-DESCRIPTORS = 1 << 16
-"""Completion records are numbered in 16 bits."""
-
 
 def weight_words(network):
     """Memory words of the weights alone, the least that any program of the network needs."""
@@ -127,9 +124,6 @@ class _Search:
         other = compile_plan(self.network, config.core, program.plan, beside=True, memo=self.memo)
         if predict(other, config.timing).cycles <= WORTH * min(cycles):
             program = other
-        if len(program.descriptors) >= DESCRIPTORS:
-            raise DoesNotFit("descriptors of a program", needed=len(program.descriptors),
-                             available=DESCRIPTORS - 1, hint=config.describe())
         return program
 
     def least_memory(self, core):

@@ -12,6 +12,7 @@ from gen.flow.step import StepResult
 from gen.flow.toolchain import Toolchain
 from gen.pnr.ecp5 import crossing_limit
 from hw.register import identity_text
+from model.command import columns
 from model.files import digest_of, write_atomic
 
 
@@ -209,12 +210,9 @@ def layer_lines(report: Mapping) -> list[str]:
         return []
     _, rows = _layer_cells(report["layers"])
     header = list(dict.fromkeys(key for layer in report["layers"] for key in layer))
-    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
-    text = [isinstance(next((layer[key] for layer in report["layers"] if key in layer), ""), str)
-            for key in header]
-    return ["  ".join(cell.ljust(width) if left else cell.rjust(width)
-                      for cell, width, left in zip(row, widths, text, strict=True)).rstrip()
-            for row in [header, *rows]]
+    first = [next((layer[key] for layer in report["layers"] if key in layer), "") for key in header]
+    return columns([header, *rows], left=[k for k, cell in enumerate(first)
+                                          if isinstance(cell, str)])
 
 
 def headline(report: Mapping) -> str:

@@ -1,6 +1,7 @@
 """What bounds each module of a network, and how long the array has nothing to do."""
 
 from hw.descriptor import UnitKind
+from model.command import columns
 
 
 __all__ = ["idle_share", "table"]
@@ -38,7 +39,4 @@ def table(prediction):
         work = {unit: module.get(unit, 0) for unit in units}
         rows.append((name, f"{module['cycles']:,}", *(f"{cycles:,}" for cycles in work.values()),
                      max(work, key=work.get)))
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) if k in (0, len(row) - 1) else cell.rjust(width)
-                        for k, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
+    return columns(rows, left=(0, len(rows[0]) - 1))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from hw.config import MEMORY_BITS, RECORD_WORDS
 from hw.descriptor import DESCRIPTOR_WORDS, Destination, UnitKind
+from model.command import columns
 
 
 __all__ = ["LayerTraffic", "program_bytes", "table", "traffic"]
@@ -68,7 +69,4 @@ def table(program):
                           for tensor in made[name])
         rows.append((name, str(group_of[name]), str(program.strips[name]), f"{layer.weights:,}",
                      f"{layer.tensors_in:,}", f"{layer.tensors_out:,}", f"{layer.total:,}", homes))
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) if k in (0, len(row) - 1) else cell.rjust(width)
-                        for k, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
+    return columns(rows, left=(0, len(rows[0]) - 1))

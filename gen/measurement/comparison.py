@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from gen.measurement.record import Figure, Record
+from model.command import columns
 
 
 __all__ = ["Comparison", "Row", "cells_of", "compare"]
@@ -186,8 +187,4 @@ def cells_of(row: Row) -> list[str]:
 def _table(rows: Sequence[Row]) -> list[str]:
     """Rows in columns."""
     cells = [["figure", "A", "", "B", "", "B/A"], *(cells_of(row) for row in rows)]
-    widths = [max(len(line[k]) for line in cells) for k in range(6)]
-    left = (0, 2, 4)
-    return ["  ".join(cell.ljust(width) if k in left else cell.rjust(width)
-                      for k, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
-            for line in cells]
+    return columns(cells, left=(0, 2, 4))

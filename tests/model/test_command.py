@@ -183,3 +183,12 @@ def test_verbosity(capsys):
         assert command.main(work, parser(), option) == 0
         assert capsys.readouterr().err.splitlines() == lines
     assert (logging.getLogger().level, logging.getLogger().handlers) == before
+
+
+def test_columns_are_as_wide_as_their_widest_cell():
+    rows = [("layer", "cycles", "bound by"), ("block3.0", "12", "array"), ("head", "1,234", "")]
+    assert command.columns(rows, left=(0, 2)) == [
+        "layer     cycles  bound by",
+        "block3.0      12  array",
+        "head       1,234"]
+    assert command.columns([]) == []
