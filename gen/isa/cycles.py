@@ -137,11 +137,15 @@ def attention_cycles(f, config):
     words, lanes = config.level_planes * f["words"], f["words"] * config.rows
     events = words * config.rows * SPIKES
     # Events wait for one on their row, of another plane, that came up to 3 cycles before.
-    key = max(config.level_planes + words, events, (events + 10) / 2) + 4 * events / lanes
+    key = max(config.level_planes + words, events, (events + 4 + 2 * config.level_planes) / 2)
+    key += 4 * events / lanes
     if f.get("keep"):
         key = 0
     # A plane doubles the sum where one before it had a bit.
-    query = max(3, words, events + 2 - (1 - SPIKES) ** lanes - (1 - SPIKES) ** (2 * lanes))
+    query = events + (config.level_planes - 1)
+    for above in range(1, config.level_planes):
+        query -= (1 - SPIKES) ** (above * lanes)
+    query = max(3, words, query)
     return round(f.get("tokens", 0) * key + f["queries"] * query + 21)
 
 

@@ -35,7 +35,7 @@ class AttentionUnit(wiring.Component):
 
     Cycles of a token without stalls, where e is its set bits of k or q:
 
-    - k: ``max(p + p * words, e, (e + 10) / 2)``, p = ``level_planes``, for v of a token is read
+    - k: ``max(p + p * words, e, (e + 4) / 2 + p)``, p = ``level_planes``, for v of a token is read
       only once the token before the last one has left; plus 3, 2 or 1 if the same row is hit by
       the event 1, 2 or 3 cycles before;
     - q: ``max(3, p * words, e + doublings)``, a doubling in front of each plane but the highest if

@@ -256,6 +256,6 @@ def test_cycles(levels, planes):
     e_k, e_q = ((x[..., None] >> np.arange(planes) & 1).sum(axis=1) for x in (k, q))
     doublings = sum((e_q[:, plane:].sum(axis=1) > 0).astype(int) for plane in range(1, planes))
     e_k, e_q = e_k.sum(axis=1), e_q.sum(axis=1)
-    expected = (np.maximum(2 * planes, np.maximum(e_k, (e_k + 10) / 2)).sum()
+    expected = (np.maximum(2 * planes, np.maximum(e_k, (e_k + 4) / 2 + planes)).sum()
                 + np.maximum(3, e_q + doublings).sum() + 21)
     assert abs(cycles / expected - 1) < 0.1
