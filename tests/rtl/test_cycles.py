@@ -173,8 +173,10 @@ def test_a_kind_alone(case, core, nano):
             if k > 0 and d.unit is kind and not is_stream(d.fields)]
     predicted, measured = (times[mine] for times in run(core, program))
     # The first one may wait for its words. Of attention, only the average is predicted: it takes
-    # as long as there are set bits.
-    within = 0.03 if kind is UnitKind.ATTENTION else 0.005
+    # as long as there are set bits, and of two planes many tokens have fewer than their 3 cycles.
+    within = 0.005
+    if kind is UnitKind.ATTENTION:
+        within = 0.03 if nano.level_planes == 3 else 0.06
     lengths = [times[1:, 1] - times[1:, 0] for times in (predicted, measured)]
     assert np.abs(lengths[0] - lengths[1]).max() <= 12 + within * lengths[1].max(), lengths
     assert (np.diff(lengths[1]) == 0).all()
