@@ -156,10 +156,10 @@ def _finish(plan: Plan, row: Row, seed: int, out: Path, data_dir: Path | None, t
     with as_input_error():
         before = 0.0 if row.pretraining is None else _pretrain(plan, row, seed, folder, data_dir)
         trainer = _trainer(plan, row, seed, folder, data_dir, teacher)
-        test_acc = train(trainer, folder, say)
+        test = train(trainer, folder, say)
     tops = trainer.log[-1]["attention_top"].values()
     result = {
-        "seed": seed, "val_acc": trainer.best["val_acc"], "test_acc": test_acc,
+        "seed": seed, "val_acc": trainer.best["val_acc"], "test_acc": test["acc"],
         "cpu_seconds": round(before + sum(record["cpu_seconds"] for record in trainer.log), 1),
         "attention_top": sum(tops) / len(tops) if tops else None,
         "attention_by_epoch": {block: [record["attention_top"][block] for record in trainer.log]

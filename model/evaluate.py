@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from model import zoo
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
+from model.data.coco import results_of, write_results
 from model.data.dataset import class_title, DataInfo, to_image_q
+from model.data.object_options import OBJECT_DATA_HELP, read_objects
 from model.data.options import add_data_options, DATA_HELP, read_split
 from model.error import as_input_error, InputError
 from model.families.spec import MODELS
@@ -49,8 +51,9 @@ def cli(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         prog=called("model.evaluate"),
-        description="Classify images with one form of a network. Prints the accuracy where labels "
-        "are known. Nothing is written without --out.",
+        description="Classify images with one form of a network, or find boxes and classes of "
+        "pixels. Prints the accuracy where labels are known, mAP and mIoU of heads. Nothing is "
+        "written without --out.",
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
@@ -72,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--data", metavar="NAME", help=f"a data set: {DATA_HELP}"
+        "--data", metavar="NAME", help=f"a data set: {DATA_HELP}; of a network with heads for "
+        f"boxes or pixels: {OBJECT_DATA_HELP}"
     )
     source.add_argument(
         "--images",
@@ -97,7 +101,8 @@ def _parser() -> argparse.ArgumentParser:
         help="print which classes are taken for which, or write them as a table; the row is the "
         "label, the column what the network says",
     )
-    parser.add_argument("--out", type=Path, metavar="Y.npz", help="write logits here")
+    parser.add_argument("--out", type=Path, metavar="Y.npz", help="write logits here; of a "
+                        "detector, what it found, in COCO's format (F.json)")
     parser.add_argument(
         "--tensors", action="store_true", help="also write levels/<module> uint8 to --out"
     )
@@ -124,6 +129,10 @@ def _evaluate(args: argparse.Namespace) -> None:
     with as_input_error():
         found = zoo.read(args.model, args.weights, args.heads)
         params = widths(args, found.params)
+    if found.spec.dense_heads is not None:
+        _evaluate_dense(args, found, params)
+        return
+    with as_input_error():
         image_q, labels, source = _images(args, found)
     results = {}
     for form in dict.fromkeys(filter(None, (args.form, args.against))):
@@ -153,6 +162,43 @@ def _evaluate(args: argparse.Namespace) -> None:
     selected = ("--weights", args.weights) if args.weights else ("--model", args.model)
     if not found.spec.software_only:
         next_step("gen.verify", *selected, "--forms", "integer,iss")
+
+
+def _evaluate_dense(
+    args: argparse.Namespace, found: zoo.Weights, params: IntegerParams
+) -> None:
+    """Measure a network with heads for boxes or pixels, and write the boxes found to --out."""
+    from model.dense_evaluation import check_classes, measured, said
+
+    heads = found.spec.dense_heads
+    if heads is None:
+        raise InputError(f"{found.spec.name} has no heads for boxes or pixels")
+    if args.data is None:
+        raise InputError("--images are for classes of images; name data with boxes or masks with "
+                         "--data, see docs/objects.md")
+    for name in ("confusion", "tensors", "fit"):
+        if getattr(args, name):
+            raise InputError(f"--{name} is for classes of images, not for boxes and pixels")
+    if args.out is not None and (args.out.suffix != ".json" or heads.detector is None):
+        raise InputError("--out takes the boxes that a detector found, in COCO's format: name a "
+                         f"file that ends in .json, for a network with a detector, not {args.out}")
+    if heads.detector is not None:
+        require("pycocotools", what="measures mAP")
+    with as_input_error():
+        data = read_objects(args.data, found.spec, data_dir=args.data_dir,
+                            background=args.background, masks=heads.segmenter is not None)
+        samples = getattr(data.first(args.count), args.split)
+        check_classes(heads, samples, args.data)
+    for form in dict.fromkeys(filter(None, (args.form, args.against))):
+        with track(form, len(samples), "images") as task, as_input_error():
+            measure = measured(found, samples, form, params=params, batch=args.batch,
+                               progress=task.update)
+        for line in said(measure):
+            print(line if line.startswith(" ") else f"{form}: {line}")
+        if form == args.form and args.out is not None:
+            write_results(results_of(samples, measure.found), args.out)
+    if found.origin:
+        print(found.origin)
 
 
 def _print_result(

@@ -19,11 +19,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
-from model.data.options import add_data_options, class_folder, DATA_HELP, read_dataset
+from model.data.object_options import OBJECT_DATA_HELP, read_objects
+from model.data.options import add_data_options, class_folder, DATA_HELP, FOLDER, read_dataset
 from model.error import as_input_error, InputError
 from model.families.base import FLOAT_BITS, NetworkSpec
 from model.families.spec import from_dict
 from model.files import check_writable, digest_file, locked
+from model.metrics.dense import FIGURES
 from model.progress import say
 from model.training.recipe import PRECISIONS, Preset, presets, read_preset, Recipe
 from model.zoo import spec_of
@@ -32,7 +34,14 @@ from model.zoo import spec_of
 if TYPE_CHECKING:
     import torch
 
+    from model.data.dataset import Dataset
+    from model.data.objects import ObjectData
     from model.training.trainer import Trainer
+
+
+RECIPES = {False: "nano", True: "scenes_dense"}
+DATA = {False: "fashion_mnist", True: "fashion_scenes"}
+"""What is taken without an option, by whether a network has heads for boxes or pixels."""
 
 
 def cli(argv: Sequence[str] | None = None) -> int:
@@ -52,11 +61,13 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", default="qsdt_nano", metavar="NAME",
         help="network by name, or a spec (F.yaml) (default: %(default)s)")
-    add("--recipe", default="nano", metavar="NAME",
+    add("--recipe", metavar="NAME",
         help=f"how to train: {', '.join(presets())}, or a file of one's own (F.yaml, see "
-        "model/recipes) (default: %(default)s)")
-    add("--data", default="fashion_mnist", metavar="NAME",
-        help=f"data set: {DATA_HELP} (default: %(default)s)")
+        f"model/recipes) (default: {RECIPES[False]}, of heads for boxes and pixels "
+        f"{RECIPES[True]})")
+    add("--data", metavar="NAME",
+        help=f"data set: {DATA_HELP}; of heads for boxes and pixels: {OBJECT_DATA_HELP} (default: "
+        f"{DATA[False]}, of heads {DATA[True]})")
     add_data_options(parser)
     add("--out", type=Path, default=Path("runs/nano"), metavar="DIR",
         help="folder to write (default: %(default)s)")
@@ -100,7 +111,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _network(args: argparse.Namespace) -> NetworkSpec:
     """The spec that the command line names, with as many classes as a folder has."""
-    folder = class_folder(args.data)
+    name = args.data or ""
+    folder = class_folder(name) if name.startswith(FOLDER) else None
     classes = None if folder is None else len(folder.info.classes)
     network = spec_of(args.model, classes=classes)
     if classes is not None and classes != network.classes:
@@ -134,18 +146,17 @@ def _prepare(args: argparse.Namespace, device: "torch.device") -> "Trainer":
             raise ValueError(f"{path}: {error}") from None
         teacher = _same_teacher(path, state.get("teacher_file"), teacher)
     else:
-        preset = read_preset(args.recipe)
+        network = _network(args)
+        chosen = args.recipe or RECIPES[network.dense_heads is not None]
+        preset = read_preset(chosen)
         if preset.masking is not None:
-            raise ValueError(f"the recipe {args.recipe} is for {called('model.pretrain')}")
-        network, recipe = preset.applied(_network(args)), _recipe(args, preset)
+            raise ValueError(f"the recipe {chosen} is for {called('model.pretrain')}")
+        network, recipe = preset.applied(network), _recipe(args, preset)
         if args.weight_bits is not None:
             network = network.changed(weight_bits=args.weight_bits)
         if args.twin:
             network = network.twin()
-    data = read_dataset(
-        *(args.data, network), data_dir=args.data_dir, count=args.limit,
-        fit=args.fit, background=args.background,
-    )
+    data = _data(args, network)
     trainer = Trainer(network, recipe, data, device=device,
                       teacher=None if teacher is None else load_teacher(teacher, network))
     if teacher is not None:
@@ -155,6 +166,21 @@ def _prepare(args: argparse.Namespace, device: "torch.device") -> "Trainer":
     elif args.init is not None:
         _start(trainer, args.init)
     return trainer
+
+
+def _data(args: argparse.Namespace, network: NetworkSpec) -> "Dataset | ObjectData":
+    """The data that the command line names, or the network's usual ones, at most --limit of each
+    part."""
+    heads = network.dense_heads
+    name = args.data = args.data or DATA[heads is not None]
+    if heads is None:
+        return read_dataset(name, network, data_dir=args.data_dir, count=args.limit, fit=args.fit,
+                            background=args.background)
+    if args.fit is not None:
+        raise ValueError("--fit is for classes of images: pictures with boxes keep their "
+                         "proportions")
+    return read_objects(name, network, data_dir=args.data_dir, background=args.background,
+                        masks=heads.segmenter is not None).first(args.limit)
 
 
 def _same_teacher(checkpoint: Path, stored: object, given: Path | None) -> Path | None:
@@ -204,14 +230,19 @@ def _train(args: argparse.Namespace) -> None:
             stack.enter_context(locked(args.out, "training"))
             check_writable(args.out / "checkpoint.pth")
         with as_input_error():  # a loss that is not finite is the recipe's fault
-            test_acc = train(trainer, args.out, say, tensorboard=args.tensorboard)
+            test = train(trainer, args.out, say, tensorboard=args.tensorboard)
         if rank():
             return
-    best = trainer.best
-    source = trainer.data.test.source
+    best, source = trainer.best, trainer.task.source
+    if "acc" in test:
+        said = f"accuracy {test['acc']:.4f}"
+    else:
+        said = ", ".join(f"{FIGURES[name]} {value:.4f}" for name, value in test.items()
+                         if name in FIGURES)
     print(
-        f"test accuracy {test_acc:.4f}{f' on {source}' if source else ''} with the "
-        f"{best['weights']} weights of epoch {best['epoch']} (validation {best['val_acc']:.4f})"
+        f"test {said}{f' on {source}' if source else ''} with the "
+        f"{best['weights']} weights of epoch {best['epoch']} (validation "
+        f"{best[trainer.score]:.4f})"
     )
     model = args.out / "model.pth"
     spec = trainer.spec
@@ -223,7 +254,7 @@ def _train(args: argparse.Namespace) -> None:
         next_step("model.evaluate", "--weights", model, "--form", "float", "--data", args.data)
     else:
         place = ("--data-dir", args.data_dir) if args.data_dir else ()
-        pictures = ("--data", args.data, *place) if spec.has_z else ()
+        pictures = ("--data", args.data, *place) if spec.has_z and spec.dense_heads is None else ()
         next_step("model.convert", "--checkpoint", model, *bits, *pictures,
                   "--out", model.with_suffix(".qsd"))
 

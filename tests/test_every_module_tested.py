@@ -30,6 +30,9 @@ HELD_BY = {
     "hw/register.py": "tests/hw/link/test_register_file.py",
     "hw/sdram_config.py": "tests/hw/sdram/test_datasheet.py",
 
+    # What a command prints of the trainings of this test.
+    "model/dense_evaluation.py": "tests/model/training/test_task.py",
+
     # Loops that torch's layers are compared with, through what calls them.
     "model/families/kernels.py": "tests/model/families/test_fused.py",
 

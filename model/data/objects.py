@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-__all__ = ["BACKGROUND", "Found", "IGNORED", "InMemory", "ObjectData", "Objects", "ObjectTable",
-           "Sample", "Samples", "to_bbox"]
+__all__ = ["BACKGROUND", "Chosen", "Found", "IGNORED", "InMemory", "ObjectData", "Objects",
+           "ObjectTable", "Sample", "Samples", "to_bbox"]
 
 
 BACKGROUND = "background"
@@ -213,6 +213,41 @@ class InMemory:
         return Sample(image=self.images[index], objects=self.objects[index], mask=mask)
 
 
+class Chosen:
+    """Some of `Samples`, in the order of their `places`."""
+
+    def __init__(self, samples: Samples, places: Sequence[int]) -> None:
+        self.samples, self.places = samples, places
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.samples.classes
+
+    @property
+    def mask_classes(self) -> tuple[str, ...]:
+        return self.samples.mask_classes
+
+    @property
+    def image_ids(self) -> Sequence[int]:
+        return [self.samples.image_ids[place] for place in self.places]
+
+    @property
+    def category_ids(self) -> Sequence[int]:
+        return self.samples.category_ids
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def objects_of(self, index: int) -> Objects:
+        return self.samples.objects_of(self.places[index])
+
+    def annotations_of(self, index: int) -> Sequence[dict[str, Any]]:
+        return self.samples.annotations_of(self.places[index])
+
+    def sample(self, index: int) -> Sample:
+        return self.samples.sample(self.places[index])
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ObjectData:
     """A training, a validation (for every choice) and a test part (to be used once)."""
@@ -220,3 +255,10 @@ class ObjectData:
     train: Samples
     val: Samples
     test: Samples
+
+    def first(self, count: int | None) -> "ObjectData":
+        """At most `count` pictures of each part; None for all."""
+        if count is None:
+            return self
+        return ObjectData(**{part: Chosen(samples, range(min(count, len(samples))))
+                             for part, samples in vars(self).items()})

@@ -251,9 +251,10 @@ class Batch:
 
 
 def object_batches(samples: Samples, spec: NetworkSpec, steps: Sequence[Step], *, batch: int,
-                   rng: np.random.Generator | None = None) -> Iterator[Batch]:
+                   rng: np.random.Generator | None = None, part: slice = slice(None)
+                   ) -> Iterator[Batch]:
     """Batches of all pictures for the network of `spec`: with `rng` shuffled and the incomplete
-    last batch dropped, else in order.
+    last batch dropped, else in order; of every batch only what `part` picks.
 
     Bars have the mean pixel, whose image_q is 0 within a step. Raises ValueError if a picture does
     not have the network's size after `steps`, and what reading it raises.
@@ -263,7 +264,7 @@ def object_batches(samples: Samples, spec: NetworkSpec, steps: Sequence[Step], *
     seeds = np.zeros(count, np.int64) if rng is None else rng.integers(0, 1 << 31, count)
     fill = picture_mean(spec.norm_mean)
     for start in range(0, count if rng is None else count - count % batch, batch):
-        places = order[start : start + batch]
+        places = order[start : start + batch][part]
         placed = tuple(prepare(samples.sample(int(place)), steps, int(seeds[place]), fill)
                        for place in places)
         for one in placed:

@@ -29,9 +29,14 @@ def plot(log: list[dict[str, Any]], path: Path) -> None:
         ("train_acc", "training, augmented"),
         ("val_acc", "validation"),
         ("val_acc_ema", "validation, averaged weights"),
+        ("val_map50", "mAP@0.5, validation"),
+        ("val_map50_ema", "mAP@0.5, averaged weights"),
+        ("val_miou", "mIoU, validation"),
+        ("val_miou_ema", "mIoU, averaged weights"),
     ):
-        middle.plot(epochs, [100 * r[key] for r in log], marker=".", label=label)
-    middle.set(xlabel="epoch", ylabel="accuracy, %")
+        if log and key in log[0]:
+            middle.plot(epochs, [100 * r[key] for r in log], marker=".", label=label)
+    middle.set(xlabel="epoch", ylabel="accuracy, %" if log and "val_acc" in log[0] else "%")
     middle.legend()
     tops = [r["attention_top"] for r in log]
     for block in tops[-1] if tops else ():

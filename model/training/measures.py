@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import nn, Tensor
 
@@ -42,15 +43,13 @@ def evaluate(model: SpikingTransformer, split: Split, *, batch: int = 100) -> fl
 
 
 @torch.inference_mode()
-def activity(model: SpikingTransformer, split: Split, *, count: int = 500) -> dict[str, Any]:
+def activity(model: SpikingTransformer, image_q: NDArray[np.int8]) -> dict[str, Any]:
     """Mean level of all neurons, and of each attention block the share of levels at the top.
 
     That is the share of Q (K^T V) of at least the last threshold, 224 for a QSD-Transformer with
-    D = 4. Measured on the first `count` images; without spikes both are empty.
+    D = 4. Measured on the images given; without spikes both are empty.
     """
     model.eval()
-    part = Split(images=split.images[:count], labels=split.labels[:count])
-    image_q, _ = next(batches(part, model.spec, batch=count))
     with capture_levels(model) as levels:
         model(to_input(image_q, model.spec, next(model.parameters()).device))
     top = model.spec.levels

@@ -34,7 +34,8 @@ from model.training.optimise import learning_rate, optimiser
 from model.training.precision import autocast, choose
 from model.training.recipe import Masking, Recipe
 from model.training.session import save
-from model.training.trainer import augmentation, build, Penalty
+from model.training.task import augmentation
+from model.training.trainer import build, Penalty
 
 
 __all__ = ["Pretrainer", "pretrain"]

@@ -69,6 +69,8 @@ class Recipe:
     """Weight of the teacher's logits (Kullback-Leibler divergence)."""
     temperature: float = 1.0
     """What divides both logits there."""
+    clip: float = 0.0
+    """Largest norm of all gradients together, above which they are scaled down; 0 for none."""
     ema_decay: float = 0.999
     precision: str = "auto"
     """fp32, bf16 (autocast; levels and codes are exact in it), or auto: the quicker one by a timed
@@ -90,7 +92,7 @@ class Recipe:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be 0 to 1, not {getattr(self, name)}")
         for name in ("weight_decay", "mixup", "cutmix", "fgd", "distil", "attention_penalty",
-                     "alpha_lr"):
+                     "alpha_lr", "clip"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         for name, known in (("precision", PRECISIONS), ("optimiser", OPTIMISERS), ("crop", CROPS)):

@@ -1,7 +1,7 @@
 """A training from start to end: its files, and what `--resume` reads."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 import io
 from pathlib import Path
@@ -11,14 +11,18 @@ import torch
 
 from model.families.make import make_network
 from model.files import write_atomic
+from model.metrics.dense import FIGURES
 from model.training.checkpoint import unpickle
 from model.training.logbook import plot, TensorBoard, write_log
-from model.training.measures import evaluate
 from model.training.parallel import rank
-from model.training.trainer import Trainer
+from model.training.trainer import entries_of_test, Trainer
 
 
 __all__ = ["load_checkpoint", "load_pretraining", "save", "save_model", "train"]
+
+
+SHOWN = ("acc", "map50", "miou")
+"""Figures that are printed after an epoch."""
 
 
 def save(value: Any, path: Path) -> None:
@@ -32,21 +36,22 @@ def save_model(trainer: Trainer, path: Path) -> None:
     """Write the best network so far, loadable with ``torch.load(weights_only=True)``."""
     best = dict(trainer.best)
     state = {key: value.contiguous() for key, value in best.pop("model").items()}
-    extra = {"recipe": asdict(trainer.recipe), "test_acc": trainer.test_acc, **best}
-    if trainer.data.info is not None:
-        extra["data"] = trainer.data.info.to_dict()
-    if trainer.data.train.source:
-        extra["source"] = trainer.data.train.source
+    extra = {"recipe": asdict(trainer.recipe), **entries_of_test(trainer.test), **best}
+    if trainer.task.info is not None:
+        extra["data"] = trainer.task.info.to_dict()
+    if trainer.task.source:
+        extra["source"] = trainer.task.source
     save({"model": state, "spec": trainer.spec.to_dict(), **extra}, path)
 
 
 def train(
     trainer: Trainer, out: Path, report: Callable[[str], object], *, tensorboard: bool = False
-) -> float:
+) -> dict[str, float]:
     """Train to the last epoch, then measure the best network on the test split, once.
 
     Writes the files that `model.train` names into `out`; `report` gets a line an epoch. Of several
-    processes the first alone writes and reports. Returns the test accuracy, 0..1.
+    processes the first alone writes and reports. Returns the figures on the test part, 0..1 by
+    name, such as "acc".
     """
     first = rank() == 0
     if not first:
@@ -67,25 +72,34 @@ def train(
         tops = " ".join(f"{v:.2f}" for v in record["attention_top"].values()) or "-"
         report(
             f"epoch {record['epoch']}/{trainer.recipe.epochs}: loss {record['train_loss']:.4f}, "
-            f"train {record['train_acc']:.4f}, val {record['val_acc']:.4f} "
-            f"(ema {record['val_acc_ema']:.4f}), attention at top {tops}, "
+            f"{_said(record)}, attention at top {tops}, "
             f"mean level {record['mean_level']:.2f}, {record['seconds']:.0f} s"
         )
-    if trainer.test_acc is None:  # the test split is used once, also when a finished run resumes
+    if trainer.test is None:  # the test split is used once, also when a finished run resumes
         network = make_network(trainer.spec).to(trainer.device)
         network.load_state_dict(trainer.best["model"])
-        trainer.test_acc = evaluate(network, trainer.data.test)
-        chosen = {k: trainer.best[k] for k in ("epoch", "weights", "val_acc")}
-        last = {"test_acc": trainer.test_acc, "chosen": chosen}
-        if trainer.data.test.source:
-            last["data"] = trainer.data.test.source
+        trainer.test = trainer.task.measure(network, "test")
+        chosen = {k: v for k, v in trainer.best.items() if k != "model"}
+        last: dict[str, Any] = {**entries_of_test(trainer.test), "chosen": chosen}
+        if trainer.task.source:
+            last["data"] = trainer.task.source
         if first:
             write_log([*trainer.log, last], out / "log.jsonl")
             save_model(trainer, out / "model.pth")
             save(trainer.state(), out / "checkpoint.pth")
     if board is not None:
         board.close()
-    return trainer.test_acc
+    return trainer.test
+
+
+def _said(record: Mapping[str, Any]) -> str:
+    """The figures of an epoch in words, those of averaged weights in brackets."""
+    text = [f"train {record['train_acc']:.4f}"] if "train_acc" in record else []
+    for name in SHOWN:
+        if (key := f"val_{name}") in record:
+            title = "val" if name == "acc" else f"val {FIGURES[name]}"
+            text.append(f"{title} {record[key]:.4f} (ema {record[f'{key}_ema']:.4f})")
+    return ", ".join(text)
 
 
 def _say_nothing(text: str) -> None:

@@ -1,6 +1,6 @@
 """Training of the float network: steps, epochs, the moving average, and the state to resume."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 import copy
 from dataclasses import asdict, replace
@@ -14,20 +14,25 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
-from model.data.augment import Augmentation, picture_mean
-from model.data.dataset import batches, Dataset
+from model.data.dataset import Dataset
+from model.data.objects import ObjectData
 from model.families.base import NetworkSpec
 from model.families.make import make_network
 from model.families.network import SpikeAttention, SpikingTransformer
 from model.progress import tracked
 from model.training.distil import capture_operands, fgd_loss, logit_loss, Operands, shown
 from model.training.frozen import frozen
-from model.training.measures import activity, evaluate, first_not_finite, to_input
+from model.training.measures import activity, first_not_finite, to_input
 from model.training.optimise import learning_rate, optimiser
 from model.training.parallel import add_up, data_parallel, rank, world
 from model.training.precision import autocast, choose
 from model.training.recipe import Recipe
-from model.training.timm_parts import rand_augment, timm_part
+from model.training.task import outputs_in, task_for
+from model.training.timm_parts import timm_part
+
+
+ACTIVE = 500
+"""Validation pictures that the activity of neurons is measured on."""
 
 
 def build(spec: NetworkSpec, recipe: Recipe) -> SpikingTransformer:
@@ -40,14 +45,6 @@ def build(spec: NetworkSpec, recipe: Recipe) -> SpikingTransformer:
                 nn.init.constant_(module.norm(x).bias, recipe.attention_beta * spec.highest)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
-
-
-def augmentation(recipe: Recipe, spec: NetworkSpec) -> Augmentation:
-    """What the recipe does to training pictures. Raises ToolMissing without a timm it needs."""
-    transform = None
-    if recipe.rand_augment:
-        transform = rand_augment(recipe.rand_augment, picture_mean(spec.norm_mean))
-    return Augmentation(crop=recipe.crop, flip=recipe.flip, transform=transform)
 
 
 class Trainer:
@@ -68,21 +65,12 @@ class Trainer:
     """
 
     def __init__(
-        self, spec: NetworkSpec, recipe: Recipe, data: Dataset, *,
+        self, spec: NetworkSpec, recipe: Recipe, data: Dataset | ObjectData, *,
         teacher: SpikingTransformer | None = None, device: torch.device | str = "cpu",
     ) -> None:
-        side = data.train.images.shape[-1]
-        if side != spec.image_size:
-            raise ValueError(f"images must be {spec.image_size} pixels wide, not {side}")
-        most = max(int(part.labels.max()) for part in (data.train, data.val, data.test))
-        if most >= spec.classes:
-            raise ValueError(f"data set must have at most {spec.classes} classes for {spec.name}, "
-                             f"not {most + 1}")
-        if data.train.images.ndim == 5 and (recipe.rand_augment or recipe.crop == "resized"):
-            raise ValueError("rand_augment and resized crops are for pictures, not for frames of "
-                             "events: take another recipe")
-        if recipe.batch > len(data.train):
-            raise ValueError(f"batch must be at most {len(data.train)}, not {recipe.batch}")
+        self.task = task = task_for(spec, recipe, data)
+        if recipe.batch > len(task):
+            raise ValueError(f"batch must be at most {len(task)}, not {recipe.batch}")
         if recipe.batch % world():
             raise ValueError(f"batch must be a multiple of the {world()} processes, "
                              f"not {recipe.batch}")
@@ -90,7 +78,7 @@ class Trainer:
             raise ValueError("the recipe learns from a teacher: name it with --teacher F.pth"
                              if recipe.needs_teacher else
                              "a teacher is of no use: the recipe has neither fgd nor distil")
-        self.spec, self.recipe, self.data = spec, recipe, data
+        self.spec, self.recipe = spec, recipe
         self.device = torch.device(device)
         self.model = build(spec, recipe).to(self.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
@@ -99,16 +87,20 @@ class Trainer:
             teacher, logits=recipe.distil > 0).to(self.device)
         self.optimiser = optimiser(self.model, recipe)
         self._parallel = data_parallel(self.model, self.device)
-        self._augment = augmentation(recipe, spec)
         self._mix = self._mixup()
         self._erase = None if not recipe.erase else timm_part("data.random_erasing").RandomErasing(
             recipe.erase, mode="pixel", device=self.device)
         self.precision = recipe.precision
         self.teacher_file: dict[str, str] = {}
         self.epoch = 0
-        self.best: dict[str, Any] = {"val_acc": -1.0}
+        self.best: dict[str, Any] = {self.score: -1.0}
         self.log: list[dict[str, Any]] = []
-        self.test_acc: float | None = None
+        self.test: dict[str, float] | None = None
+
+    @property
+    def score(self) -> str:
+        """The record's entry by which the best network is chosen."""
+        return f"val_{self.task.score}"
 
     def start_from(self, adopt: Callable[[SpikingTransformer], list[str]]) -> list[str]:
         """Let `adopt` load other weights before the first epoch; returns what it returns."""
@@ -129,13 +121,13 @@ class Trainer:
             "epoch": self.epoch,
             "best": self.best,
             "log": self.log,
-            "test_acc": self.test_acc,
+            **entries_of_test(self.test),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned. Raises ValueError if it is not of this training."""
         self.epoch, self.best, self.log = state["epoch"], state["best"], state["log"]
-        self.test_acc = state.get("test_acc")
+        self.test = figures_of_test(state)
         self.precision = state.get("precision", self.recipe.precision)
         if not 0 <= self.epoch <= self.recipe.epochs:
             raise ValueError(f"epoch of the checkpoint must be 0 to {self.recipe.epochs}, "
@@ -147,11 +139,12 @@ class Trainer:
             replace(self.recipe, precision=self.precision)
             if self.epoch:
                 copy.deepcopy(self.model).load_state_dict(self.best["model"])
-                _ = self.best["epoch"] + self.best["val_acc"], self.best["weights"]
+                _ = self.best["epoch"] + self.best[self.score], self.best["weights"]
             if [record["epoch"] for record in self.log] != list(range(1, self.epoch + 1)):
                 raise ValueError("its log must have one record an epoch")
-            if self.test_acc is not None and not 0 <= self.test_acc <= 1:
-                raise ValueError(f"its test accuracy must be 0 to 1, not {self.test_acc}")
+            for name, value in (self.test or {}).items():
+                if not 0 <= value <= 1:
+                    raise ValueError(f"its test {name} must be 0 to 1, not {value}")
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             cause = str(error).strip().splitlines()[0][:200]
             raise ValueError(f"checkpoint does not fit its own recipe and network ({cause}); "
@@ -162,10 +155,10 @@ class Trainer:
         if self.precision != "auto":
             return
         before = copy.deepcopy(self.model.state_dict())
-        image_q, labels = next(self._batches(np.random.default_rng(0)))
+        image_q, wanted = next(self.task.batches(np.random.default_rng(0)))
 
         def step(precision: str) -> None:
-            self._loss(image_q, labels, precision)[0].backward()
+            self._loss(image_q, wanted, precision)[0].backward()
             self.optimiser.zero_grad()
 
         self.model.train()
@@ -174,7 +167,7 @@ class Trainer:
         if world() > 1:    # the first process decides
             self.precision = ("bf16" if add_up(rank() == 0 and self.precision == "bf16")[0]
                               else "fp32")
-        report(f"trains in {self.precision}: a step of {len(labels)} images takes "
+        report(f"trains in {self.precision}: a step of {len(image_q)} images takes "
                + ", ".join(f"{1e3 * s:.0f} ms in {name}" for name, s in seconds.items()))
 
     def run_epoch(self) -> dict[str, Any]:
@@ -188,50 +181,49 @@ class Trainer:
             **{key: round(value, 5) for key, value in parts.items()},
             "lr": learning_rate(self.recipe, self.epoch),
         }
-        count = len(self.data.train) // self.recipe.batch * self.recipe.batch
+        count = len(self.task) // self.recipe.batch * self.recipe.batch
         record["images_per_cpu_second"] = round(
             count / max(add_up(time.process_time() - used)[0], 1e-9), 1)
-        for key, network in (("val_acc", self.model), ("val_acc_ema", self.average)):
-            record[key] = evaluate(network, self.data.val)
-            if record[key] > self.best["val_acc"]:
+        for ending, network in (("", self.model), ("_ema", self.average)):
+            figures = {f"val_{name}": value
+                       for name, value in self.task.measure(network, "val").items()}
+            record.update({f"{name}{ending}": value for name, value in figures.items()})
+            if figures[self.score] > self.best[self.score]:
                 self.best = {
-                    "val_acc": record[key],
+                    **figures,
                     "epoch": self.epoch,
                     "weights": "last" if network is self.model else "average",
                     "model": {k: v.clone() for k, v in network.state_dict().items()},
                 }
-        record.update(activity(self.model, self.data.val))
+        record.update(activity(self.model, self.task.some(ACTIVE)))
         record["seconds"] = round(time.monotonic() - started, 1)
         record["cpu_seconds"] = round(add_up(time.process_time() - used)[0], 2)
         self.log.append(record)
         return record
 
-    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        own = slice(rank(), None, world())
-        return batches(self.data.train, self.spec, batch=self.recipe.batch, rng=rng,
-                       augment=self._augment, part=own)
-
     def _train_epoch(self) -> dict[str, float]:
         recipe = self.recipe
         self.model.train()
-        steps = len(self.data.train) // recipe.batch
+        steps = len(self.task) // recipe.batch
         # The order and augmentation of an epoch depend on nothing but the seed and its number.
         rng = np.random.default_rng((recipe.seed, self.epoch))
         mixing = int(np.random.default_rng((recipe.seed, self.epoch, rank())).integers(1 << 31))
         random.seed(mixing)
         np.random.seed(mixing)
         torch.manual_seed(mixing)
-        bar = tracked(self._batches(rng), f"epoch {self.epoch + 1}", steps, "steps")
+        bar = tracked(self.task.batches(rng), f"epoch {self.epoch + 1}", steps, "steps")
         totals: dict[str, float] = {}
-        for step, (image_q, labels) in enumerate(bar):
+        for step, (image_q, wanted) in enumerate(bar):
             for group in self.optimiser.param_groups:
                 progress = self.epoch + (step + 1) / steps
                 group["lr"] = group["scale"] * learning_rate(recipe, progress)
-            loss, parts = self._loss(image_q, labels, self.precision)
+            loss, parts = self._loss(image_q, wanted, self.precision)
             if not math.isfinite(loss.item()):
-                self._stop(image_q, labels, step + 1, loss.item())
+                self._stop(image_q, step + 1, loss.item())
             self.optimiser.zero_grad()
             loss.backward()
+            if recipe.clip:
+                nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
             self.optimiser.step()
             self._update_average(self.epoch * steps + step)
             for key, value in parts.items():
@@ -239,27 +231,26 @@ class Trainer:
         return dict(zip(totals, (x / world() for x in add_up(*totals.values())), strict=True))
 
     def _loss(
-        self, image_q: np.ndarray, labels: np.ndarray, precision: str
+        self, image_q: np.ndarray, wanted: Any, precision: str
     ) -> tuple[Tensor, dict[str, float]]:
         """The whole loss of a batch, and its parts and the accuracy for the log."""
         recipe = self.recipe
         x = to_input(image_q, self.spec, self.device)
-        target = torch.from_numpy(labels).to(self.device)
-        x, wanted = self._mixed(x, target)
+        if isinstance(wanted, np.ndarray):    # labels
+            target = torch.from_numpy(wanted).to(self.device)
+            x, mixed = self._mixed(x, target)
+            wanted = target, mixed
         own: Operands = []
         with Penalty(self.model) as penalty, ExitStack() as stack:
             if self.teacher is not None:
                 own = stack.enter_context(capture_operands(self.model))
             with autocast(self.device, precision):
-                logits = self._parallel(x).to(torch.get_default_dtype())
-        loss = F.cross_entropy(
-            logits, wanted, label_smoothing=0.0 if wanted.ndim > 1 else recipe.label_smoothing)
-        parts = {"train_loss": loss.item(),
-                 "train_acc": (logits.argmax(1) == target).float().mean().item()}
+                outputs = outputs_in(self._parallel(x), torch.get_default_dtype())
+        loss, parts = self.task.loss(outputs, wanted)
         if self.spec.spikes and recipe.attention_penalty:
             loss = loss + recipe.attention_penalty * penalty.take()
         if self.teacher is not None:
-            more, said = self._taught(x, own, logits, precision)
+            more, said = self._taught(x, own, outputs, precision)
             loss, parts = loss + more, parts | said
         return loss, parts
 
@@ -303,7 +294,7 @@ class Trainer:
             mixup_alpha=recipe.mixup, cutmix_alpha=recipe.cutmix,
             label_smoothing=recipe.label_smoothing, num_classes=self.spec.classes)
 
-    def _stop(self, image_q: np.ndarray, labels: np.ndarray, step: int, loss: float) -> None:
+    def _stop(self, image_q: np.ndarray, step: int, loss: float) -> None:
         """Name the step and the first layer whose values are not finite."""
         where = first_not_finite(self.model, to_input(image_q, self.spec, self.device))
         raise ValueError(
@@ -314,6 +305,20 @@ class Trainer:
     def _update_average(self, step: int) -> None:
         decay = min(self.recipe.ema_decay, (1 + step) / (10 + step))  # forgets the start soon
         torch._foreach_lerp_(self._averaged, self._followed, 1 - decay)
+
+
+def entries_of_test(figures: Mapping[str, float] | None) -> dict[str, float | None]:
+    """Figures of the test part as entries of a file, "test_acc" and so on."""
+    if figures is None:
+        return {"test_acc": None}
+    return {f"test_{name}": value for name, value in figures.items()}
+
+
+def figures_of_test(state: Mapping[str, Any]) -> dict[str, float] | None:
+    """The figures of `entries_of_test`; None before the test."""
+    found = {name.removeprefix("test_"): value for name, value in state.items()
+             if name.startswith("test_") and value is not None}
+    return found or None
 
 
 def _floats(model: nn.Module) -> list[Tensor]:

@@ -37,12 +37,12 @@ def run(folder: Path) -> None:
     try:
         folder.mkdir(parents=True)
         trainer = Trainer(TINY, RECIPE_64, DATA)
-        test_acc = train(trainer, folder, lambda text: None)
+        test = train(trainer, folder, lambda text: None)
         arrays = {key: value.numpy() for key, value in trainer.model.state_dict().items()}
         arrays |= {f"ema/{k}": v.numpy() for k, v in trainer.average.state_dict().items()}
         scores = [[r[key] for key in ("train_loss", "train_acc", "val_acc", "val_acc_ema")]
                   for r in trainer.log]
-        np.savez(folder / "end.npz", **arrays, scores=np.array([*scores, [test_acc] * 4]))
+        np.savez(folder / "end.npz", **arrays, scores=np.array([*scores, [test["acc"]] * 4]))
     finally:
         torch.set_default_dtype(torch.float32)
 

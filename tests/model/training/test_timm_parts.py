@@ -13,8 +13,9 @@ import torch
 from model.error import ToolMissing
 from model.training.optimise import optimiser
 from model.training.session import load_checkpoint, save
+from model.training.task import augmentation
 from model.training.timm_parts import rand_augment, timm_part
-from model.training.trainer import augmentation, build, Trainer
+from model.training.trainer import build, Trainer
 from tests.model.tiny import DATA, RECIPE, TINY
 
 
