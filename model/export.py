@@ -31,8 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(
         prog=called("model.export"),
         description="Write the integer network as standard ONNX (opset 21). Input image, int8; "
-        "outputs logits (float64) and logits_acc (their integers), the same as those of the "
-        "hardware. The file's metadata tells how a picture becomes the input, class names and "
+        "outputs logits (float64) and logits_acc (their integers), or those of heads for boxes "
+        "and pixels, the same as those of the hardware. The file's metadata tells how a picture becomes the input, class names and "
         "units.",
     )
     which = parser.add_mutually_exclusive_group(required=True)
@@ -82,7 +82,7 @@ def _export(args: argparse.Namespace) -> None:
     write_atomic(args.onnx, content)
     shape = ", ".join(map(str, network.input_shape))
     print(f"{args.onnx}: {network.spec['name']}, image int8 (N, {shape}), "
-          f"{found.spec.classes} logits, "
+          f"outputs {', '.join(network.outputs)}, "
           + (f"{len(levels)} level maps, " if args.levels else "") +
           f"{len(content):,} bytes" + (f" ({found.origin})" if found.origin else ""))
     print(checked if args.check else "not checked; --check N compares it with the integer model")
@@ -110,9 +110,9 @@ def _check(network: IntegerNetwork, contents: Sequence[bytes], count: int) -> st
             f"{', '.join(f'{name} ({n} values)' for name, n in wrong.items())}; nothing was "
             "written; try another version of onnxruntime"
         )
-    levels = len(models[-1].outputs) - 2
+    levels = len(models[-1].outputs) - 2 * len(network.outputs)
     return (f"{RUNTIME} = integer model on {count} random image{'s' if count > 1 else ''}: "
-            f"every logit, {levels} level maps")
+            f"every output, {levels} level maps")
 
 
 if __name__ == "__main__":

@@ -98,6 +98,9 @@ def _prepare(args: argparse.Namespace, device: "torch.device") -> "Pretrainer":
         folder = class_folder(args.data)
         classes = None if folder is None else len(folder.info.classes)
         network = spec_of(args.model, classes=classes)
+        if network.dense_heads is not None:
+            raise ValueError(f"{network.name} is for boxes or pixels: pretrain its backbone, a "
+                             "spec without dense_heads, and go on with qsdt train --init")
         name = args.recipe or f"masked_{network.family}"
         preset = read_preset(name)
         if preset.masking is None:

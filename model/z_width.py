@@ -68,6 +68,9 @@ def choose_z(args: argparse.Namespace, found: zoo.Weights) -> ZChoice:
     """
     if not found.spec.has_z:
         raise ValueError(f"no layer of {found.spec.title} makes a z: leave out --data")
+    if found.spec.dense_heads is not None:
+        raise ValueError(f"{found.spec.name} is for boxes or pixels; widths of z are chosen by "
+                         "probabilities of classes: leave out --data")
     base = found.params
     if base is not None and base.z_bits_of:
         base = replace(base, z_bits_of=(), z_frac_of=())

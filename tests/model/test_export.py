@@ -36,7 +36,7 @@ def test_export(weights, tmp_path, capsys):
     assert export.cli(["--weights", str(weights), "--onnx", str(path)]) == 0
     said = capsys.readouterr().out
     assert "random6, image int8 (N, " in said and f"{path.stat().st_size:,} bytes" in said
-    assert "= integer model on 2 random images: every logit, " in said
+    assert "= integer model on 2 random images: every output, " in said
     assert outputs(path) == ["logits", "logits_acc"]
 
 
@@ -47,7 +47,7 @@ def test_levels(weights, tmp_path, capsys):
     count = len(outputs(path)) - 2
     said = capsys.readouterr().out
     assert f"logits, {count} level maps, " in said
-    assert f"on 1 random image: every logit, {count} level maps" in said
+    assert f"on 1 random image: every output, {count} level maps" in said
     text = {p.key: p.value for p in onnx.load(path).metadata_props}
     assert '"z_bits": 9' in text["params"]
 
