@@ -32,8 +32,8 @@ def _parser() -> argparse.ArgumentParser:
         prog=called("model.export"),
         description="Write the integer network as standard ONNX (opset 21). Input image, int8; "
         "outputs logits (float64) and logits_acc (their integers), or those of heads for boxes "
-        "and pixels, the same as those of the hardware. The file's metadata tells how a picture becomes the input, class names and "
-        "units.",
+        "and pixels, the same as those of the hardware. The file's metadata tells how a "
+        "picture becomes the input, class names and units.",
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
