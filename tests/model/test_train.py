@@ -21,6 +21,7 @@ from model.training.measures import evaluate, first_not_finite
 from model.training.optimise import learning_rate, optimiser
 from model.training.recipe import Recipe
 from model.training.session import load_checkpoint
+from model.training.task import ClassTask
 from model.training.trainer import build, Trainer
 from tests.model.tiny import DATA, RECIPE, TINY
 
@@ -129,7 +130,7 @@ def test_run_writes_model_log_and_curve(tiny_program, tmp_path, capsys):
 def test_finished_run_does_not_test_again(tiny_program, tmp_path, monkeypatch):
     assert tiny_program("--out", tmp_path, "--epochs", 1) == 0
     before = (tmp_path / "log.jsonl").read_text()
-    monkeypatch.setattr(session, "evaluate", lambda *_: pytest.fail("evaluated again"))
+    monkeypatch.setattr(ClassTask, "measure", lambda *_: pytest.fail("evaluated again"))
     assert tiny_program("--out", tmp_path, "--resume") == 0
     assert (tmp_path / "log.jsonl").read_text() == before
 
