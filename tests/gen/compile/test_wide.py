@@ -65,7 +65,7 @@ def test_sums_of_halves(wide):
     op = replace(next(op for op in network.ops if isinstance(op, Conv) and op.source != "image"),
                  weight=np.full((1, 1000, 5, 5), 8))    # 16 - 8: 24 for 8
     assert network.acc_bound(op) == 800_000 and halves_bound(network, op)[0].max() == 2_400_000
-    other = SimpleNamespace(params=replace(network.params, acc_bits=21), ops=[op],
+    other = SimpleNamespace(params=replace(network.params, acc_bits=21), levels=4, ops=[op],
                             z_widths=dict, acc_bounds=network.acc_bounds)
     with pytest.raises(DoesNotFit, match=f"largest accumulator of {op.name}, in halves") as error:
         check(other, replace(config, acc_bits=21), layout.maps)
