@@ -9,7 +9,7 @@ import gzip
 from importlib import resources
 import json
 import re
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from boards import find_board
 from gen import build, ladder, prove
 from gen.check.trace import Trace
 from gen.compile.package import ProgramImage
+from gen.compile.results import Result
 from gen.flow.report import report_digest
 from gen.flow.rtl import identity_of, MODULE
 from gen.flow.step import run_step
@@ -362,6 +363,8 @@ def test_bad_options(folder, capsys):
 
 class Program:
     descriptors = ()
+    results = (Result("logits", "head/u", 0, weight=np.eye(2, dtype=np.int8)),)
+    maps = MappingProxyType({"head/u": None})
 
 
 def run(*, acc=(1, 2), records=(), cycles=10):

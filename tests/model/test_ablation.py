@@ -116,7 +116,7 @@ def test_rows_and_seeds_are_trained_once(tiny, tmp_path, capsys, monkeypatch):
 
     def counted(trainer):
         trained.append((trainer.spec.name, trainer.spec.mprf, trainer.recipe.seed,
-                        len(trainer.data.train)))
+                        len(trainer.task)))
         if len(trained) == stop:
             raise KeyboardInterrupt
         return run_epoch(trainer)

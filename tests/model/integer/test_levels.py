@@ -104,9 +104,9 @@ def test_files_keep_the_levels(tmp_path):
     assert export(found.state, found.spec).digest() == export(state, spec).digest()
 
 
-def test_the_compiler_refuses_other_levels():
+def test_a_core_of_other_levels_is_refused():
     spec, state = made_up(3)
-    with pytest.raises(InputError, match=r"does not support yet: levels of 0..3. It r"):
+    with pytest.raises(InputError, match=r"are 0\.\.3, those of the core 0\.\.4; leave core"):
         compile_network(export(state, spec), CoreConfig())
 
 
