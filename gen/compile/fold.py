@@ -143,22 +143,31 @@ def _pyramid(ops, tensors, rows, most):
             if not tied and not (isinstance(op, Conv) and op.stride == 1):
                 raise InputError(f"{op.name} cannot read {name}, which is of a map with "
                                  "upsampling; convolutions of stride 1 can")
-    of, shared, laid = {}, {}, {}
-    for found in together.values():
-        fold = _pyramid_fold(found, tensors, copies, rows, most)
-        for op in found:
-            mine = of[op.name] = fold // copies.get(op.epilogue.u_out, 1)
-            channels = tensors[op.epilogue.u_out][1]
-            alone = channels * fold > rows and rows % channels > 0
-            side = mine // max(1, channels * fold // rows)    # elements of a word or a part of it
-            if not alone and side > 1:
-                shared |= dict.fromkeys(op.outputs, side)
-            laid |= {name: (copies[name], alone) for name in op.outputs if name in copies}
-    return _Pyramid(of, frozenset(own), laid, shared)
+    least = dict.fromkeys(together, 1)
+    while True:
+        of, shared, laid = {}, {}, {}
+        for key, found in together.items():
+            fold = _pyramid_fold(found, tensors, copies, rows, most, least[key])
+            for op in found:
+                mine = of[op.name] = fold // copies.get(op.epilogue.u_out, 1)
+                channels = tensors[op.epilogue.u_out][1]
+                alone = channels * fold > rows and rows % channels > 0
+                side = mine // max(1, channels * fold // rows)    # elements of a word or a part
+                if not alone and side > 1:
+                    shared |= dict.fromkeys(op.outputs, side)
+                laid |= {name: (copies[name], alone) for name in op.outputs if name in copies}
+        # What reads a map of another pyramid sees at least the elements that share its words.
+        wanted = {key: max(shared.get(op.source, 1) * copies.get(op.epilogue.u_out, 1)
+                           for op in found if of[op.name] % shared.get(op.source, 1))
+                  for key, found in together.items()
+                  if any(of[op.name] % shared.get(op.source, 1) for op in found)}
+        if not wanted:
+            return _Pyramid(of, frozenset(own), laid, shared)
+        least |= wanted
 
 
-def _pyramid_fold(ops, tensors, copies, rows, most):
-    """Fold of the finest maps that these convolutions make."""
+def _pyramid_fold(ops, tensors, copies, rows, most, least):
+    """Fold of the finest maps that these convolutions make, at least ``least``."""
     sizes = {}    # columns of a map by its copies
     for op in ops:
         name = op.epilogue.u_out
@@ -172,7 +181,7 @@ def _pyramid_fold(ops, tensors, copies, rows, most):
         return [(name, width, fold // count) for count, (name, width) in sizes.items()
                 if width % (fold // count)]
 
-    fold = max(sizes)
+    fold = max(least, *sizes)
     for name, width, part in wrong(fold):
         raise InputError(f"{name} has {width} columns, and must have a multiple of {part} to add "
                          "coarser maps: fill the images up on the right")

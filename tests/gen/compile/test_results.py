@@ -13,7 +13,7 @@ from gen.compile.package import logits_of, ProgramImage
 from gen.compile.results import named, on_core
 from gen.machine.iss import Iss
 from model.error import DoesNotFit, InputError
-from model.integer.graph import Conv, Integrate
+from model.integer.graph import Conv, Integrate, Raw
 from model.integer.network import IntegerNetwork
 from model.integer.random_network import with_heads
 from tests.gen.random_cases import headed, random_case
@@ -133,3 +133,38 @@ def test_what_has_no_layout():
     with pytest.raises(InputError, match="fpn1/u is added to a finer map, and twice uses it, too"):
         compile_network(IntegerNetwork(network.spec, network.params, (*network.ops, twice),
                                        network.input_shape), program.config)
+
+
+def with_faithful_segmenter(network):
+    """The network with what the published segmenter sums: a doubled map that is fired and convolved
+    again before it is doubled once more, so that a pyramid reads another's levels."""
+    first = next(op for op in network.ops if op.name == "fpn0")
+    size, rule = len(first.weight), first.epilogue
+    rng = np.random.default_rng(size)
+
+    def conv(name, source, kernel, *, added=None, fired=False, weight=None):
+        if weight is None:
+            weight = rng.integers(-2, 2, (size, size, kernel, kernel)).astype(np.int8)
+        return Conv(name, source, weight, 1, kernel // 2, Integrate(
+            rule.scale, f"{name}/u", added, f"{name}.lif" if fired else None, rule.levels,
+            rule.half_even, upsample=1 if added is None else 2))
+
+    ops = [*network.ops, conv("once", "out2.lif", 3),
+           conv("up", "out1.lif", 1, added="once/u", fired=True,
+                weight=np.zeros((size, size, 1, 1), np.int8)),
+           conv("twice", "up.lif", 3),
+           conv("sum", "out0.lif", 3, added="twice/u", fired=True),
+           Conv("sums", "sum.lif", rng.integers(-2, 2, (3, size, 1, 1)).astype(np.int8), 1, 0,
+                Raw(np.ones(3), np.zeros(3), name="sums"))]
+    return IntegerNetwork(network.spec, network.params, ops, network.input_shape,
+                          read_out=network.read_out)
+
+
+@pytest.mark.parametrize("seed", [9, 11, 14, 21, 26])
+def test_a_pyramid_that_reads_another(seed):
+    """What shares words with its neighbours is read by what would not, or needs several words."""
+    found, config = even(seed)
+    network = with_faithful_segmenter(found.network)
+    program = compiled(network, replace(config, psum_words=512))
+    result = verify(network, program, found.images(1, seed), forms=("integer", "iss"))
+    assert not result.differences, result.lines
