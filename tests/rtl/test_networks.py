@@ -1,12 +1,15 @@
 """Random networks in RTL: integer model = ISS = RTL on every tensor, under random stalls."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from boards import find_board
 from gen.check.compare import verify
 from gen.compile.compiler import compile_network
+from gen.config.memory import rtl_memory
 from gen.config.spec import TwinSpec
 from hw.config import attention_cap, CoreConfig
 from model.families.qsdt import QsdtSpec
@@ -115,18 +118,26 @@ def test_sdt_v3(core, request):
         assert reached[key] > 0, (key, reached)
 
 
-@pytest.mark.parametrize("core, seed, channels", [
-    ("narrow", 504, 4), ("narrow", 501, 20), ("wide", 506, 8), ("wide", 503, 32)])
-def test_several_results(core, seed, channels, request):
+@pytest.mark.parametrize("core, seed, channels, sdram", [
+    ("narrow", 501, 20, False), ("wide", 506, 8, False),
+    pytest.param("narrow", 504, 4, False, marks=pytest.mark.slow),
+    pytest.param("wide", 503, 32, False, marks=pytest.mark.slow),
+    pytest.param("narrow", 513, 16, False, marks=pytest.mark.slow),
+    pytest.param("narrow", 514, 16, True, marks=pytest.mark.slow)])
+def test_several_results(core, seed, channels, sdram, request):
     """Maps of several outputs, the host's part of one, and membranes that finer maps add: their
-    positions share words, or take several."""
+    positions share words, or take several. Behind the stalling twin, and that of an SDRAM."""
     config, params, twin = CORES[core]
+    memory = {"twin": twin}
+    if sdram:
+        _, memory = rtl_memory(find_board("ulx3s"), SimpleNamespace(
+            memory="sdram", sdram_clock_hz=130_000_000, clock_hz=65_000_000))
     found = headed(random_network(seed, params=params, min_size=12, max_size=14, max_dim=24,
                                   head_size=5), seed, channels=channels)
     network, program = found.network, compile_network(found.network, config)
     assert len(network.outputs) > 3 and any(m.copies > 1 for m in program.maps.values())
     result = verify(network, program, found.images(2, seed), forms=("integer", "iss", "rtl"),
-                    twin=twin, cache=request.config.cache.mkdir("rtl"))
+                    **memory, cache=request.config.cache.mkdir("rtl"))
     assert not result.differences, result.lines
 
 
