@@ -4,15 +4,15 @@ import logging
 
 from gen.compile.compiler import compile_network, compile_plan, least_memory
 from gen.compile.maps import attention_bits, depthwise_half
+from gen.compile.results import on_core
 from gen.compile.rings import StripMemo
 from gen.compile.supported import check_supported, rounding
-from gen.compile.wide import has_wide
+from gen.compile.wide import has_wide, weights_of
 from gen.config.resources import check_blocks, COMB_OF_ROWS
 from gen.config.spec import AcceleratorConfig, chosen_clock, chosen_sdram_clock, MEGABYTE
 from gen.machine.cost import predict
 from hw.config import CoreConfig, MEMORY_BITS
 from model.error import DoesNotFit, InputError
-from model.integer.graph import Attention, Pool, RepConv
 
 
 __all__ = ["derive", "weight_words"]
@@ -37,14 +37,12 @@ that is hardly faster stays the simpler one."""
 
 
 def weight_words(network):
-    """Memory words of the weights alone, the least that any program of the network needs."""
-    count = 0
-    for op in network.ops:
-        if isinstance(op, RepConv):
-            count += op.pointwise.size + op.depthwise.size
-        elif not isinstance(op, Attention | Pool):
-            count += op.weight.size
-    return -(-count * 4 // MEMORY_BITS)
+    """Memory words of the weights alone, the least that any program of the network needs. Weights
+    that layers have in common are there once, and those that the host computes with are not."""
+    distinct = {(weight.shape, weight.tobytes()): weight.size
+                for op in on_core(network).ops for weight in weights_of(op).values()
+                if weight.any()}
+    return -(-sum(distinct.values()) * 4 // MEMORY_BITS)
 
 
 class _Search:
