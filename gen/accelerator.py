@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from boards import DEFAULT
 from gen.api import configure, Design, ISS, load, RunResult, VIRTUAL
+from gen.compile.results import outputs_of
 from gen.device.check import CHECKS, Checks
 from gen.device.port import LinkError
 from gen.device.runner import Runner
@@ -72,9 +73,9 @@ class _OnDevice:
         self.reconnect = self._runner.reconnect
 
     def run(self, images: NDArray[np.int8]) -> tuple[Any, Any, Mapping[str, int]]:
-        acc, logits, counters, _ = self._runner.run(images, timeout=self._timeout,
+        acc, values, counters, _ = self._runner.run(images, timeout=self._timeout,
                                                     checks=self._checks)
-        return acc, logits, counters
+        return acc, values, counters
 
     @property
     def checked(self) -> list[str]:
@@ -96,14 +97,11 @@ class _InSimulator:
         pass
 
     def run(self, images: NDArray[np.int8]) -> tuple[Any, Any, Mapping[str, int]]:
-        found = []
         total = len(images) * len(self._program.descriptors)
         with self._lock, track("run", total, "descriptors") as task:
-            for image in images:
-                acc, logits, _ = self._simulator.run(image, progress=task.update)
-                found.append((acc.reshape(-1), logits.reshape(-1)))
-        accs, scores = zip(*found, strict=True)
-        return np.stack(accs), np.stack(scores), {}
+            found = [self._simulator.run(image, progress=task.update)[:2] for image in images]
+        accs, values = zip(*found, strict=True)
+        return np.stack(accs), np.stack(values), {}
 
 
 def _checks(design: Design, names: Sequence[str]) -> Checks:
@@ -251,7 +249,7 @@ class Accelerator(_Classifies):
         return list(self._backend.checked)
 
     def run(self, images: NDArray[np.int8]) -> RunResult:
-        """Classify images int8 (N, C, H, W), or samples (N, T, C, H, W) of T images, in units of
+        """Run images int8 (N, C, H, W), or samples (N, T, C, H, W) of T images, in units of
         1/48, at least one.
 
         Raises
@@ -270,7 +268,8 @@ class Accelerator(_Classifies):
         left = self._retries
         while True:
             try:
-                return self._backend.run(images)
+                acc, values, counters = self._backend.run(images)
+                return RunResult(acc, outputs_of(self.design.program, acc, values), counters, 0.0)
             except LinkError as error:
                 if not left:
                     raise InputError(str(error)) from None
@@ -396,12 +395,11 @@ class _Shares:
             self._errors.append(error)
             self._change.notify_all()
 
-    def results(self) -> list[tuple]:
+    def results(self) -> list[RunResult]:
         """Of all parts in order, or the last error."""
         if len(self._found) < len(self._parts):
             raise self._errors[-1]
-        found = (self._found[number] for number in range(len(self._parts)))
-        return [(result.acc, result.logits, result.counters) for result in found]
+        return [self._found[number] for number in range(len(self._parts))]
 
 
 def _design(board, model, weights, overrides):
@@ -433,9 +431,11 @@ def _batch(design, images):
 
 
 def _joined(parts, seconds, checked):
-    accs, scores, counters = zip(*parts, strict=True)
     totals: dict[str, int] = {}
-    for part in counters:
-        for name, value in part.items():
+    for part in parts:
+        for name, value in part.counters.items():
             totals[name] = totals.get(name, 0) + value
-    return RunResult(np.concatenate(accs), np.concatenate(scores), totals, seconds, checked)
+    outputs = {name: np.concatenate([part.outputs[name] for part in parts])
+               for name in parts[0].outputs}
+    return RunResult(np.concatenate([part.acc for part in parts]), outputs, totals, seconds,
+                     checked)

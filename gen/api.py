@@ -39,13 +39,13 @@ from model import zoo
 from model.code import commit
 from model.command import require
 from model.data.dataset import Dataset
-from model.error import as_input_error, known, VerificationFailed
+from model.error import as_input_error, InputError, known, VerificationFailed
 from model.evaluate import read_images
 from model.families.base import NetworkSpec
 from model.families.spec import MODELS, spec
 from model.files import digest_of, locked, write_atomic
 from model.integer import qsd_file
-from model.integer.epilogue import IntegerParams
+from model.integer.epilogue import IntegerParams, LOGITS
 from model.integer.network import IntegerNetwork
 from model.progress import Progress, track
 from model.training.recipe import Recipe
@@ -104,17 +104,27 @@ class Design:
 class RunResult:
     """What came back for N images.
 
-    acc, int64 (N, classes), the accumulators of the last layer, which an exact comparison takes;
-    logits, float64 (N, classes); counters, summed over the images, ``CYCLES`` and others of
-    :class:`hw.register.Counter`, none from the instruction-set simulator; seconds, with the link;
-    checked, what was checked on the way, a line each.
+    acc, int64 (N, total), the accumulators of all outputs, one behind the other, which an exact
+    comparison takes; outputs, by name, what they stand for: class scores "logits" (N, classes) and
+    other outputs (N, O, H, W) float64, level maps and membranes that are read out int64; counters,
+    summed over the images, ``CYCLES`` and others of :class:`hw.register.Counter`, none from the
+    instruction-set simulator; seconds, with the link; checked, what was checked on the way, a line
+    each.
     """
 
     acc: NDArray[np.int64]
-    logits: NDArray[np.float64]
+    outputs: Mapping[str, NDArray]
     counters: Mapping[str, int]
     seconds: float
     checked: Sequence[str] = ()
+
+    @property
+    def logits(self) -> NDArray[np.float64]:
+        """(N, classes) the class scores; InputError if the network has none."""
+        if LOGITS not in self.outputs:
+            raise InputError(f"The network has no class scores; its outputs are "
+                             f"{', '.join(self.outputs)}")
+        return self.outputs[LOGITS]
 
     @property
     def classes(self) -> NDArray[np.int64]:
@@ -335,7 +345,7 @@ def _flow(design: Design, folder: Path, stages: Sequence[str], tools: Any, seeds
 def _report(design: Design, folder: Path, stages: Sequence[str], command: str, core: str | None,
             record: dict | None, tools: Any, results: Mapping[str, Any]) -> tuple[dict, Path]:
     from gen.flow.bitstream import bitstream_digests
-    from gen.flow.layers import layer_rows, totals
+    from gen.flow.layers import head_cycles, layer_rows, output_rows, totals
     from gen.flow.page import write_page
     from gen.flow.report import make_report, measured, write_report
 
@@ -355,8 +365,10 @@ def _report(design: Design, folder: Path, stages: Sequence[str], command: str, c
                     if "packed" in results else {"bitstream": None})},
         skip_verify=record is None, weights=network.origin, config=config.to_dict(),
         layers=layer_rows(config, network, design.program, design.prediction, timed),
+        outputs=() if [*network.outputs] == [LOGITS] else output_rows(design.program),
         toolchain=tools, **results,
-        extra=totals(config, design.program, design.prediction))
+        extra=totals(config, design.program, design.prediction)
+        | head_cycles(network, design.prediction))
     _, path = write_report(report, folder)
     layout = folder / "layout.json"
     routed = "route" in stages and layout.is_file()
@@ -367,7 +379,7 @@ def _report(design: Design, folder: Path, stages: Sequence[str], command: str, c
 def run(design: Design, images: NDArray[np.int8], *, device: str = VIRTUAL,
         cache: Path | str = "build/sim", check: Sequence[str] = (),
         folder: Path | str | None = None) -> RunResult:
-    """Classify images on a device that holds the design, and close it; to keep it open, use
+    """Run images on a device that holds the design, and close it; to keep it open, use
     :class:`gen.accelerator.Accelerator`.
 
     After loading, the device computes the CRC-32 of program, weights and constants in its memory.

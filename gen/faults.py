@@ -14,6 +14,7 @@ from gen.campaign.measure import measure
 from gen.campaign.run import Campaign
 from gen.campaign.trial import Reference, Trial, Trials
 from gen.check.simulate import reported
+from gen.compile.results import raw_of
 from gen.config.spec import read_overrides
 from gen.device.device import CRC_WORDS
 from gen.inputs import (
@@ -83,15 +84,13 @@ def _chosen(text, what, names):
 
 
 def _reference(design, images):
-    outcome = design.network.run_batched(images, keep=("logits_acc",))["logits_acc"]
-
     @cache
     def simulated(words):
         image = np.frombuffer(words, np.int8).reshape(design.network.input_shape)
         acc, _, outcomes = Iss(design.program).run(image)
         return [outcome.write_hash for outcome in outcomes], acc.reshape(-1)
 
-    return Reference(images, outcome.reshape(len(images), -1),
+    return Reference(images, raw_of(design.network, images),
                      lambda image: simulated(image.tobytes()))
 
 

@@ -10,6 +10,7 @@ from boards import DEFAULT, find_board, NAMES
 from gen.boot.medium import boot_image, card_image, flash_parts, write_device, write_file
 from gen.boot.script import boot_script
 from gen.boot.time import first_result, TIME_OF
+from gen.compile.results import raw_of
 from gen.device import flash
 from gen.flow.bitstream import bitstream_comments
 from gen.inputs import add_image_options, add_network_options, load_images, load_network
@@ -64,14 +65,14 @@ def _pictures(arguments, image):
     found = load_images(arguments.images, network, model=arguments.model, count=arguments.count,
                         dataset=arguments.data, data_dir=arguments.data_dir, fit=arguments.fit,
                         background=arguments.background)
-    acc = network.run_batched(found.image_q, keep=("logits_acc",))["logits_acc"]
+    acc = raw_of(network, found.image_q)
     names = [f"picture {index}" for index in range(len(acc))]
     if found.files:
         names = [Path(file).name for file in found.files]
     if found.labels is not None:
         names = [f"{name}, label {class_title(label, network.info)}"
                  for name, label in zip(names, found.labels, strict=True)]
-    return found.image_q, acc.reshape(len(acc), -1), names
+    return found.image_q, acc, names
 
 
 def _load(arguments, board):

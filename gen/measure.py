@@ -10,6 +10,7 @@ import time
 
 from boards import ALIASES, BOARDS, DEFAULT, find_board
 from gen.api import configure, VIRTUAL
+from gen.compile.results import raw_of
 from gen.config.spec import read_overrides
 from gen.device.device import Device
 from gen.device.flash import program
@@ -49,6 +50,7 @@ from model.code import commit
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.error import as_input_error, InputError, known
 from model.files import check_folder
+from model.integer.epilogue import LOGITS
 from model.progress import track
 
 
@@ -231,7 +233,7 @@ class _Measurement:
         elif recorder is not None:
             self._rest(IDLE, recorder.phase, recorder.check)
             begin, look = partial(recorder.phase, RUNNING), recorder.check
-        expected = self.network.run_batched(self.found.image_q, keep=("logits_acc",))["logits_acc"]
+        expected = raw_of(self.network, self.found.image_q)
         runs = measure_runs(
             session, device, self.found.image_q, expected, back_to_back=self.back_to_back,
             repeats=self.repeats, seconds=self.seconds, warm_up_s=self.warm_up,
@@ -304,6 +306,8 @@ class _Measurement:
         energy = spent and spent.to_json()
         host = ("by the host's clock" if not self.virtual else "of the simulation, not of a board"
                 if self.record is None else "of the replay, not of a board")
+        if LOGITS not in self.network.outputs:
+            labels = None
         hits = None if labels is None else int((runs.classes == labels).sum())
         return {
             "schema": 1, "model": design.name, "board": self.board.name,

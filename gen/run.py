@@ -1,10 +1,14 @@
-"""Classify images on a board, or on the virtual board: the same RTL in a simulator, same frames."""
+"""Run images on a board, or on the virtual board: the same RTL in a simulator, same frames."""
 
+import io
 from pathlib import Path
 import sys
 
+import numpy as np
+
 from boards import DEFAULT, find_board
 from gen.api import configure, run, VIRTUAL
+from gen.compile.results import place_of, raw_in
 from gen.config.spec import read_overrides
 from gen.device.check import CHECKS
 from gen.device.flash import program
@@ -19,10 +23,9 @@ from gen.inputs import (
 )
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.data.dataset import class_title
-from model.error import (
-    as_input_error,
-    known,
-)
+from model.error import as_input_error, known
+from model.files import check_writable, write_atomic
+from model.integer.epilogue import LOGITS
 
 
 __all__ = ["cli"]
@@ -31,7 +34,8 @@ __all__ = ["cli"]
 def _parser():
     parser = ArgumentParser(
         prog=called("gen.run"),
-        description="Classify images on a board and compare every result with the integer model.",
+        description="Run images on a board, classify them or get maps, and compare every result "
+                    "with the integer model.",
         epilog="The virtual board is the same RTL, but for the UART, in Verilator behind a "
                "local socket; its first start compiles for a minute or two (g++, make and perl "
                "are needed).")
@@ -44,6 +48,9 @@ def _parser():
                              + "; ".join(f"{name}: {text}" for name, text in CHECKS.items())
                              + ". Loading is always checked by CRC; twice and host run one image "
                              "at a time")
+    parser.add_argument("--outputs", type=Path, metavar="F.npz",
+                        help="write every output of all images to this file, an array (N, ...) by "
+                             "the output's name, such as logits, cls8 or seg")
     add_verbosity(parser)
     return parser
 
@@ -62,6 +69,8 @@ def _run(arguments):
     check = [name for names in arguments.check for name in names.split(",")]
     for name in check:
         known("check", name, CHECKS)
+    if arguments.outputs:
+        check_writable(arguments.outputs)
     overrides = read_overrides(arguments.config)
     name, network = load_network(arguments)
     check_way(arguments, _bitstream(arguments, board, name))
@@ -70,7 +79,7 @@ def _run(arguments):
                         background=arguments.background)
     images = found.image_q
     design = configure(network, board=board.name, name=name, overrides=overrides)
-    expected = network.run_batched(images, keep=("logits", "logits_acc"))
+    expected = network.run_batched(images, keep={*network.outputs, *network.outputs.values()})
     if arguments.program:
         program(board, _bitstream(arguments, board, name))
     device = VIRTUAL if arguments.board == VIRTUAL else arguments.port
@@ -79,7 +88,12 @@ def _run(arguments):
     if network.origin:
         print(network.origin)
     tag = "rtl-sim" if arguments.board == VIRTUAL else "board"
-    status = _summary(outcome, expected, found, network.info, design.config, tag)
+    status = _summary(outcome, expected, found, design, tag)
+    if arguments.outputs:
+        content = io.BytesIO()
+        np.savez(content, **outcome.outputs)
+        write_atomic(arguments.outputs, content.getvalue())
+        print(f"{arguments.outputs}: {', '.join(outcome.outputs)}")
     if arguments.board == VIRTUAL:
         next_step("gen.build", "--board", board.name, *network_words(arguments))
     else:
@@ -87,24 +101,28 @@ def _run(arguments):
     return status
 
 
-def _summary(outcome, expected, found, info, config, tag):
-    labels = found.labels
-    acc, classes, totals, seconds = (outcome.acc, outcome.classes, outcome.counters,
-                                     outcome.seconds)
-    count = len(acc)
-    wanted = expected["logits"].argmax(axis=1)
-    same = (acc == expected["logits_acc"].reshape(count, -1)).all(axis=1)
+def _summary(outcome, expected, found, design, tag):
+    totals, seconds, config = outcome.counters, outcome.seconds, design.config
+    wanted, info = raw_in(design.network, expected), design.network.info
+    count = len(wanted)
+    same = (outcome.acc == wanted).all(axis=1)
+    scores = expected.get(LOGITS)
+    shapes = {name: x.shape[1:] for name, x in outcome.outputs.items() if name != LOGITS}
+    if shapes:
+        print("outputs: " + ", ".join([*([LOGITS] if scores is not None else []), *(
+            f"{name} ({', '.join(map(str, shape))})" for name, shape in shapes.items())]))
     shown = min(count, 16)
     for index in range(shown):
-        truth = "" if labels is None else f", label {class_title(labels[index], info)}"
         file = f" {found.files[index]}" if found.files else ""
-        differs = "" if same[index] else "  DIFFERENT RESULT"
-        print(f"image {index}{file}: class {class_title(classes[index], info)}{truth}, "
-              f"integer model {class_title(wanted[index], info)}{differs}")
+        said = [] if scores is None else [
+            _class(outcome, scores, index, found.labels, info)]
+        if not same[index]:
+            said.append(f"DIFFERENT RESULT{_where(outcome, wanted, index, design)}")
+        print(f"image {index}{file}: {'  '.join(said) or 'all outputs as in the integer model'}")
     if count > shown:
         print(f"... {count - shown} more")
-    if labels is not None:
-        hits = int((classes == labels).sum())
+    if found.labels is not None and scores is not None:
+        hits = int((outcome.classes == found.labels).sum())
         print(f"accuracy {hits / count:.4f} ({hits} of {count})")
     cycles = totals["CYCLES"] / count
     print(f"agreement with the integer model: {int(same.sum())} of {count} images, every result")
@@ -116,6 +134,22 @@ def _summary(outcome, expected, found, info, config, tag):
           f"alone; with the link {count / seconds:.2f} images/s"
           + (" of simulation" if tag == "rtl-sim" else " (board)"))
     return 0 if same.all() else 1
+
+
+def _class(outcome, scores, index, labels, info):
+    """What a line says of an image: its class, and what it should be."""
+    truth = "" if labels is None else f", label {class_title(labels[index], info)}"
+    return (f"class {class_title(outcome.classes[index], info)}{truth}, "
+            f"integer model {class_title(scores[index].argmax(), info)}")
+
+
+def _where(outcome, wanted, index, design):
+    """The first place of a map that differs; class scores tell nothing by it."""
+    if [*outcome.outputs] == [LOGITS]:
+        return ""
+    at = int(np.flatnonzero(outcome.acc[index] != wanted[index])[0])
+    return (f": {place_of(design.program, at)}: {outcome.acc[index, at]} against "
+            f"{wanted[index, at]}")
 
 
 def cli(argv=None):

@@ -9,6 +9,7 @@ from gen.bench.step import Bench, Step, StepFailed
 from gen.check.trace import iss_trace
 from gen.compile.excerpt import excerpt
 from gen.compile.package import ProgramImage
+from gen.compile.results import raw_of
 from gen.device.check import CheckFailed, Checks
 from gen.device.session import Session
 from gen.machine.cost import predict
@@ -99,8 +100,7 @@ def one_image(bench: Bench) -> list[str]:
 
 
 def _compare(network, images, acc, first):
-    wanted = network.run_batched(images, keep=("logits_acc",))["logits_acc"]
-    different = np.flatnonzero((acc != wanted.reshape(acc.shape)).any(axis=1))
+    different = np.flatnonzero((acc != raw_of(network, images)).any(axis=1))
     if len(different):
         raise StepFailed(
             f"{len(different)} of {len(images)} images from {first} on have other results than in "

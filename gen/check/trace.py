@@ -6,7 +6,7 @@ import numpy as np
 
 from gen.compile.layout import unpack_lanes
 from gen.compile.package import image_words, logits_of
-from gen.compile.results import named
+from gen.compile.results import place_of
 from gen.machine.iss import Iss
 from model.error import VerificationFailed
 from sim.reference.write_hash import write_hash
@@ -184,10 +184,5 @@ def first_difference(program, a, b):
                               index, traced or not descriptor.outputs)
     if not np.array_equal(a.acc, b.acc):
         at = int(np.argwhere(a.acc != b.acc)[0, 0])
-        places = named(program, np.arange(len(a.acc)))
-        name, where = next((name, np.argwhere(place == at)[0].tolist())
-                           for name, place in places.items() if at in place)
-        where = f"class {where[0]}" if len(where) == 1 else (
-            f"channel {where[0]}, position ({where[1]}, {where[2]})")
-        return Difference(f"{name}, {where}: {a.acc[at]} against {b.acc[at]}", None)
+        return Difference(f"{place_of(program, at)}: {a.acc[at]} against {b.acc[at]}", None)
     return None

@@ -11,7 +11,8 @@ from model.integer.epilogue import LOGITS, Raw
 from model.integer.network import IntegerNetwork
 
 
-__all__ = ["Result", "named", "on_core", "results_of"]
+__all__ = ["Result", "classes_of", "named", "on_core", "outputs_of", "place_of", "raw_in",
+           "raw_of", "results_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,3 +117,45 @@ def named(program, flat):
         found[result.name] = flat[..., at:at + size].reshape(*flat.shape[:-1], *shape)
         at += size
     return found
+
+
+def outputs_of(program, acc, values):
+    """Every output of flat accumulators and values of N images as :meth:`gen.machine.iss.Iss.run`
+    has them: {name: float64 (N, O, H, W)}, of the class scores (N, O); level maps and membranes
+    that are read out are int64."""
+    integers, reals = named(program, acc), named(program, values)
+    return {result.name: (integers if result.scale is None else reals)[result.name]
+            for result in program.results}
+
+
+def classes_of(program, values):
+    """(N,) the class of each image, of its flat values float64 (N, total); -1 where class scores
+    are no output."""
+    scores = named(program, values).get(LOGITS)
+    return np.full(len(values), -1) if scores is None else scores.argmax(axis=1)
+
+
+def place_of(program, index):
+    """A place in flat accumulators in words, such as "cls8, channel 2, position (0, 3)"."""
+    for result in program.results:
+        shape = result.shape(program.maps)
+        size = int(np.prod(shape))
+        if index < size:
+            at = np.unravel_index(index, shape)
+            return f"{result.name}, " + (
+                f"class {at[0]}" if len(at) == 1 else
+                f"channel {at[0]}, position ({at[1]}, {at[2]})")
+        index -= size
+    raise IndexError("more accumulators than the outputs have")
+
+
+def raw_of(network, image_q):
+    """Accumulators int64 (N, total) of the integer model for N images, all outputs one behind the
+    other, as a device returns them."""
+    return raw_in(network, network.run_batched(image_q, keep={*network.outputs.values()}))
+
+
+def raw_in(network, made):
+    """The same of tensors that the network has made of N images, each (N, ...)."""
+    tensors = [made[name] for name in network.outputs.values()]
+    return np.concatenate([x.astype(np.int64).reshape(len(x), -1) for x in tensors], axis=1)

@@ -72,7 +72,7 @@ class RingResult:
         Numbers of the runs whose results were kept, from 1; in order, the last is the last run.
     pictures : array of int (K,)
         Which of the images each was of, from 0.
-    acc, logits : arrays int64, float64 (K, classes)
+    acc, values : arrays int64, float64 (K, total)
         Results, as those of :meth:`gen.device.session.Session.run`.
     ends : array of int (K,)
         Core cycle at the end of each, counted from the start of the first and without a limit;
@@ -90,7 +90,7 @@ class RingResult:
     runs: NDArray[np.int64]
     pictures: NDArray[np.int64]
     acc: NDArray[np.int64] = field(repr=False)
-    logits: NDArray[np.float64] = field(repr=False)
+    values: NDArray[np.float64] = field(repr=False)
     ends: NDArray[np.int64] = field(repr=False)
     counters: dict
     log: int
@@ -105,7 +105,7 @@ class RingResult:
 
     def check(self, expected):
         """Raise :exc:`gen.device.check.CheckFailed` unless each result is that of its image:
-        ``expected`` has the accumulators int (images, classes), of the integer model."""
+        ``expected`` has the accumulators int (images, total), of the integer model."""
         wanted = np.asarray(expected)[self.pictures].reshape(self.acc.shape)
         wrong = np.flatnonzero((wanted != self.acc).any(axis=1))
         if len(wrong):
@@ -240,8 +240,8 @@ def _run(image, device, images, runs, place, *, timeout, progress, interval):
     ends = _ends(records, kept, runs, totals.counters["CYCLES"])
     outcome = [logits_of(image, part)
                for part in words[:size].reshape(-1, image.result_words)[slots]]
-    acc, logits = (np.stack(part) for part in zip(*outcome, strict=True))
-    return RingResult(runs=kept + 1, pictures=kept % images, acc=acc, logits=logits,
+    acc, values = (np.stack(part) for part in zip(*outcome, strict=True))
+    return RingResult(runs=kept + 1, pictures=kept % images, acc=acc, values=values,
                       ends=ends, counters=totals.counters, log=place.log,
                       doubtful=tuple(sorted(totals.doubtful)), seconds=seconds)
 

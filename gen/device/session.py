@@ -162,8 +162,9 @@ class Session:
 
         Returns
         -------
-        (acc, logits, counters)
-            Raw results int64 and scores float64 (N, classes); counters of the whole run.
+        (acc, values, counters)
+            Accumulators int64 and what they stand for, float64 (N, total), of all outputs one
+            behind the other (:func:`gen.compile.results.named`); counters of the whole run.
 
         Raises
         ------
@@ -215,8 +216,8 @@ class Session:
         with checks.timed("crc"):
             self._check_inputs(first, written, checks)
         checks.images += len(images)
-        acc, logits = (np.stack(part) for part in zip(*outcome, strict=True))
-        return acc, logits, counters
+        acc, values = (np.stack(part) for part in zip(*outcome, strict=True))
+        return acc, values, counters
 
     def _check_inputs(self, first, written, checks):
         if checks.crc:
@@ -303,21 +304,21 @@ def classify(session, images, *, timeout, checks=None):
     device has room for.
 
     ``timeout`` is in seconds an image, ``checks`` as for :meth:`Session.run`. Returns acc and
-    logits as :meth:`Session.run` does, counters summed over all, and the seconds that it took.
+    values as :meth:`Session.run` does, counters summed over all, and the seconds that it took.
     """
-    accs, scores, totals = [], [], {}
+    accs, reals, totals = [], [], {}
     batch = 1 if checks and checks.each else session.batch
     started = time.monotonic()
     with track("run", len(images), "images") as task:
         for start in range(0, len(images), batch):
             part = images[start:start + batch]
-            acc, logits, counters = session.run(
+            acc, values, counters = session.run(
                 part, timeout=timeout * len(part), checks=checks,
                 progress=lambda n, start=start: task.reach(start + n))
             task.reach(start + len(part))
             accs.append(acc)
-            scores.append(logits)
+            reals.append(values)
             for key, value in counters.items():
                 totals[key] = totals.get(key, 0) + value
-    return (np.concatenate(accs), np.concatenate(scores), totals,
+    return (np.concatenate(accs), np.concatenate(reals), totals,
             time.monotonic() - started)

@@ -1,12 +1,15 @@
 """Figures of a program for its report: a row for every layer, and totals."""
 
 from gen.compile.layout import IMAGE_PLANES
+from gen.compile.results import on_core
 from gen.config.resources import block_rams
 from gen.flow.report import measured
+from model.families.spec import from_dict
+from model.integer.epilogue import LOGITS
 from model.integer.graph import Attention, Conv, Pool, RepConv
 
 
-__all__ = ["layer_rows", "totals"]
+__all__ = ["head_cycles", "layer_rows", "output_rows", "totals"]
 
 
 UNIT_TITLES = {"array": "array", "depthwise": "depthwise", "attention": "SDSA",
@@ -66,7 +69,7 @@ def layer_rows(config, network, program, prediction, record):
     The columns of units are cycles that each would need alone; the largest is the wall. Layers of
     one ``group`` are fused: they take turns, strip by strip.
     """
-    rows = []
+    rows, network = [], on_core(network)
     simulated = record["figures"].get("layer_cycles", {}) if record else {}
     titles = UNIT_TITLES | {config.timing.name: config.timing.name}
     homes = _homes(program, network, config.timing)
@@ -109,3 +112,33 @@ def totals(config, program, prediction):
            for use, count in block_rams(config.core, config.onchip_words).items()},
     }
     return {name: measured(value, "cost-model") for name, value in figures.items()}
+
+
+def head_cycles(network, prediction):
+    """Cycles of what comes behind the backbone, by the first part of the layers' names, such as
+    "cycles.neck", and of all of it as "cycles.heads"; {} for networks that only classify."""
+    if [*network.outputs] == [LOGITS]:
+        return {}
+    backbone = tuple(f"{step.name}." for step in from_dict(network.spec).steps)
+    found = {}
+    for name, layer in prediction.layers.items():
+        if not name.startswith(backbone):
+            part = name.partition(".")[0]
+            found[part] = found.get(part, 0) + layer.cycles
+    return {f"cycles.{part}": measured(cycles, "cost-model")
+            for part, cycles in {**found, "heads": sum(found.values())}.items()}
+
+
+def output_rows(program):
+    """A row for every output: its name, shape, what is read out, and bytes of that for an image."""
+    rows = []
+    for result in program.results:
+        tensor = program.maps[result.tensor]
+        what = {"level": "levels", "u": "membranes"}[tensor.kind]
+        if result.weight is not None:
+            what = "levels, of which the host computes accumulators"
+        elif result.scale is not None:
+            what = "accumulators"
+        rows.append({"name": result.name, "shape": list(result.shape(program.maps)),
+                     "reads": what, "bytes": 8 * tensor.memory_words})
+    return rows

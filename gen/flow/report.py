@@ -53,7 +53,7 @@ META: dict[str, Any] = {
 """Keys that are not measured values, with their types. All are always present."""
 
 LATER: dict[str, Any] = {"crossings": list, "identity": str, "commit": str,
-                         "digest": str}
+                         "digest": str, "outputs": list}
 """Such keys that reports of earlier versions do not have."""
 
 TITLES = {"comb": "LUTs (TRELLIS_COMB)", "ff": "flip-flops", "ebr": "block RAMs (DP16KD)",
@@ -71,7 +71,8 @@ def make_report(*, board: BoardSpec, model: str, until: str, command: str, core_
                 lanes: int, cycles: Mapping, digests: Mapping[str, str | None],
                 skip_verify: bool, commit: str = "unknown", weights: str = "",
                 config: Mapping | None = None,
-                layers: Iterable[Mapping] = (), toolchain: Toolchain | None = None,
+                layers: Iterable[Mapping] = (), outputs: Iterable[Mapping] = (),
+                toolchain: Toolchain | None = None,
                 rtl: StepResult | None = None, synth: StepResult | None = None,
                 routed: "RouteResult | None" = None, packed: StepResult | None = None,
                 extra: Mapping[str, Mapping] | None = None) -> dict:
@@ -96,6 +97,8 @@ def make_report(*, board: BoardSpec, model: str, until: str, command: str, core_
         What the weights are if they were not trained; stamped as well.
     layers : iterable of mapping
         Per-layer table: rows with ``name`` (str), other strings, and measured values.
+    outputs : iterable of mapping
+        Rows of :func:`gen.flow.layers.output_rows`, of a network that does not only classify.
     extra : mapping
         More measured values, by key.
     """
@@ -114,6 +117,8 @@ def make_report(*, board: BoardSpec, model: str, until: str, command: str, core_
         "cycles": dict(cycles),
         "images_per_s": measured(round(core_clock_hz / cycles["value"], 3), cycles["tag"]),
     }
+    if rows := [dict(row) for row in outputs]:
+        report["outputs"] = rows
     if rtl is not None:
         report["identity"] = identity_text(rtl.data["identity"])
     for name, step in (("rtl", rtl), ("synth", synth), ("route", routed), ("pack", packed)):
@@ -250,6 +255,11 @@ def render(report: Mapping) -> str:
         [key, _number(value["value"]), value["tag"]]
         for key, value in report.items()
         if key not in META | LATER and not key.startswith("seconds.")])
+    if report.get("outputs"):
+        lines += ["## Outputs", ""]
+        lines += _table(["output", "shape", "what is read out", "bytes an image"], [
+            [row["name"], " x ".join(map(str, row["shape"])), row["reads"],
+             _number(row["bytes"])] for row in report["outputs"]])
     if report["clocks"]:
         lines += ["## Clocks", ""]
         lines += _table(["clock", "reached, MHz", "required, MHz"], [

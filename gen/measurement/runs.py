@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gen.compile.results import classes_of
 from gen.device.device import Device
 from gen.device.ring import MOST_RUNS, Ring, ring_room
 from gen.device.session import Session
@@ -148,13 +149,13 @@ class Runs:
 @dataclass
 class _Part:
     """A start of the core: sums of its counters, and of each kept result which image it is of, its
-    accumulators and logits; cycles of images."""
+    accumulators and values; cycles of images."""
 
     images: int
     counters: dict[str, int]
     pictures: NDArray[np.int64]
     acc: NDArray[np.int64]
-    logits: NDArray[np.float64]
+    values: NDArray[np.float64]
     image_cycles: NDArray[np.int64]
     doubtful: tuple[str, ...] = ()
 
@@ -164,7 +165,7 @@ class _FromRing:
 
     def __init__(self, session: Session, images: NDArray[np.int8], room: int, *, back_to_back: int,
                  timeout_s: float, interval: float) -> None:
-        self._session, self._images = session, images
+        self._session, self._images, self.program = session, images, session.image
         self._timeout_s, self._interval = timeout_s, interval
         self._size = min(len(images), room)
         self._rounds = max(1, min(-(-back_to_back // len(images)), MOST_RUNS // self._size))
@@ -193,7 +194,7 @@ class _FromRing:
                              progress=lambda n, done=done: progress(done + n))
             self.log = found.log
             self.begun = int(found.ends[-1] - found.cycles[-1]) if len(found.cycles) else None
-            yield _Part(runs, found.counters, first + found.pictures, found.acc, found.logits,
+            yield _Part(runs, found.counters, first + found.pictures, found.acc, found.values,
                         found.cycles, found.doubtful)
 
 
@@ -202,6 +203,7 @@ class _FromHost:
 
     def __init__(self, session: Session, images: NDArray[np.int8], timeout_s: float) -> None:
         self._session, self._all, self._timeout_s = session, images, timeout_s
+        self.program = session.image
         self.images, self.log = len(images), session.image.log
         self.begun = 0 if session.batch == 1 else None
         batch = min(session.batch, len(images))
@@ -211,9 +213,9 @@ class _FromHost:
     def parts(self, progress: Callable[[int], None]) -> Iterator[_Part]:
         for first in range(0, len(self._all), self._session.batch):
             part = self._all[first:first + self._session.batch]
-            acc, logits, counters = self._session.run(part, timeout=self._timeout_s * len(part))
+            acc, values, counters = self._session.run(part, timeout=self._timeout_s * len(part))
             progress(first + len(part))
-            yield _Part(len(part), counters, first + np.arange(len(part)), acc, logits,
+            yield _Part(len(part), counters, first + np.arange(len(part)), acc, values,
                         np.array([counters["CYCLES"]] if len(part) == 1 else [], np.int64))
 
 
@@ -231,7 +233,7 @@ def measure_runs(session: Session, device: Stopwatch, images: NDArray[np.int8],
     session : Session
         Loaded and checked, on `device`.
     images : int8 (N, C, H, W)
-    expected : int64 (N, classes)
+    expected : int64 (N, total)
         Results by the integer model.
     back_to_back : int
         Least number of images of a run, >= 1: a ring of fewer is read again and again. More than
@@ -316,7 +318,7 @@ def _once(source: _FromRing | _FromHost, device: Stopwatch, expected: NDArray[np
         _compare(part.acc, wanted[part.pictures], part.pictures)
         for name, value in part.counters.items():
             totals[name] = totals.get(name, 0) + value
-        classes[part.pictures] = part.logits.argmax(axis=1)
+        classes[part.pictures] = classes_of(source.program, part.values)
         images, compared = images + part.images, compared + len(part.pictures)
         cycles.append(part.image_cycles)
         doubtful.update(part.doubtful)

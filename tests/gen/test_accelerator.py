@@ -288,7 +288,7 @@ def test_a_board_without_work_waits_for_those_that_may_fail():
         fails(part)
 
     def works(part):
-        return RunResult(part[:, None], part[:, None], {}, 0.0, [])
+        return RunResult(part[:, None], {"logits": part[:, None]}, {}, 0.0, [])
 
     taken, go = threading.Event(), threading.Event()
     shares = module._Shares(np.arange(2), 1)
@@ -305,7 +305,7 @@ def test_a_board_without_work_waits_for_those_that_may_fail():
     go.set()
     for thread in others:
         thread.join(10)
-    assert [acc.item() for acc, _, _ in shares.results()] == [0, 1]
+    assert [result.acc.item() for result in shares.results()] == [0, 1]
 
 
 def test_pool_goes_on_without_a_board(case, wanted, boards, caplog):
