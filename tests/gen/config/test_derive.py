@@ -18,7 +18,7 @@ from model.integer.epilogue import IntegerParams
 from model.integer.export import export
 from model.integer.graph import Attention
 from model.integer.network import IntegerNetwork
-from model.integer.random_network import random_network
+from model.integer.random_network import random_network, with_heads
 from model.integer.synthetic import synthetic_state
 
 
@@ -229,3 +229,22 @@ def test_same_choice_twice(network):
     (a, p), (b, q) = derive(BOARD, network), derive(BOARD, network)
     assert a == b
     np.testing.assert_array_equal(p.payload, q.payload)
+
+
+def test_weights_in_common_count_once():
+    """And those that the host computes with not at all."""
+    made = with_heads(random_network(3, min_size=20, max_size=24), 3, channels=16)
+    network = made.network
+    ops = {op.name: op for op in network.ops}
+
+    def words(**changes):
+        return weight_words(IntegerNetwork(
+            network.spec, network.params, [changes.get(op.name, op) for op in network.ops],
+            network.input_shape, read_out=network.read_out))
+
+    assert words() == weight_words(network)
+    same = replace(ops["out1"], weight=ops["out0"].weight)
+    assert weight_words(network) - words(out1=same) == ops["out1"].weight.size * 4 // 64
+    assert ops["seg"].epilogue.on_host
+    on_core = replace(ops["seg"], epilogue=replace(ops["seg"].epilogue, on_host=False))
+    assert words(seg=on_core) > words()
