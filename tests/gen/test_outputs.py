@@ -7,15 +7,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gen import api, run, verify
+from gen import api, build, run, verify
 from gen.accelerator import Accelerator
 from gen.api import ISS
-from gen.compile.results import classes_of, named, place_of, raw_in, raw_of
+from gen.compile.results import classes_of, named, outputs_of, place_of, raw_in, raw_of
 from model.error import InputError
 from model.families.spec import MODELS
+from model.integer import qsd_file
 from model.integer.epilogue import IntegerParams
 from model.integer.export import export
 from model.integer.random_network import random_state, RandomNetwork, with_heads
+from model.integer.synthetic import synthetic_state
+from tests.faults.known_board import board_of, known_results, session_on
 
 
 BOARD = "ulx3s"
@@ -57,6 +60,18 @@ def test_by_name(design, images):
     else:
         with pytest.raises(InputError, match="no class scores; its outputs are cls0, .*seg"):
             _ = result.classes
+
+
+def test_over_the_link(design, images):
+    """Session and link carry all outputs of an image in one piece."""
+    network, program = design.network, design.program
+    case = network, program, images, known_results(program, images)
+    session = session_on(board_of(case)[0], case)
+    acc, values, _ = session.run(images[:1], timeout=9)
+    np.testing.assert_array_equal(acc, raw_of(network, images[:1]))
+    wanted = network.results(images[:1])
+    for name, found in outputs_of(program, acc, values).items():
+        np.testing.assert_array_equal(found, wanted[name])
 
 
 def test_flat_results(design, images):
@@ -118,6 +133,28 @@ def test_verify(loaded, tmp_path, capsys):
     names = [name for name in loaded.network.outputs if name not in ("seg", "fpn0/u")]
     assert f"membranes, {', '.join(names)})" in out
     assert json.loads(report.read_text())["equal"] is True
+
+
+def test_a_detector_and_segmenter_from_a_file(tmp_path, capsys):
+    """QSD-Det and QSD-Seg as a `.qsd`, by the commands alone."""
+    spec = replace(
+        MODELS["qsdt_nano"], name="both", image_size=32, dims=(16,) * 5, strides=(1, 2, 2, 2, 1),
+        dense_heads={"taps": ["1_2", "2", "4"], "channels": 8,
+                     "detector": {"classes": 3, "taps": ["2", "4"]},
+                     "segmenter": {"classes": 4}})
+    path = tmp_path / "both.qsd"
+    path.write_bytes(qsd_file.to_bytes(synthetic_state(spec), spec))
+    words = ["--board", BOARD, "--weights", str(path)]
+    assert verify.cli([*words, "--forms", "integer,iss", "--count", "1"]) == 0
+    strides = [tap.stride for tap in spec.dense_heads.maps(spec)]
+    names = [f"{name}{stride}" for stride in strides for name in ("cls", "reg")]
+    out = capsys.readouterr().out
+    assert f"membranes, {', '.join([*names, 'seg'])})" in out
+    assert build.cli([*words, "--until", "config", "--out", str(tmp_path / "build")]) == 0
+    report = json.loads((tmp_path / "build" / "report.json").read_text())
+    assert [row["name"] for row in report["outputs"]] == [*names, "seg"]
+    parts = [report[f"cycles.{name}"]["value"] for name in ("neck", "detector", "segmenter")]
+    assert report["cycles.heads"]["value"] == sum(parts)
 
 
 def device_of(monkeypatch, change=lambda acc: acc):
