@@ -125,8 +125,9 @@ def test_sdt_v3(core, request):
     pytest.param("narrow", 513, 16, False, marks=pytest.mark.slow),
     pytest.param("narrow", 514, 16, True, marks=pytest.mark.slow)])
 def test_several_results(core, seed, channels, sdram, request):
-    """Maps of several outputs, the host's part of one, and membranes that finer maps add: their
-    positions share words, or take several. Behind the stalling twin, and that of an SDRAM."""
+    """Detection check (i): maps of several outputs, the host's part of one, and membranes that
+    finer maps add, whose positions share words or take several. Behind a stalling twin and that of
+    an SDRAM."""
     config, params, twin = CORES[core]
     memory = {"twin": twin}
     if sdram:
