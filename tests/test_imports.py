@@ -83,7 +83,7 @@ FOLDERS = {
                   {"numpy", "smbus2", "ppk2lab", "pyjoulescope_driver", "hid"}),
     "gen/pnr": (("model base",), {"numpy", "scipy", "numba"}),
     "gen/flow": (("boards", "gen/pnr", "hw contract", "gen/compile", "gen/config", "gen/machine",
-                  "model base", "model/integer"), {"jinja2"}),
+                  "model base", "model/families", "model/integer"), {"jinja2"}),
     "gen/bench": (("hw contract", "hw", "hw/bringup", "hw/sdram", "boards", "sim/rtl", "sim/twin",
                    "sim/gate", "gen/check", "gen/compile", "gen/config", "gen/device", "gen/flow",
                    "gen/machine", "gen/proof", "model base"), {"numpy"}),

@@ -21,7 +21,7 @@ from gen.campaign.fault import Fault
 from gen.campaign.line import FaultyLine
 from gen.campaign.loader import PowerCutLoader
 from gen.compile.package import ProgramImage
-from gen.compile.results import named
+from gen.compile.results import classes_of
 from gen.device.check import Checks
 from gen.device.device import Device
 from gen.device.flash import program
@@ -29,7 +29,6 @@ from gen.device.port import LinkError
 from gen.device.runner import Runner
 from gen.device.transport import Transport
 from model.error import BuildError, ToolFailed, WeightsMismatch
-from model.integer.epilogue import LOGITS
 from sim.rtl.back_door import BackDoorError, CopiedBoard
 
 
@@ -249,8 +248,7 @@ class Trials:
         if trial.is_right(fault.image, acc):
             return {**found, "class": "masked"}
         wanted = trial.reference.wanted[fault.image]
-        scores = named(trial.image, np.stack([acc, wanted])).get(LOGITS)
-        other = scores is not None and bool(np.diff(scores.argmax(axis=1)).any())
+        other = bool(np.diff(classes_of(trial.image, np.stack([acc, wanted]))).any())
         return {**found, "class": "wrong", "other_class": other}
 
     def _faulty(self, trial: Trial, fault: Fault) -> NDArray[np.int64]:
