@@ -9,8 +9,11 @@ from typing import cast, TYPE_CHECKING
 from numpy.typing import NDArray
 
 from model import zoo
-from model.data.objects import Samples
-from model.data.pipeline import object_batches, steps_for
+from model.data.dataset import DataInfo
+from model.data.objects import BACKGROUND, Samples
+from model.data.pipeline import Batch, object_batches, steps_for
+from model.decode.outputs import Seen, seen
+from model.families.base import NetworkSpec
 from model.families.dense import DenseHeads
 from model.integer.epilogue import IntegerParams
 from model.metrics.dense import DenseMeasure, FIGURES
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from model.integer.export import Form
 
 
-__all__ = ["check_classes", "measured", "said"]
+__all__ = ["check_classes", "class_names", "measured", "said", "seen_in"]
 
 Run = Callable[[NDArray], dict[str, NDArray]]
 
@@ -35,6 +38,19 @@ def check_classes(heads: DenseHeads, samples: Samples, name: str) -> None:
                              f"{head.classes}: take data with the classes it was trained on")
 
 
+def class_names(spec: NetworkSpec, info: DataInfo | None) -> tuple[tuple[str, ...], ...]:
+    """Names of the classes of boxes and of pixels, each () without the head: those that the network
+    keeps of its data, of pixels with the background in front where boxes have the same; else
+    numbers. Raises ValueError if the network has no such heads."""
+    heads = spec.dense_heads
+    if heads is None:
+        raise ValueError(f"{spec.name} has no heads for boxes or pixels")
+    known = () if info is None else info.classes
+    return tuple(() if head is None else next(
+        (names for names in (known, (BACKGROUND, *known)) if len(names) == head.classes),
+        tuple(map(str, range(head.classes)))) for head in (heads.detector, heads.segmenter))
+
+
 def measured(
     weights: zoo.Weights, samples: Samples, form: str, *, params: IntegerParams | None = None,
     batch: int = 64, progress: OnProgress | None = None,
@@ -43,18 +59,22 @@ def measured(
 
     Raises ValueError if the network has no such form, or a picture cannot be read.
     """
-    spec = weights.spec
-    if spec.dense_heads is None:
-        raise ValueError(f"{spec.name} has no heads for boxes or pixels")
-    run = _float(weights) if form == "float" else _integer(weights, form, params)
-    strides = [tap.stride for tap in spec.dense_heads.maps(spec)]
-    found = DenseMeasure(samples, strides, pixels=spec.dense_heads.segmenter is not None)
-    steps = steps_for(spec.image_size, train=False)
-    for made in object_batches(samples, spec, steps, batch=batch):
-        found.add(made, run(made.image_q))
+    heads = _heads(weights)
+    found = DenseMeasure(samples, heads.strides(weights.spec), pixels=heads.segmenter is not None)
+    for made, outputs in _run(weights, samples, form, params, batch):
+        found.add(made, outputs)
         if progress is not None:
             progress(len(made.image_q))
     return found
+
+
+def seen_in(weights: zoo.Weights, samples: Samples, form: str, *,
+            params: IntegerParams | None = None, batch: int = 64) -> list[Seen]:
+    """What a form of the network sees in each of `samples`. Raises as `measured`."""
+    strides = _heads(weights).strides(weights.spec)
+    return [seen({name: value[i] for name, value in outputs.items()}, placed, strides)
+            for made, outputs in _run(weights, samples, form, params, batch)
+            for i, placed in enumerate(made.placed)]
 
 
 def said(measure: DenseMeasure) -> Iterator[str]:
@@ -69,6 +89,21 @@ def said(measure: DenseMeasure) -> Iterator[str]:
     for what, names, values in rows:
         yield f"  {what}: " + ", ".join(f"{name} {value:.3f}" for name, value in
                                         zip(names, values, strict=True))
+
+
+def _heads(weights: zoo.Weights) -> DenseHeads:
+    if weights.spec.dense_heads is None:
+        raise ValueError(f"{weights.spec.name} has no heads for boxes or pixels")
+    return weights.spec.dense_heads
+
+
+def _run(weights: zoo.Weights, samples: Samples, form: str, params: IntegerParams | None,
+         batch: int) -> Iterator[tuple[Batch, dict[str, NDArray]]]:
+    """Batches of all pictures, and their outputs."""
+    run = _float(weights) if form == "float" else _integer(weights, form, params)
+    steps = steps_for(weights.spec.image_size, train=False)
+    for made in object_batches(samples, weights.spec, steps, batch=batch):
+        yield made, run(made.image_q)
 
 
 def _integer(weights: zoo.Weights, form: str, params: IntegerParams | None) -> Run:

@@ -7,6 +7,7 @@ computes; "wide", the integer network with so many bits that it equals the float
 import argparse
 from collections.abc import Sequence
 import csv
+from functools import partial
 import io
 import math
 from pathlib import Path
@@ -20,11 +21,14 @@ from model import zoo
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.data.coco import results_of, write_results
 from model.data.dataset import class_title, DataInfo, to_image_q
-from model.data.object_options import OBJECT_DATA_HELP, read_objects
+from model.data.object_options import add_score, OBJECT_DATA_HELP, read_objects
+from model.data.objects import Samples
 from model.data.options import add_data_options, DATA_HELP, read_split
+from model.decode.outputs import Seen
 from model.error import as_input_error, InputError
 from model.families.spec import MODELS
-from model.files import check_writable, replacing, write_atomic
+from model.files import check_folder, check_writable, replacing, write_atomic
+from model.gallery import PAGE, write_gallery
 from model.integer.epilogue import IntegerParams
 from model.integer.widths import add_widths, widths
 from model.progress import OnProgress, track
@@ -103,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, metavar="Y.npz", help="write logits here; of a "
                         "detector, what it found, in COCO's format (F.json)")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write pictures of boxes and "
+                        "pixels to this folder, the truth and what --against and --form see side "
+                        "by side: the first ones and the worst, with what is wrong in them, and "
+                        f"a page of all ({PAGE})")
+    parser.add_argument("--drawn", type=int, default=20, metavar="N",
+                        help="of each, for --pictures (default: %(default)s)")
+    add_score(parser)
     parser.add_argument(
         "--tensors", action="store_true", help="also write levels/<module> uint8 to --out"
     )
@@ -117,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 def _evaluate(args: argparse.Namespace) -> None:
     if args.tensors and args.out is None:
         raise InputError("--tensors needs --out, the file to write them to")
-    for name in ("count", "batch"):
+    for name in ("count", "batch", "drawn"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"--{name} must be at least 1, not {value}")
@@ -126,12 +137,18 @@ def _evaluate(args: argparse.Namespace) -> None:
     for file in (args.out, args.confusion):
         if file is not None and file != Path():
             check_writable(file)
+    if args.pictures is not None:
+        require("PIL", what="draws pictures")
+        check_folder(args.pictures)
     with as_input_error():
         found = zoo.read(args.model, args.weights, args.heads)
         params = widths(args, found.params)
     if found.spec.dense_heads is not None:
         _evaluate_dense(args, found, params)
         return
+    if args.pictures is not None:
+        raise InputError(f"--pictures is for boxes and pixels; {found.spec.name} tells classes of "
+                         "images: leave it out")
     with as_input_error():
         image_q, labels, source = _images(args, found)
     results = {}
@@ -168,7 +185,7 @@ def _evaluate_dense(
     args: argparse.Namespace, found: zoo.Weights, params: IntegerParams
 ) -> None:
     """Measure a network with heads for boxes or pixels, and write the boxes found to --out."""
-    from model.dense_evaluation import check_classes, measured, said
+    from model.dense_evaluation import check_classes, measured, said, seen_in
 
     heads = found.spec.dense_heads
     if heads is None:
@@ -189,14 +206,26 @@ def _evaluate_dense(
                             background=args.background, masks=heads.segmenter is not None)
         samples = getattr(data.first(args.count), args.split)
         check_classes(heads, samples, args.data)
+    measures, words = {}, []
     for form in dict.fromkeys(filter(None, (args.form, args.against))):
         with track(form, len(samples), "images") as task, as_input_error():
-            measure = measured(found, samples, form, params=params, batch=args.batch,
-                               progress=task.update)
+            measures[form] = measure = measured(found, samples, form, params=params,
+                                                batch=args.batch, progress=task.update)
         for line in said(measure):
-            print(line if line.startswith(" ") else f"{form}: {line}")
+            words.append(line if line.startswith(" ") else f"{form}: {line}")
+            print(words[-1])
         if form == args.form and args.out is not None:
             write_results(results_of(samples, measure.found), args.out)
+    if args.pictures is not None:
+        def look(form: str, chosen: Samples) -> list[Seen]:
+            return seen_in(found, chosen, form, params=params, batch=args.batch)
+
+        forms = [*reversed(measures)]
+        with as_input_error():
+            write_gallery(args.pictures, {form: measures[form] for form in forms},
+                          {form: partial(look, form) for form in forms},
+                          words=words, count=args.drawn, least=args.score)
+        print(f"{args.pictures / PAGE}: pictures")
     if found.origin:
         print(found.origin)
 

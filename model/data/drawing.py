@@ -6,6 +6,7 @@ boxes, masks and legend alike.
 
 from collections.abc import Sequence
 import colorsys
+from dataclasses import replace
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.objects import BACKGROUND, Found, IGNORED, Objects
+from model.data.objects import BACKGROUND, Found, IGNORED, Objects, Sample
+from model.data.pipeline import prepare, Resize
 from model.files import replacing
 
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 
-__all__ = ["colour", "draw", "LEAST_SIDE", "save", "sheet"]
+__all__ = ["colour", "draw", "draw_sample", "LEAST_SIDE", "save", "sheet"]
 
 
 LEAST_SIDE = 256
@@ -57,12 +59,13 @@ def colour(place: int) -> Colour:
 
 def draw(image: NDArray[np.uint8], *, boxes: Objects | Found | None = None,
          classes: Sequence[str] = (), mask: NDArray[np.uint8] | None = None,
-         mask_classes: Sequence[str] = (), title: str = "") -> "Image":
+         mask_classes: Sequence[str] = (), title: str = "", notes: Sequence[str] = ()) -> "Image":
     """A picture with what is in it, in RGB, and to its right the names of what can be seen.
 
     image (H, W) or (3, H, W) uint8; boxes, whose scores are written in percent if they are `Found`,
     and that of a crowd is dashed; mask (H, W), whose pixels of `model.data.objects.BACKGROUND`
-    stay as they are and ignored ones turn grey; a title above. The picture itself lies under the
+    stay as they are and ignored ones turn grey; a title above; notes, a text behind the name of
+    each box, or "". The picture itself lies under the
     title at the left, each of its pixels a square of `zoom(image)` pixels.
     """
     from PIL import Image, ImageDraw
@@ -76,8 +79,23 @@ def draw(image: NDArray[np.uint8], *, boxes: Objects | Found | None = None,
         pixels = _tinted(pixels, mask, mask_classes, seen)
     picture = Image.fromarray(np.ascontiguousarray(pixels.repeat(factor, 0).repeat(factor, 1)))
     if boxes is not None:
-        _draw_boxes(ImageDraw.Draw(picture), picture.size, boxes, classes, factor, seen)
+        _draw_boxes(ImageDraw.Draw(picture), picture.size, boxes, classes, factor, seen,
+                    notes)
     return _framed(picture, seen, title)
+
+
+def draw_sample(sample: Sample, *, longest: int, boxes: Objects | Found | None = None,
+                classes: Sequence[str] = (), mask_classes: Sequence[str] = (), title: str = "",
+                notes: Sequence[str] = ()) -> "Image":
+    """`draw` of a picture, its mask and boxes, reduced until its longer side has at most `longest`
+    pixels."""
+    if max(sample.size) > longest:
+        placed = prepare(sample, (Resize(within=((longest, longest),)),))
+        sample = placed.sample
+        if boxes is not None:
+            boxes = replace(boxes, boxes=boxes.boxes * np.tile(placed.scale, 2))
+    return draw(sample.image, boxes=boxes, classes=classes, mask=sample.mask,
+                mask_classes=mask_classes, title=title, notes=notes)
 
 
 def zoom(image: NDArray[np.uint8]) -> int:
@@ -85,8 +103,8 @@ def zoom(image: NDArray[np.uint8]) -> int:
     return -(-LEAST_SIDE // max(image.shape[-2:]))
 
 
-def sheet(pictures: Sequence["Image"], columns: int) -> "Image":
-    """Pictures in rows, as many columns as said, on white; at least one."""
+def sheet(pictures: Sequence["Image"], columns: int, title: str = "") -> "Image":
+    """Pictures in rows, as many columns as said, on white, under a title; at least one."""
     from PIL import Image
 
     columns = min(columns, len(pictures))
@@ -96,7 +114,7 @@ def sheet(pictures: Sequence["Image"], columns: int) -> "Image":
     made = Image.new("RGB", (columns * width, rows * height), _WHITE)
     for place, one in enumerate(pictures):
         made.paste(one, (place % columns * width, place // columns * height))
-    return made
+    return _framed(made, {}, title) if title else made
 
 
 def save(picture: "Image", path: Path) -> None:
@@ -131,7 +149,7 @@ def _tinted(pixels: NDArray[np.uint8], mask: NDArray[np.uint8], names: Sequence[
 
 
 def _draw_boxes(pen: "ImageDraw", size: tuple[int, int], boxes: Objects | Found,
-                classes: Sequence[str], factor: int, seen: _Seen) -> None:
+                classes: Sequence[str], factor: int, seen: _Seen, notes: Sequence[str]) -> None:
     """Outlines that lie on the outermost pixels of each box, the surest last, with names."""
     font = _font()
     scores = boxes.scores if isinstance(boxes, Found) else None
@@ -147,6 +165,8 @@ def _draw_boxes(pen: "ImageDraw", size: tuple[int, int], boxes: Objects | Found,
         right, bottom = max(right - 1, left), max(bottom - 1, top)
         _outline(pen, (left, top, right, bottom), shade, dashed=bool(crowd[place]))
         text = name if scores is None else f"{name} {100 * scores[place]:.0f}"
+        if notes and notes[place]:
+            text = f"{text} {notes[place]}"
         labels.append((text, shade, left, top))
     for text, shade, left, top in labels:
         width = math.ceil(pen.textlength(text, font)) + 2

@@ -1,5 +1,6 @@
 """Data with boxes and masks by name or folder, for commands."""
 
+import argparse
 from pathlib import Path
 
 from model.command import require
@@ -11,7 +12,7 @@ from model.data.scenes import fashion_objects
 from model.families.base import NetworkSpec
 
 
-__all__ = ["OBJECT_DATA", "OBJECT_DATA_HELP", "read_objects"]
+__all__ = ["add_score", "OBJECT_DATA", "OBJECT_DATA_HELP", "read_objects"]
 
 
 OBJECT_DATA = {
@@ -24,6 +25,23 @@ OBJECT_DATA = {
 """Every name, and what it stands for; docs/objects.md has the layouts."""
 
 OBJECT_DATA_HELP = "; ".join(f"{name}: {text}" for name, text in OBJECT_DATA.items())
+
+
+def add_score(parser: argparse.ArgumentParser) -> None:
+    """``--score``, from which boxes are shown to people."""
+    parser.add_argument("--score", type=_score, default=0.3, metavar="S",
+                        help="least score, 0 to 1, of the boxes in pictures and lines (default: "
+                             "%(default)s); a file of boxes has all from 0.05")
+
+
+def _score(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be 0 to 1, not {text[:40]}")
+    return value
 
 
 def read_objects(name: str, spec: NetworkSpec, *, data_dir: Path | None = None,

@@ -117,6 +117,11 @@ class Found:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def at_least(self, score: float) -> "Found":
+        """Those of at least this score."""
+        kept = self.scores >= score
+        return Found(boxes=self.boxes[kept], classes=self.classes[kept], scores=self.scores[kept])
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:

@@ -10,6 +10,10 @@ from model.decode.elementary import check_finite
 __all__ = ["label_map", "paste", "resize"]
 
 
+_ROWS = 256
+"""Of an image whose logits are in memory at a time."""
+
+
 def resize(maps: ArrayLike, height: int, width: int) -> NDArray[np.float64]:
     """Maps (C, H, W) at another size, (C, height, width), bilinear, the border repeated.
 
@@ -17,24 +21,39 @@ def resize(maps: ArrayLike, height: int, width: int) -> NDArray[np.float64]:
     of the four positions around it. Raises ValueError on another shape, on empty
     maps and on values that are not finite.
     """
-    grown = np.asarray(maps, np.float64)
-    if grown.ndim != 3 or not grown.size:
-        raise ValueError(f"maps must be of shape (C, H, W), not {grown.shape}")
-    check_finite("maps", grown)
-    for axis, size in ((1, height), (2, width)):
-        count = grown.shape[axis]
-        at = np.clip((np.arange(size) + 0.5) * (count / size) - 0.5, 0, count - 1)
-        left = np.floor(at).astype(np.int64)
-        share = (at - left).reshape(-1, *[1] * (2 - axis))
-        below, above = (grown.take(i, axis) for i in (left, np.minimum(left + 1, count - 1)))
-        grown = below * (1 - share) + above * share
-    return grown
+    return _grown(_grown(_checked(maps), 1, height), 2, width)
 
 
-def label_map(logits: ArrayLike, height: int, width: int) -> NDArray[np.int64]:
+def label_map(logits: ArrayLike, height: int, width: int,
+              share: tuple[float, float] = (1.0, 1.0)) -> NDArray[np.int64]:
     """The class of every pixel (height, width): the largest of its logits (K, H, W), which are
-    grown to that size first; of equal ones the lowest class."""
-    return resize(logits, height, width).argmax(0)
+    grown to that size first; of equal ones the lowest class. Of the maps' height and width only a
+    `share` from the upper left corner is the image. Raises ValueError as `resize`."""
+    rows = _grown(_checked(logits), 1, height, share[0])
+    made = np.empty((height, width), np.int64)
+    for top in range(0, height, _ROWS):    # large pictures of many classes do not fit into memory
+        band = slice(top, top + _ROWS)
+        made[band] = _grown(rows[:, band], 2, width, share[1]).argmax(0)
+    return made
+
+
+def _checked(maps: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(maps, np.float64)
+    if values.ndim != 3 or not values.size:
+        raise ValueError(f"maps must be of shape (C, H, W), not {values.shape}")
+    check_finite("maps", values)
+    return values
+
+
+def _grown(maps: NDArray[np.float64], axis: int, size: int, share: float = 1.0
+           ) -> NDArray[np.float64]:
+    """Maps (C, H, W) of which a share of one axis, 1 or 2, is grown to `size` pixels."""
+    count = maps.shape[axis]
+    at = np.clip((np.arange(size) + 0.5) * (count * share / size) - 0.5, 0, count - 1)
+    left = np.floor(at).astype(np.int64)
+    part = (at - left).reshape(-1, *[1] * (2 - axis))
+    below, above = (maps.take(i, axis) for i in (left, np.minimum(left + 1, count - 1)))
+    return below * (1 - part) + above * part
 
 
 def paste(masks: ArrayLike, boxes: ArrayLike, height: int, width: int, *, threshold: float = 0.5

@@ -200,6 +200,10 @@ class DenseHeads:
         chosen = self.detector.taps or self.taps
         return tuple(tap for tap in taps(spec, self.taps) if tap.stage in chosen)
 
+    def strides(self, spec: "NetworkSpec") -> tuple[int, ...]:
+        """Those of `maps`, from fine to coarse."""
+        return tuple(tap.stride for tap in self.maps(spec))
+
     def layers(self, spec: "NetworkSpec") -> tuple[HeadLayer, ...]:
         """Every layer with weights, in order of execution."""
         found = taps(spec, self.taps)

@@ -150,7 +150,7 @@ class DenseTask:
         if heads.detector is not None:
             require("pycocotools", what="measures mAP")
         self.spec, self.recipe, self.data = spec, recipe, data
-        self.strides = tuple(tap.stride for tap in heads.maps(spec))
+        self.strides = heads.strides(spec)
         self.pixels = heads.segmenter is not None
         self.score = ("mean" if self.strides and self.pixels else
                       "map50" if self.strides else "miou")

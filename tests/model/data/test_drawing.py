@@ -4,8 +4,8 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from model.data.drawing import colour, draw, LEAST_SIDE, save, sheet, zoom
-from model.data.objects import Found, IGNORED, Objects
+from model.data.drawing import colour, draw, draw_sample, LEAST_SIDE, save, sheet, zoom
+from model.data.objects import Found, IGNORED, Objects, Sample
 from model.error import InputError
 
 
@@ -87,6 +87,30 @@ def test_the_same_again(tmp_path):
         save(made[0], tmp_path)
 
 
+def test_large_pictures_are_reduced():
+    """300 x 600 pixels to at most 300: boxes, mask and picture alike."""
+    image, mask = np.full((300, 600), 100, np.uint8), np.zeros((300, 600), np.uint8)
+    mask[:20] = 3
+    sample = Sample(image=image, objects=Objects.none(), mask=mask)
+    boxes = found([[200, 100, 400, 200]], [2], [0.5])
+    names = {"classes": NAMES, "mask_classes": ("background", *NAMES)}
+    picture = np.asarray(draw_sample(sample, longest=300, boxes=boxes, **names))[:150, :300]
+    rows, columns = np.nonzero((picture[60:] == colour(2)).all(2))
+    assert (columns.min(), columns.max(), rows.max() + 60) == (100, 199, 99)
+    assert (picture[:10, 0] != 100).any(1).all() and (picture[10:, 0] == 100).all()
+    plain = np.asarray(draw_sample(sample, longest=600, boxes=boxes, **names))
+    assert plain.shape[0] == 300 and plain.shape[1] > 600
+
+
+def test_notes_stand_behind_names():
+    image = np.zeros((64, 64), np.uint8)
+    boxes = found([[8, 30, 10, 60]], [1], [0.5])
+    plain, noted = (np.asarray(draw(image, boxes=boxes, classes=NAMES, notes=notes))
+                    for notes in ((), ["double"]))
+    wide = [(one[:, :256] == colour(1)).all(2).any(0).nonzero()[0].max() for one in (plain, noted)]
+    assert wide[1] > wide[0]
+
+
 def test_sheet():
     one = draw(np.zeros((LEAST_SIDE, LEAST_SIDE), np.uint8))
     two = draw(np.zeros((LEAST_SIDE, 100), np.uint8), title="x")
@@ -94,3 +118,4 @@ def test_sheet():
     assert made.size == (2 * 260, 2 * (LEAST_SIDE + 16 + 4))
     assert made.getpixel((LEAST_SIDE + 1, 0)) == (255, 255, 255)
     assert sheet([one], 5).size == (260, 260)
+    assert sheet([one], 5, "three").size == (260, 260 + 16)

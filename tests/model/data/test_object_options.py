@@ -1,12 +1,13 @@
 """model.data.object_options: every name leads to its reader."""
 
+import argparse
 import importlib.util
 
 import numpy as np
 import pytest
 
 from model.data import object_options
-from model.data.object_options import OBJECT_DATA, read_objects
+from model.data.object_options import add_score, OBJECT_DATA, read_objects
 from model.error import ToolMissing
 from model.families.spec import spec
 from tests.model.data.coco_files import annotation, content, write
@@ -52,3 +53,17 @@ def test_no_folder_and_no_pillow(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ToolMissing, match="PIL"):
         read_objects(f"coco:{tmp_path}", GREY)
+
+
+@pytest.mark.parametrize("given, wanted", [
+    ([], 0.3), (["--score", "0"], 0), (["--score", "2"], None), (["--score", "nan"], None),
+    (["--score", "x"], None)])
+def test_score(given, wanted, capsys):
+    parser = argparse.ArgumentParser()
+    add_score(parser)
+    if wanted is not None:
+        assert parser.parse_args(given).score == wanted
+        return
+    with pytest.raises(SystemExit):
+        parser.parse_args(given)
+    assert f"argument --score: must be 0 to 1, not {given[1]}" in capsys.readouterr().err

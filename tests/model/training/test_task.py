@@ -149,12 +149,15 @@ def test_commands(toy_program, capsys):
     capsys.readouterr()
     boxes = toy_program / "boxes.json"
     assert evaluate.cli(["--weights", str(out / "model.pth"), "--data", "fashion_scenes", "--form",
-                         "integer", "--against", "float", "--count", "4", "--out",
-                         str(boxes)]) == 0
+                         "integer", "--against", "float", "--count", "4", "--out", str(boxes),
+                         "--pictures", str(toy_program / "seen"), "--drawn", "2"]) == 0
     text = capsys.readouterr().out
     assert re.search(r"integer: mAP@0\.5 .*\n  mAP@0\.5: bright .*\n  IoU: background .*\nfloat: ",
                      text)
     assert isinstance(json.loads(boxes.read_text()), list)
+    assert f"{toy_program / 'seen' / 'index.html'}: pictures\n" in text
+    files = {path.name for path in (toy_program / "seen").iterdir()}
+    assert {"first-01.png", "first-02.png", "worst-01.png", "index.html"} <= files
 
 
 @pytest.mark.parametrize("words, message", [
@@ -175,6 +178,9 @@ def test_command_lines_that_do_not_fit(toy_program, capsys, words, message):
 @pytest.mark.parametrize("words, message", [
     (["--data", "fashion_scenes", "--out", "y.npz"], "--out takes the boxes that a detector found"),
     (["--data", "fashion_scenes", "--confusion"], "--confusion is for classes of images"),
+    (["--data", "fashion_scenes", "--pictures", __file__], "is a file; name a folder"),
+    (["--data", "fashion_scenes", "--pictures", "/proc/x"], "/proc: "),
+    (["--data", "fashion_scenes", "--drawn", "0"], "--drawn must be at least 1, not 0"),
     (["--images", "x.npz"], "--images are for classes of images"),
     (["--data", "fashion_mnist"], "data with boxes or masks must be one of"),
 ])
