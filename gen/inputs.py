@@ -18,6 +18,11 @@ from model.command import called, require
 from model.data import dataset as data
 from model.data import options as datasets
 from model.data import pictures
+from model.data.object_files import ObjectFile, ObjectFiles
+from model.data.object_options import OBJECT_DATA_HELP, read_objects
+from model.data.objects import Objects, Samples
+from model.data.pipeline import object_batches, Placed, steps_for
+from model.dense_evaluation import check_classes, class_names
 from model.error import as_input_error, InputError
 from model.evaluate import read_images
 from model.families.spec import from_dict, MODELS
@@ -68,7 +73,8 @@ def add_image_options(parser):
                             "are passed over, a2 comes before a10; of several frames the first) "
                             "(default: the images that come with the model, else random ones)")
     group.add_argument("--data", metavar="NAME",
-                       help=f"test images of a data set: {datasets.DATA_HELP}")
+                       help=f"test images of a data set: {datasets.DATA_HELP}; of a network with "
+                            f"heads for boxes or pixels: {OBJECT_DATA_HELP}")
     datasets.add_data_options(parser)
     parser.add_argument("--count", type=int, metavar="N", help="first N images only")
 
@@ -132,20 +138,25 @@ def load_network(arguments):
 @dataclass(frozen=True)
 class InputImages:
     """Images for a network: ``image_q`` int8 (N, C, H, W), or samples (N, T, C, H, W) of T images,
-    ``labels`` (N,) or None, and the names of the ``files`` that they come from, none for others."""
+    ``labels`` (N,) or None, and the names of the ``files`` that they come from, none for others.
+
+    Of pictures for a network with heads for boxes or pixels ``samples`` are the pictures as they
+    were, with what is true of them if it is known, and ``placed`` how each was fitted."""
 
     image_q: np.ndarray
     labels: np.ndarray | None = None
     files: tuple[str, ...] = ()
+    samples: Samples | None = None
+    placed: tuple[Placed, ...] = ()
 
     def first(self, count):
         """The first ``count`` of them, all if it is None."""
-        return InputImages(self.image_q[:count],
-                           None if self.labels is None else self.labels[:count],
-                           self.files[:count])
+        return replace(self, image_q=self.image_q[:count], files=self.files[:count],
+                       labels=None if self.labels is None else self.labels[:count],
+                       placed=self.placed[:count])
 
 
-def _pictures(path, spec, count, fitting):
+def _files(path, count):
     """The first ``count`` pictures of a folder, in natural order of their names, or the one."""
     files = [path]
     if path.is_dir():
@@ -155,19 +166,61 @@ def _pictures(path, spec, count, fitting):
                              f"another folder")
         if skipped:
             log.info("%s: %d entries that are not pictures were skipped", path, skipped)
-    files = files[:count]
+    return files[:count]
+
+
+def _read(path, network, spec, count, fit, background):
+    """The pictures of a folder, or the one, fitted for the network."""
+    require("PIL", what="reads pictures")
+    if spec.dense_heads is not None:
+        fitting = _whole(network, spec, fit, background)
+        classes, mask_classes = class_names(spec, network.info)
+        return _dense(ObjectFiles(
+            files=[ObjectFile(file=file, name=file.name, image_id=number, objects=Objects.none())
+                   for number, file in enumerate(_files(path, count), 1)],
+            fitting=fitting, classes=classes, mask_classes=mask_classes,
+            category_ids=range(1, len(classes) + 1)), spec)
+    fitting = datasets.fitting_for(spec, fit, background, network.info)
+    files = _files(path, count)
     pixels = pictures.read_pictures(files, fitting)
     return InputImages(data.to_image_q(pixels, spec), files=tuple(file.name for file in files))
+
+
+def _whole(network, spec, fit, background):
+    """What is known of pictures that stay whole: their channels and background."""
+    if fit is not None:
+        raise InputError("--fit is for classes of images; a network for boxes or pixels sees the "
+                         "whole picture: leave it out")
+    return datasets.fitting_for(spec, None, background, network.info)
+
+
+def _objects(name, network, spec, count, data_dir, fit, background):
+    """Test pictures of data with boxes or masks."""
+    heads, fitting = spec.dense_heads, _whole(network, spec, fit, background)
+    samples = read_objects(name, spec, data_dir=data_dir, background=fitting.background,
+                           masks=heads.segmenter is not None).first(count).test
+    check_classes(heads, samples, name)
+    return _dense(samples, spec)
+
+
+def _dense(samples, spec):
+    batch = next(object_batches(samples, spec, steps_for(spec.image_size, train=False),
+                                batch=len(samples)))
+    files = tuple(one.sample.name for one in batch.placed)
+    return InputImages(batch.image_q, files=files if all(files) else (), samples=samples,
+                       placed=batch.placed)
 
 
 def load_images(source, network, *, model=None, count=None, dataset=None, data_dir=None,
                 fit=None, background=None):
     """:class:`InputImages` for a network, at most ``count``.
 
-    ``source`` is an ``.npz``, a picture, a folder of pictures, or None for the test split of
+    ``source`` is an ``.npz``, a picture, a folder of pictures, or None for the test part of
     ``dataset``, else for the sample images of ``model``, else for random images as smooth as
     photographs. ``fit`` and ``background`` of pictures are by default what the network keeps of
-    its training. For a network that takes T images a result, single ones are repeated.
+    its training; a network with heads for boxes or pixels gets whole pictures, in their
+    proportions, with bars right and below. For a network that takes T images a result, single ones
+    are repeated.
     """
     if count is not None and count < 1:
         raise InputError(f"Count of images must be at least 1, not {count}")
@@ -178,12 +231,13 @@ def load_images(source, network, *, model=None, count=None, dataset=None, data_d
             if path.suffix == ".npz":
                 found = InputImages(*read_images(path, channels=network.input_shape[-3]))
             elif path.is_dir() or path.suffix.lower() in pictures.SUFFIXES:
-                require("PIL", what="reads pictures")
-                fitting = datasets.fitting_for(spec, fit, background, network.info)
-                found = _pictures(path, spec, count, fitting)
+                found = _read(path, network, spec, count, fit, background)
             else:
                 raise InputError(f"{path}: is neither an .npz, a picture nor a folder of them; "
                                  f"name one of these")
+    elif dataset is not None and spec.dense_heads is not None:
+        with as_input_error():
+            found = _objects(dataset, network, spec, count, data_dir, fit, background)
     elif dataset is not None:
         with as_input_error():
             split = datasets.read_split(dataset, "test", spec, data_dir=data_dir, count=count,

@@ -21,10 +21,13 @@ from gen.inputs import (
     load_network,
     network_words,
 )
+from gen.seen import Sight
 from model.command import add_verbosity, ArgumentParser, called, main, next_step, require
 from model.data.dataset import class_title
-from model.error import as_input_error, known
-from model.files import check_writable, write_atomic
+from model.data.object_options import add_score
+from model.error import as_input_error, InputError, known
+from model.families.spec import from_dict
+from model.files import check_folder, check_writable, write_atomic
 from model.integer.epilogue import LOGITS
 
 
@@ -34,8 +37,8 @@ __all__ = ["cli"]
 def _parser():
     parser = ArgumentParser(
         prog=called("gen.run"),
-        description="Run images on a board, classify them or get maps, and compare every result "
-                    "with the integer model.",
+        description="Run images on a board, classify them or find boxes and pixels, and compare "
+                    "every result with the integer model.",
         epilog="The virtual board is the same RTL, but for the UART, in Verilator behind a "
                "local socket; its first start compiles for a minute or two (g++, make and perl "
                "are needed).")
@@ -51,8 +54,40 @@ def _parser():
     parser.add_argument("--outputs", type=Path, metavar="F.npz",
                         help="write every output of all images to this file, an array (N, ...) by "
                              "the output's name, such as logits, cls8 or seg")
+    parser.add_argument("--pictures", type=Path, metavar="DIR",
+                        help="of a network with heads for boxes or pixels: write the pictures with "
+                             "what the board found to this folder, and the numbers of the pixels' "
+                             "classes to its folder masks")
+    parser.add_argument("--out", type=Path, metavar="F.json",
+                        help="write the boxes that a detector found, in COCO's format; pictures "
+                             "without annotations have the ids 1 to N in their order, classes 1 "
+                             "to K")
+    add_score(parser)
     add_verbosity(parser)
     return parser
+
+
+def _check_files(arguments, network):
+    """Say now what would prevent that boxes and pictures are written."""
+    heads = from_dict(network.spec).dense_heads
+    for option in ("pictures", "out"):
+        if getattr(arguments, option) is None:
+            continue
+        if heads is None:
+            raise InputError(f"--{option} is for networks with heads for boxes or pixels; this one "
+                             "has none: leave it out")
+        if (arguments.images is None and arguments.data is None) or (
+                Path(arguments.images or "").suffix == ".npz"):
+            raise InputError(f"--{option} needs pictures: name them with --images P.png or a "
+                             "folder, or with --data")
+    if arguments.out is not None:
+        if heads.detector is None or arguments.out.suffix != ".json":
+            raise InputError("--out takes the boxes that a detector found: name a file that ends "
+                             f"in .json, for a network with a detector, not {arguments.out}")
+        check_writable(arguments.out)
+    if arguments.pictures is not None:
+        require("PIL", what="draws pictures")
+        check_folder(arguments.pictures)
 
 
 def _bitstream(arguments, board, name):
@@ -73,6 +108,7 @@ def _run(arguments):
         check_writable(arguments.outputs)
     overrides = read_overrides(arguments.config)
     name, network = load_network(arguments)
+    _check_files(arguments, network)
     check_way(arguments, _bitstream(arguments, board, name))
     found = load_images(arguments.images, network, model=arguments.model, count=arguments.count,
                         dataset=arguments.data, data_dir=arguments.data_dir, fit=arguments.fit,
@@ -88,12 +124,21 @@ def _run(arguments):
     if network.origin:
         print(network.origin)
     tag = "rtl-sim" if arguments.board == VIRTUAL else "board"
-    status = _summary(outcome, expected, found, design, tag)
+    sight = None
+    if found.samples is not None:
+        sight = Sight(network, found, outcome.outputs, arguments.score)
+    status = _summary(outcome, expected, found, design, tag, sight)
     if arguments.outputs:
         content = io.BytesIO()
         np.savez(content, **outcome.outputs)
         write_atomic(arguments.outputs, content.getvalue())
         print(f"{arguments.outputs}: {', '.join(outcome.outputs)}")
+    if arguments.out is not None:
+        sight.write_boxes(arguments.out)
+        print(f"{arguments.out}: boxes")
+    if arguments.pictures is not None:
+        sight.write_pictures(arguments.pictures)
+        print(f"{arguments.pictures}: pictures")
     if arguments.board == VIRTUAL:
         next_step("gen.build", "--board", board.name, *network_words(arguments))
     else:
@@ -101,7 +146,7 @@ def _run(arguments):
     return status
 
 
-def _summary(outcome, expected, found, design, tag):
+def _summary(outcome, expected, found, design, tag, sight=None):
     totals, seconds, config = outcome.counters, outcome.seconds, design.config
     wanted, info = raw_in(design.network, expected), design.network.info
     count = len(wanted)
@@ -111,11 +156,13 @@ def _summary(outcome, expected, found, design, tag):
     if shapes:
         print("outputs: " + ", ".join([*([LOGITS] if scores is not None else []), *(
             f"{name} ({', '.join(map(str, shape))})" for name, shape in shapes.items())]))
-    shown = min(count, 16)
+    shown = count if sight is not None else min(count, 16)
     for index in range(shown):
         file = f" {found.files[index]}" if found.files else ""
         said = [] if scores is None else [
             _class(outcome, scores, index, found.labels, info)]
+        if sight is not None:
+            said.append(sight.line(index))
         if not same[index]:
             said.append(f"DIFFERENT RESULT{_where(outcome, wanted, index, design)}")
         print(f"image {index}{file}: {'  '.join(said) or 'all outputs as in the integer model'}")
