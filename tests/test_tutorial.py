@@ -1,5 +1,7 @@
-"""The commands of docs/tutorials/own-network.md, read out of its text, on a small set."""
+"""The commands of docs/tutorials/own-network.md and boxes.md, read out of the text, on small sets.
+"""
 
+import json
 import os
 from pathlib import Path
 import shlex
@@ -31,20 +33,48 @@ heads: 2
 layer_scale_init: 0.1
 """
 
+DETECTOR = """\
+version: 1
+family: qsdt
+in_channels: 1
+image_size: 64
+dims: [8, 8, 8, 8, 8]
+depths: [1, 1, 1, 1, 1]
+sep_expansion: 1
+conv_expansion: [1, 1, 1]
+mlp_ratio: 1
+heads: 2
+layer_scale_init: 0.1
+dense_heads: {taps: ["2", "4"], channels: 8, detector: {classes: 10, tower: 1}}
+"""
+
 SMALLER = {
     "fashion_png.py": lambda words: [*words, "--count", "40", "--classes", "3"],
-    "train": lambda words: [*(word.replace("qsdt_nano", "tiny.yaml") for word in words),
+    "scenes_coco.py": lambda words: [*words, "--count", "16"],
+    "train": lambda words: [*(SPECS.get(word, word) for word in words),
                             "--epochs", "1", "--batch", "16"],
 }
 """What makes a command of the tutorial quick; all others run as they stand."""
 
 
-def commands():
-    text = (ROOT / "docs" / "tutorials" / "own-network.md").read_text()
+SPECS = {"qsdt_nano": "tiny.yaml", "scenes_det": "detector.yaml"}
+"""Networks of the tutorials, and the small ones in their place."""
+
+
+def commands(page, example):
+    text = (ROOT / "docs" / "tutorials" / page).read_text()
     lines = [shlex.split(line[2:]) for line in text.splitlines() if line.startswith("$ ")]
     assert [words[1] for words in lines] == [
-        "examples/fashion_png.py", "train", "convert", "evaluate", "verify", "run"]
+        f"examples/{example}", "train", "convert", "evaluate", "verify", "run"]
     return lines
+
+
+def own_network():
+    return commands("own-network.md", "fashion_png.py")
+
+
+def boxes():
+    return commands("boxes.md", "scenes_coco.py")
 
 
 def run(words, folder):
@@ -65,7 +95,7 @@ def folder(tmp_path_factory):
     """The tutorial up to its last step, and what each command printed."""
     folder = tmp_path_factory.mktemp("tutorial")
     (folder / "tiny.yaml").write_text(SPEC)
-    return folder, [run(words, folder) for words in commands()[:-1]]
+    return folder, [run(words, folder) for words in own_network()[:-1]]
 
 
 def test_pictures_to_verified_network(folder):
@@ -81,7 +111,37 @@ def test_pictures_to_verified_network(folder):
 @pytest.mark.rtl
 @pytest.mark.slow
 def test_classes_by_name_on_the_virtual_board(folder):
-    printed = run(commands()[-1], folder[0])
+    printed = run(own_network()[-1], folder[0])
     assert "image 0 2_pullover/00001.png: class " in printed
     assert "label 2 (2_pullover)" in printed
     assert "agreement with the integer model: 4 of 4 images" in printed
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """The tutorial on boxes up to its last step, and what each command printed."""
+    pytest.importorskip("pycocotools")
+    folder = tmp_path_factory.mktemp("boxes")
+    (folder / "detector.yaml").write_text(DETECTOR)
+    return folder, [run(words, folder) for words in boxes()[:-1]]
+
+
+def test_coco_folder_to_verified_detector(found):
+    folder, (pictures, train, convert, evaluate, verify) = found
+    assert pictures == "scenes: 16 scenes for each of train, val and test\n"
+    assert "epoch 1/1" in train and "test mAP@0.5" in train
+    assert "10 classes" in convert
+    assert "integer: mAP@0.5" in evaluate and "float: mAP@0.5" in evaluate
+    assert {"index.html", "first-16.png", "worst-01.png"} <= {
+        path.name for path in (folder / "compared").iterdir()}
+    assert "integer = iss: equal on images: 2" in verify
+
+
+@pytest.mark.rtl
+@pytest.mark.slow
+def test_boxes_from_the_virtual_board(found):
+    printed = run(boxes()[-1], found[0])
+    assert "image 0 000001.png: " in printed
+    assert "agreement with the integer model: 4 of 4 images" in printed
+    assert len([*(found[0] / "seen").glob("*.png")]) == 4
+    assert isinstance(json.loads((found[0] / "found.json").read_text()), list)
