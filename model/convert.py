@@ -145,7 +145,8 @@ def _convert(args: argparse.Namespace) -> None:
     if choice is not None:
         print(z_table(choice), end="")
     elif spec.has_z and not params.z_bits_of:
-        print(f"z: {params.z_bits} bits in every layer; --data NAME finds what each layer needs")
+        hint = "" if spec.dense_heads else "; --data NAME finds what each layer needs"
+        print(f"z: {params.z_bits} bits in every layer{hint}")
     if choice is not None and args.report is not None:
         write_atomic(args.report, z_report(choice, args))
     if real is not None and args.images is not None:

@@ -224,6 +224,7 @@ def test_commands_that_classify(toy_program, capsys):
                          str(toy_program / "p")]) != 0
     assert "toy is for boxes or pixels: pretrain its backbone" in capsys.readouterr().err
     assert convert.cli(["--model", file, "--out", str(toy_program / "t.qsd")]) == 0
+    assert "z: 12 bits in every layer\n" in capsys.readouterr().out
     assert export.cli(["--weights", str(toy_program / "t.qsd"), "--check", "1", "--onnx",
                        str(toy_program / "t.onnx")]) == 0
     text = capsys.readouterr().out
