@@ -180,6 +180,8 @@ def test_command_lines_that_do_not_fit(toy_program, capsys, words, message):
     (["--data", "fashion_scenes", "--confusion"], "--confusion is for classes of images"),
     (["--data", "fashion_scenes", "--pictures", __file__], "is a file; name a folder"),
     (["--data", "fashion_scenes", "--pictures", "/proc/x"], "/proc: "),
+    (["--model", "qsdt_nano", "--data", "fashion_mnist", "--pictures", "x"],
+     "--pictures is for boxes and pixels; qsdt_nano tells classes of images"),
     (["--data", "fashion_scenes", "--drawn", "0"], "--drawn must be at least 1, not 0"),
     (["--images", "x.npz"], "--images are for classes of images"),
     (["--data", "fashion_mnist"], "data with boxes or masks must be one of"),
