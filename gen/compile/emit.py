@@ -71,11 +71,11 @@ class Emitter:
         self.psum_rings = {}
         self.loaded = {}
 
-    def emit(self, unit, *, reads=(), writes=(), outputs=(), taps=(), **fields):
+    def emit(self, unit, *, reads=(), writes=(), outputs=(), taps=(), lanes=None, **fields):
         """Append a descriptor; reads and writes are intervals of :class:`Hazards`."""
         waits = self.hazards.issue(unit.value, reads, writes)
         self.descriptors.append(Descriptor(unit, fields, waits, self.layer, tuple(outputs),
-                                           tuple(taps), self.step))
+                                           tuple(taps), lanes, self.step))
 
     def stream(self, destination, words):
         """Load memory words of the payload into a stream buffer; equal words are stored once."""

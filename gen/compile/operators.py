@@ -360,12 +360,14 @@ class Operators:
         if words == 1 and slot == lanes:    # words of k may be of several heads
             shared = int(np.flatnonzero(key.map.lanes == head * sizes[0])[0]) // lanes
         count, keep = (high - low) * out.width, low > 0
+        used = tuple(int((view.map.lanes[at * lanes:(at + words) * lanes] >= 0).sum())
+                     for view, at in ((query, head), (key, shared)))
         self._summed[low] = psum = self._to.partial_sums(count, beside=True)
         self._to.emit(
             UnitKind.ATTENTION,
             reads=query.intervals(head, words) + ([] if keep else (
                 key.intervals(shared, words) + value.intervals(group))),
-            writes=[(PSUM, psum, psum + count)], query=query.position(low, head),
+            writes=[(PSUM, psum, psum + count)], lanes=used, query=query.position(low, head),
             key=key.position(0, shared), value=value.position(0, group),
             position_stride=query.map.position_words,
             value_stride=value.map.position_words, tokens=out.height * out.width,

@@ -4,8 +4,11 @@ The one owner of these figures: the cost model adds them up, the compiler's sear
 by them. tests/rtl/test_cycles.py compares them with the RTL, kind by kind.
 """
 
+from functools import cache
 from itertools import starmap
-from math import ceil
+from math import ceil, comb
+
+import numpy as np
 
 from gen.isa.program import Tap
 from hw.config import BURST_WORDS, MEMBRANE_BITS, MEMORY_BITS
@@ -132,21 +135,42 @@ def depthwise_cycles(f, config):
     return words, groups * (positions * per_position + kernel * per_pass) + 33 + level - words
 
 
-def attention_cycles(f, config):
-    """Cycles of an ATTENTION descriptor where :data:`SPIKES` of the bits are set."""
-    words, lanes = config.level_planes * f["words"], f["words"] * config.rows
-    events = words * config.rows * SPIKES
-    # Events wait for one on their row, of another plane, that came up to 3 cycles before.
-    key = max(config.level_planes + words, events, (events + 4 + 2 * config.level_planes) / 2)
-    key += 4 * events / lanes
-    if f.get("keep"):
-        key = 0
+def attention_cycles(descriptor, config):
+    """Cycles of an ATTENTION descriptor where :data:`SPIKES` of the bits that can be are set."""
+    f, planes = descriptor.fields, config.level_planes
+    words = planes * f["words"]
+    query_lanes, key_lanes = descriptor.lanes or 2 * (f["words"] * config.rows,)
+    key = 0
+    if not f.get("keep"):
+        # Events wait for one on their row, of another plane, that came up to 3 cycles before. In
+        # RTL that makes less the fewer of 32 lanes have channels.
+        key = 4 * SPIKES * comb(planes, 2) * min(1, key_lanes / 32) + sum(
+            share * max(planes + words, events, (events + 4 + 2 * planes) / 2)
+            for events, share in enumerate(_set_bits(planes * key_lanes)))
     # A plane doubles the sum where one before it had a bit.
-    query = events + (config.level_planes - 1)
-    for above in range(1, config.level_planes):
-        query -= (1 - SPIKES) ** (above * lanes)
-    query = max(3, words, query)
+    least = max(3, words)
+    query = least * (1 - SPIKES) ** (planes * query_lanes) + sum(
+        share * max(least, events + behind)
+        for behind in range(planes)
+        for events, share in enumerate(_set_bits_from(planes, query_lanes, behind)))
     return round(f.get("tokens", 0) * key + f["queries"] * query + 21)
+
+
+@cache
+def _set_bits(bits):
+    """Probabilities that 0..bits of so many bits are set."""
+    return np.array([comb(bits, found) * SPIKES ** found * (1 - SPIKES) ** (bits - found)
+                     for found in range(bits + 1)])
+
+
+@cache
+def _set_bits_from(planes, lanes, behind):
+    """The same for the bits of ``planes``, the first of which with a set one has ``behind`` behind
+    it; that none before it has one is part of the probabilities."""
+    none = (1 - SPIKES) ** lanes
+    shares = _set_bits((behind + 1) * lanes).copy()
+    shares[:behind * lanes + 1] -= none * _set_bits(behind * lanes)
+    return none ** (planes - 1 - behind) * shares
 
 
 def is_stream(f):
@@ -173,5 +197,5 @@ def work_cycles(descriptor, config):
     if kind is UnitKind.DEPTHWISE:
         return sum(depthwise_cycles(f, config))
     if kind is UnitKind.ATTENTION:
-        return attention_cycles(f, config)
+        return attention_cycles(descriptor, config)
     return neuron_cycles(f, config)

@@ -39,8 +39,9 @@ class Output:
 class Descriptor:
     """One instruction: its unit, fields, waits (absolute counts) and where it comes from.
 
-    ``taps`` are the :class:`Tap` of an ARRAY descriptor's tiles, ``step`` is the image of a sample
-    of several; of what reads them all, the last.
+    ``taps`` are the :class:`Tap` of an ARRAY descriptor's tiles, ``lanes`` those that a channel has
+    in the words of a query and of a key of an ATTENTION descriptor (None: all), ``step`` is the
+    image of a sample of several; of what reads them all, the last.
     """
 
     unit: UnitKind
@@ -49,6 +50,7 @@ class Descriptor:
     layer: str
     outputs: tuple = ()
     taps: tuple = ()
+    lanes: tuple | None = None
     step: int = 0
 
     def pack(self):

@@ -260,7 +260,7 @@ class Model:
         return taken + 2 + cycles
 
     def _attention(self, descriptor, start):
-        return start + attention_cycles(descriptor.fields, self.config)
+        return start + attention_cycles(descriptor, self.config)
         yield  # as above
 
     def _neuron(self, descriptor, start):
