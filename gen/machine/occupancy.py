@@ -1,10 +1,15 @@
-"""What bounds each module of a network, and how long the array has nothing to do."""
+"""What bounds each module of a network, how long the array has nothing to do, and how far the cost
+model is from the RTL."""
 
 from hw.descriptor import UnitKind
 from model.command import columns
 
 
-__all__ = ["idle_share", "table"]
+__all__ = ["beside", "idle_share", "table"]
+
+
+SMALL = 0.01
+"""Share of the run below which :func:`beside` leaves a layer out."""
 
 
 def idle_share(program, prediction):
@@ -40,3 +45,31 @@ def table(prediction):
         rows.append((name, f"{module['cycles']:,}", *(f"{cycles:,}" for cycles in work.values()),
                      max(work, key=work.get)))
     return columns(rows, left=(0, len(rows[0]) - 1))
+
+
+def beside(program, prediction, simulated):
+    """Lines with the cycles of the model beside those in RTL, for people: of what takes more than
+    one in a hundred, fused groups first, then layers.
+
+    The layers of a fused group take turns, strip by strip, and a cycle counts for the one whose
+    descriptor ends later than all before it. Which one that is may change with a cycle, so the
+    group tells more than each of them.
+
+    Parameters
+    ----------
+    program : gen.isa.program.Program
+    prediction : gen.machine.cost.Prediction
+    simulated : dict
+        Cycles in RTL of every layer.
+    """
+    total = sum(simulated.values())
+    parts = [("all", [*simulated]),
+             *((f"group of {len(names)}", names) for names in program.groups if len(names) > 1),
+             *(("layer", [name]) for name in simulated)]
+    rows = [("of", "from", "RTL", "model", "difference")]
+    for what, names in parts:
+        wanted = sum(simulated[name] for name in names)
+        found = sum(prediction.layers[name].cycles for name in names)
+        if wanted > SMALL * total:
+            rows.append((what, names[0], f"{wanted:,}", f"{found:,}", f"{found / wanted - 1:+.1%}"))
+    return columns(rows, left=(0, 1))

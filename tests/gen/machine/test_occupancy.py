@@ -1,5 +1,7 @@
+from dataclasses import replace
+
 from gen.machine.cost import predict
-from gen.machine.occupancy import idle_share, table
+from gen.machine.occupancy import beside, idle_share, table
 from hw.descriptor import UnitKind
 from model.families.sdt_v3 import SdtV3Spec
 from tests.gen.random_cases import compile_case
@@ -25,3 +27,25 @@ def test_modules_and_idle_share():
         if descriptor.unit is UnitKind.ARRAY:
             busy[start:end] = [True] * (end - start)
     assert abs(idle_share(program, prediction) - busy.count(False) / len(busy)) < 1e-3
+
+
+def test_model_beside_rtl():
+    """Groups and layers above one in a hundred; a layer's error shows in its group, too."""
+    _, program = compile_case(7, family=SdtV3Spec)
+    prediction = predict(program)
+    simulated = {name: layer.cycles for name, layer in prediction.layers.items()}
+    group = [*simulated][:3]
+    program = replace(program, groups=[group, *([name] for name in [*simulated][3:])])
+    largest = max(group, key=simulated.get)
+    simulated[largest] *= 2
+    head, *rows = [line.rsplit(maxsplit=4) for line in beside(program, prediction, simulated)]
+    assert head == ["of", "from", "RTL", "model", "difference"]
+    found = {(what, name): [int(rtl.replace(",", "")), int(model.replace(",", "")), text]
+             for what, name, rtl, model, text in rows}
+    assert found["all", next(iter(simulated))][:2] == [
+        sum(simulated.values()), sum(layer.cycles for layer in prediction.layers.values())]
+    assert found["layer", largest] == [simulated[largest], simulated[largest] // 2, "-50.0%"]
+    whole = sum(simulated[name] for name in group)
+    assert found[f"group of {len(group)}", group[0]][:2] == [whole, whole - simulated[largest] // 2]
+    assert {name for what, name in found if what == "layer"} == {
+        name for name, cycles in simulated.items() if cycles > sum(simulated.values()) / 100}
