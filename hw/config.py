@@ -112,6 +112,9 @@ class CoreConfig:
     half_even : bool
         Levels of membranes are rounded half to even, 1/2 to 0 and 5/2 to 2; otherwise half up. It
         takes 5 LUTs and a flip-flop for each of the ``neuron_lanes``.
+    whole_levels : bool
+        NEURON may fire membranes without the factor D, rounded half to even, too: 1/2 to 0 and 3/2
+        to 2 (:class:`hw.descriptor.Neuron`). For ``levels`` of 4.
     z_bits : int
         Largest width of requantised multi-bit activations z, 4..16: planes that a layer's
         descriptors ask for at most.
@@ -160,6 +163,7 @@ class CoreConfig:
     plane_skip: bool = False
     levels: int = LEVELS_MAX
     half_even: bool = False
+    whole_levels: bool = False
     depthwise_half: bool = False
     wide_weights: bool = False
 
@@ -214,6 +218,10 @@ class CoreConfig:
                 "Plane skip needs z of 8..15 bits", self.z_bits)
         require(isinstance(self.half_even, bool), "Half even must be true or false",
                 self.half_even)
+        require(isinstance(self.whole_levels, bool), "Whole levels must be true or false",
+                self.whole_levels)
+        require(not self.whole_levels or self.levels == LEVELS_MAX,
+                f"Whole levels need levels of {LEVELS_MAX}", self.levels)
         require(isinstance(self.wide_weights, bool), "Wide weights must be true or false",
                 self.wide_weights)
         require(isinstance(self.depthwise_half, bool), "Depthwise half must be true or false",
@@ -290,4 +298,6 @@ class CoreConfig:
         values = asdict(self)
         if self.levels == LEVELS_MAX:
             del values["levels"]    # so that a core is what it was before this choice came
+        if not self.whole_levels:
+            del values["whole_levels"]
         return values

@@ -181,6 +181,8 @@ class Neuron(data.Struct):
     """Neuron core pass over ``count`` positions of one tile of channels.
 
     With ``hold`` the next descriptor has the same constants, and takes none from the stream.
+    ``planes`` are those of ``write_planes``; with ``write_levels``, on cores with ``whole_levels``,
+    1 for levels without the factor D.
     """
     source: NeuronSource
     function: NeuronFunction

@@ -49,7 +49,8 @@ FOLDERS = {
     "model/published": (("model base", "model/families", "model/data", "model/decode",
                          "model/training"), {"numpy", "torch"}),
     "model": (("model base", "model/families", "model/data", "model/decode", "model/integer",
-               "model/exchange", "model/metrics", "model/training"), {"numpy", "torch"}),
+               "model/exchange", "model/metrics", "model/published", "model/training"),
+              {"numpy", "torch"}),
 
     "sim": ((), set()),
     "sim/reference": (("hw contract", "model/integer"), {"numpy"}),

@@ -6,7 +6,7 @@ import numpy as np
 
 from gen.compile.fold import choose_folds, Fold
 from gen.compile.layout import FeatureMap, head_lanes, head_slot
-from gen.compile.supported import rounding
+from gen.compile.supported import rounding, whole_levels
 from gen.compile.wide import halves_bound, has_wide
 from gen.isa.limits import MAP_SIZE, POSITION_WORDS
 from hw.config import attention_bits_min, attention_cap, LEVELS_MAX, MEMBRANE_BITS, Z_BITS_MIN
@@ -132,6 +132,9 @@ def check(network, config, maps):
         raise InputError("Half even: levels of the network are rounded half "
                          f"{'up' if config.half_even else 'to even'}, those of the core half "
                          f"{'to even' if config.half_even else 'up'}; leave core.half_even out")
+    if whole_levels(network.ops) and not config.whole_levels:
+        raise InputError("Whole levels: the network has neurons that fire the membrane itself, "
+                         "those of the core fire D times it; leave core.whole_levels out")
     if network.levels != config.levels:
         raise InputError(f"Levels: the network's are 0..{network.levels}, those of the core "
                          f"0..{config.levels}; leave core.levels out")

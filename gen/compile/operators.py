@@ -139,7 +139,8 @@ class Operators:
                 if epilogue.level is not None:
                     level = views[epilogue.level]
                     fields |= {"write_levels": 1, "plane_out": level.position(low, group),
-                               "plane_stride": level.map.position_words}
+                               "plane_stride": level.map.position_words,
+                              "planes": int(epilogue.whole)}
                     used.append(level)
         for view in used:
             writes += view.intervals(group)

@@ -7,7 +7,7 @@ from model.integer.epilogue import Integrate
 from model.integer.graph import Attention, Mean, RepConv
 
 
-__all__ = ["check_supported", "rounding", "unsupported"]
+__all__ = ["check_supported", "rounding", "unsupported", "whole_levels"]
 
 
 WEIGHTS = 17 * HALF[0], 17 * HALF[1]
@@ -16,9 +16,18 @@ WEIGHTS = 17 * HALF[0], 17 * HALF[1]
 
 def rounding(ops):
     """Whether the operators' membranes are rounded half to even where levels are made of them: a
-    set of True and False."""
+    set of True and False. Those fired without the factor D are not asked."""
+    return {rule.half_even for rule in _firing(ops) if not rule.whole}
+
+
+def whole_levels(ops):
+    """Whether some of the operators fire membranes without the factor D."""
+    return any(rule.whole for rule in _firing(ops))
+
+
+def _firing(ops):
     rules = [getattr(op, "epilogue", None) for op in ops]
-    return {rule.half_even for rule in rules if isinstance(rule, Integrate) and rule.level}
+    return [rule for rule in rules if isinstance(rule, Integrate) and rule.level]
 
 
 def unsupported(network):

@@ -6,7 +6,7 @@ from gen.compile.compiler import compile_network, compile_plan, least_memory
 from gen.compile.maps import attention_bits, depthwise_half
 from gen.compile.results import on_core
 from gen.compile.rings import StripMemo
-from gen.compile.supported import check_supported, rounding
+from gen.compile.supported import check_supported, rounding, whole_levels
 from gen.compile.wide import has_wide, weights_of
 from gen.config.resources import check_blocks, COMB_OF_ROWS
 from gen.config.spec import AcceleratorConfig, chosen_clock, chosen_sdram_clock, MEGABYTE
@@ -83,6 +83,7 @@ class _Search:
                   "depthwise_half": depthwise_half(self.network, rows),
                   "wide_weights": any(map(has_wide, self.network.ops)),
                   "half_even": True in rounding(self.network.ops),
+                  "whole_levels": whole_levels(self.network.ops),
                   **values, **self.core_overrides}
         try:
             return CoreConfig(**values)

@@ -117,4 +117,5 @@ class Iss:
             words = self._pop(Destination.CONST, config.tile_const_words)
         self._constants = words if fields["hold"] else None
         return neuron(fields, words, memories, membrane_frac=config.membrane_frac,
-                      levels=config.levels, half_even=config.half_even)
+                      levels=config.levels, half_even=config.half_even,
+                      whole_levels=config.whole_levels)

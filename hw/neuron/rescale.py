@@ -28,7 +28,8 @@ class Rescale(wiring.Component):
     value is saturated to the width that ``limit`` tells; the level is that of a membrane with
     ``membrane_frac`` fraction bits, ``clamp((2*D*value + 2**F) >> (F+1), 0, D)``, for D = 4
     ``clamp((value + 2**(F-3)) >> (F-2), 0, 4)``; with ``half_even`` a tie goes to the even level
-    (``model.integer.golden.fire_membrane``).
+    (``model.integer.golden.fire_membrane``). With ``whole_levels`` and ``whole`` set, it is
+    ``clamp((value + 2**(F-1)) >> F, 0, 4)``, and a tie goes to the even level.
 
     Free running, without handshake, one accumulator per cycle. With ``acc`` and ``multiplier``
     in cycle 0, the other operands of the same accumulator are taken in later cycles (so that
@@ -48,6 +49,8 @@ class Rescale(wiring.Component):
         The highest level D; 1..4.
     half_even : bool
         Round levels half to even, not half up.
+    whole_levels : bool
+        Have ``whole``; for D = 4.
 
     Members
     -------
@@ -62,6 +65,8 @@ class Rescale(wiring.Component):
     limit : ``In(16)``
         Bits of the value that must equal its sign: for a width of P, all from bit P - 1. Stable
         while data is in flight.
+    whole : ``In(1)``
+        With ``whole_levels`` only; stable while data is in flight.
     value : ``Out(signed(16))``, clipped : ``Out(1)``
         Saturated value and whether saturation changed it, in cycle ``VALUE_LATENCY``. Bits from
         P on are meaningless.
@@ -76,7 +81,7 @@ class Rescale(wiring.Component):
     LEVEL_LATENCY = 10
 
     def __init__(self, *, acc_bits, multiplier_bits, membrane_frac, levels=LEVELS_MAX,
-                 half_even=False):
+                 half_even=False, whole_levels=False):
         if not 18 <= acc_bits <= 35:
             raise ValueError(f"Accumulator width must be 18..35 bits, not {acc_bits!r}")
         if not 2 <= multiplier_bits <= 18:
@@ -90,6 +95,9 @@ class Rescale(wiring.Component):
             raise ValueError(f"Levels must be 1..{LEVELS_MAX}, not {levels!r}")
         self._levels = levels
         self._half_even = half_even
+        if whole_levels and levels != LEVELS_MAX:
+            raise ValueError(f"Whole levels need levels of {LEVELS_MAX}, not {levels!r}")
+        self._whole_levels = whole_levels
         super().__init__({
             "acc": In(signed(acc_bits)),
             "multiplier": In(signed(multiplier_bits)),
@@ -97,6 +105,7 @@ class Rescale(wiring.Component):
             "shift": In(range(SHIFT_MAX + 1)),
             "addend": In(signed(MEMBRANE_BITS)),
             "limit": In(MEMBRANE_BITS),
+            **({"whole": In(1)} if whole_levels else {}),
             "value": Out(signed(MEMBRANE_BITS)),
             "clipped": Out(1),
             "level": Out(level_planes(levels)),
@@ -180,7 +189,9 @@ class Rescale(wiring.Component):
             m.d.sync += self.value[index].eq(Mux(over, sign ^ ~self.limit[index], moved[index]))
 
         # Cycles 8 and 9: the level.
-        if self._levels == 4:
+        if self._whole_levels:
+            self._chosen_level(m)
+        elif self._levels == 4:
             self._shifted_level(m)
         else:
             self._multiplied_level(m)
@@ -200,6 +211,26 @@ class Rescale(wiring.Component):
             tie = Signal()
             m.d.sync += tie.eq(self.value[:self._membrane_frac - 2] == 1 << self._membrane_frac - 3)
             low = Cat(low[0] & ~tie, low[1])
+        m.d.sync += self.level.eq(Cat(low & (positive & ~four).replicate(2), four))
+
+    def _chosen_level(self, m):
+        """Level of 0..4: the membrane rounded half to even if `whole`, else four membranes."""
+        rounded = Signal(signed(MEMBRANE_BITS + 1))
+        tie, whole = Signal(), self.whole
+
+        def of_kind(make):
+            return Mux(whole, make(self._membrane_frac), make(self._membrane_frac - 2))
+
+        m.d.sync += [
+            rounded.eq(self.value + of_kind(lambda bits: Const(1 << bits - 1, bits + 1))),
+            # A tie was rounded up to an odd level: the even one is one less. (5 is 4 anyway.)
+            tie.eq(of_kind(lambda bits: self.value[:bits] == 1 << bits - 1)
+                   & (1 if self._half_even else whole)),
+        ]
+        positive = ~rounded[-1]
+        four = positive & of_kind(lambda bits: rounded[bits + 2:-1].any())
+        low = of_kind(lambda bits: rounded[bits:bits + 2])
+        low = Cat(low[0] & ~tie, low[1])
         m.d.sync += self.level.eq(Cat(low & (positive & ~four).replicate(2), four))
 
     def _multiplied_level(self, m):

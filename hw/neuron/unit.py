@@ -33,6 +33,7 @@ class _Descriptor:
         self.fire = Signal()
         self.summing = Signal()
         self.add = Signal()
+        self.whole = Signal()
         self.limit = Signal(MEMBRANE_BITS)
 
 
@@ -77,7 +78,8 @@ class NeuronUnit(wiring.Component):
 
     Allowed settings: FIRE (its other flags are ignored) of PARTIAL or MEMBRANE_SUM; SCALE of
     PARTIAL with ``write_planes`` alone (``planes`` 4..16), or with ``write_membrane``,
-    ``write_levels`` or both, and then ``add``. ``count`` is at least 1. A position's own U_in may
+    ``write_levels`` or both, and then ``add``; with ``write_levels`` ``planes`` are 0, or with
+    ``whole_levels`` 1. ``count`` is at least 1. A position's own U_in may
     lie where its U is written (in place); the U_in of later positions must not be overwritten.
 
     Events: the sum of the levels written.
@@ -192,6 +194,8 @@ class NeuronUnit(wiring.Component):
             writer.planes.eq(Mux(run_fire | now.run.write_levels, self._config.level_planes,
                                  Mux(now.run.write_planes, now.run.planes, 0))),
         ]
+        if self._config.whole_levels:
+            m.d.sync += now.whole.eq(now.run.write_levels & (now.run.planes == 1))
         with m.If(self.control.run.valid & self.control.run.ready):
             m.d.sync += [now.run.eq(self.control.run.payload), now.busy.eq(1),
                          now.decode.eq(1)]
@@ -348,7 +352,9 @@ class NeuronUnit(wiring.Component):
             m.submodules[f"rescale_{lane}"] = rescale = Rescale(
                 acc_bits=config.acc_bits, multiplier_bits=config.multiplier_bits,
                 membrane_frac=config.membrane_frac, levels=config.levels,
-                half_even=config.half_even)
+                half_even=config.half_even, whole_levels=config.whole_levels)
+            if config.whole_levels:
+                m.d.comb += rescale.whole.eq(now.whole)
             acc = Signal(signed(config.acc_bits), name=f"acc_{lane}")
             constants = tile.lanes[lane]
             m.d.sync += acc.eq(Mux(now.summing, sums.sums[lane], partial[lane]))

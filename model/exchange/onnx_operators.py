@@ -317,7 +317,8 @@ def _fire_membrane(
     A level is at least k where 2D*u >= (2k-1) * positions * 2^u_frac, or exceeds it if ties go to
     the even level and k is odd, see `golden.pool_fire`.
     """
-    unit, doubled = positions << network.params.u_frac, 2 * rule.levels
+    whole = isinstance(rule, Integrate) and rule.whole    # u rounded, not D*u
+    unit, doubled = positions << network.params.u_frac, 2 if whole else 2 * rule.levels
     points = [(2 * k - 1) * unit // doubled + 1 if rule.half_even and k % 2
               else -(-(2 * k - 1) * unit // doubled) for k in range(1, rule.levels + 1)]
     _fire(graph, u, [graph.shared(t, np.int64) for t in points], out)

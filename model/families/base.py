@@ -362,6 +362,12 @@ class NetworkSpec:
         return (*(layer for part in parts for layer in part.layers),
                 *(heads if self.dense_heads is not None else [self.head]))
 
+    def bits_of(self, layer: Layer) -> int:
+        """Bits of the weights of one of `layers`; `FLOAT_BITS` for real ones."""
+        heads = self.dense_heads
+        own = heads.weight_bits if heads is not None and isinstance(layer, HeadLayer) else 0
+        return own or self.weight_bits
+
     @property
     def software_only(self) -> bool:
         """Whether it is known beforehand that the hardware cannot compute it."""
@@ -377,6 +383,9 @@ class NetworkSpec:
         """Why the network cannot be computed in integers, "" if it can."""
         if self.weight_bits == FLOAT_BITS:
             return "its weights are real numbers; train it with weight_bits 2, 3 or 4"
+        if self.dense_heads is not None and self.dense_heads.weight_bits == FLOAT_BITS:
+            return ("the weights of its heads are real numbers: quantise them with qsdt convert "
+                    "--weight-bits")
         if self.levels > _LEVELS_EXACT and self.levels & (self.levels - 1):
             return (f"levels of 0..{self.levels} make ties of the attention inexact in floating "
                     f"point; train it with at most {_LEVELS_EXACT}, or a power of two")

@@ -7,6 +7,7 @@ norm, the others a batch norm and no bias.
 
 A tap is read as the levels that the next stage's downsampling fires, so that none is fired for it
 alone; the last stage's membrane has a neuron of its own, "neck.encode_lif". s is a tap's stride.
+With the published neuron, which fires other levels, taps have neurons "neck.encode<s>_lif".
 
 =============================  ===================================================================
 neck.lateral<s>                1x1 of a tap; the next coarser one's membrane is added to its own
@@ -23,6 +24,7 @@ left, top, right and bottom side, and the logit of being in the middle (`model.d
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from math import prod
 from typing import Any, TYPE_CHECKING
 
 from model.families.checks import check_choice, is_positive_int, shown
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     from model.families.base import NetworkSpec
 
 
-__all__ = ["BINARY_NECKS", "DenseHeads", "Detector", "GROUPS", "REGRESSIONS", "Segmenter",
-           "SEGMENTERS"]
+__all__ = ["BINARY_NECKS", "DenseHeads", "Detector", "GROUPS", "NEURONS", "REGRESSIONS",
+           "Segmenter", "SEGMENTERS"]
 
 
 GROUPS = ("neck", "detector", "segmenter")
@@ -51,6 +53,13 @@ those of the finest map in front of a doubling."""
 BINARY_NECKS = ("none", "evaluation", "always")
 """Where neurons of the neck hand on levels of 0 and 1 alone: nowhere, in evaluation, which is the
 published detector's mistake, or in training too."""
+
+NEURONS = ("backbone", "published")
+"""What the neurons of heads fire: what the backbone's do, or, as in the published segmenter,
+round(clip(U, 0, 4)), half to even, of the value level/4, without a factor on the membrane. The
+convolutions of the published neck have a bias, too."""
+
+_WEIGHT_BITS = (0, 2, 3, 4, 8, 32)
 
 _CHANNELS_MAX, _CLASSES_MAX, _PIXEL_CLASSES_MAX, _TOWER_MAX = 1023, 65536, 255, 16
 
@@ -125,6 +134,10 @@ class DenseHeads:
         At least one; the segmenter reads every map of the neck. Mappings are taken, too.
     binary_neck
         One of `BINARY_NECKS`.
+    neuron
+        One of `NEURONS`.
+    weight_bits
+        Of the heads' weights, 2, 3, 4, 8, or 32 for real ones; 0 for the network's.
 
     Raises
     ------
@@ -137,6 +150,8 @@ class DenseHeads:
     detector: Detector | None = None
     segmenter: Segmenter | None = None
     binary_neck: str = "none"
+    neuron: str = "backbone"
+    weight_bits: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "taps", _names("dense_heads.taps", self.taps))
@@ -146,8 +161,15 @@ class DenseHeads:
             if value is not None and not isinstance(value, kind):
                 object.__setattr__(self, name, _made(f"dense_heads.{name}", kind, value))
         check_choice("dense_heads.binary_neck", self.binary_neck, BINARY_NECKS)
+        check_choice("dense_heads.neuron", self.neuron, NEURONS)
+        check_choice("dense_heads.weight_bits", self.weight_bits, _WEIGHT_BITS)
         if self.detector is None and self.segmenter is None:
             raise ValueError("dense_heads must have a detector, a segmenter or both")
+        faithful = self.detector is None and self.segmenter is not None and (
+            self.segmenter.kind == "faithful")
+        if self.published and not (faithful and self.binary_neck == "none"):
+            raise ValueError("dense_heads.neuron must be backbone, but for a faithful segmenter "
+                             "alone, with binary_neck none")
 
     @classmethod
     def from_dict(cls, values: object) -> "DenseHeads":
@@ -163,6 +185,11 @@ class DenseHeads:
                 continue
             found[item.name] = _plain(value)
         return found
+
+    @property
+    def published(self) -> bool:
+        """Whether its neurons are the published segmenter's."""
+        return self.neuron == "published"
 
     @property
     def classes(self) -> int:
@@ -192,6 +219,31 @@ class DenseHeads:
         if spec.time_steps > 1:
             raise ValueError("dense_heads are for single images: time_steps must be 1, "
                              f"not {spec.time_steps}")
+        if self.published and not (spec.spikes and spec.levels == 4 and (
+                spec.half_even or spec.gain > 1)):
+            raise ValueError("dense_heads.neuron published is for spiking networks with levels "
+                             "0..4, and not for a large SDT-v3")
+
+    def whole(self, spec: "NetworkSpec") -> bool:
+        """Whether a membrane of 1 is worth one level in the heads, but several in the backbone."""
+        return self.published and spec.gain > 1
+
+    def encoders(self, spec: "NetworkSpec") -> dict[str, HeadLayer]:
+        """By the stage of a tap, the last one's excepted: what hands on its membrane unchanged to
+        the neuron of the heads, where that fires other levels than the next stage's does."""
+        if not self.whole(spec):
+            return {}
+        ends = {step.stage: f"{step.name}/u" for step in spec.steps}
+        found = {}
+        for tap in taps(spec, self.taps)[:-1]:
+            stage = spec.stages.index(tap.stage)
+            neuron = source_of(spec, tap.stage)
+            name = neuron.removesuffix("_lif")
+            found[tap.stage] = HeadLayer(
+                name=f"{name}_conv", shape=(tap.channels, tap.channels, 1, 1), zero=True,
+                source=f"downsample{spec.stages[stage + 1]}.encode_lif", unit=spec.level_unit,
+                reduction=tap.stride, membrane=f"{name}/u", added=ends[stage], neuron=neuron)
+        return found
 
     def maps(self, spec: "NetworkSpec") -> tuple[Tap, ...]:
         """The taps that the detector's maps have their places and strides of; () without one."""
@@ -228,12 +280,14 @@ class DenseHeads:
             yield HeadLayer(
                 name=f"{name}_conv", shape=(size, tap.channels, 1, 1), norms=(f"{name}_bn",),
                 source=source_of(spec, tap.stage), unit=unit, neuron=f"{name}_lif",
-                reduction=tap.stride, membrane=f"{name}/u", added=added, upsample=2)
+                bias=self.published, reduction=tap.stride, membrane=f"{name}/u", added=added,
+                upsample=2)
             added = f"{name}/u"
         read = found if self.segmenter is not None else self.maps(spec)
         for tap in read:
             yield self._block(spec, f"neck.output{tap.stride}", f"neck.lateral{tap.stride}_lif",
-                              tap.stride, neuron=f"neck.output{tap.stride}_lif")
+                              tap.stride, neuron=f"neck.output{tap.stride}_lif",
+                              bias=self.published)
 
     def _block(self, spec: "NetworkSpec", name: str, source: str, stride: int, **others: Any
                ) -> HeadLayer:
@@ -297,6 +351,9 @@ class DenseHeads:
 def source_of(spec: "NetworkSpec", stage: str) -> str:
     """The neuron whose levels are those of a tap."""
     place = spec.stages.index(stage) + 1
+    heads = spec.dense_heads
+    if heads is not None and heads.whole(spec):
+        return f"neck.encode{prod(spec.strides[:place])}_lif"
     if place == len(spec.stages):
         return "neck.encode_lif"
     return f"downsample{spec.stages[place]}.encode_lif"

@@ -1,6 +1,7 @@
 """The float form of heads for dense prediction: `model.families.dense` computed layer by layer."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 import math
 
 import torch
@@ -8,9 +9,9 @@ from torch import nn, Tensor
 from torch.nn import functional as F
 
 from model.families.base import NetworkSpec
-from model.families.dense import GROUPS
+from model.families.dense import GROUPS, source_of
 from model.families.lsq import LsqConv2d
-from model.families.neuron import make_neuron
+from model.families.neuron import make_neuron, Sfa
 from model.families.parts import HeadLayer
 
 
@@ -19,8 +20,6 @@ __all__ = ["add_heads", "heads_forward", "PRIOR"]
 
 PRIOR = 0.01
 """Probability of every class at every place in the beginning (Lin et al., "Focal Loss", 2017)."""
-
-_LIF = "neck.encode_lif"
 
 Fire = Callable[[nn.Module, nn.Module, Tensor], Tensor]
 
@@ -34,16 +33,21 @@ def add_heads(model: nn.Module, spec: NetworkSpec, make_norm: Callable[[int], nn
     for group in GROUPS:
         if any(layer.name.startswith(f"{group}.") for layer in spec.dense_layers):
             model.add_module(group, nn.Module())
-    _put(model, _LIF, make_neuron(spec))
+    heads = spec.dense_heads
+    published = heads is not None and heads.published
+    lif = partial(Sfa, spec.levels) if published else partial(make_neuron, spec)
+    for stage in (() if heads is None else heads.taps):
+        if (name := source_of(spec, stage)).startswith("neck."):
+            _put(model, name, lif())
     for layer in spec.dense_layers:
         if not layer.zero and not _has(model, layer.key):
             outputs, inputs, kernel, _ = layer.shape
             _put(model, layer.key, LsqConv2d(inputs, outputs, kernel, padding=kernel // 2,
-                                             bias=layer.bias, bits=spec.weight_bits))
+                                             bias=layer.bias, bits=spec.bits_of(layer)))
         for norm in layer.norms:
             _put(model, norm, make_norm(layer.shape[0]))
         if layer.neuron:
-            _put(model, layer.neuron, make_neuron(spec))
+            _put(model, layer.neuron, lif())
     for key, value in (("detector.cls", -math.log(1 / PRIOR - 1)), ("detector.reg", 0.0)):
         if _has(model, key):
             nn.init.constant_(model.get_submodule(key).bias, value)  # type: ignore[arg-type]

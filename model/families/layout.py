@@ -18,7 +18,7 @@ def state_shapes(spec: NetworkSpec) -> dict[str, tuple[int, ...]]:
     for layer in spec.layers:
         cout, key = layer.shape[:1], layer.key
         shapes[f"{key}.weight"] = layer.shape
-        if spec.weight_bits != FLOAT_BITS:
+        if spec.bits_of(layer) != FLOAT_BITS:
             shapes[f"{key}.alpha"], shapes[f"{key}.init_state"] = cout, (1,)
         if layer.bias:
             shapes[f"{key}.bias"] = cout

@@ -161,7 +161,8 @@ class QsdtSpec(NetworkSpec):
             self, name=f"{self.name}-ann"[:NAME_MAX], neuron="relu", attention="softmax",
             mprf="none", weight_bits=FLOAT_BITS, levels=4, time_steps=1, leak=0.0,
             attention_tokens=0,
-            dense_heads=self.dense_heads and replace(self.dense_heads, binary_neck="none"),
+            dense_heads=self.dense_heads and replace(self.dense_heads, binary_neck="none",
+                                                     neuron="backbone", weight_bits=0),
         )
 
     @classmethod

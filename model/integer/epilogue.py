@@ -260,7 +260,8 @@ class Integrate:
 
     `u_in` None replaces the membrane instead of adding to one. With `upsample` 2 the membrane added
     at (y, x) is that of `u_in` at (y // 2, x // 2): a map of half as many rows and columns, rounded
-    up (nearest neighbour; a feature pyramid's way down).
+    up (nearest neighbour; a feature pyramid's way down). With `whole` a membrane of 1 is worth one
+    level, not D of them, and a tie goes to the even level.
     """
 
     scale: Scale | RealScale
@@ -270,6 +271,7 @@ class Integrate:
     levels: int = level_count()
     half_even: bool = half_even()
     upsample: int = usually(1)
+    whole: bool = usually(False)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -293,10 +295,15 @@ class Integrate:
         add_count(stats, "u_saturated", saturated != u)
         made = {self.u_out: _integers(saturated, params.u_bits)}
         if self.level is not None:
-            fired = golden.fire_membrane(saturated, u_frac=params.u_frac, levels=self.levels,
-                                         half_even=self.half_even)
-            made[self.level] = fired.astype(np.uint8)
+            made[self.level] = self.fire(saturated, params).astype(np.uint8)
         return made
+
+    def fire(self, u: NDArray, params: IntegerParams) -> NDArray[np.int64]:
+        """Levels of membranes."""
+        if not self.whole:
+            return golden.fire_membrane(u, u_frac=params.u_frac, levels=self.levels,
+                                        half_even=self.half_even)
+        return golden.fire_whole(u, u_frac=params.u_frac, levels=self.levels)
 
     def count(self, stats: Stats, params: IntegerParams) -> None:
         _count_scale(self.scale, stats)

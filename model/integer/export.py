@@ -98,8 +98,7 @@ def fold(state: State, spec: NetworkSpec, *, form: Form = "integer") -> dict[str
     finite.
     """
     wide = form == "wide"
-    real = spec.weight_bits == FLOAT_BITS and wide
-    (spec.changed(weight_bits=4) if real else spec).check_integer_form()
+    (_with_codes(spec) if wide else spec).check_integer_form()
     layers: dict[str, Layer] = {}
 
     def put(name: str, layer: Layer) -> None:
@@ -114,7 +113,7 @@ def fold(state: State, spec: NetworkSpec, *, form: Form = "integer") -> dict[str
             bits = _REAL_HEAD_BITS if made.source == "mean" else _REAL_BITS
             weight, alpha = _real_codes(state[f"{made.key}.weight"], bits)
         else:
-            weight = codes(state, made.key, spec.weight_bits)
+            weight = codes(state, made.key, spec.bits_of(made))
             alpha = _real(state, f"{made.key}.alpha")
         bias = f"{made.key}.bias"
         offset = _real(state, bias) if made.bias else np.zeros_like(alpha)
@@ -147,15 +146,25 @@ def fold(state: State, spec: NetworkSpec, *, form: Form = "integer") -> dict[str
                 rep_conv(part)
             elif isinstance(part, parts.Layer):
                 put(part.name, behind(alone(part), part))
-    for head in spec.dense_layers:
+    heads = spec.dense_heads
+    encoders = [] if heads is None else heads.encoders(spec).values()
+    for head in (*encoders, *spec.dense_layers):
         if head.zero:
             nothing = np.zeros(head.shape[0])
             put(head.name, Layer(np.zeros(head.shape, np.int8), nothing, nothing))
         else:
             put(head.name, behind(alone(head), head))
-    if spec.dense_heads is None:
+    if heads is None:
         put("head", alone(spec.head))
     return layers
+
+
+def _with_codes(spec: NetworkSpec) -> NetworkSpec:
+    """The spec with 4 bits in the place of real weights."""
+    heads = spec.dense_heads
+    if heads is not None and heads.weight_bits == FLOAT_BITS:
+        spec = spec.changed(dense_heads=replace(heads, weight_bits=4))
+    return spec.changed(weight_bits=4) if spec.weight_bits == FLOAT_BITS else spec
 
 
 def _real(state: State, key: str) -> NDArray[np.float64]:
@@ -192,21 +201,23 @@ class _Builder:
             return fixed_point.real_scale(layer.scale, layer.offset, frac=frac)
         return fixed_point.fixed_scale(layer.scale, layer.offset, frac=frac, params=self.params)
 
-    def fire(self, layer: Layer, level: str) -> Fire:
+    def fire(self, layer: Layer, level: str, *, whole: bool = False) -> Fire:
         spec = self.spec
         rule = fixed_point.thresholds(
             layer.scale, layer.offset, acc_bits=self.params.acc_bits, levels=spec.levels,
-            gain=spec.gain, half_even=spec.half_even,
+            gain=1 if whole else spec.gain, half_even=whole or spec.half_even,
         )
         return Fire(rule, level)
 
     def integrate(self, layer: Layer, u_out: str, u_in: str | None, level: str | None,
-                  upsample: int = 1) -> Integrate:
-        """U in units of the membrane that is worth level D, so that D*U is the level."""
+                  upsample: int = 1, *, whole: bool = False) -> Integrate:
+        """U in units of the membrane that is worth level D, so that D*U is the level; with `whole`
+        in the backbone's units, and U is the level."""
         spec = self.spec
         layer = Layer(layer.weight, layer.scale / spec.highest, layer.offset / spec.highest)
         scale = self._scale(layer, frac=self.params.u_frac)
-        return Integrate(scale, u_out, u_in, level, spec.levels, spec.half_even, upsample)
+        return Integrate(scale, u_out, u_in, level, spec.levels, whole or spec.half_even, upsample,
+                         whole)
 
     def requantise(self, name: str, layer: Layer) -> Requantise:
         return Requantise(self._scale(layer, frac=self.params.z_frac_for(name)), z_name(name))
@@ -229,15 +240,17 @@ class _Builder:
         self.ops.append(Attention(made.name, made.query, made.key, made.value, made.heads,
                                   made.name, block, cap, thresholds, self.spec.levels))
 
-    def step(self, step: parts.Step, u_in: str | None, following: str | None) -> None:
-        """Append the operators of a membrane's update; `following` is the neuron that fires it."""
+    def step(self, step: parts.Step, u_in: str | None, following: str | None, *,
+             whole: bool = False) -> None:
+        """Append the operators of a membrane's update; `following` is the neuron that fires it,
+        `whole` as of `Integrate`."""
         for part in step.parts:
             if isinstance(part, parts.Attention):
                 self.attention(part, step.stage)
                 continue
             if isinstance(part, parts.RepConv):
                 self.rep_conv(part)
-            self.layer(part.layers[-1], step.name, u_in, following)
+            self.layer(part.layers[-1], step.name, u_in, following, whole=whole)
 
     def reading(self, source: str, layer: Layer) -> tuple[Layer, str]:
         """The layer in units of what it reads, and that tensor's name."""
@@ -247,7 +260,8 @@ class _Builder:
         scale = np.ldexp(layer.scale, -self.params.z_frac_for(maker))
         return Layer(layer.weight, scale, layer.offset), z_name(maker)
 
-    def layer(self, made: parts.Layer, step: str, u_in: str | None, following: str | None) -> None:
+    def layer(self, made: parts.Layer, step: str, u_in: str | None, following: str | None, *,
+              whole: bool) -> None:
         """The operator of one layer, which ends the step if nothing fires behind it."""
         name = made.name
         folded, source = self.reading(made.source, self.layers[name])
@@ -258,7 +272,7 @@ class _Builder:
         elif made.neuron:
             epilogue = self.fire(folded, made.neuron)
         else:
-            epilogue = self.integrate(folded, f"{step}/u", u_in, following)
+            epilogue = self.integrate(folded, f"{step}/u", u_in, following, whole=whole)
         if made.depthwise:
             self.ops.append(Depthwise(name, source, folded.weight[:, 0], epilogue))
         else:
@@ -266,15 +280,17 @@ class _Builder:
 
     def head_layer(self, made: parts.HeadLayer) -> None:
         """The operator of one layer of a head for dense prediction."""
-        folded = self.layers[made.name]
+        folded, heads = self.layers[made.name], self.spec.dense_heads
+        whole = heads is not None and heads.whole(self.spec)
         epilogue: Any
         if made.output:
             epilogue = Raw(folded.scale, folded.offset, name=made.output, on_host=made.on_host)
         elif made.membrane:
             epilogue = self.integrate(folded, made.membrane, made.added or None,
-                                      made.neuron or None, made.upsample if made.added else 1)
+                                      made.neuron or None, made.upsample if made.added else 1,
+                                      whole=whole and bool(made.neuron))
         else:
-            epilogue = self.fire(folded, made.neuron)
+            epilogue = self.fire(folded, made.neuron, whole=whole)
         self.conv(made.name, made.source, folded.weight, epilogue)
 
     def mean(self, source: str, positions: int) -> None:
@@ -324,11 +340,19 @@ def build(
     positions = prod(sizes[-1])
     params = _wide(layers, spec, positions) if form == "wide" else params or IntegerParams()
     builder, order, u = _Builder(layers, spec, params, form, sizes), spec.steps, ""
-    last = None if spec.dense_heads is None else source_of(spec, spec.stages[-1])
+    heads = spec.dense_heads
+    last = None if heads is None else source_of(spec, spec.stages[-1])
+    encoders = {} if heads is None else heads.encoders(spec)
+    whole = heads is not None and heads.whole(spec)
     for i, step in enumerate(order):
-        following = order[i + 1].entry if i + 1 < len(order) else last
-        builder.step(step, None if step.replaces else u, following)
+        ends = i + 1 == len(order)
+        following = last if ends else order[i + 1].entry
+        builder.step(step, None if step.replaces else u, following, whole=whole and ends)
         u = f"{step.name}/u"
+        if ends or order[i + 1].stage != step.stage:
+            stage = spec.stages[step.stage]
+            if stage in encoders:
+                builder.head_layer(encoders[stage])
     if spec.dense_heads is not None:
         for head in spec.dense_layers:
             builder.head_layer(head)

@@ -104,6 +104,16 @@ def fire_membrane(
     return np.clip((doubled + half) >> (u_frac + 1), 0, levels)
 
 
+def fire_whole(u: ArrayLike, *, u_frac: int, levels: int = MAX_LEVEL) -> Ints:
+    """Levels of membranes without the factor D: u rounded, half to even, and clipped to 0..D.
+
+    clamp((u + 2^(u_frac-1) - 1 + b) >> u_frac, 0, D) with b the last bit of u >> u_frac; any shape.
+    """
+    u = np.asarray(u, dtype=np.int64)
+    half = (1 << (u_frac - 1)) - 1 + ((u >> u_frac) & 1)
+    return np.clip((u + half) >> u_frac, 0, levels)
+
+
 def _float_for(bound: int, what: str) -> type:
     """Smallest float type in which every partial sum up to `bound` is an exact integer."""
     if bound < _EXACT_FLOAT32:

@@ -57,13 +57,19 @@ class QsdError(ValueError):
 def stored_state(state: State, spec: NetworkSpec) -> dict[str, NDArray]:
     """The entries of `state` that a file keeps, weights as int8 "<layer>.weight.q"."""
     kept: dict[str, NDArray] = {}
+    bits = _bits(spec)
     for key in state_shapes(spec):
         layer = key.removesuffix(".weight")
         if key.endswith(".weight") and f"{layer}.alpha" in state:
-            kept[f"{key}.q"] = codes(state, layer, spec.weight_bits)
+            kept[f"{key}.q"] = codes(state, layer, bits[layer])
         elif not key.endswith(_UNUSED):
             kept[key] = state[key]
     return {key: np.ascontiguousarray(value) for key, value in sorted(kept.items())}
+
+
+def _bits(spec: NetworkSpec) -> dict[str, int]:
+    """Bits of weights by the keys of layers."""
+    return {layer.key: spec.bits_of(layer) for layer in spec.layers}
 
 
 def float_state(state: State) -> dict[str, NDArray]:
@@ -211,7 +217,7 @@ def _header(path: Path, text: str | None) -> dict[str, Any]:
 
 
 def _check_tensors(path: Path, tensors: Mapping[str, NDArray], spec: NetworkSpec) -> None:
-    shapes = state_shapes(spec)
+    shapes, bits = state_shapes(spec), _bits(spec)
     wanted: dict[str, tuple[int, ...]] = {}
     for key, shape in shapes.items():
         quantised = key.endswith(".weight") and f"{key.removesuffix('weight')}alpha" in shapes
@@ -220,12 +226,13 @@ def _check_tensors(path: Path, tensors: Mapping[str, NDArray], spec: NetworkSpec
     for key in sorted({*wanted, *tensors}):
         if key not in tensors or key not in wanted:
             raise QsdError(f"{path}: {key} is {'missing' if key in wanted else 'not expected'}")
-        value, (low, high) = tensors[key], code_range(spec.weight_bits)
+        value = tensors[key]
         if value.shape != wanted[key]:
             raise QsdError(f"{path}: {key} must have shape {wanted[key]}, not {value.shape}")
         if not key.endswith(".q"):
             good = value.dtype.kind == "f" and np.isfinite(value).all()
         else:
+            low, high = code_range(bits[key.removesuffix(".weight.q")])
             good = value.dtype == np.int8 and low <= value.min() <= value.max() <= high
         if not good:
             raise QsdError(f"{path}: {key} has values that no exported network has")

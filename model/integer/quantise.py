@@ -7,7 +7,7 @@ with 4 bits need it (``qsdt train --init``).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 
 import numpy as np
@@ -17,7 +17,7 @@ from model.families.base import code_range, FLOAT_BITS, NetworkSpec
 from model.integer.export import integer_weight
 
 
-__all__ = ["Quantised", "quantise", "steps_for"]
+__all__ = ["Quantised", "quantise", "sqnr", "steps_for"]
 
 
 _TRIED = np.linspace(0.2, 1.0, 81)
@@ -34,24 +34,38 @@ class Quantised:
 
 
 def quantise(state: Mapping[str, NDArray], spec: NetworkSpec, bits: int) -> Quantised:
-    """Give every layer of a network with real weights steps for `bits` bits.
+    """Give every layer with real weights steps for `bits` bits.
 
-    Raises ValueError unless the weights are real and the family has such bits.
+    Raises ValueError if no weights are real, or the family or heads have no such bits.
     """
-    if spec.weight_bits != FLOAT_BITS:
+    real = [layer for layer in spec.layers if spec.bits_of(layer) == FLOAT_BITS]
+    if not real:
         raise ValueError(f"{spec.name} has weights of {spec.weight_bits} bits already")
-    made, sqnr = dict(state), {}
-    for key in dict.fromkeys(layer.key for layer in spec.layers):
+    made, ratios = dict(state), {}
+    for key in dict.fromkeys(layer.key for layer in real):
         weight = state[f"{key}.weight"]
         alpha = steps_for(weight, bits)
         q = integer_weight(weight, alpha, bits)
         value = q.astype(np.float32) * alpha.reshape(-1, *[1] * (q.ndim - 1))
         made |= {f"{key}.weight": value, f"{key}.alpha": alpha,
                  f"{key}.init_state": np.ones(1, np.float32)}
-        power, error = (math.fsum(np.square(x, dtype=np.float64).sum(axis=1).tolist())
-                        for x in (_rows(weight), _rows(weight) - _rows(value)))
-        sqnr[key] = 10 * math.log10(power / error) if power and error else math.inf
-    return Quantised(spec.changed(weight_bits=bits), made, sqnr)
+        ratios[key] = sqnr(weight, value)
+    return Quantised(_with_bits(spec, bits), made, ratios)
+
+
+def sqnr(signal: NDArray, found: NDArray) -> float:
+    """Signal over error in dB of `found` in place of `signal`; infinite without either."""
+    power, error = (math.fsum(np.square(x, dtype=np.float64).sum(axis=1).tolist())
+                    for x in (_rows(signal), _rows(signal) - _rows(found)))
+    return 10 * math.log10(power / error) if power and error else math.inf
+
+
+def _with_bits(spec: NetworkSpec, bits: int) -> NetworkSpec:
+    """The spec with `bits` in the place of real weights."""
+    heads = spec.dense_heads
+    if heads is not None and heads.weight_bits == FLOAT_BITS:
+        spec = spec.changed(dense_heads=replace(heads, weight_bits=bits))
+    return spec.changed(weight_bits=bits) if spec.weight_bits == FLOAT_BITS else spec
 
 
 def steps_for(weight: NDArray, bits: int) -> NDArray[np.float32]:

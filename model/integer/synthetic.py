@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.families import parts
-from model.families.base import NetworkSpec
+from model.families.base import code_range, NetworkSpec
 from model.families.dense import source_of
 from model.families.layout import state_shapes
 from model.families.qsdt import QsdtSpec
@@ -90,6 +90,7 @@ class _Maker:
     def __init__(self, spec: NetworkSpec, rng: np.random.Generator, params: IntegerParams) -> None:
         self.spec, self.rng, self.params = spec, rng, params
         self.shapes = state_shapes(spec)
+        self.bits = {layer.key: spec.bits_of(layer) for layer in spec.layers}
         self.state: dict[str, NDArray] = {}
         self.fracs: dict[str, int] = {}    # fraction bits of z, by the layer that makes it
 
@@ -105,8 +106,11 @@ class _Maker:
             fired.update({name: x for name, x in maps.items() if name in wanted})
             made = self.run(step, maps)
             u = made if step.replaces else u + made
+            tap = source_of(spec, spec.stages[step.stage])
+            if tap in wanted and tap.startswith("neck."):
+                fired[tap] = self.levels(u, head=True)    # of the stage's last step in the end
         if spec.dense_heads is not None:
-            self.heads(fired | {source_of(spec, spec.stages[-1]): self.levels(u)})
+            self.heads(fired)
             return
         self.weight("head")
         self.bias("head")
@@ -114,6 +118,10 @@ class _Maker:
     def heads(self, maps: dict[str, NDArray]) -> None:
         """Draw the layers of heads for dense prediction; `maps` are the levels of their taps."""
         membranes: dict[str, NDArray] = {}
+        heads = self.spec.dense_heads
+        largest = self.spec.highest
+        if heads is not None and heads.whole(self.spec):
+            largest = float(self.spec.levels)
         for layer in self.spec.dense_layers:
             acc = None if layer.zero else self.convolve(layer, maps[layer.source])
             if layer.output:
@@ -122,7 +130,8 @@ class _Maker:
             made: NDArray[np.float64] = np.zeros(1)
             if acc is not None:
                 made = self.normalise(layer.norms[0], acc, self.scale(layer.key) * layer.unit,
-                                      *(_ADD if layer.added else _FIRE))
+                                      *(_ADD if layer.added else _FIRE), highest=largest,
+                                      bias=self.bias(layer.key) if layer.bias else 0.0)
             if layer.added:
                 height, width = maps[layer.source].shape[2:]
                 made = made + golden.upsample(
@@ -130,7 +139,7 @@ class _Maker:
             if layer.membrane:
                 membranes[layer.membrane] = made
             if layer.neuron:
-                maps[layer.neuron] = self.levels(made)
+                maps[layer.neuron] = self.levels(made, head=True)
 
     def run(self, step: parts.Step, maps: dict[str, NDArray]) -> NDArray[np.float64]:
         """Draw the layers of a step; what it adds to the membrane. `maps` has its entry."""
@@ -170,11 +179,15 @@ class _Maker:
         hardly any clipped."""
         if f"{layer}.weight.q" in self.state:
             return self.state[f"{layer}.weight.q"]
-        shape, bits = self.shapes[f"{layer}.weight"], self.spec.weight_bits
+        shape, bits = self.shapes[f"{layer}.weight"], self.bits[layer]
         # The number of ones among 2^bits random bits: nearly normal, and exact everywhere.
-        fair = self.rng.integers(0, 1 << (1 << bits), shape, dtype=np.uint16)
-        half = 1 << (bits - 1)
+        drawn = min(bits, 4)
+        fair = self.rng.integers(0, 1 << (1 << drawn), shape, dtype=np.uint16)
+        half = 1 << (drawn - 1)
         q = np.minimum(np.bitwise_count(fair).astype(np.int8) - half, half - 1).astype(np.int8)
+        if bits > drawn:    # the upper four of 8 bits, and any lower ones
+            lower = self.rng.integers(0, 16, shape)
+            q = np.minimum(16 * q.astype(np.int64) + lower, code_range(bits)[1]).astype(np.int8)
         fan_in = int(np.prod(shape[1:]))
         alpha = self.spread(shape[0], 1 / np.sqrt(fan_in * 2.0 ** (bits - 2)), signed=True)
         self.state |= {f"{layer}.weight.q": q, f"{layer}.alpha": alpha}
@@ -225,12 +238,14 @@ class _Maker:
         return golden.convolve(x, q, stride=layer.stride, padding=q.shape[-1] // 2)
 
     def normalise(self, norm: str, acc: NDArray[np.int64], scale: NDArray, gamma: float,
-                  beta: float, *, bias: NDArray | float = 0.0) -> NDArray[np.float64]:
+                  beta: float, *, bias: NDArray | float = 0.0, highest: float | None = None,
+                  ) -> NDArray[np.float64]:
         """Batch norm of scale * acc + bias by its own statistics; gamma and beta are in units of
-        the membrane that is worth the highest level."""
+        the membrane that is worth the highest level, the backbone's if `highest` is not given."""
         mean, square = _moments(acc)
         var = np.maximum(square - mean * mean, 0) * scale * scale
-        gain, shift = self.norm(norm, mean * scale + bias, var, gamma, beta, self.spec.highest)
+        gain, shift = self.norm(norm, mean * scale + bias, var, gamma, beta,
+                                highest or self.spec.highest)
         return _affine(acc, scale * gain, bias * gain + shift)
 
     def requantise(self, layer: str, name: str, acc: NDArray, gain: NDArray
@@ -296,9 +311,11 @@ class _Maker:
             self.state[f"{norm}.bias"] += chosen
         return attend(*(self.levels(y + float(chosen)) for _, y in maps))[2]
 
-    def levels(self, u: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """What a neuron fires."""
+    def levels(self, u: NDArray[np.float64], *, head: bool = False) -> NDArray[np.uint8]:
+        """What a neuron of the backbone fires, or of the heads for dense prediction."""
         spec = self.spec
+        if head and spec.dense_heads is not None and spec.dense_heads.published:
+            return np.rint(np.clip(u, 0, spec.levels)).astype(np.uint8)
         clipped = np.clip(spec.gain * u, 0, spec.levels)
         return (np.rint(clipped) if spec.half_even else np.floor(clipped + 0.5)).astype(np.uint8)
 

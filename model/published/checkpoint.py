@@ -30,7 +30,8 @@ from model.training.checkpoint import (
 )
 
 
-__all__ = ["Published", "load_detector", "load_segmenter", "published_key", "read"]
+__all__ = ["DETECTOR", "SEGMENTER", "Published", "is_published", "load_detector",
+           "load_segmenter", "published_key", "read", "segmenter_of"]
 
 
 DETECTOR, SEGMENTER = "detector", "segmenter"
@@ -90,10 +91,32 @@ def load_detector(path: str | os.PathLike, *, heads: int | None = None,
 
 def load_segmenter(path: str | os.PathLike, *, heads: int | None = None) -> SemanticFpn:
     """The published segmenter of a file, in evaluation mode; arguments and errors as of `read`."""
-    found = _of_kind(path, SEGMENTER, heads)
-    network = SemanticFpn(found.spec, **found.sizes)
+    return segmenter_of(_of_kind(path, SEGMENTER, heads))
+
+
+def segmenter_of(found: Published, *, upsampling: str = "bilinear") -> SemanticFpn:
+    """The segmenter of what `read` returned, in evaluation mode; `upsampling` as of `QfpnHead`."""
+    network = SemanticFpn(found.spec, width=found.sizes["width"], classes=found.sizes["classes"],
+                          upsampling=upsampling)
     network.load_state_dict(tensors(found.state), strict=False)
     return network.eval()
+
+
+def is_published(path: str | os.PathLike) -> bool:
+    """Whether a checkpoint has keys of a head of the published detector or segmenter, or of a
+    backbone alone, so that `read` is for it. Raises as `read`, if the file is unsafe or damaged."""
+    path = Path(path)
+    try:
+        content = unpickle(path)
+        if not isinstance(content, Mapping) or isinstance(content.get("spec"), Mapping):
+            return False
+        _, copy = copy_of(content, path, averaged=False)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    keys = [_plain(str(key)) for key in copy]
+    alone = bool(keys) and all(key.startswith(_BACKBONE) and not key.startswith(f"{_BACKBONE}head.")
+                               for key in keys)
+    return alone or any(mark.search(key) for mark in _MARKS.values() for key in keys)
 
 
 def read(path: str | os.PathLike, *, heads: int | None = None) -> Published:
@@ -159,7 +182,7 @@ def _kind(keys: Mapping[str, Any]) -> str:
     if not there:
         first = f"its first key is {next(iter(keys))}" if keys else "it holds no weights"
         raise ValueError(f"has no head of the published detector or segmenter ({first}); "
-                         "qsdt convert takes networks that classify")
+                         "qsdt convert takes segmenters and networks that classify")
     return next(iter(there))
 
 
@@ -196,7 +219,7 @@ def _skeleton(kind: str, spec: NetworkSpec, state: Mapping[str, NDArray]
         sizes = {"width": rows("neck.lateral_convs.0.0.weight"),
                  "classes": rows("decode_head.conv_seg.weight")}
         _check_sizes(sizes)
-        return SemanticFpn(spec, **sizes), sizes
+        return SemanticFpn(spec, width=sizes["width"], classes=sizes["classes"]), sizes
 
 
 def _check_sizes(sizes: Mapping[str, int]) -> None:

@@ -68,6 +68,8 @@ class QfpnHead(nn.Module):
         Channels of all maps.
     classes
         Of the pixels.
+    upsampling
+        "bilinear", as published, or "nearest", as a network in integers has it.
 
     Raises
     ------
@@ -75,9 +77,10 @@ class QfpnHead(nn.Module):
         If a stride is not one of those.
     """
 
-    def __init__(self, strides: Sequence[int], width: int, *, classes: int) -> None:
+    def __init__(self, strides: Sequence[int], width: int, *, classes: int,
+                 upsampling: str = "bilinear") -> None:
         super().__init__()
-        self.strides = tuple(strides)
+        self.strides, self.upsampling = tuple(strides), upsampling
         branches: list[nn.ModuleList] = []
         for stride in strides:
             times = (stride // strides[0]).bit_length() - 1
@@ -95,7 +98,7 @@ class QfpnHead(nn.Module):
             for unit in self.get_submodule(f"scale_heads.{i}").children():
                 x = unit(x)
                 if stride != self.strides[0]:
-                    x = F.interpolate(x, scale_factor=2, mode="bilinear")
+                    x = F.interpolate(x, scale_factor=2, mode=self.upsampling)
             sums.append(x)
         return self.out(sum(sums[1:], sums[0]))
 

@@ -25,16 +25,20 @@ class SemanticFpn(nn.Module):
         The backbone's network, with one time step.
     width, classes
         As of `QfpnHead`: 128 and 150 as published.
+    upsampling
+        As of `QfpnHead`.
     """
 
-    def __init__(self, spec: NetworkSpec, *, width: int = 128, classes: int = 150) -> None:
+    def __init__(self, spec: NetworkSpec, *, width: int = 128, classes: int = 150,
+                 upsampling: str = "bilinear") -> None:
         super().__init__()
         if spec.time_steps != 1:
             raise ValueError(f"time_steps must be 1, not {spec.time_steps}")
         self.backbone = Backbone(spec, SEGMENTATION)
         taps = self.backbone.taps
         self.neck = Qfpn([tap.channels for tap in taps], width)
-        self.head = QfpnHead([tap.stride for tap in taps], width, classes=classes)
+        self.head = QfpnHead([tap.stride for tap in taps], width, classes=classes,
+                             upsampling=upsampling)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.neck(self.backbone(images)))

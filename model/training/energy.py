@@ -74,11 +74,13 @@ def energy(spec: NetworkSpec, levels: Mapping[str, float]) -> list[LayerEnergy]:
     if not spec.spikes:
         raise ValueError(f"{spec.name} does not spike")
     rows = []
+    bits = {layer.name: spec.bits_of(layer) for layer in spec.layers}
     for item in work(spec):
         mean = levels[item.neuron] if item.neuron else None
         sops = spec.time_steps * item.macs * (1.0 if mean is None else mean)
         joules = sops * (E_MAC if mean is None else E_AC)
-        factor = 1.0 if item.reads == "attention" else FACTORS[spec.weight_bits]
+        factor = 1.0 if item.reads == "attention" else FACTORS[
+            bits.get(item.layer, spec.weight_bits)]
         rows.append(LayerEnergy(item.layer, item.reads, item.macs, mean,
                                 0.0 if mean is None else sops, joules, factor * joules))
     return rows

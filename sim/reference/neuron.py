@@ -76,7 +76,8 @@ def scale_constants(words):
             signed(_field(words, *_BIAS), _BIAS[1]), _field(words, *_SHIFT))
 
 
-def neuron(fields, words, memories, *, membrane_frac, levels=LEVELS_MAX, half_even=False):
+def neuron(fields, words, memories, *, membrane_frac, levels=LEVELS_MAX, half_even=False,
+           whole_levels=False):
     """Run one NEURON descriptor.
 
     Args:
@@ -84,7 +85,7 @@ def neuron(fields, words, memories, *, membrane_frac, levels=LEVELS_MAX, half_ev
         words: The tile's 2 * rows constant words.
         memories: A :class:`sim.reference.state.Memories`; planes that repeat the sign are counted
             if it has room for the counts.
-        membrane_frac, levels, half_even: As in ``hw.config.CoreConfig``.
+        membrane_frac, levels, half_even, whole_levels: As in ``hw.config.CoreConfig``.
 
     Returns:
         A :class:`sim.reference.state.Outcome`; ``saturated`` counts lanes of "u" and "z".
@@ -127,8 +128,11 @@ def neuron(fields, words, memories, *, membrane_frac, levels=LEVELS_MAX, half_ev
     if fields["write_membrane"]:
         parts.append((membranes_at(fields["membrane_out"]), to_membranes(u)))
     if fields["write_levels"]:
-        level = golden.fire_membrane(u, u_frac=membrane_frac, levels=levels,
-                                      half_even=half_even)
+        if whole_levels and fields["planes"] == 1:
+            level = golden.fire_whole(u, u_frac=membrane_frac, levels=levels)
+        else:
+            level = golden.fire_membrane(u, u_frac=membrane_frac, levels=levels,
+                                         half_even=half_even)
         events = int(level.sum()) & 0xFFFF_FFFF
         parts.append(planes(level, memories.level_planes))
     at, written = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))

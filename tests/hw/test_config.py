@@ -49,6 +49,8 @@ def test_levels():
     ({"attention_bits": 7}, r"^Attention width must be 8..12 bits, not 7$"),
     ({"attention_bits": 5, "levels": 3}, r"^Attention width must be 6..12 bits, not 5$"),
     ({"half_even": 1}, r"^Half even must be true or false, not 1$"),
+    ({"whole_levels": 1}, r"^Whole levels must be true or false, not 1$"),
+    ({"whole_levels": True, "levels": 3}, r"^Whole levels need levels of 4, not 3$"),
     ({"queue_depth": 1}, r"^Queue depth must be 2..15, not 1$"),
 ])
 def test_wrong(change, text):

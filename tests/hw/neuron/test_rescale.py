@@ -26,10 +26,14 @@ def operands(rng, acc_bits, multiplier_bits, frac, count, levels):
     # Ties, and sums just inside and outside of the range.
     rows += [(0, 0, (edge << s) + d, s, 0) for edge in (-32769, -32768, -1, 0, 32767, 32768)
              for s in (0, 1, 3, 26) for d in (-(1 << s) // 2, -1, 0, 1, (1 << s) // 2)]
-    # Around levels and what is half way between two: multiples of 1/2D of a membrane.
-    rows += [(0, 0, 0, 0, edge + d) for parts in range(-4, 2 * levels + 3)
-             if abs(edge := -((-parts << frac) // (2 * levels))) + 1 < 1 << 15 for d in (-1, 0, 1)]
     return np.array(rows, dtype=np.int64)
+
+
+def edges(frac, per_unit, levels):
+    """Operands around all levels and what is half way between two, of which a membrane of 1 is
+    worth `per_unit`."""
+    return [(0, 0, 0, 0, edge + d) for parts in range(-4, 2 * levels + 3)
+            if abs(edge := -((-parts << frac) // (2 * per_unit))) + 1 < 1 << 15 for d in (-1, 0, 1)]
 
 
 @pytest.mark.parametrize(("acc_bits", "multiplier_bits", "frac", "width", "half_even",
@@ -40,14 +44,29 @@ def operands(rng, acc_bits, multiplier_bits, frac, count, levels):
     (24, 16, 4, 16, False, 3), (24, 16, 14, 16, False, 3), (24, 16, 9, 16, True, 3),
     (24, 16, 4, 16, True, 2), (24, 16, 14, 16, False, 2), (24, 16, 9, 16, True, 1)])
 def test_matches_golden(acc_bits, multiplier_bits, frac, width, half_even, levels):
+    check(acc_bits, multiplier_bits, frac, width, half_even, levels)
+
+
+@pytest.mark.parametrize("half_even", [False, True])
+@pytest.mark.parametrize("frac", [4, 10, 12, 14])
+@pytest.mark.parametrize("whole", [0, 1])
+def test_whole_levels_match_golden(frac, half_even, whole):
+    check(24, 16, frac, 16, half_even, 4, whole=whole)
+
+
+def check(acc_bits, multiplier_bits, frac, width, half_even, levels, whole=None):
     rng = np.random.default_rng(0)
     rows = operands(rng, acc_bits, multiplier_bits, frac, 1500, levels)
     dut = Rescale(acc_bits=acc_bits, multiplier_bits=multiplier_bits, membrane_frac=frac,
-                  levels=levels, half_even=half_even)
+                  levels=levels, half_even=half_even, whole_levels=whole is not None)
+    per_unit = 1 if whole else levels    # levels that a membrane of 1 is worth
+    rows = np.concatenate([rows, edges(frac, per_unit, levels)])
     values, fired = [], []
 
     async def bench(ctx):
         ctx.set(dut.limit, 0xffff & -(1 << (width - 1)))
+        if whole is not None:
+            ctx.set(dut.whole, whole)
         for cycle in range(len(rows) + dut.LEVEL_LATENCY):
             for column, (signal, delay) in enumerate([
                     (dut.acc, 0), (dut.multiplier, 0), (dut.bias, dut.BIAS_DELAY),
@@ -70,15 +89,17 @@ def test_matches_golden(acc_bits, multiplier_bits, frac, width, half_even, level
     wrong = np.flatnonzero((value != expected) | (clipped != (exact != expected)))
     assert not len(wrong), [(rows[i].tolist(), value[i], expected[i]) for i in wrong[:5]]
     if width == 16:
-        np.testing.assert_array_equal(fired, golden.fire_membrane(
-            expected, u_frac=frac, levels=levels, half_even=half_even))
-        assert {*fired} == {*range(levels + 1)}
+        np.testing.assert_array_equal(
+            fired, golden.fire_whole(expected, u_frac=frac, levels=levels) if whole else
+            golden.fire_membrane(expected, u_frac=frac, levels=levels, half_even=half_even))
+        assert {*fired} == {*range(min(levels, (1 << 16 - frac) // 2 if whole else levels) + 1)}
 
 
 @pytest.mark.parametrize(("settings", "message"), [
     ({"acc_bits": 17}, "^Accumulator width must be 18..35 bits, not 17$"),
     ({"multiplier_bits": 19}, "^Multiplier width must be 2..18 bits, not 19$"),
     ({"levels": 0}, "^Levels must be 1..4, not 0$"),
+    ({"levels": 3, "whole_levels": True}, "^Whole levels need levels of 4, not 3$"),
     ({"membrane_frac": 3}, "^Membrane fraction must be 4..14 bits, not 3$")])
 def test_settings_wrong(settings, message):
     with pytest.raises(ValueError, match=message):

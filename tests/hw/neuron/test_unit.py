@@ -64,7 +64,8 @@ def run_program(config, program, tiles, *, seed, stall, cycles=60_000, psum=None
         fields = unpack(Neuron, descriptor)
         constants = constants if tile is None else tile
         expected.append(neuron(fields, constants, memories, membrane_frac=config.membrane_frac,
-                               levels=config.levels, half_even=config.half_even))
+                               levels=config.levels, half_even=config.half_even,
+                               whole_levels=config.whole_levels))
         if (config.plane_skip and fields["function"] == SCALE.value and fields["write_planes"]
                 and fields["planes"] >= PLANES_MIN):
             for position in range(fields["count"]):
@@ -164,6 +165,12 @@ def mixed_program(rng, config, count):
         (dict(function=FIRE, **where), fire_tile(rng, config, 50)),
         (dict(write_membrane=1, write_levels=1, **scale), scale_tile(rng, config)),
     ]
+    if config.whole_levels:
+        program += [
+            (dict(write_membrane=1, write_levels=1, add=1, planes=1, **in_place),
+             scale_tile(rng, config)),
+            (dict(write_levels=1, planes=1, **scale), scale_tile(rng, config)),
+        ]
     order = rng.permutation(len(program))
     return [pack(Neuron, **program[i][0]) for i in order], [program[i][1] for i in order]
 
@@ -176,6 +183,8 @@ def mixed_program(rng, config, count):
     (0.2, dict(rows=32, neuron_lanes=4)),
     (0.2, dict(plane_skip=True)),
     (0.2, dict(half_even=True, membrane_frac=4)),
+    (0.2, dict(whole_levels=True)),
+    (0.0, dict(whole_levels=True, half_even=True, membrane_frac=12)),
     (0.0, dict(levels=3)),
     (0.3, dict(levels=3, half_even=True, membrane_frac=4, plane_skip=True)),
     (0.3, dict(levels=2, neuron_lanes=8)),
