@@ -58,12 +58,11 @@ def test_results_have_names(data_folder, nano, capsys):
     made = nano.run_batched(found.image_q, keep=("logits", "logits_acc"))
     outcome = SimpleNamespace(
         acc=made["logits_acc"].reshape(2, -1), classes=made["logits"].argmax(1),
-        counters={"CYCLES": 2, "SPIKE_EVENTS": 2}, seconds=1.0, checked=[])
+        outputs={}, counters={"CYCLES": 2, "SPIKE_EVENTS": 2}, seconds=1.0, checked=[])
 
-    class Config:
-        clock_hz = 1e6
+    design = SimpleNamespace(network=nano, config=SimpleNamespace(clock_hz=1e6))
 
-    assert run._summary(outcome, made, found, None, Config, "rtl-sim") == 0
+    assert run._summary(outcome, made, found, design, "rtl-sim") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("image 0 a1.png: class ")
     assert lines[1].startswith("image 1 a2.png: class ")
