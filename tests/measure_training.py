@@ -61,7 +61,10 @@ class Profile(TorchDispatchMode):
 
         class Timed:
             def __getattr__(self, name):
-                return lambda *args: profile.timed(f"own {name}", getattr(module, name), *args)
+                found = getattr(module, name)
+                if not callable(found):    # a rule, which kernels take
+                    return found
+                return lambda *args: profile.timed(f"own {name}", found, *args)
 
         return Timed()
 
@@ -145,10 +148,13 @@ def main():
     parser.add_argument("--data", default="fashion_mnist", help="(default: fashion_mnist)")
     parser.add_argument("--steps", type=int, default=20, help="steps of a turn (default: 20)")
     parser.add_argument("--turns", type=int, default=5, help="turns of a variant (default: 5)")
-    record = measure(parser.parse_args())
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    RECORD.with_suffix(".md").write_text("\n".join(table(record)) + "\n")
-    print(RECORD.with_suffix(".md").read_text())
+    parser.add_argument("--out", type=Path, default=RECORD, metavar="F.json",
+                        help="record, with a page F.md beside it (default: that of docs/results)")
+    args = parser.parse_args()
+    record, page = measure(args), args.out.with_suffix(".md")
+    args.out.write_text(json.dumps(record, indent=1) + "\n")
+    page.write_text("\n".join(table(record)) + "\n")
+    print(page.read_text())
 
 
 if __name__ == "__main__":
