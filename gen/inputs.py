@@ -199,7 +199,7 @@ def _objects(name, network, spec, count, data_dir, fit, background):
     heads, fitting = spec.dense_heads, _whole(network, spec, fit, background)
     samples = read_objects(name, spec, data_dir=data_dir, background=fitting.background,
                            masks=heads.segmenter is not None).first(count).test
-    check_classes(heads, samples, name)
+    check_classes(spec, network.info, samples, name)
     return _dense(samples, spec)
 
 

@@ -3,7 +3,7 @@
 Part of ``model.evaluate``: float, integer and wide form go through the same decoding, in float64.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast, TYPE_CHECKING
 
 from numpy.typing import NDArray
@@ -29,13 +29,31 @@ __all__ = ["check_classes", "class_names", "measured", "said", "seen_in"]
 Run = Callable[[NDArray], dict[str, NDArray]]
 
 
-def check_classes(heads: DenseHeads, samples: Samples, name: str) -> None:
-    """Raise ValueError unless data has the classes that the heads have."""
-    for head, names, what in ((heads.detector, samples.classes, "boxes"),
-                              (heads.segmenter, samples.mask_classes, "pixels")):
-        if head is not None and len(names) != head.classes:
+def check_classes(
+    spec: NetworkSpec, info: DataInfo | None, samples: Samples, name: str
+) -> None:
+    """Raise ValueError unless data has the classes that the network's heads have, in their order;
+    names are compared where the network keeps those of its data."""
+    advice = "take data with the classes it was trained on"
+    boxes, pixels = class_names(spec, info)
+    for known, names, what in ((boxes, samples.classes, "boxes"),
+                               (pixels, samples.mask_classes, "pixels")):
+        if not known:
+            continue
+        if len(names) != len(known):
             raise ValueError(f"{name}: has {len(names)} classes of {what}, the network "
-                             f"{head.classes}: take data with the classes it was trained on")
+                             f"{len(known)}: {advice}")
+        if _numbered(known) or _numbered(names):
+            continue
+        for number, (ours, theirs) in enumerate(zip(known, names, strict=True)):
+            if ours != theirs:
+                raise ValueError(f"{name}: class {number} of {what} is {theirs}, the network's "
+                                 f"is {ours}: {advice}, in their order")
+
+
+def _numbered(names: Sequence[str]) -> bool:
+    """Whether names are their own numbers, so that nothing is known of them."""
+    return [*names] == [str(number) for number in range(len(names))]
 
 
 def class_names(spec: NetworkSpec, info: DataInfo | None) -> tuple[tuple[str, ...], ...]:

@@ -205,7 +205,7 @@ def _evaluate_dense(
         data = read_objects(args.data, found.spec, data_dir=args.data_dir,
                             background=args.background, masks=heads.segmenter is not None)
         samples = getattr(data.first(args.count), args.split)
-        check_classes(heads, samples, args.data)
+        check_classes(found.spec, found.info, samples, args.data)
     measures, words = {}, []
     for form in dict.fromkeys(filter(None, (args.form, args.against))):
         with track(form, len(samples), "images") as task, as_input_error():

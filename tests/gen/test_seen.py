@@ -25,9 +25,9 @@ SAMPLES = squares(3, 0)
 NAMES = ("bright", "dark")
 
 
-def weights_file(folder, spec=TOY):
+def weights_file(folder, spec=TOY, names=NAMES):
     path = folder / "toy.qsd"
-    path.write_bytes(qsd_file.to_bytes(synthetic_state(spec), spec, info=DataInfo(classes=NAMES)))
+    path.write_bytes(qsd_file.to_bytes(synthetic_state(spec), spec, info=DataInfo(classes=names)))
     return str(path)
 
 
@@ -98,8 +98,8 @@ def test_data_with_annotations(board, tmp_path, capsys):
         coco_files.write(tmp_path / "coco", told, part)
     spec = with_heads(TOY, segmenter=None, taps=["1_2", "4"])
     out = tmp_path / "boxes.json"
-    assert run.cli(["--board", "virtual", "--weights", weights_file(tmp_path, spec), "--data",
-                    f"coco:{tmp_path / 'coco'}", "--count", "2", "--out", str(out)]) == 0
+    assert run.cli(["--board", "virtual", "--weights", weights_file(tmp_path, spec, ("dog", "cat")),
+                    "--data", f"coco:{tmp_path / 'coco'}", "--count", "2", "--out", str(out)]) == 0
     text = capsys.readouterr().out
     assert "image 0 001.png: " in text and ("cat 1.00" in text or "dog 1.00" in text)
     assert {one["category_id"] for one in json.loads(out.read_text())} <= {3, 7}

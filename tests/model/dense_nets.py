@@ -70,7 +70,7 @@ TOY = QsdtSpec(
         "detector": {"classes": 2, "taps": ["1_2", "4"], "tower": 1}, "segmenter": {"classes": 3}})
 """A network that finds the objects of `squares` after seconds of training."""
 
-TOY_RECIPE = Recipe(epochs=5, batch=16, lr=1e-2, crop="none", label_smoothing=0.0, clip=5.0,
+TOY_RECIPE = Recipe(epochs=10, batch=16, lr=1e-2, crop="none", label_smoothing=0.0, clip=5.0,
                     ema_decay=0.9, precision="fp32")
 
 

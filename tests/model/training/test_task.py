@@ -11,7 +11,8 @@ import torch
 from model import evaluate, zoo
 from model import train as program
 from model.data import object_options
-from model.dense_evaluation import measured, said
+from model.data.dataset import DataInfo
+from model.dense_evaluation import check_classes, measured, said
 from model.families.make import make_network
 from model.integer import qsd_file
 from model.training import session
@@ -30,7 +31,8 @@ DATA = toy_data(384, 40)
 
 @pytest.fixture(scope="module")
 def trained():
-    """A detector and segmenter after seconds of training, and its log."""
+    """A detector and segmenter after half a minute of training, and its log. After half as many
+    epochs it is so uncertain that one box more or less of the integer form counts as 4 points."""
     trainer = Trainer(TOY, TOY_RECIPE, DATA)
     before = trainer.task.measure(trainer.model, "val")
     while trainer.epoch < TOY_RECIPE.epochs:
@@ -204,6 +206,24 @@ def test_other_classes_are_named():
     with pytest.raises(ValueError, match="toy is for boxes or pixels: name data with --data"):
         task_for(TOY, TOY_RECIPE, tiny.DATA)
     assert isinstance(task_for(tiny.TINY, tiny.RECIPE, tiny.DATA), ClassTask)
+
+
+def test_data_must_have_the_classes_of_the_network():
+    """As many, of the names it was trained on, in their order, where it keeps names."""
+    data = DATA.test
+    check_classes(TOY, None, data, "data")
+    check_classes(TOY, DataInfo(classes=data.classes), data, "data")
+    other = with_heads(TOY, segmenter=None)
+    for spec, names, message in (
+            (TOY, ("dark", "bright"), "class 0 of boxes is bright, the network's is dark: take "
+                                      "data with the classes it was trained on, in their order"),
+            (with_heads(TOY, detector=None), ("sky", "bright", "dark"),
+             "class 0 of pixels is background, the network's is sky"),
+            (with_heads(other, detector={"classes": 3, "taps": ["4"]}), (),
+             "has 2 classes of boxes, the network 3: take data")):
+        info = DataInfo(classes=names) if names else None
+        with pytest.raises(ValueError, match=re.escape(f"data: {message}")):
+            check_classes(spec, info, data, "data")
 
 
 def test_figures_in_words(trained):
