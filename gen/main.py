@@ -31,7 +31,7 @@ COMMANDS = {
     "build": ("gen.build", "make configuration, RTL, bitstream, program and report"),
     "prove": ("gen.prove", "show that a bitstream is the design that was verified"),
     "bringup": ("gen.bringup", "bring a board up, step by step"),
-    "run": ("gen.run", "classify images, or find boxes and pixels, on a board or the virtual one"),
+    "run": ("gen.run", "find classes, boxes or pixels, on a board or the virtual one"),
     "measure": ("gen.measure", "measure throughput and energy, and write a report"),
     "meter": ("gen.meter.meter", "watch a power meter, to check its wiring"),
     "faults": ("gen.faults", "plant faults while a network runs, and count what comes of them"),
