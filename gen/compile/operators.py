@@ -140,7 +140,7 @@ class Operators:
                     level = views[epilogue.level]
                     fields |= {"write_levels": 1, "plane_out": level.position(low, group),
                                "plane_stride": level.map.position_words,
-                              "planes": int(epilogue.whole)}
+                               "planes": int(epilogue.whole)}
                     used.append(level)
         for view in used:
             writes += view.intervals(group)

@@ -189,9 +189,7 @@ class Rescale(wiring.Component):
             m.d.sync += self.value[index].eq(Mux(over, sign ^ ~self.limit[index], moved[index]))
 
         # Cycles 8 and 9: the level.
-        if self._whole_levels:
-            self._chosen_level(m)
-        elif self._levels == 4:
+        if self._levels == 4:
             self._shifted_level(m)
         else:
             self._multiplied_level(m)
@@ -199,38 +197,24 @@ class Rescale(wiring.Component):
         return m
 
     def _shifted_level(self, m):
-        """Level of 0..4: four membranes are the membrane, shifted."""
-        rounded = Signal(signed(MEMBRANE_BITS + 1))
-        m.d.sync += rounded.eq(self.value + (1 << (self._membrane_frac - 3)))
-        quarter = rounded[self._membrane_frac - 2:]
-        positive = ~rounded[-1]
-        four = positive & quarter[2:-1].any()
-        low = quarter[:2]
-        if self._half_even:
-            # A tie was rounded up to an odd level: the even one is one less. (5 is 4 anyway.)
-            tie = Signal()
-            m.d.sync += tie.eq(self.value[:self._membrane_frac - 2] == 1 << self._membrane_frac - 3)
-            low = Cat(low[0] & ~tie, low[1])
-        m.d.sync += self.level.eq(Cat(low & (positive & ~four).replicate(2), four))
-
-    def _chosen_level(self, m):
-        """Level of 0..4: the membrane rounded half to even if `whole`, else four membranes."""
-        rounded = Signal(signed(MEMBRANE_BITS + 1))
-        tie, whole = Signal(), self.whole
-
+        """Level of 0..4: four membranes are the membrane, shifted; with `whole` it is not."""
         def of_kind(make):
-            return Mux(whole, make(self._membrane_frac), make(self._membrane_frac - 2))
+            shifted = make(self._membrane_frac - 2)
+            if not self._whole_levels:
+                return shifted
+            return Mux(self.whole, make(self._membrane_frac), shifted)
 
-        m.d.sync += [
-            rounded.eq(self.value + of_kind(lambda bits: Const(1 << bits - 1, bits + 1))),
-            # A tie was rounded up to an odd level: the even one is one less. (5 is 4 anyway.)
-            tie.eq(of_kind(lambda bits: self.value[:bits] == 1 << bits - 1)
-                   & (1 if self._half_even else whole)),
-        ]
+        rounded = Signal(signed(MEMBRANE_BITS + 1))
+        m.d.sync += rounded.eq(self.value + of_kind(lambda bits: 1 << bits - 1))
         positive = ~rounded[-1]
         four = positive & of_kind(lambda bits: rounded[bits + 2:-1].any())
         low = of_kind(lambda bits: rounded[bits:bits + 2])
-        low = Cat(low[0] & ~tie, low[1])
+        if self._half_even or self._whole_levels:
+            # A tie was rounded up to an odd level: the even one is one less. (5 is 4 anyway.)
+            tie = Signal()
+            to_even = 1 if self._half_even else self.whole
+            m.d.sync += tie.eq(of_kind(lambda bits: self.value[:bits] == 1 << bits - 1) & to_even)
+            low = Cat(low[0] & ~tie, low[1])
         m.d.sync += self.level.eq(Cat(low & (positive & ~four).replicate(2), four))
 
     def _multiplied_level(self, m):
