@@ -142,8 +142,8 @@ def attention_cycles(descriptor, config):
     query_lanes, key_lanes = descriptor.lanes or 2 * (f["words"] * config.rows,)
     key = 0
     if not f.get("keep"):
-        # Events wait for one on their row, of another plane, that came up to 3 cycles before. In
-        # RTL that makes less the fewer of 32 lanes have channels.
+        # Events wait for one on their row, of another plane, that came up to 3 cycles before; less
+        # often where fewer than 32 lanes have channels (measured by tests/rtl/test_cycles.py).
         key = 4 * SPIKES * comb(planes, 2) * min(1, key_lanes / 32) + sum(
             share * max(planes + words, events, (events + 4 + 2 * planes) / 2)
             for events, share in enumerate(_set_bits(planes * key_lanes)))
