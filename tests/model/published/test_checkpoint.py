@@ -15,6 +15,7 @@ from model.published.semantic_fpn import SemanticFpn
 from model.training import checkpoint
 from model.training.checkpoint import CheckpointError
 from tests.model import detseg_vectors
+from tests.model.published.nets import published, written
 
 
 torch.set_num_threads(1)
@@ -33,19 +34,6 @@ def detector():
 def segmenter():
     torch.manual_seed(1)
     return SemanticFpn(SPEC, width=8, classes=5)
-
-
-def published(model):
-    """Its state dict with published names, and what the published layers keep and never read."""
-    state = {published_key(key): value for key, value in model.state_dict().items()}
-    unused = {"backbone.downsample1_1.encode_conv.act.alpha": torch.full((1,), float("nan"))}
-    return state | unused
-
-
-def written(path, state, **others):
-    torch.save({"meta": {"epoch": 3, "dataset_meta": {"classes": ("a", "b")}},
-                "state_dict": state, **others}, path)
-    return path
 
 
 def test_head_keys_of_the_vectors_are_ours_by_name(tmp_path):
