@@ -98,7 +98,7 @@ def fold(state: State, spec: NetworkSpec, *, form: Form = "integer") -> dict[str
     finite.
     """
     wide = form == "wide"
-    (_with_codes(spec) if wide else spec).check_integer_form()
+    (with_bits(spec, 4) if wide else spec).check_integer_form()
     layers: dict[str, Layer] = {}
 
     def put(name: str, layer: Layer) -> None:
@@ -159,12 +159,12 @@ def fold(state: State, spec: NetworkSpec, *, form: Form = "integer") -> dict[str
     return layers
 
 
-def _with_codes(spec: NetworkSpec) -> NetworkSpec:
-    """The spec with 4 bits in the place of real weights."""
+def with_bits(spec: NetworkSpec, bits: int) -> NetworkSpec:
+    """The spec with weights of `bits` bits in the place of real ones."""
     heads = spec.dense_heads
     if heads is not None and heads.weight_bits == FLOAT_BITS:
-        spec = spec.changed(dense_heads=replace(heads, weight_bits=4))
-    return spec.changed(weight_bits=4) if spec.weight_bits == FLOAT_BITS else spec
+        spec = spec.changed(dense_heads=replace(heads, weight_bits=bits))
+    return spec.changed(weight_bits=bits) if spec.weight_bits == FLOAT_BITS else spec
 
 
 def _real(state: State, key: str) -> NDArray[np.float64]:

@@ -7,14 +7,14 @@ with 4 bits need it (``qsdt train --init``).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.families.base import code_range, FLOAT_BITS, NetworkSpec
-from model.integer.export import integer_weight
+from model.integer.export import integer_weight, with_bits
 
 
 __all__ = ["Quantised", "quantise", "sqnr", "steps_for"]
@@ -50,7 +50,7 @@ def quantise(state: Mapping[str, NDArray], spec: NetworkSpec, bits: int) -> Quan
         made |= {f"{key}.weight": value, f"{key}.alpha": alpha,
                  f"{key}.init_state": np.ones(1, np.float32)}
         ratios[key] = sqnr(weight, value)
-    return Quantised(_with_bits(spec, bits), made, ratios)
+    return Quantised(with_bits(spec, bits), made, ratios)
 
 
 def sqnr(signal: NDArray, found: NDArray) -> float:
@@ -58,14 +58,6 @@ def sqnr(signal: NDArray, found: NDArray) -> float:
     power, error = (math.fsum(np.square(x, dtype=np.float64).sum(axis=1).tolist())
                     for x in (_rows(signal), _rows(signal) - _rows(found)))
     return 10 * math.log10(power / error) if power and error else math.inf
-
-
-def _with_bits(spec: NetworkSpec, bits: int) -> NetworkSpec:
-    """The spec with `bits` in the place of real weights."""
-    heads = spec.dense_heads
-    if heads is not None and heads.weight_bits == FLOAT_BITS:
-        spec = spec.changed(dense_heads=replace(heads, weight_bits=bits))
-    return spec.changed(weight_bits=bits) if spec.weight_bits == FLOAT_BITS else spec
 
 
 def steps_for(weight: NDArray, bits: int) -> NDArray[np.float32]:
