@@ -20,8 +20,8 @@ class Fault:
 
 HW = [
     Fault("rescale-tie", "hw/neuron/rescale.py", "half goes to even in two of four cases",
-          "self.value[:self._membrane_frac - 2] == 1 << self._membrane_frac - 3",
-          "self.value[:self._membrane_frac - 1] == 1 << self._membrane_frac - 3"),
+          "of_kind(lambda bits: self.value[:bits] == 1 << bits - 1)",
+          "of_kind(lambda bits: self.value[:bits + 1] == 1 << bits - 1)"),
     Fault("rescale-levels", "hw/neuron/rescale.py", "three membranes saturate a level late",
           "Mux(whole >= levels, levels,", "Mux(whole > levels, levels,"),
     Fault("array-high", "hw/array/reader.py", "the last plane of an upper half is not read",
