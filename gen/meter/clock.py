@@ -16,8 +16,8 @@ DRIFT_LIMIT_PPM = 1000.0
 marker and run means that they do not belong together."""
 
 RATE_PPM = 50.0
-"""Events tell the rate only where the host's lateness is less than this part of their span:
-crystals are that good by themselves."""
+"""Events and arrivals tell the rate only where the host's lateness is less than this part of their
+span: crystals are that good by themselves."""
 
 PARTS = 32
 """Parts of a recording, each of which gives its least delayed arrival."""
@@ -62,7 +62,8 @@ def from_arrivals(meter_s: Sequence[float], arrival_s: Sequence[float]) -> Clock
     """Map from times at which samples were taken and at which the host got them.
 
     A delay is never negative and sometimes small, so the line lies below the arrivals and touches
-    the earliest of each part of the recording.
+    the earliest of each part of the recording. A short one tells the offset only
+    (:data:`RATE_PPM`).
 
     Parameters
     ----------
@@ -72,14 +73,17 @@ def from_arrivals(meter_s: Sequence[float], arrival_s: Sequence[float]) -> Clock
     meter, arrival = np.asarray(meter_s, float), np.asarray(arrival_s, float)
     delay = arrival - meter
     span = meter[-1] - meter[0]
-    if len(meter) < 4 * PARTS or span <= 0:
-        return Clock(float(delay.min()), 1.0, float(np.ptp(delay) / np.sqrt(12)),
+    earliest = Clock(float(delay.min()), 1.0, float(np.ptp(delay) / np.sqrt(12)),
                      "earliest arrival")
+    if len(meter) < 4 * PARTS or span <= 0:
+        return earliest
     part = np.minimum((PARTS * (meter - meter[0]) / span).astype(int), PARTS - 1)
     best = np.array([np.flatnonzero(part == p)[delay[part == p].argmin()]
                      for p in np.unique(part)])
     slope, offset = np.polyfit(meter[best] - meter[0], delay[best], 1)
     rest = delay[best] - (offset + slope * (meter[best] - meter[0]))
+    if rest.std() > RATE_PPM * 1e-6 * span:
+        return earliest
     return Clock(float(offset - slope * meter[0]), float(1 + slope), float(rest.std()),
                  "least delayed arrivals")
 
